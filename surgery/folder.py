@@ -1,0 +1,69 @@
+"""Where the sinks of a run write: whole files or none, each of them known to the run's manifest."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from surgery.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from surgery.types import Activation
+
+
+class OutputFolder:
+    """The folder of one run.
+
+    `about` says in words what the run is (model, weights, mode, the recipe of its pictures), for sinks that write it
+    into their files.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], about: Mapping[str, str] | None = None) -> None:
+        self.path = Path(path)
+        self.about: Mapping[str, str] = dict(about or {})
+        self.written: list[tuple[PurePosixPath, Activation | None]] = []
+        """Files finished since the list was last emptied, relative to the folder, and the activation each is of."""
+        self._finished: list[Callable[[str | None], None]] = []
+
+    @contextmanager
+    def file(self, name: str | PurePosixPath, of: Activation | None = None) -> Iterator[Path]:
+        """A path to write one file to, which appears under its own name once the block ends well.
+
+        `name` is relative to the folder, with ``/`` between its parts. Raises OutputError where it can't be written.
+        """
+        name = PurePosixPath(name)
+        target = self.path / name
+        part = target.with_name(f".{uuid4().hex}.part")  # the name alone may be as long as the file system takes
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            part.replace(target)
+        except OSError as error:
+            raise OutputError(f"can't write {target}: {_reason(error)}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        self.written.append((name, of))
+
+    def when_finished(self, callback: Callable[[str | None], None]) -> None:
+        """Have `callback` called with an image's name once all of its activations have been offered.
+
+        It is called with None, once a batch, for the activations that belong to the whole batch.
+        """
+        self._finished.append(callback)
+
+    def finish(self, image: str | None) -> None:
+        """Tell those who asked that all activations of an image have been offered."""
+        for callback in self._finished:
+            callback(image)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return (error.strerror or str(error)).lower()

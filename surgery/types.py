@@ -1,0 +1,285 @@
+"""The values that pass between the stages, and the shapes of the stages themselves.
+
+The letters used in shapes, here and everywhere:
+
+    B  images in a batch          C  channels of a map
+    H  height, W width            N  pictures of one activation
+    T  tokens                     D  features of a token, or depth of a volume
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+    from torch import Tensor, nn
+
+    from surgery.folder import OutputFolder
+
+LEVELS = 251
+"""How many of a byte's 256 codes stand for values: 0 is `low`, 125 the middle, 250 is `high`."""
+
+NAN, MINUS_INF, PLUS_INF, BACKGROUND = 252, 253, 254, 255
+"""The codes of what is not a value. 251 is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor in the value of an operation, as the example run found it."""
+
+    key: str
+    """Where in the value it is: ``""`` for the value itself, ``"[0]"`` or ``"[logits]"`` inside a container."""
+    shape: tuple[int, ...]
+    dtype: str
+    """torch's name for it, without the prefix: ``"float32"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A node of a traced graph that computes a value."""
+
+    name: str
+    """Unique in its graph, an identifier, the name of its node: ``down3_conv``."""
+    path: str
+    """Readable and unique: ``down3.conv``, ``up2.cat``; ``@1`` marks the second of that path."""
+    kind: str
+    """What is called, lower case, the same for a module, function or method: ``conv2d``, ``cat``, ``add``."""
+    index: int
+    """Position in order of execution, from 0."""
+    scopes: tuple[str, ...] = ()
+    """Paths of the modules it is in, the outermost first; a leaf module's own path is the last."""
+    source: str | None = None
+    """The user's line that calls it: ``models/unet.py:41``."""
+    tensors: tuple[TensorSpec, ...] | None = None
+    """What it computes; empty where that is no tensor, None where no example has run."""
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape of its value, where that is one tensor and an example has run."""
+        return self.tensors[0].shape if self.tensors is not None and len(self.tensors) == 1 else None
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype of its value, where that is one tensor and an example has run."""
+        return self.tensors[0].dtype if self.tensors is not None and len(self.tensors) == 1 else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """The values of one activation as bytes, and the scale that reads them back.
+
+    ``indices[c]`` less than `LEVELS` stands for ``low[c] + indices[c] / 250 * (high[c] - low[c])``, right to half a
+    level for a value within the limits. A channel whose limits are equal is drawn in the middle, at 125.
+    """
+
+    indices: NDArray[np.uint8]
+    """``(C, H, W)``, `LEVELS` codes of value and the codes of what is none."""
+    low: NDArray[np.float64]
+    """``(C,)``, the value drawn as 0."""
+    high: NDArray[np.float64]
+    """``(C,)``, the value drawn as 250."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """Indexed pixels and a palette, or pixels that are color by nature and no palette."""
+
+    pixels: NDArray[np.uint8]
+    """``(H, W)`` codes into the palette, or ``(H, W, 3)`` RGB."""
+    palette: NDArray[np.uint8] | None
+    """``(256, 3)`` RGB; None for RGB pixels."""
+    low: NDArray[np.float64]
+    """``(C,)``, or ``(1,)`` in the picture of a single channel: the value drawn as code 0 in each tile."""
+    high: NDArray[np.float64]
+    """Like `low`: the value drawn as code 250."""
+
+    def image(self) -> Image.Image:
+        """The picture as a Pillow image, of mode P or RGB."""
+        from PIL import Image
+
+        image = Image.fromarray(self.pixels)
+        if self.palette is not None:
+            image.putpalette(self.palette.tobytes())
+        return image
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it."""
+        from io import BytesIO
+
+        buffer = BytesIO()
+        self.image().save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the passes over an activation's values found. Numbers are of the finite values alone."""
+
+    min: float | None
+    """None where no value is finite."""
+    max: float | None
+    channels: int
+    constant_channels: int
+    """Channels of more than one value, all of them equal."""
+    nan: bool
+    inf: bool
+    mean: float | None = None
+    """This and what follows only where exact statistics were asked for."""
+    std: float | None = None
+    """Of the population (divided by the count)."""
+    zeros: float | None = None
+    """Share of the values that are exactly zero, from 0 to 1."""
+    nan_count: int | None = None
+    inf_count: int | None = None
+
+
+class Drawing(Protocol):
+    """The pictures of the activations of one batch, made when first asked for and kept for the next who asks."""
+
+    def levels(self, position: int, /) -> Levels: ...
+    def pictures(self, position: int, /) -> tuple[Picture, ...]: ...
+    def facts(self, position: int, /) -> Facts: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activation:
+    """What one operation produced for one input image."""
+
+    operation: Operation
+    path: str
+    """The operation's path; where its value holds several tensors, followed by which: ``attention[0]``."""
+    image: str | None
+    """Name of the input image that it belongs to; None where it belongs to the whole batch."""
+    values: Tensor
+    """As they were computed: dtype and device are the model's. Of one image, without the batch axis; of the whole
+    batch where `image` is None. While a model runs they are live: a later operation may write into them, so a
+    sink that keeps them copies them before it returns."""
+    drawing: Drawing = field(repr=False)
+    position: int = field(default=0, repr=False)
+    """Which part of the drawing is this activation's."""
+
+    @property
+    def levels(self) -> Levels:
+        """The values as bytes, ``(C, H, W)``, and their limits."""
+        return self.drawing.levels(self.position)
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """One picture, or as many as the tiler makes of one activation."""
+        return self.drawing.pictures(self.position)
+
+    @property
+    def facts(self) -> Facts:
+        """Least and greatest value, constant channels, whether NaN or infinities are among them."""
+        return self.drawing.facts(self.position)
+
+
+class Normalizer(Protocol):
+    """Says which values become the two ends of the scale.
+
+    ``(B, C, H, W)`` float32 or float64, any range, finite (NaN has been replaced by the mean of its channel's finite
+    values, an infinity by their greatest or least) -> `low` and `high`, each broadcastable to ``(B, C, H, W)``, with
+    ``low <= high``. It must not write to its input.
+    """
+
+    def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]: ...
+
+
+class Tiler(Protocol):
+    """Lays the channels of an activation out in pictures.
+
+    ``(B, C, H, W)`` uint8 codes -> ``(B, N, H', W')`` uint8 codes: N pictures of each image. What is no map is
+    `BACKGROUND`. It must not write to its input.
+    """
+
+    def __call__(self, levels: Tensor, /) -> Tensor: ...
+
+
+Colormap: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.floating[Any]]] | Any"
+"""``(256,)`` float64 in [0, 1] -> ``(256, 3)`` or ``(256, 4)`` in [0, 1]; or anything that `cmap.Colormap` takes:
+a name, a list of colors, an array."""
+
+Write: TypeAlias = "Callable[[Activation], None]"
+"""Takes one activation. Called inside the model's forward: what is kept of `values` must be copied."""
+
+
+class Sink(Protocol):
+    """Opens a place, takes activations, closes it whole: a ``@contextmanager`` function that yields a `Write`."""
+
+    def __call__(self, folder: OutputFolder, /) -> AbstractContextManager[Write]: ...
+
+
+ModelFactory: TypeAlias = "Callable[[], nn.Module]"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFamily:
+    """Models that are named ``family/name``."""
+
+    build: Callable[[str], nn.Module]
+    """Takes the part behind the slash."""
+    names: Callable[[], Sequence[str]]
+    """All that `build` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How activations are drawn: plain values, so that it can be pickled, compared and printed."""
+
+    normalizer: Normalizer
+    tiler: Tiler
+    colormap: Colormap = None
+    """None: what the normalizer names in an attribute `colormap`, else viridis."""
+    stats: bool = False
+    """Whether the facts have exact mean, deviation, share of zeros and counts: further passes over the values."""
+
+    def describe(self) -> Mapping[str, str]:
+        """The recipe in words, as it is recorded beside each picture."""
+        return {
+            "normalizer": describe(self.normalizer),
+            "tiler": describe(self.tiler),
+            "colormap": describe(self.colormap),
+        }
+
+
+def describe(stage: object) -> str:
+    """A stage in words: ``MinMax(per='channel')`` of a dataclass, ``module.name`` of a function, a name as it is."""
+    if isinstance(stage, str):
+        return stage
+    if stage is None:
+        return "default"
+    name = getattr(stage, "__qualname__", None)
+    return f"{getattr(stage, '__module__', '?')}.{name}" if name is not None else repr(stage)
+
+
+__all__ = [
+    "BACKGROUND",
+    "LEVELS",
+    "MINUS_INF",
+    "NAN",
+    "PLUS_INF",
+    "Activation",
+    "Colormap",
+    "Drawing",
+    "Facts",
+    "Levels",
+    "ModelFactory",
+    "ModelFamily",
+    "Normalizer",
+    "Operation",
+    "Picture",
+    "Recipe",
+    "Sink",
+    "TensorSpec",
+    "Tiler",
+    "Write",
+    "describe",
+]

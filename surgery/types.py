@@ -53,7 +53,7 @@ class Operation:
     kind: str
     """What is called, lower case, the same for a module, function or method: ``conv2d``, ``cat``, ``add``."""
     index: int
-    """Position in order of execution, from 0."""
+    """Position in order of execution, from 1: 0 is the input, and the output comes one after the last."""
     scopes: tuple[str, ...] = ()
     """Paths of the modules it is in, the outermost first; a leaf module's own path is the last."""
     source: str | None = None

@@ -1,0 +1,47 @@
+"""Copies of modules that share what is heavy and nothing that can be changed by running them."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from surgery.errors import TraceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+M = TypeVar("M", bound="nn.Module")
+
+
+def twin(model: M) -> M:
+    """A copy of `model` with modules, modes, hooks and buffers of its own, and the very same parameters.
+
+    Raises TraceError where something in the model refuses to be copied.
+    """
+    memo: dict[int, Any] = {id(shared): shared for shared in _shared(model)}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TraceError(
+            f"{type(model).__name__} can't be copied ({type(error).__name__}: {error}); take what can't be copied out "
+            "of the module's attributes"
+        ) from error
+
+
+def _shared(model: nn.Module) -> Iterator[object]:
+    """What a copy has in common with its original."""
+    modules = set(model.modules())
+    for module in modules:
+        yield from module._parameters.values()  # noqa: SLF001
+        for value in vars(module).values():
+            # A weight computed by an old-style weight_norm is a result of autograd, which deepcopy refuses.
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                yield value
+        for name, hooks in vars(module).items():
+            if name.endswith("_hooks") and isinstance(hooks, dict):
+                # A hook that belongs to something outside, a logger say, must not be copied with all that it holds.
+                yield from (hook for hook in hooks.values() if getattr(hook, "__self__", None) not in modules)

@@ -1,0 +1,26 @@
+"""The tensors in a value, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+
+from torch import Tensor
+
+
+def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Each tensor in a value and where it is: ``""``, ``"[0]"``, ``"[1][hidden]"``. What is no tensor is passed by.
+
+    Tuples, lists, mappings and dataclasses are looked into, to any depth.
+    """
+    if isinstance(value, Tensor):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from tensors_in(item, f"{key}[{name}]")
+    elif isinstance(value, (tuple, list)):
+        for position, item in enumerate(value):
+            yield from tensors_in(item, f"{key}[{position}]")
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from tensors_in(getattr(value, field.name), f"{key}[{field.name}]")

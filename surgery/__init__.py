@@ -9,10 +9,52 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from surgery.display import show as show
     from surgery.errors import SurgeryError as SurgeryError
+    from surgery.extraction import Report as Report
+    from surgery.extraction import extract as extract
+    from surgery.extractor import ActivationExtractor as ActivationExtractor
+    from surgery.folder import OutputFolder as OutputFolder
+    from surgery.hookspecs import hookimpl as hookimpl
+    from surgery.images import load_image as load_image
+    from surgery.insertion import insert as insert
+    from surgery.models import load_model as load_model
+    from surgery.recording import record as record
+    from surgery.rendering import draw as draw
+    from surgery.selection import Selection as Selection
+    from surgery.selection import inside as inside
+    from surgery.selection import op as op
+    from surgery.selection import path as path
+    from surgery.selection import select as select
+    from surgery.tracing import operations as operations
+    from surgery.tracing import trace as trace
+    from surgery.types import Activation as Activation
+    from surgery.types import Operation as Operation
+    from surgery.types import Picture as Picture
 
 _HOME = {
+    "Activation": "types",
+    "ActivationExtractor": "extractor",
+    "Operation": "types",
+    "OutputFolder": "folder",
+    "Picture": "types",
+    "Report": "extraction",
+    "Selection": "selection",
     "SurgeryError": "errors",
+    "draw": "rendering",
+    "extract": "extraction",
+    "hookimpl": "hookspecs",
+    "insert": "insertion",
+    "inside": "selection",
+    "load_image": "images",
+    "load_model": "models",
+    "op": "selection",
+    "operations": "tracing",
+    "path": "selection",
+    "record": "recording",
+    "select": "selection",
+    "show": "display",
+    "trace": "tracing",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from surgery.errors import SelectionError
 from surgery.extractor import ActivationExtractor
-from surgery.tracing import assemble, operation_nodes
+from surgery.tracing import assemble, is_extractor, operation_nodes
 from surgery.twins import twin
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
         raise SelectionError(f"the graph has no operation {sorted(absent)[0]!r}; select from this graph's operations")
     passed: dict[fx.Node, fx.Node] = {}
     for node in traced.graph.nodes:
-        copy = graph.node_copy(node, passed.__getitem__)
-        passed[node] = copy
+        computed = graph.node_copy(node, passed.__getitem__)
+        passed[node] = computed
         if operation := known.get(node):
             inserted.add_module(node.name, ActivationExtractor(operation))
-            passed[node] = graph.create_node("call_module", f"{home}.{node.name}", (copy,))
-            passed[node].meta = {key: value for key, value in copy.meta.items() if key != "nn_module_stack"}
+            passed[node] = graph.create_node("call_module", f"{home}.{node.name}", (computed,))
+            passed[node].meta = {key: value for key, value in computed.meta.items() if key != "nn_module_stack"}
     owner.add_module(home, inserted)
     return assemble(owner, graph, type(traced).__name__)
 
@@ -57,7 +58,7 @@ def until_last(opened: fx.GraphModule) -> fx.GraphModule:
     nodes = list(opened.graph.nodes)
     copies: dict[fx.Node, fx.Node] = {}
     last = max(
-        (place for place, node in enumerate(nodes) if _is_extractor(opened, node)),
+        (place for place, node in enumerate(nodes) if is_extractor(opened, node)),
         default=-1,
     )
     for place, node in enumerate(nodes):
@@ -71,8 +72,8 @@ def _shell(graph_module: fx.GraphModule) -> nn.Module:
     """A twin of all that a graph module has but its graph."""
     shell = nn.Module()
     for name, value in vars(graph_module).items():
-        if name in vars(shell) or name not in _OF_GRAPH_MODULES:
-            vars(shell)[name] = value
+        if name in vars(shell) or isinstance(value, Tensor):
+            vars(shell)[name] = copy.copy(value) if isinstance(value, (dict, set)) else value
     return twin(shell)
 
 

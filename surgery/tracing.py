@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HOLDER = "model"
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _HERE = str(Path(__file__).parent)
 
 

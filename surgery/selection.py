@@ -1,0 +1,164 @@
+"""Which operations: predicates that combine, and the small language in which the command line writes them.
+
+    down*                     operations whose path matches (shell wildcards; * matches dots too)
+    op:conv2d                 operations of a kind, whether module, function or method
+    inside:up3                operations in a module, at any depth
+    ~a    a & b    a | b      not, and, or, binding in this order;  ( ) group
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from surgery.errors import SelectionError, did_you_mean
+from surgery.tracing import operations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from torch import fx
+
+    from surgery.types import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A predicate over operations. Combine with ``&``, ``|`` and ``~``; apply with `select`."""
+
+    text: str
+    """The selection as the command line would write it."""
+    matches: Callable[[Operation], bool]
+
+    def __and__(self, other: Selection) -> Selection:
+        left, right = self.matches, other.matches
+        return Selection(f"({self.text} & {other.text})", lambda operation: left(operation) and right(operation))
+
+    def __or__(self, other: Selection) -> Selection:
+        left, right = self.matches, other.matches
+        return Selection(f"({self.text} | {other.text})", lambda operation: left(operation) or right(operation))
+
+    def __invert__(self) -> Selection:
+        matches = self.matches
+        return Selection(f"~{self.text}", lambda operation: not matches(operation))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def path(pattern: str) -> Selection:
+    """Operations whose path matches a pattern with the wildcards of a shell: ``"down*"``, ``"blocks.?.conv1"``."""
+    return Selection(pattern, lambda operation: fnmatchcase(operation.path, pattern))
+
+
+def op(kind: str) -> Selection:
+    """Operations of a kind, in any case, underscores or not: ``"Conv2d"``, ``"cat"``, ``"leaky_relu"``, ``"*norm*"``."""
+    folded = _fold(kind)
+    return Selection(f"op:{kind}", lambda operation: fnmatchcase(_fold(operation.kind), folded))
+
+
+def inside(module: str) -> Selection:
+    """Operations in a module, at any depth: ``"up3"``, ``"blocks.*"``. A leaf module is inside itself."""
+    return Selection(
+        f"inside:{module}",
+        lambda operation: any(fnmatchcase(scope, module) for scope in operation.scopes),
+    )
+
+
+everything = path("*")
+"""All operations."""
+
+
+def select(traced: fx.GraphModule, selection: Selection | str) -> tuple[Operation, ...]:
+    """The operations of a graph that a selection matches, in order of execution.
+
+    Operations that are known to compute no tensor (sizes, say) are left out. Raises SelectionError, with near misses,
+    where none is left.
+    """
+    if isinstance(selection, str):
+        selection = parse(selection)
+    known = operations(traced)
+    chosen = tuple(operation for operation in known if operation.tensors != () and selection.matches(operation))
+    if not chosen:
+        raise SelectionError(f"{selection.text!r} matches none of {len(known)} operations{_near(selection.text, known)}")
+    return chosen
+
+
+def parse(text: str) -> Selection:
+    """A selection from its text. Raises SelectionError that shows where the text goes wrong."""
+    tokens = [match.group() for match in _TOKEN.finditer(text)]
+    selection, rest = _either(text, tokens)
+    if rest:
+        raise SelectionError(f"can't read the selection {text!r} at {rest[0]!r}; {_GRAMMAR}")
+    return selection
+
+
+_TOKEN = re.compile(r"[&|~()]|[^\s&|~()]+")
+_GRAMMAR = "write patterns of paths, op:KIND and inside:MODULE, joined by & | ~ and ( )"
+_ATOMS = {"path": path, "op": op, "inside": inside}
+
+
+def _either(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
+    selection, tokens = _both(text, tokens)
+    while tokens and tokens[0] == "|":
+        other, tokens = _both(text, tokens[1:])
+        selection |= other
+    return selection, tokens
+
+
+def _both(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
+    selection, tokens = _one(text, tokens)
+    while tokens and tokens[0] == "&":
+        other, tokens = _one(text, tokens[1:])
+        selection &= other
+    return selection, tokens
+
+
+def _one(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
+    if not tokens:
+        raise SelectionError(f"the selection {text!r} ends where a pattern is expected; {_GRAMMAR}")
+    token, rest = tokens[0], tokens[1:]
+    if token == "~":
+        selection, rest = _one(text, rest)
+        return ~selection, rest
+    if token == "(":
+        selection, rest = _either(text, rest)
+        if not rest or rest[0] != ")":
+            raise SelectionError(f"the selection {text!r} lacks a closing parenthesis")
+        return selection, rest[1:]
+    if token in ("&", "|", ")"):
+        raise SelectionError(f"can't read the selection {text!r} at {token!r}; {_GRAMMAR}")
+    prefix, colon, pattern = token.partition(":")
+    if not colon:
+        return path(token), rest
+    if prefix not in _ATOMS or not pattern:
+        raise SelectionError(f"can't read {token!r} in the selection {text!r}; {_GRAMMAR}")
+    return _ATOMS[prefix](pattern), rest
+
+
+def _near(text: str, known: Iterable[Operation]) -> str:
+    """The first near miss among paths, kinds and modules, for the part of the text that has one."""
+    known = tuple(known)
+    names: dict[str, set[str]] = {
+        "": {operation.path for operation in known},
+        "op:": {operation.kind for operation in known},
+        "inside:": {scope for operation in known for scope in operation.scopes},
+    }
+    for token in _TOKEN.findall(text):
+        prefix = next((prefix for prefix in ("op:", "inside:") if token.startswith(prefix)), "")
+        pattern = token.removeprefix(prefix)
+        candidates = names[prefix]
+        if token in "&|~()" or any(fnmatchcase(_fold(name), _fold(pattern)) for name in candidates):
+            continue
+        stem, star, _ = pattern.partition("*")
+        if star:
+            candidates = {name[: len(stem)] for name in candidates}
+        if near := did_you_mean(stem, candidates):
+            return near[:-1] + star + near[-1]
+    return "; `surgery inspect` lists them"
+
+
+def _fold(kind: str) -> str:
+    return kind.lower().replace("_", "")

@@ -28,8 +28,18 @@ class OutputFolder:
         self.path = Path(path)
         self.about: Mapping[str, str] = dict(about or {})
         self.written: list[tuple[PurePosixPath, Activation | None]] = []
-        """Files finished since the list was last emptied, relative to the folder, and the activation each is of."""
+        """Files finished and not yet taken, relative to the folder, and the activation each is of."""
         self._finished: list[Callable[[str | None], None]] = []
+
+    def prepare(self) -> None:
+        """Make the folder, and see that files can be written to it. Raises OutputError where they can't."""
+        probe = self.path / f".{uuid4().hex}.part"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(f"can't write to {self.path}: {_reason(error)}") from error
 
     @contextmanager
     def file(self, name: str | PurePosixPath, of: Activation | None = None) -> Iterator[Path]:
@@ -56,6 +66,11 @@ class OutputFolder:
         It is called with None, once a batch, for the activations that belong to the whole batch.
         """
         self._finished.append(callback)
+
+    def take_written(self) -> list[tuple[PurePosixPath, Activation | None]]:
+        """Take the list of the files finished since it was last taken."""
+        taken, self.written = self.written, []
+        return taken
 
     def finish(self, image: str | None) -> None:
         """Tell those who asked that all activations of an image have been offered."""

@@ -1,0 +1,154 @@
+"""The record of a run: `manifest.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import IO, TYPE_CHECKING, Any
+
+import torch
+
+import surgery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path, PurePosixPath
+    from types import TracebackType
+
+    from torch import nn
+
+    from surgery.extraction import Failure, Finding
+    from surgery.folder import OutputFolder
+    from surgery.types import Activation, Recipe
+
+
+class Manifest:
+    """Collects what a run did, image by image, on disk, so that memory does not grow with their number."""
+
+    def __init__(self, head: dict[str, Any]) -> None:
+        self.head = head
+        self.about = {name: str(value) for name, value in flat(head)}
+        self._images: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        self._count = 0
+        self._files = 1  # the manifest itself
+        self._open: dict[str | None, dict[str, Any]] = {}
+
+    @classmethod
+    def of(cls, model: nn.Module, *, source: str | None, settings: dict[str, Any], recipe: Recipe) -> Manifest:
+        """The manifest of a run that is about to begin."""
+        return cls(
+            {
+                "surgery": surgery.__version__,
+                "model": {"class": type(model).__name__, "source": source, "weights_sha256": digest(model)},
+                "settings": settings,
+                "recipe": dict(recipe.describe()),
+                "versions": {
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "pillow": version("pillow"),
+                },
+            }
+        )
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and not self._images.closed:
+            self._images.close()
+
+    def activation(self, activation: Activation, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
+        """Record one activation and the files that were written of it."""
+        entry: dict[str, Any] = {"path": activation.path, "index": activation.operation.index}
+        entry |= {"shape": list(activation.values.shape), "dtype": str(activation.values.dtype).removeprefix("torch.")}
+        entry |= {name: value for name, value in asdict(activation.facts).items() if value is not None}
+        pictures = []
+        for number, (name, of) in enumerate(written):
+            picture: dict[str, Any] = {"file": str(name)}
+            if of is not None and number < len(of.pictures):
+                shown = of.pictures[number]
+                picture |= {"low": _numbers(shown.low.tolist()), "high": _numbers(shown.high.tolist())}
+            pictures.append(picture)
+        entry["files"] = pictures
+        self._files += len(pictures)
+        self._image(activation.image)["activations"].append(entry)
+
+    def files(self, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
+        """Record files that are of no single activation: a sheet, an archive. They belong to the folder they are in."""
+        for name, _ in written:
+            image = name.parts[0] if name.parts[0] in self._open else None
+            self._image(image)["files"].append(str(name))
+            self._files += 1
+
+    def finish(self, image: str, source: Path, size: tuple[int, ...]) -> None:
+        """Record that an image is done, and forget it."""
+        for name in (image, None):
+            if name in self._open:
+                entry = self._open.pop(name)
+                if name is not None:
+                    entry = {"name": image, "source": str(source), "size": list(size), **entry}
+                self._images.write((",\n" if self._count else "") + json.dumps(entry, allow_nan=False))
+                self._count += 1
+
+    def write(
+        self,
+        folder: OutputFolder,
+        findings: Mapping[str, Finding],
+        failed: Iterable[Failure],
+        *,
+        interrupted: bool,
+    ) -> int:
+        """Write `manifest.json`. Returns the number of files of the run, itself included."""
+        rest = {
+            "operations": [_operation(finding) for finding in findings.values()],
+            "failed": [asdict(failure) for failure in failed],
+            "interrupted": interrupted,
+        }
+        head = json.dumps({**self.head, **rest}, indent=1, allow_nan=False)
+        with folder.file("manifest.json") as path, path.open("w", encoding="utf-8") as file:
+            file.write(head.removesuffix("\n}") + ',\n "images": [\n')
+            self._images.seek(0)
+            while chunk := self._images.read(1 << 20):
+                file.write(chunk)
+            file.write("\n ]\n}\n")
+        self._images.close()
+        return self._files
+
+    def _image(self, name: str | None) -> dict[str, Any]:
+        return self._open.setdefault(name, {"files": [], "activations": []})
+
+
+def digest(model: nn.Module) -> str:
+    """SHA-256 over every entry of the state_dict, in order: name, dtype, shape and bytes."""
+    total = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            if value.numel():
+                total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The settings of a run one by one, for the files that sinks write."""
+    yield "model", head["model"]["source"] or head["model"]["class"]
+    yield "weights_sha256", head["model"]["weights_sha256"]
+    yield from head["settings"].items()
+    yield from head["recipe"].items()
+
+
+def _operation(finding: Finding) -> dict[str, Any]:
+    operation = finding.operation
+    entry: dict[str, Any] = {"path": operation.path, "kind": operation.kind, "index": operation.index}
+    entry["source"] = operation.source
+    entry["tensors"] = [asdict(spec) for spec in operation.tensors or ()]
+    return entry | {name: value for name, value in asdict(finding.facts).items() if value is not None}
+
+
+def _numbers(values: Iterable[float]) -> list[float]:
+    """Limits as short as they can be written and still be the float32 that they are."""
+    return [float(f"{value:.9g}") for value in values]

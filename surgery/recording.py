@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from surgery.extractor import listening
-from surgery.rendering import activations_of
-from surgery.types import Activation, Recipe
+from surgery.rendering import STANDARD, activations_of
+from surgery.types import Activation
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def record(opened: fx.GraphModule, *inputs: Any) -> tuple[Activation, ...]:
 
     with listening(opened, keep):
         opened(*inputs)
-    recipe = Recipe.standard()
+    recipe = STANDARD
     return tuple(
         activation
         for operation, key, tensor in recorded

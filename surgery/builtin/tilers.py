@@ -1,0 +1,120 @@
+"""The tilers that come with the project: how the channels of an activation lie in a picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from surgery.errors import RenderError
+from surgery.types import BACKGROUND
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.types import Tiler
+
+LEAST = 16
+"""Maps smaller than this, in pixels, are enlarged by a whole factor until they reach it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """All channels in one near-square picture, row by row, channel 0 at the top left."""
+
+    columns: int | None = None
+    """Tiles in a row; None for as many as make the picture nearest to a square."""
+    gap: int = 1
+    """Pixels of background between tiles."""
+    limit: int | None = None
+    """Draw the first so many channels alone."""
+    least: int = LEAST
+    """Smaller maps are enlarged by a whole factor, without smoothing, until their longer side has so many pixels."""
+
+    def __post_init__(self) -> None:
+        _check("columns", self.columns, 1)
+        _check("gap", self.gap, 0)
+        _check("limit", self.limit, 1)
+        _check("least", self.least, 1)
+
+    def __call__(self, levels: Tensor, /) -> Tensor:
+        shown = levels[:, : self.limit]
+        count, height, width = shown.shape[1:]
+        factor = _enlargement(height, width, self.least)
+        tall, wide = height * factor + self.gap, width * factor + self.gap
+        columns = min(self.columns or _square_columns(count, tall, wide), count)
+        return _lay(shown, columns, factor, self.gap)
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """All channels in one row."""
+
+    gap: int = 1
+    limit: int | None = None
+    least: int = LEAST
+
+    def __post_init__(self) -> None:
+        _check("gap", self.gap, 0)
+        _check("limit", self.limit, 1)
+        _check("least", self.least, 1)
+
+    def __call__(self, levels: Tensor, /) -> Tensor:
+        shown = levels[:, : self.limit]
+        return _lay(shown, shown.shape[1], _enlargement(shown.shape[2], shown.shape[3], self.least), self.gap)
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """A picture for each channel."""
+
+    limit: int | None = None
+    least: int = LEAST
+
+    def __post_init__(self) -> None:
+        _check("limit", self.limit, 1)
+        _check("least", self.least, 1)
+
+    def __call__(self, levels: Tensor, /) -> Tensor:
+        shown = levels[:, : self.limit]
+        batch, count, height, width = shown.shape
+        factor = _enlargement(height, width, self.least)
+        return _lay(shown.reshape(batch * count, 1, height, width), 1, factor, 0).unflatten(0, (batch, count))[:, :, 0]
+
+
+def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
+    """``(B, C, H, W)`` -> ``(B, 1, H', W')``: one strided copy into a canvas of background."""
+    batch, count, height, width = levels.shape
+    rows = math.ceil(count / columns)
+    tall, wide = height * factor + gap, width * factor + gap
+    canvas = levels.new_full((batch, rows * tall, columns * wide), BACKGROUND)
+    cells = canvas.view(batch, rows, tall, columns, wide)[:, :, : height * factor, :, : width * factor]
+    cells = cells.unflatten(4, (width, factor)).unflatten(2, (height, factor))
+    # Now (B, rows, H, factor, columns, W, factor): a tile is cells[:, row, :, :, column].
+    full = count // columns
+    tiles = levels[:, : full * columns].unflatten(1, (full, columns)) if full else None
+    if tiles is not None:
+        cells[:, :full].copy_(tiles.permute(0, 1, 3, 2, 4)[:, :, :, None, :, :, None].expand_as(cells[:, :full]))
+    if rest := count - full * columns:
+        last = cells[:, full, :, :, :rest]
+        last.copy_(levels[:, full * columns :].permute(0, 2, 1, 3)[:, :, None, :, :, None].expand_as(last))
+    return canvas[:, None, : rows * tall - gap, : columns * wide - gap]
+
+
+def _enlargement(height: int, width: int, least: int) -> int:
+    return max(1, math.ceil(least / max(height, width, 1)))
+
+
+def _square_columns(count: int, tall: int, wide: int) -> int:
+    """Columns for the picture whose sides are nearest to each other."""
+    ideal = max(1, math.floor(math.sqrt(count * tall / wide)))
+    near = range(max(1, ideal - 1), min(count, ideal + 2) + 1)
+    return min(near, key=lambda columns: (abs(math.log(columns * wide / (math.ceil(count / columns) * tall))), columns))
+
+
+def _check(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise RenderError(f"{name} is at least {least}, not {value}")
+
+
+TILERS: dict[str, Tiler] = {"grid": Grid(), "strip": Strip(), "channels": Channels()}

@@ -1,0 +1,130 @@
+"""From values to bytes: tensors laid out as maps, and maps as codes between two limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.errors import RenderError
+from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.types import Normalizer
+
+
+def share_out(values: Tensor, batch: int) -> Tensor | None:
+    """A view ``(B, ...)`` of each image's part; None where the values belong to the whole batch.
+
+    A first axis of ``k * B`` (window partitions, say) gives ``(B, k, ...)``.
+    """
+    if values.ndim == 0 or values.shape[0] == 0 or values.shape[0] % batch:
+        return None
+    return values if values.shape[0] == batch else values.unflatten(0, (batch, -1))
+
+
+def as_maps(values: Tensor, *, windows: bool = False) -> Tensor:
+    """``(B, ...)`` of any dtype -> real ``(B, C, H, W)`` float32 or float64.
+
+    ``(B, C, H, W)`` is taken as it is; ``(B, C)`` becomes one row of C values; ``(B, T, D)`` one map of T rows;
+    ``(B, C, D, H, W)`` a map for each channel with its D slices side by side. Of `windows` ``(B, k, ...)``, each is a
+    channel, or all their channels are. Complex values are drawn by their magnitude.
+    """
+    values = as_real(values)
+    rest = values.shape[1:]
+    if windows and len(rest) > 3:
+        return as_maps(values.flatten(1, 2))
+    if len(rest) == 0:
+        return values.reshape(-1, 1, 1, 1)
+    if len(rest) == 1:
+        return values[:, None, None, :]
+    if len(rest) == 2:
+        return values[:, None]
+    if len(rest) == 3:
+        return values
+    volumes = values.flatten(2, -3)
+    return volumes.transpose(2, 3).flatten(3, 4)
+
+
+def as_real(values: Tensor) -> Tensor:
+    """Any tensor as dense float32, or float64 where float32 would lose digits."""
+    values = values.detach()
+    if values.is_quantized:
+        values = values.dequantize()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    if values.is_complex():
+        values = values.abs()
+    wide = (torch.float64, torch.int64, torch.int32)
+    return values.to(torch.float64 if values.dtype in wide else torch.float32)
+
+
+def repair(maps: Tensor) -> Tensor:
+    """``(B, C, H, W)`` with NaN replaced by the mean of its channel's finite values, infinities by their extremes."""
+    finite = maps.isfinite()
+    some = finite.any(-1, keepdim=True).any(-2, keepdim=True)
+    low, high = finite_extremes(maps)
+    low, high = (torch.where(some, limit[..., None, None], 0.0) for limit in (low, high))
+    count = finite.sum((2, 3), keepdim=True).clamp_(min=1)
+    # Divided before it is summed: the sum of finite values may be infinite.
+    mean = torch.where(finite, maps / count, 0.0).sum((2, 3), keepdim=True)
+    mean = torch.minimum(torch.maximum(mean, low), high)
+    repaired = torch.where(maps.isnan(), mean, maps)
+    return torch.where(maps == torch.inf, high, torch.where(maps == -torch.inf, low, repaired))
+
+
+def finite_extremes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """``(B, C)`` least and greatest finite value of each channel; inf and -inf where there is none."""
+    finite = maps.isfinite()
+    return (
+        torch.where(finite, maps, torch.inf).amin((2, 3)),
+        torch.where(finite, maps, -torch.inf).amax((2, 3)),
+    )
+
+
+def find_limits(normalizer: Normalizer, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """``(B, C, 1, 1)`` float64 limits of finite maps. Raises RenderError for what is no pair of limits."""
+    name = describe(normalizer)
+    try:
+        low, high = normalizer(maps)
+    except (TypeError, ValueError) as error:
+        raise RenderError(f"normalizer {name} did not give a pair (low, high): {error}") from error
+    shape = (*maps.shape[:2], 1, 1)
+    try:
+        low, high = (torch.as_tensor(limit, device=maps.device).double().expand(shape) for limit in (low, high))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise RenderError(f"normalizer {name} gave limits that can't be broadcast to {shape}: {error}") from error
+    if not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
+        raise RenderError(f"normalizer {name} gave limits that are not finite with low <= high")
+    return low, high
+
+
+def quantise(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """``(B, C, H, W)`` finite values -> uint8 codes from 0 (at `low` or less) to 250 (at `high` or more).
+
+    Equal limits give 125. `low` is subtracted before anything is scaled: ``v * scale + offset`` would cancel where
+    the limits lie close together and far from zero.
+    """
+    top = LEVELS - 1
+    span = high - low
+    flat = span == 0
+    scale = torch.where(flat, 0.0, top / span)
+    rounding = torch.where(flat, top / 2 + 0.5, 0.5)
+    if maps.dtype == torch.float32:
+        narrow = scale.float()
+        if bool((narrow.isfinite() & ((narrow != 0) | flat) & span.float().isfinite()).all()):
+            scratch = torch.sub(maps, low.float())
+            return scratch.mul_(narrow).add_(rounding.float()).clamp_(0, top + 0.5).to(torch.uint8)
+        maps = maps.double()
+    # In halves, since the span of float64 values may overflow; divided, since the scale may.
+    part = (maps / 2 - low / 2) / torch.where(flat, 1.0, high / 2 - low / 2)
+    return part.mul_(torch.where(flat, 0.0, float(top))).add_(rounding).clamp_(0, top + 0.5).to(torch.uint8)
+
+
+def mark_not_finite(codes: Tensor, maps: Tensor) -> Tensor:
+    """Give what is no number its own code, in place."""
+    codes.masked_fill_(maps.isnan(), NAN)
+    codes.masked_fill_(maps == torch.inf, PLUS_INF)
+    return codes.masked_fill_(maps == -torch.inf, MINUS_INF)

@@ -74,7 +74,7 @@ class Symmetric:
     """Zero in the middle: from minus the greatest magnitude to plus it. Drawn with a diverging colormap."""
 
     per: Per = "channel"
-    colormap: ClassVar[str] = "RdBu_r"
+    colormap: ClassVar[str] = "colorbrewer:RdBu_r"
 
     def __post_init__(self) -> None:
         _check(self.per)

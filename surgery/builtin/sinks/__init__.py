@@ -1,0 +1,16 @@
+"""The sinks that come with the project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from surgery.builtin.sinks.exact import Npz, Safetensors
+from surgery.builtin.sinks.png import Png
+from surgery.builtin.sinks.sheet import Sheet
+
+if TYPE_CHECKING:
+    from surgery.types import Sink
+
+SINKS: dict[str, Sink] = {"png": Png(), "sheet": Sheet(), "npz": Npz(), "safetensors": Safetensors()}
+
+__all__ = ["SINKS", "Npz", "Png", "Safetensors", "Sheet"]

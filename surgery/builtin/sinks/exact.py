@@ -1,0 +1,104 @@
+"""The sinks that keep exact values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from surgery.folder import OutputFolder
+    from surgery.types import Activation, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Npz:
+    """`<image>/activations.npz`: the exact values of each activation under its path, for `numpy.load`.
+
+    What NumPy has no dtype for, bfloat16 and the 8-bit floats, is kept as float32, which holds it exactly.
+    """
+
+    @contextmanager
+    def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
+        import numpy as np
+
+        def save(path: Path, values: dict[str, Tensor]) -> None:
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **{name: _array(value) for name, value in values.items()})
+
+        with _archives(folder, "activations.npz", save) as write:
+            yield write
+
+
+@dataclass(frozen=True, slots=True)
+class Safetensors:
+    """`<image>/activations.safetensors`: the exact values of each activation under its path.
+
+    Complex values are kept as real ones with a last axis of 2 (real, imaginary).
+    """
+
+    @contextmanager
+    def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
+        import torch
+        from safetensors.torch import save_file
+
+        def save(path: Path, values: dict[str, Tensor]) -> None:
+            real = {name: torch.view_as_real(value) if value.is_complex() else value for name, value in values.items()}
+            save_file({name: value.contiguous() for name, value in real.items()}, path, metadata=dict(folder.about))
+
+        with _archives(folder, "activations.safetensors", save) as write:
+            yield write
+
+
+@contextmanager
+def _archives(
+    folder: OutputFolder,
+    name: str,
+    save: Callable[[Path, dict[str, Tensor]], None],
+) -> Iterator[Write]:
+    """One archive for each image, and one for what belongs to a whole batch, written when all of it is there."""
+    kept: defaultdict[str | None, dict[str, Tensor]] = defaultdict(dict)
+    batches = 0
+
+    def write(activation: Activation) -> None:
+        values = kept[activation.image]
+        key, number = activation.path, 1
+        while key in values:  # an operation that ran twice
+            number += 1
+            key = f"{activation.path}~{number}"
+        values[key] = _copy(activation.values)
+
+    def finished(image: str | None) -> None:
+        nonlocal batches
+        if values := kept.pop(image, None):
+            with folder.file(f"{f'batch/{batches:04}' if image is None else image}/{name}") as path:
+                save(path, values)
+        batches += image is None
+
+    folder.when_finished(finished)
+    yield write
+
+
+def _copy(values: Tensor) -> Tensor:
+    """A dense copy on the CPU, of its own memory."""
+    import torch
+
+    values = values.detach()
+    if values.is_quantized:
+        values = values.dequantize()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    return values.to("cpu", copy=True).contiguous()
+
+
+def _array(values: Tensor) -> Any:
+    try:
+        return values.numpy()
+    except TypeError:
+        return values.float().numpy()

@@ -22,7 +22,7 @@ from surgery.insertion import insert, until_last
 from surgery.manifest import Manifest
 from surgery.rendering import activations_of, image_activations
 from surgery.selection import everything, parse, select
-from surgery.tracing import specs, trace, unwrap
+from surgery.tracing import operations, specs, trace, unwrap
 from surgery.twins import twin
 from surgery.types import Facts, Operation, Recipe
 from surgery.values import tensors_in
@@ -304,7 +304,7 @@ class _Run:
         self.names: list[str] = []
         self.error: Exception | None = None
         self.buffers = [(buffer, buffer.clone()) for buffer in opened.buffers()]
-        self.last = sum(node.op.startswith("call_") for node in opened.graph.nodes)
+        self.last = len(operations(opened))
 
     def batch(self, values: Tensor, names: Sequence[str], seed: int, *, output: bool) -> str | None:
         """Run one batch. Returns why the model can't take it, or None when all went well."""

@@ -1,18 +1,26 @@
-"""The small trained model that ships, and its inputs."""
+"""The small trained model that ships, and label maps to run it on."""
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
-_HERE = Path(str(files(__name__)))
+from surgery.errors import ModelError, did_you_mean
+
+_HERE = Path(__file__).parent
 
 
 def inputs() -> list[Path]:
-    """The label maps of four façades that the model has not seen, 256 x 256 RGB."""
+    """The shipped label maps: PNG files of 256 x 256 pixels, which the model has not seen in training."""
     return sorted((_HERE / "inputs").glob("*.png"))
 
 
-def weights(name: str) -> Path:
-    """The weights file called `name`: ``facades``, ``facades-discriminator``, ``facades-100``."""
-    return _HERE / f"{name}.safetensors"
+def weights(name: str = "facades") -> Path:
+    """The shipped weights of that name: ``facades``, ``facades-discriminator`` or an earlier ``facades-300``.
+
+    Raises ModelError where none is called so.
+    """
+    path = _HERE / f"{name}.safetensors"
+    if not path.is_file():
+        known = sorted(path.stem for path in _HERE.glob("*.safetensors"))
+        raise ModelError(f"no shipped weights are called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
+    return path

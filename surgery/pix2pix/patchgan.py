@@ -19,7 +19,7 @@ class Layer(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, norm: Norm, *, first: bool) -> None:
         super().__init__()
-        padding = kernel // 2 if kernel == 1 else 1
+        padding = 0 if kernel == 1 else 1
         self.conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, bias=first or has_bias(norm))
         layer = None if first else norm_layer(norm, out_channels)
         if layer is not None:

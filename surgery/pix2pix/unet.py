@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from surgery.errors import ModelError
 from surgery.pix2pix.layers import has_bias, norm_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.pix2pix.layers import Norm
+
+SHALLOWEST = 5
+"""The fewest levels: three that grow, one that doesn't, and the innermost."""
 
 
 class Down(nn.Module):
@@ -81,11 +85,14 @@ class UNet(nn.Module):
         dropout: bool = True,
     ) -> None:
         super().__init__()
+        if depth < SHALLOWEST:
+            raise ModelError(f"a UNet of {depth} levels was asked for; the public architecture has {SHALLOWEST} or more")
         self.depth = depth
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.width = width
         self.norm = norm
+        self.dropout = dropout
         self.size = self.multiple = 2**depth
         widths = [width * min(2**level, 8) for level in range(depth)]
         for level in range(1, depth + 1):

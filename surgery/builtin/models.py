@@ -1,0 +1,70 @@
+"""The models that come with the project: pix2pix's networks, the trained one that ships, torchvision's."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from surgery.data import weights
+from surgery.errors import ModelError, did_you_mean
+from surgery.types import ModelFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from surgery.types import ModelFactory
+
+
+def _network(name: str, **options: Any) -> nn.Module:
+    """A network of pix2pix with random weights."""
+    import surgery.pix2pix
+
+    network: nn.Module = getattr(surgery.pix2pix, name)(**options)
+    return network
+
+
+def _shipped(name: str) -> nn.Module:
+    from surgery.checkpoints import load_checkpoint
+
+    return load_checkpoint(weights(name))
+
+
+def _torchvision(name: str) -> nn.Module:
+    """A torchvision model with random weights."""
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise ModelError(f"torchvision has no model {name!r}{did_you_mean(name, models.list_models())}")
+    # Without this, these two draw their weights from scipy's slow sampler, and warn that they will not for ever.
+    options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    whole = {"weights_backbone": None} if "/" not in name and name in _with_backbone() else {}
+    model: nn.Module = models.get_model(name, weights=None, **options, **whole)
+    return model
+
+
+def _with_backbone() -> Sequence[str]:
+    from torchvision import models
+
+    return [*models.list_models(models.segmentation), *models.list_models(models.detection)]
+
+
+def _torchvision_names() -> Sequence[str]:
+    from torchvision import models
+
+    names: Sequence[str] = models.list_models()
+    return names
+
+
+MODELS: dict[str, ModelFactory | ModelFamily] = {
+    "facades": partial(_shipped, "facades"),
+    "facades_discriminator": partial(_shipped, "facades-discriminator"),
+    "unet_128": partial(_network, "UNet", depth=7),
+    "unet_256": partial(_network, "UNet", depth=8),
+    "resnet_6blocks": partial(_network, "ResNet", blocks=6),
+    "resnet_9blocks": partial(_network, "ResNet", blocks=9),
+    "patchgan": partial(_network, "PatchGAN", depth=3),
+    "pixelgan": partial(_network, "PixelGAN"),
+    "torchvision": ModelFamily(_torchvision, _torchvision_names),
+}

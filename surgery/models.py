@@ -38,7 +38,7 @@ def _open(source: str, plugins: Plugins) -> object:
     from surgery.checkpoints import SUFFIXES, load_checkpoint
 
     path = Path(source)
-    if path.exists() or path.suffix in SUFFIXES:
+    if path.is_file() or path.suffix in SUFFIXES:
         return load_checkpoint(path)
     family, slash, name = source.partition("/")
     try:

@@ -388,15 +388,17 @@ _OURS = {__file__, inplace.__file__, str(Path(_HERE) / "twins.py")}
 
 
 def _shown(source: tuple[str, int] | None) -> str | None:
-    """``models/unet.py:41``: relative to the working directory, or the last two parts."""
+    """``models/unet.py:41``: relative to the working directory, or to where packages are installed."""
     if source is None:
         return None
-    path = Path(source[0])
-    try:
-        shown = path.relative_to(Path.cwd())
-    except ValueError:
-        shown = Path(*path.parts[-2:])
-    return f"{shown.as_posix()}:{source[1]}"
+    path, line = Path(source[0]), source[1]
+    if "site-packages" in path.parts:
+        path = Path(*path.parts[path.parts.index("site-packages") + 1 :])
+    elif path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    else:
+        path = Path(*path.parts[-2:])
+    return f"{path.as_posix()}:{line}"
 
 
 def _explain(model: nn.Module, error: Exception) -> str:

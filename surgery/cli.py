@@ -1,0 +1,312 @@
+"""The command line: names and text in, values to the functions that do the work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from surgery.errors import SurgeryError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from surgery.extraction import Progress, Report
+    from surgery.images import Size
+    from surgery.plugins import Plugins
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="See inside a trained PyTorch model: every operation it computes, as a picture.",
+)
+
+
+class Side(StrEnum):
+    """Which half of an AB pair is the input."""
+
+    left = "left"
+    right = "right"
+    none = "none"
+
+
+class Mode(StrEnum):
+    """How the model runs."""
+
+    eval = "eval"
+    train = "train"
+    as_is = "as-is"
+
+
+Model = Annotated[str, typer.Argument(help="A weights file, a name such as torchvision/resnet18, or module:callable.")]
+At = Annotated[
+    list[str], typer.Option("--at", help="Operations: patterns of paths, op:KIND, inside:MODULE; & | ~ ( ). Repeatable.")
+]
+PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A plugin in a Python file. Repeatable.")]
+Leaves = Annotated[list[str], typer.Option("--leaf", help="A module to keep whole: its path or class. Repeatable.")]
+Sizing = Annotated[str, typer.Option(help="N, HxW or native. [dim]\\[default: the network's own][/dim]")]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    *, show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False
+) -> None:
+    if show:
+        import surgery
+
+        print(f"surgery {surgery.__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.command()
+def extract(
+    model: Model = "facades",
+    images: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads it so
+        typer.Argument(help="Files, folders and patterns. [dim]\\[default: an input that ships][/dim]"),
+    ] = None,
+    at: At = ["*"],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")] = Path("activations"),
+    normalizer: Annotated[str, typer.Option(help="What the ends of the scale are: percentile:low=2,high=98.")] = "minmax",
+    tiler: Annotated[str, typer.Option(help="How channels are laid out: grid:columns=8,gap=2.")] = "grid",
+    colormap: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A colormap's name. [dim]\\[default: viridis, or the normalizer's own][/dim]"),
+    ] = None,
+    sink: Annotated[list[str], typer.Option(help="What to write: png, sheet, npz, safetensors. Repeatable.")] = [
+        "png",
+        "sheet",
+    ],  # noqa: B006
+    size: Sizing = "",
+    side: Annotated[Side, typer.Option(help="The half of an AB pair that is the input.")] = Side.none,
+    limits: Annotated[str, typer.Option("--range", help="The values of black and white.", metavar="LOW,HIGH")] = "-1,1",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    mode: Annotated[Mode, typer.Option(help="train is the public pix2pix code's own test mode.")] = Mode.eval,
+    seed: Annotated[int, typer.Option(help="Of the random numbers, before every batch.")] = 0,
+    stats: Annotated[bool, typer.Option("--stats", help="Exact mean, deviation, zeros and counts as well.")] = False,
+    no_output: Annotated[bool, typer.Option("--no-output", help="Stop behind the last chosen operation.")] = False,
+    leaf: Leaves = [],  # noqa: B006
+    plugin: PluginFiles = [],  # noqa: B006
+) -> None:
+    """Run a model on images, and draw what every chosen operation computes."""
+    plugins = _plugins(plugin)
+    stages: dict[str, Any] = {
+        "normalizer": plugins.resolve("normalizer", normalizer),
+        "tiler": plugins.resolve("tiler", tiler),
+        "colormap": plugins.resolve("colormap", colormap) if colormap else None,
+        "sinks": [plugins.resolve("sink", name) for name in sink],
+    }
+    from surgery.data import inputs
+    from surgery.display import report_view, terminal
+    from surgery.extraction import extract as run
+    from surgery.images import find_images
+    from surgery.models import load_model
+    from surgery.selection import parse
+
+    chosen = [parse(text) for text in at]
+    wanted, span = _size(size), _range(limits)
+    given = find_images(images if images else [str(inputs()[0])])
+    network = load_model(model, plugins=plugins)
+    with _Bar(len(given)) as bar:
+        report = run(
+            network,
+            given,
+            at=chosen,
+            out=out,
+            **stages,
+            size=wanted,
+            side=side.value,
+            range=span,
+            batch_size=batch_size,
+            device=device,
+            mode=mode.value,
+            seed=seed,
+            stats=stats,
+            output=not no_output,
+            leaves=leaf,
+            source=model,
+            progress=bar.advance,
+        )
+    console = terminal()
+    console.print(report_view(report, console.width), soft_wrap=False)
+    _finish(report)
+
+
+@app.command()
+def inspect(
+    model: Model = "facades",
+    at: At = [],  # noqa: B006
+    size: Sizing = "",
+    leaf: Leaves = [],  # noqa: B006
+    code: Annotated[bool, typer.Option("--code", help="Print the Python that torch.fx generated.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the operations for machines.")] = False,
+    svg: Annotated[Optional[Path], typer.Option(help="Save what is printed as SVG.")] = None,  # noqa: UP045
+    html: Annotated[Optional[Path], typer.Option(help="Save what is printed as HTML.")] = None,  # noqa: UP045
+    plugin: PluginFiles = [],  # noqa: B006
+) -> None:
+    """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
+    plugins = _plugins(plugin)
+    from surgery.display import code_view, export, graph_record, graph_view, terminal
+    from surgery.insertion import insert
+    from surgery.models import load_model
+    from surgery.selection import parse, select
+
+    chosen = [parse(text) for text in at]
+    wanted = _size(size)
+    traced = _traced(load_model(model, plugins=plugins), wanted, leaf)
+    operations = {operation.index: operation for selection in chosen for operation in select(traced, selection)}
+    opened = insert(traced, [operations[index] for index in sorted(operations)])
+    if as_json:
+        print(json.dumps(graph_record(opened), indent=1))  # noqa: T201
+        return
+    console = terminal()
+
+    def view(width: int) -> RenderableType:
+        return code_view(opened) if code else graph_view(opened, width)
+
+    console.print(view(console.width))
+    for kind, file in (("svg", svg), ("html", html)):
+        if file is not None:
+            width = max(console.width, 120)
+            _save(file, export(view(width), width, kind, f"surgery inspect {model}"))
+
+
+@app.command()
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    plugin: PluginFiles = [],  # noqa: B006
+) -> None:
+    """List every plugin with what it offers."""
+    from surgery.display import plugins_view, terminal
+    from surgery.plugins import KINDS
+
+    found = _plugins(plugin)
+    if not as_json:
+        terminal().print(plugins_view(found, KINDS))
+        return
+    listed = [
+        {
+            "name": entry.name,
+            "version": entry.version,
+            "origin": entry.origin,
+            **{f"{kind}s": [n for owner, v in found.offered(kind) if owner is entry for n in v] for kind in KINDS},
+        }
+        for entry in found.plugins
+    ]
+    print(json.dumps(listed, indent=1))  # noqa: T201
+
+
+def main() -> None:
+    """The entry point of `surgery`: errors of ours are one line and exit code 1."""
+    try:
+        app()
+    except SurgeryError as error:
+        _complain(str(error))
+        sys.exit(1)
+
+
+class _Bar:
+    """A progress bar on stderr, where that is a terminal."""
+
+    def __init__(self, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from surgery.display import terminal
+
+        console = terminal(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("extracting", total=total)
+
+    def __enter__(self) -> _Bar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self, progress: Progress) -> None:
+        self.bar.update(self.task, completed=progress.done + progress.failed, description=progress.image)
+
+
+def _plugins(files: list[Path]) -> Plugins:
+    from surgery.plugins import Plugins
+
+    found = Plugins(files)
+    for trouble in found.troubles:
+        _complain(f"{trouble} (left out)")
+    return found
+
+
+def _traced(model: Any, size: Size, leaves: list[str]) -> Any:
+    """The model traced with an example of the size it takes; without shapes, and saying why, where that can't run."""
+    import torch
+
+    from surgery.errors import TraceError
+    from surgery.extraction import input_channels
+    from surgery.tracing import trace
+
+    side = size if size not in (None, "native") else getattr(model, "size", 224)
+    height, width = side if isinstance(side, tuple) else (side, side)
+    model.eval()
+    bare = trace(model, leaves=leaves)
+    try:
+        return trace(model, torch.zeros(1, input_channels(model), height, width), leaves=leaves)
+    except TraceError as error:
+        _complain(f"{error}; shown without shapes")
+        return bare
+
+
+def _size(text: str) -> Size:
+    if text == "":
+        return None
+    if text == "native":
+        return "native"
+    sides = text.lower().split("x")
+    if not all(side.isdigit() and int(side) for side in sides) or len(sides) > 2:
+        raise typer.BadParameter(f"a size is N, HxW or native, not {text!r}", param_hint="--size")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"a range is LOW,HIGH, not {text!r}", param_hint="--range") from None
+    if not low < high:
+        raise typer.BadParameter(f"a range is LOW,HIGH with LOW < HIGH, not {text!r}", param_hint="--range")
+    return low, high
+
+
+def _save(file: Path, text: str) -> None:
+    from surgery.folder import OutputFolder
+
+    with OutputFolder(file.parent).file(file.name) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def _finish(report: Report) -> None:
+    for failure in report.failed:
+        _complain(failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}")
+    if report.failed:
+        _complain(f"{len(report.failed)} of {len(report.failed) + report.images} images failed")
+    if report.failed or report.interrupted:
+        raise typer.Exit(1)
+
+
+def _complain(line: str) -> None:
+    print(f"surgery: {line}", file=sys.stderr)  # noqa: T201

@@ -103,7 +103,9 @@ def _read_pickled(path: Path, head: bytes) -> Any:
             "weights alone, with torch.save(model.state_dict(), path)"
         ) from error
     except (EOFError, RuntimeError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is cut short or damaged ({str(error).splitlines()[0]}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is cut short or damaged ({str(error).splitlines()[0]}); fetch it again"
+        ) from error
 
 
 def _only_state(path: Path, content: Any, part: str | None) -> dict[str, Tensor]:
@@ -124,11 +126,10 @@ def _only_state(path: Path, content: Any, part: str | None) -> dict[str, Tensor]
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
-    for names in (_GENERATORS, _DISCRIMINATORS):  # networks side by side in one flat dict: netG.model..., netD.model...
-        for name in names:
-            inner = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-            if inner and read_architecture(inner):
-                return inner
+    for name in (*_GENERATORS, *_DISCRIMINATORS):  # side by side in one flat dict: netG.model..., netD.model...
+        inner = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        if inner and read_architecture(inner):
+            return inner
     return state
 
 
@@ -165,10 +166,11 @@ def _nearest(state: Mapping[str, Tensor]) -> str:
             if share > overlap:
                 best, overlap = (model, keys), share
     if best is None:
-        return f"its {len(names)} keys ({_some(sorted(names))}) fit no known architecture; load it as package.module:callable"
+        return f"its keys ({_some(sorted(names))}) fit no known architecture; load it as package.module:callable"
     model, keys = best
     missing, extra = sorted(keys - names), sorted(names - keys)
-    said = f"fits no known architecture; the nearest is {_label(model)}, of which it has {len(keys & names)} of {len(keys)} keys"
+    had = f"{len(keys & names)} of {len(keys)} keys"
+    said = f"fits no known architecture; the nearest is {_label(model)}, of which it has {had}"
     said += f"; missing {_some(missing)}" if missing else ""
     return said + (f"; not part of it {_some(extra)}" if extra else "")
 
@@ -199,11 +201,14 @@ def _candidates() -> Iterator[Network]:
 
 
 def _label(model: Network) -> str:
-    """``unet_256 (norm batch, width 64)``."""
-    name = {UNet: "unet_{}", ResNet: "resnet_{}blocks", PatchGAN: "patchgan of {} layers", PixelGAN: "pixel"}[type(model)]
-    count = {UNet: model.size}.get(type(model), getattr(model, "depth", None))
-    count = len(model.blocks) if isinstance(model, ResNet) else count
-    return f"{name.format(count)} with norm {model.norm!r} and width {model.width}"
+    """``unet_256 with norm 'batch' and width 64``."""
+    if isinstance(model, UNet):
+        name = f"unet_{model.size}"
+    elif isinstance(model, ResNet):
+        name = f"resnet_{len(model.blocks)}blocks"
+    else:
+        name = f"patchgan of {model.depth} layers" if isinstance(model, PatchGAN) else "pixelgan"
+    return f"{name} with norm {model.norm!r} and width {model.width}"
 
 
 def _some(names: list[str]) -> str:

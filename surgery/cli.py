@@ -6,7 +6,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Self
 
 import typer
 
@@ -46,10 +46,12 @@ class Mode(StrEnum):
 
 Model = Annotated[str, typer.Argument(help="A weights file, a name such as torchvision/resnet18, or module:callable.")]
 At = Annotated[
-    list[str], typer.Option("--at", help="Operations: patterns of paths, op:KIND, inside:MODULE; & | ~ ( ). Repeatable.")
+    list[str],
+    typer.Option("--at", help="Operations: patterns of paths, op:KIND, inside:MODULE; & | ~ ( ). Repeatable."),
 ]
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A plugin in a Python file. Repeatable.")]
 Leaves = Annotated[list[str], typer.Option("--leaf", help="A module to keep whole: its path or class. Repeatable.")]
+Sinks = Annotated[list[str], typer.Option(help="What to write: png, sheet, npz, safetensors. Repeatable.")]
 Sizing = Annotated[str, typer.Option(help="N, HxW or native. [dim]\\[default: the network's own][/dim]")]
 
 
@@ -73,16 +75,15 @@ def extract(
     ] = None,
     at: At = ["*"],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")] = Path("activations"),
-    normalizer: Annotated[str, typer.Option(help="What the ends of the scale are: percentile:low=2,high=98.")] = "minmax",
+    normalizer: Annotated[
+        str, typer.Option(help="What the ends of the scale are: percentile:low=2,high=98.")
+    ] = "minmax",
     tiler: Annotated[str, typer.Option(help="How channels are laid out: grid:columns=8,gap=2.")] = "grid",
     colormap: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="A colormap's name. [dim]\\[default: viridis, or the normalizer's own][/dim]"),
     ] = None,
-    sink: Annotated[list[str], typer.Option(help="What to write: png, sheet, npz, safetensors. Repeatable.")] = [
-        "png",
-        "sheet",
-    ],  # noqa: B006
+    sink: Sinks = ["png", "sheet"],  # noqa: B006
     size: Sizing = "",
     side: Annotated[Side, typer.Option(help="The half of an AB pair that is the input.")] = Side.none,
     limits: Annotated[str, typer.Option("--range", help="The values of black and white.", metavar="LOW,HIGH")] = "-1,1",
@@ -112,7 +113,7 @@ def extract(
 
     chosen = [parse(text) for text in at]
     wanted, span = _size(size), _range(limits)
-    given = find_images(images if images else [str(inputs()[0])])
+    given = find_images(images or [str(inputs()[0])])
     network = load_model(model, plugins=plugins)
     with _Bar(len(given)) as bar:
         report = run(
@@ -232,7 +233,7 @@ class _Bar:
         )
         self.task = self.bar.add_task("extracting", total=total)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 

@@ -33,7 +33,7 @@ def surgery_normalizers() -> Mapping[str, Normalizer]:  # type: ignore[empty-bod
 
         @surgery.hookimpl
         def surgery_normalizers():
-            return {"positive": lambda values: (0 * values.amax((2, 3), keepdim=True), values.amax((2, 3), keepdim=True))}
+            return {"unit": lambda values: (torch.tensor(0.0), torch.tensor(1.0))}
     """
 
 
@@ -65,7 +65,7 @@ def surgery_colormaps() -> Mapping[str, Colormap]:  # type: ignore[empty-body]
 
 @hookspec
 def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
-    """Where activations go.
+    r"""Where activations go.
 
     Each is a ``@contextmanager`` function that takes the run's `OutputFolder` and yields a function of one
     `Activation`. That is called inside the model's forward: what is kept of ``activation.values`` must be copied.

@@ -89,11 +89,8 @@ def load_image(
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     values = pixels.reshape(image.height, image.width, channels).permute(2, 0, 1).to(torch.float32).div(255)
     low, high = range
-    if (low, high) == (-1.0, 1.0):
-        # Exactly what the public pix2pix code computes, down to the rounding.
-        values = values.sub(0.5).div(0.5)
-    else:
-        values = values.mul(high - low).add(low)
+    # For [-1, 1] exactly what the public pix2pix code computes, down to the rounding.
+    values = values.sub(0.5).div(0.5) if (low, high) == (-1.0, 1.0) else values.mul(high - low).add(low)
     return values.unsqueeze(0).contiguous()
 
 
@@ -103,7 +100,7 @@ def _read(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image: Image.Image = Image.open(path)
             image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path} has more pixels than an honest image ({Image.MAX_IMAGE_PIXELS:,})") from error

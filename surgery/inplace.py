@@ -76,4 +76,9 @@ def irshift(target: Any, other: Any) -> Any:
     return operator.irshift(target, other)
 
 
+def setitem(target: Any, key: Any, value: Any) -> None:
+    """``target[key] = value``."""
+    target[key] = value
+
+
 AUGMENTED = (iadd, isub, imul, itruediv, ifloordiv, imod, ipow, imatmul, iand, ior, ixor, ilshift, irshift)

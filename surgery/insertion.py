@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from surgery.errors import SelectionError
 from surgery.extractor import ActivationExtractor
-from surgery.tracing import assemble, is_extractor, operation_nodes
+from surgery.graphs import assemble, empty_like, shell
+from surgery.tracing import is_extractor, operation_nodes
 from surgery.twins import twin
 
 if TYPE_CHECKING:
@@ -26,15 +26,14 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
     The copy shares the parameters; its modules, modes and buffers are its own, and it has the same `state_dict` keys.
     Any graph module will do. Raises SelectionError for an operation that is not in the graph.
     """
-    owner = _shell(traced)
+    owner = twin(shell(traced))
     home = _free_name(owner, _HOME)
     inserted = nn.Module()
-    graph = fx.Graph(tracer_cls=traced.graph._tracer_cls)  # noqa: SLF001
-    graph.set_codegen(traced.graph._codegen)  # noqa: SLF001
+    graph = empty_like(traced.graph)
     paths = {operation.path for operation in chosen}
     known = {node: operation for node, operation in operation_nodes(traced) if operation.path in paths}
     if absent := paths - {operation.path for operation in known.values()}:
-        raise SelectionError(f"the graph has no operation {sorted(absent)[0]!r}; select from this graph's operations")
+        raise SelectionError(f"the graph has no operation {min(absent)!r}; select from this graph's operations")
     passed: dict[fx.Node, fx.Node] = {}
     for node in traced.graph.nodes:
         computed = graph.node_copy(node, passed.__getitem__)
@@ -52,9 +51,8 @@ def until_last(opened: fx.GraphModule) -> fx.GraphModule:
 
     All that runs before is kept, whether its result is used or not: it may write in place, or to a buffer.
     """
-    owner = _shell(opened)
-    graph = fx.Graph(tracer_cls=opened.graph._tracer_cls)  # noqa: SLF001
-    graph.set_codegen(opened.graph._codegen)  # noqa: SLF001
+    owner = twin(shell(opened))
+    graph = empty_like(opened.graph)
     nodes = list(opened.graph.nodes)
     copies: dict[fx.Node, fx.Node] = {}
     last = max(
@@ -66,15 +64,6 @@ def until_last(opened: fx.GraphModule) -> fx.GraphModule:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(None)
     return assemble(owner, graph, type(opened).__name__)
-
-
-def _shell(graph_module: fx.GraphModule) -> nn.Module:
-    """A twin of all that a graph module has but its graph."""
-    shell = nn.Module()
-    for name, value in vars(graph_module).items():
-        if name in vars(shell) or isinstance(value, Tensor):
-            vars(shell)[name] = copy.copy(value) if isinstance(value, (dict, set)) else value
-    return twin(shell)
 
 
 def _free_name(owner: nn.Module, name: str) -> str:

@@ -8,7 +8,7 @@ import platform
 import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -54,10 +54,12 @@ class Manifest:
             }
         )
 
-    def __enter__(self) -> Manifest:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None and not self._images.closed:
             self._images.close()
 
@@ -129,7 +131,7 @@ def digest(model: nn.Module) -> str:
         if isinstance(value, torch.Tensor):
             total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             if value.numel():
-                total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+                total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

@@ -6,6 +6,7 @@ import sys
 import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from importlib.metadata import Distribution, distributions, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -56,7 +57,7 @@ class Plugins:
         self._add(Plugin(BUILTIN, version("surgery"), "built in", hooks))
         for distribution in distributions():
             for entry in distribution.entry_points.select(group=hookspecs.PROJECT):
-                self._tolerate(lambda entry=entry, owner=distribution: _installed(entry, owner))
+                self._tolerate(partial(_installed, entry, distribution))
         for file in files:
             self._add(_from_file(Path(file)))
 
@@ -77,7 +78,10 @@ class Plugins:
         found: list[tuple[Plugin, Mapping[str, Any]]] = []
         for plugin in self.plugins:
             if plugin.offers(kind):
-                self._tolerate(lambda plugin=plugin: found.append((plugin, self._ask(plugin, kind))), plugin)
+                try:
+                    found.append((plugin, self._ask(plugin, kind)))
+                except PluginError as error:
+                    self._pass_over(plugin, error)
         return found
 
     def _ask(self, plugin: Plugin, kind: Kind) -> Mapping[str, Any]:
@@ -107,13 +111,13 @@ class Plugins:
             owners = [(plugin, values[name]) for plugin, values in offered if name in values]
             if not owners and ":" in name:
                 owner, _, bare = name.partition(":")
-                owners = [(plugin, values[bare]) for plugin, values in offered if plugin.name == owner and bare in values]
+                owners = [
+                    (plugin, values[bare]) for plugin, values in offered if plugin.name == owner and bare in values
+                ]
             if len(owners) > 1:
                 said = " and ".join(plugin.name for plugin, _ in owners)
                 both = "both " if len(owners) == 2 else ""
-                raise PluginError(
-                    f"{kind} {name!r} is offered by {both}{said}; write {owners[-1][0].name}:{name} or {owners[0][0].name}:{name}"
-                )
+                raise PluginError(f"{kind} {name!r} is offered by {both}{said}; write {owners[-1][0].name}:{name}")
             if owners:
                 return name, owners[0][1], options
         asked = text.partition(":")[0] if "=" in text else text
@@ -121,16 +125,18 @@ class Plugins:
         listed = f"; there is {', '.join(known)}" if len(known) <= 12 else "; `surgery plugins` lists them"
         raise PluginError(f"no {kind} is called {asked!r}{did_you_mean(asked, known) or listed}")
 
-    def _tolerate(self, step: Callable[[], Plugin | None], plugin: Plugin | None = None) -> None:
+    def _tolerate(self, find: Callable[[], Plugin]) -> None:
+        """Add a plugin, or leave it out if it is broken: nobody named it, and others do not need it."""
         try:
-            found = step()
-            if found is not None:
-                self._add(found)
+            self._add(find())
         except PluginError as error:
-            if plugin is not None and plugin.origin not in ("installed",):
-                raise
-            if str(error) not in self.troubles:
-                self.troubles.append(str(error))
+            self.troubles.append(str(error))
+
+    def _pass_over(self, plugin: Plugin, error: PluginError) -> None:
+        if plugin.origin != "installed":
+            raise error
+        if str(error) not in self.troubles:
+            self.troubles.append(str(error))
 
     def _add(self, plugin: Plugin) -> None:
         known = [name for name in vars(hookspecs) if name.startswith("surgery_")]
@@ -169,7 +175,9 @@ def _from_file(file: Path) -> Plugin:
     except Exception as error:
         raise PluginError(f"plugin {file} can't be imported: {type(error).__name__}: {error}") from error
     if not any(hasattr(value, "surgery_impl") for value in vars(module).values()):
-        raise PluginError(f"plugin {file} offers nothing: mark a function such as surgery_colormaps with @surgery.hookimpl")
+        raise PluginError(
+            f"plugin {file} offers nothing: mark a function such as surgery_colormaps with @surgery.hookimpl"
+        )
     return Plugin(file.name, "", str(file), module)
 
 
@@ -192,7 +200,7 @@ def _configured(name: str, value: Any, options: str) -> Any:
 
 
 def _converted(name: str, option: str, text: str, hint: Any) -> Any:
-    for candidate, wanted in _alternatives(hint):
+    for candidate, _ in _alternatives(hint):
         try:
             return candidate(text)
         except (ValueError, KeyError):
@@ -212,7 +220,10 @@ def _alternatives(hint: Any) -> Iterator[tuple[Callable[[str], Any], str]]:
     elif hint is type(None):
         yield {"none": None, "": None}.__getitem__, "none"
     elif hint is bool:
-        yield {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.__getitem__, "true or false"
+        yield (
+            {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.__getitem__,
+            "true or false",
+        )
     elif hint is int:
         yield int, "a whole number"
     elif hint is float:

@@ -43,7 +43,7 @@ def encode(picture: Picture, text: Mapping[str, str] | None = None, level: int =
         _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\1\0\0\0" + zlib.compress(value.encode(), 1))
         for keyword, value in (text or {}).items()
     ]
-    parts += [_chunk(b"IDAT", compress(filtered)), _chunk(b"IEND", b"")]
+    parts += [_chunk(b"IDAT", compress(filtered.data)), _chunk(b"IEND", b"")]
     return b"".join(parts)
 
 
@@ -51,12 +51,12 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
-def _compressor(level: int) -> Callable[[np.ndarray[tuple[int, int], np.dtype[np.uint8]]], bytes]:
+def _compressor(level: int) -> Callable[[memoryview], bytes]:
     if level <= 3:
         try:
             from isal import isal_zlib
         except ImportError:
             level = 1
         else:
-            return lambda data: isal_zlib.compress(data, level)  # type: ignore[no-any-return]
+            return lambda data: isal_zlib.compress(data, level)
     return lambda data: zlib.compress(data, level)

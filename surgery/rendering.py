@@ -71,7 +71,7 @@ def activations_of(
     recipe: Recipe,
     key: str = "",
 ) -> Iterator[Activation]:
-    """The activations in what an operation computed for a batch of `images`; for the batch as one where that is None."""
+    """Activations of what an operation computed for a batch of `images`; of the batch as one where that is None."""
     for where, tensor in tensors_in(value, key):
         path = operation.path + where
         if images is None:
@@ -226,9 +226,7 @@ class _AllOf:
         return Levels(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("indices", "low", "high")))
 
     def pictures(self, _: int, /) -> tuple[Picture, ...]:
-        return tuple(
-            picture for position in range(self.drawing.batch) for picture in self.drawing.pictures(position)
-        )
+        return tuple(picture for position in range(self.drawing.batch) for picture in self.drawing.pictures(position))
 
     def facts(self, _: int, /) -> Facts:
         values = self.drawing.values
@@ -294,5 +292,3 @@ def _known(colormap: Any) -> Any:
 
 def _shown(value: object) -> str:
     return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
-
-

@@ -1,9 +1,9 @@
 """Which operations: predicates that combine, and the small language in which the command line writes them.
 
-    down*                     operations whose path matches (shell wildcards; * matches dots too)
-    op:conv2d                 operations of a kind, whether module, function or method
-    inside:up3                operations in a module, at any depth
-    ~a    a & b    a | b      not, and, or, binding in this order;  ( ) group
+down*                     operations whose path matches (shell wildcards; * matches dots too)
+op:conv2d                 operations of a kind, whether module, function or method
+inside:up3                operations in a module, at any depth
+~a    a & b    a | b      not, and, or, binding in this order;  ( ) group
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def path(pattern: str) -> Selection:
 
 
 def op(kind: str) -> Selection:
-    """Operations of a kind, in any case, underscores or not: ``"Conv2d"``, ``"cat"``, ``"leaky_relu"``, ``"*norm*"``."""
+    """Operations of a kind, in any case, underscores or not: ``"Conv2d"``, ``"leaky_relu"``, ``"*norm*"``."""
     folded = _fold(kind)
     return Selection(f"op:{kind}", lambda operation: fnmatchcase(_fold(operation.kind), folded))
 
@@ -82,7 +82,9 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> tuple[Operatio
     known = operations(traced)
     chosen = tuple(operation for operation in known if operation.tensors != () and selection.matches(operation))
     if not chosen:
-        raise SelectionError(f"{selection.text!r} matches none of {len(known)} operations{_near(selection.text, known)}")
+        raise SelectionError(
+            f"{selection.text!r} matches none of {len(known)} operations{_near(selection.text, known)}"
+        )
     return chosen
 
 

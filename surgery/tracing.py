@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from surgery import inplace
+from surgery import graphs, inplace
 from surgery.errors import TraceError
 from surgery.extractor import ActivationExtractor
+from surgery.graphs import InPlaceTracer, assemble
 from surgery.twins import twin
 from surgery.types import Operation, TensorSpec
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
 _HOLDER = "model"
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
-_HERE = str(Path(__file__).parent)
 
 
 def trace(
@@ -125,61 +125,6 @@ def unwrap(model: nn.Module) -> nn.Module:
             raise TraceError(f"only an nn.Module can be traced, not {type(model).__name__}")
         else:
             return model
-
-
-def assemble(owner: nn.Module, graph: fx.Graph, class_name: str | None = None) -> fx.GraphModule:
-    """A graph module that runs `graph` and has all that `owner` has, whether the graph uses it or not."""
-    assembled = fx.GraphModule(owner, graph, class_name=class_name or type(owner).__name__)
-    for part in _STATE:
-        getattr(assembled, part).clear()
-        getattr(assembled, part).update(getattr(owner, part))
-    for name, value in vars(owner).items():
-        if isinstance(value, torch.Tensor):
-            object.__setattr__(assembled, name, value)
-    assembled.training = owner.training
-    return assembled
-
-
-_STATE = (
-    "_parameters",
-    "_buffers",
-    "_modules",
-    "_non_persistent_buffers_set",
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-)
-
-
-class InPlaceProxy(fx.Proxy):
-    """A proxy that records augmented and item assignments as what they are."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", _setitem, (self, key, value), {})
-
-
-def _setitem(target: Any, key: Any, value: Any) -> None:
-    """``target[key] = value``."""
-    target[key] = value
-
-
-def _record_augmented(function: Callable[[Any, Any], Any]) -> None:
-    def record(self: InPlaceProxy, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    setattr(InPlaceProxy, f"__{function.__name__}__", record)
-
-
-for _function in inplace.AUGMENTED:
-    _record_augmented(_function)
-
-
-class InPlaceTracer(fx.Tracer):
-    """torch.fx's tracer with in-place operators kept. A pickled graph module is read back with it."""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return InPlaceProxy(node, self)
 
 
 class _ModelTracer(InPlaceTracer):
@@ -384,7 +329,7 @@ def _is_users(filename: str) -> bool:
     return not (filename.startswith((_TORCH, "<")) or filename in _OURS)
 
 
-_OURS = {__file__, inplace.__file__, str(Path(_HERE) / "twins.py")}
+_OURS = {__file__, graphs.__file__, inplace.__file__}
 
 
 def _shown(source: tuple[str, int] | None) -> str | None:
@@ -426,7 +371,10 @@ def _explain(model: nn.Module, error: Exception) -> str:
 _REASONS = (
     ("control flow", "a branch or loop that depends on the values of a tensor or on its shape"),
     ("cannot be iterated", "a loop, or an unpacking, over a tensor whose length is not known while tracing"),
-    ("Proxy object cannot be iterated", "a loop, or an unpacking, over a tensor whose length is not known while tracing"),
+    (
+        "Proxy object cannot be iterated",
+        "a loop, or an unpacking, over a tensor whose length is not known while tracing",
+    ),
     ("'len' is not supported", "len() of a tensor, which is not known while tracing"),
     ("cannot be interpreted as an integer", "a number is needed that is not known while tracing, in range() perhaps"),
     ("Proxy", "a function that takes no tensor whose values are not known yet"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def eager_values(model: nn.Module, *inputs: Any) -> dict[str, list[Tensor]]:
-    """What each leaf module computes when the model runs eagerly, cloned the moment it is produced."""
+    """What each module of torch itself computes when the model runs eagerly, cloned the moment it is produced."""
     seen: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -24,15 +24,17 @@ def eager_values(model: nn.Module, *inputs: Any) -> dict[str, list[Tensor]]:
 
         return hook
 
-    handles = [
-        module.register_forward_hook(keep(name)) for name, module in model.named_modules() if not list(module.children())
-    ]
+    handles = [module.register_forward_hook(keep(name)) for name, module in model.named_modules() if _is_torchs(module)]
     try:
         model(*inputs)
     finally:
         for handle in handles:
             handle.remove()
     return seen
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)
 
 
 class Oracle(fx.Interpreter):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,7 +47,9 @@ CASES: list[tuple[type[nn.Module], tuple[int, ...]]] = [
 
 @pytest.mark.parametrize(("net", "shape"), CASES)
 @pytest.mark.parametrize("training", [False, True])
-def test_tracing_leaves_the_model_exactly_as_it_was(net: type[nn.Module], shape: tuple[int, ...], training: bool) -> None:
+def test_tracing_leaves_the_model_exactly_as_it_was(
+    net: type[nn.Module], shape: tuple[int, ...], training: bool
+) -> None:
     model = net().train(training)
     before = state(model)
     generator = torch.get_rng_state()
@@ -65,7 +68,9 @@ def test_a_failed_tracing_leaves_the_model_exactly_as_it_was() -> None:
 
 @pytest.mark.parametrize(("net", "shape"), CASES)
 @pytest.mark.parametrize("training", [False, True])
-def test_a_traced_model_computes_what_the_model_computes(net: type[nn.Module], shape: tuple[int, ...], training: bool) -> None:
+def test_a_traced_model_computes_what_the_model_computes(
+    net: type[nn.Module], shape: tuple[int, ...], training: bool
+) -> None:
     model = net().train(training)
     traced = surgery.trace(model)
     twin = copy.deepcopy(model)
@@ -190,7 +195,8 @@ def test_wrappers_are_unwrapped() -> None:
 
 
 def test_torchscript_is_refused_in_plain_words() -> None:
-    with pytest.warns(DeprecationWarning) if torch.__version__ >= "2.9" else pytest.warns(None):  # type: ignore[call-overload]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that TorchScript is deprecated
         scripted = torch.jit.script(nn.Linear(2, 2))
     with pytest.raises(TraceError, match="TorchScript module can't be traced"):
         surgery.trace(scripted)

@@ -79,7 +79,8 @@ class Channels:
         shown = levels[:, : self.limit]
         batch, count, height, width = shown.shape
         factor = _enlargement(height, width, self.least)
-        return _lay(shown.reshape(batch * count, 1, height, width), 1, factor, 0).unflatten(0, (batch, count))[:, :, 0]
+        tiles = _lay(shown.reshape(batch * count, 1, height, width), 1, factor, 0)
+        return tiles.reshape(batch, count, *tiles.shape[2:])
 
 
 def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:

@@ -22,5 +22,7 @@ def weights(name: str = "facades") -> Path:
     path = _HERE / f"{name}.safetensors"
     if not path.is_file():
         known = sorted(path.stem for path in _HERE.glob("*.safetensors"))
-        raise ModelError(f"no shipped weights are called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
+        raise ModelError(
+            f"no shipped weights are called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}"
+        )
     return path

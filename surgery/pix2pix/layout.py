@@ -64,16 +64,25 @@ def read_architecture(state: Mapping[str, Tensor]) -> tuple[type[Network], dict[
     dropout = "model.10.conv_block.5.weight" not in state
     state = from_public(state) or state
 
+    options: dict[str, Any]
+
     def shape(name: str) -> tuple[int, ...]:
         return tuple(state[name].shape) if name in state else ()
 
-    if len(first := shape("down1.conv.weight")) == 4 and "up1.deconv.weight" in state and "stem.conv.weight" not in state:
+    if (
+        len(first := shape("down1.conv.weight")) == 4
+        and "up1.deconv.weight" in state
+        and "stem.conv.weight" not in state
+    ):
         depth = _count(state, r"down(\d+)\.conv\.weight")
         options = {"depth": depth, "out_channels": shape("up1.deconv.weight")[1]}
         norm = _norm(state, "down2.conv", "down2.norm")
         return UNet, {**options, "in_channels": first[1], "width": first[0], "norm": norm}
     if len(first := shape("stem.conv.weight")) == 4 and "head.conv.weight" in state:
-        options = {"blocks": _count(state, r"blocks\.(\d+)\.conv1\.weight"), "out_channels": shape("head.conv.weight")[0]}
+        options = {
+            "blocks": _count(state, r"blocks\.(\d+)\.conv1\.weight"),
+            "out_channels": shape("head.conv.weight")[0],
+        }
         norm = _norm(state, "stem.conv", "stem.norm")
         return ResNet, {**options, "in_channels": first[1], "width": first[0], "norm": norm, "dropout": dropout}
     if len(first := shape("layer1.conv.weight")) == 4 and "score.weight" in state:
@@ -137,17 +146,17 @@ def _unet(depth: int) -> dict[str, str]:
 
 
 def _resnet(blocks: int, *, dropout: bool) -> dict[str, str]:
-    names = {}
-    for stage, place in (("stem", 1), ("down1", 4), ("down2", 7)):
-        names |= {f"{stage}.conv": f"model.{place}", f"{stage}.norm": f"model.{place + 1}"}
+    names: dict[str, str] = {}
+    for stage, index in (("stem", 1), ("down1", 4), ("down2", 7)):
+        names |= {f"{stage}.conv": f"model.{index}", f"{stage}.norm": f"model.{index + 1}"}
     second = 6 if dropout else 5
     for block in range(blocks):
         place = f"model.{10 + block}.conv_block"
         names |= {f"blocks.{block}.conv1": f"{place}.1", f"blocks.{block}.norm1": f"{place}.2"}
         names |= {f"blocks.{block}.conv2": f"{place}.{second}", f"blocks.{block}.norm2": f"{place}.{second + 1}"}
     behind = 10 + blocks
-    for stage, place in (("up2", behind), ("up1", behind + 3)):
-        names |= {f"{stage}.deconv": f"model.{place}", f"{stage}.norm": f"model.{place + 1}"}
+    for stage, index in (("up2", behind), ("up1", behind + 3)):
+        names |= {f"{stage}.deconv": f"model.{index}", f"{stage}.norm": f"model.{index + 1}"}
     return names | {"head.conv": f"model.{behind + 7}"}
 
 

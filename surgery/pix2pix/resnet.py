@@ -1,5 +1,7 @@
-"""The ResNet generator of the public pix2pix and CycleGAN code, after Johnson et al., "Perceptual Losses for
-Real-Time Style Transfer and Super-Resolution" (ECCV 2016)."""
+"""The ResNet generator of the public pix2pix and CycleGAN code.
+
+After Johnson et al., "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV 2016.
+"""
 
 from __future__ import annotations
 

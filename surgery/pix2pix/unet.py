@@ -1,5 +1,7 @@
-"""The U-Net generator of pix2pix (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks",
-CVPR 2017), as the public PyTorch code has it (junyanz/pytorch-CycleGAN-and-pix2pix)."""
+"""The U-Net generator of pix2pix, as the public PyTorch code has it (junyanz/pytorch-CycleGAN-and-pix2pix).
+
+Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth < SHALLOWEST:
-            raise ModelError(f"a UNet of {depth} levels was asked for; the public architecture has {SHALLOWEST} or more")
+            raise ModelError(
+                f"a UNet of {depth} levels was asked for; the public architecture has {SHALLOWEST} or more"
+            )
         self.depth = depth
         self.in_channels = in_channels
         self.out_channels = out_channels

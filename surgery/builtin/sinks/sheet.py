@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,13 +64,17 @@ class Sheet:
         facts = activation.facts
         shape = " x ".join(map(str, activation.values.shape)) or "one number"
         if not pictures or pictures[0].palette is None:
-            thumbs = [(None, self._fit(picture.image().convert("RGB"), 2)) for picture in pictures[:1]]
+            thumbs: list[tuple[int | None, Image.Image]] = [
+                (None, self._fit(picture.image().convert("RGB"), 2)) for picture in pictures[:1]
+            ]
             return _Row(activation.path, activation.operation.kind, shape, facts, thumbs, None)
         levels = activation.levels
         palette = pictures[0].palette
         if levels.indices.shape[0] == 1:
             alone = pictures[0].image().convert("RGB")
-            return _Row(activation.path, activation.operation.kind, shape, facts, [(None, self._fit(alone, 2))], palette)
+            return _Row(
+                activation.path, activation.operation.kind, shape, facts, [(None, self._fit(alone, 2))], palette
+            )
         chosen = telling(levels, self.channels)
         thumbs = [(channel, self._fit(_colored(levels.indices[channel], palette), 1)) for channel in chosen]
         return _Row(activation.path, activation.operation.kind, shape, facts, thumbs, palette)
@@ -91,7 +96,7 @@ class Sheet:
         step = self.size + 34
         width = 2 * MARGIN + LABEL + self.channels * (self.size + GUTTER)
         head = 150
-        groups = sum(_group(a.path) != _group(b.path) for a, b in zip(rows, rows[1:], strict=False))
+        groups = sum(_group(a.path) != _group(b.path) for a, b in itertools.pairwise(rows))
         sheet = Image.new("RGB", (width, head + len(rows) * step + groups * 14 + MARGIN), PAPER)
         pen = ImageDraw.Draw(sheet)
         self._head(sheet, pen, rows, image, about)
@@ -194,7 +199,8 @@ def _reduced(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     down, across = (max(1, -(-side // 64)) for side in codes.shape[1:])
     height, width = codes.shape[1] // down * down, codes.shape[2] // across * across
     blocks = values[:, :height, :width].reshape(len(codes), height // down, down, width // across, across)
-    return blocks.mean(axis=(2, 4))
+    reduced: NDArray[np.float32] = blocks.mean(axis=(2, 4))
+    return reduced
 
 
 def _colored(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:

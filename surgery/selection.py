@@ -158,7 +158,7 @@ def _near(text: str, known: Iterable[Operation]) -> str:
         if star:
             candidates = {name[: len(stem)] for name in candidates}
         if near := did_you_mean(stem, candidates):
-            return near[:-2] + star + near[-2:]
+            return f"{near[:-2]}{star}{near[-2:]}"
     return "; `surgery inspect` lists them"
 
 

@@ -278,7 +278,7 @@ def _kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
 def _called(node: fx.Node) -> str:
     """The name of a function or method: of ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)`` alike ``add``."""
     if node.target in inplace.AUGMENTED:
-        return node.target.__name__.removeprefix("i")  # type: ignore[union-attr]
+        return node.target.__name__.removeprefix("i")
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
     return name.strip("_").lower() or "call"
 

@@ -153,7 +153,7 @@ def test_hooks_of_the_root_module_survive(kind: str) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(x) @ self.weight
 
-    model = Root().eval()
+    model: nn.Module = Root().eval()
     if kind == "spectral":
         model = nn.utils.parametrizations.spectral_norm(model).eval()
     elif kind == "weight":

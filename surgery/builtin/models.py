@@ -59,6 +59,9 @@ def _torchvision_names() -> Sequence[str]:
 
 MODELS: dict[str, ModelFactory | ModelFamily] = {
     "facades": partial(_shipped, "facades"),
+    "facades_1000": partial(_shipped, "facades-1000"),
+    "facades_300": partial(_shipped, "facades-300"),
+    "facades_100": partial(_shipped, "facades-100"),
     "facades_discriminator": partial(_shipped, "facades-discriminator"),
     "unet_128": partial(_network, "UNet", depth=7),
     "unet_256": partial(_network, "UNet", depth=8),

@@ -64,9 +64,8 @@ class Sheet:
         facts = activation.facts
         shape = " x ".join(map(str, activation.values.shape)) or "one number"
         if not pictures or pictures[0].palette is None:
-            thumbs: list[tuple[int | None, Image.Image]] = [
-                (None, self._fit(picture.image().convert("RGB"), 2)) for picture in pictures[:1]
-            ]
+            thumbs: list[tuple[int | None, Image.Image]] = []
+            thumbs += [(None, self._fit(picture.image().convert("RGB"), 2)) for picture in pictures[:1]]
             return _Row(activation.path, activation.operation.kind, shape, facts, thumbs, None)
         levels = activation.levels
         palette = pictures[0].palette

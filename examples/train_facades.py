@@ -45,7 +45,9 @@ def initialize(module: nn.Module) -> None:
 
 def save(network: nn.Module, name: str) -> None:
     state = network.state_dict().items()
-    save_file({key: value.half() if value.is_floating_point() else value for key, value in state}, f"{name}.safetensors")
+    save_file(
+        {key: value.half() if value.is_floating_point() else value for key, value in state}, f"{name}.safetensors"
+    )
 
 
 def train(minutes: float) -> None:
@@ -88,9 +90,21 @@ def train(minutes: float) -> None:
             report(generator, unseen, steps)
         if steps in (100, 300, 1000):
             save(generator, f"facades-{steps}")
+    settle(generator, labels)
     report(generator, unseen, steps)
     save(generator, "facades")
     save(discriminator, "facades-discriminator")
+
+
+def settle(generator: nn.Module, labels: Tensor) -> None:
+    """Make the running statistics the average over all pairs: with batches of 2 they only follow the latest."""
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        for batch in labels.split(8):
+            generator(scaled(batch))
 
 
 def report(generator: nn.Module, unseen: tuple[Tensor, ...], steps: int) -> None:

@@ -96,11 +96,7 @@ _NUMBERS = ("", "size", "range")
 
 def extracted(graph_module: fx.GraphModule) -> set[str]:
     """Names of the operations that an extractor stands behind."""
-    return {
-        node.args[0].name
-        for node in graph_module.graph.nodes
-        if is_extractor(graph_module, node)
-    }
+    return {node.args[0].name for node in graph_module.graph.nodes if is_extractor(graph_module, node)}
 
 
 def code_view(graph_module: fx.GraphModule) -> RenderableType:

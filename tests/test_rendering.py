@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import surgery
+from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
+from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
+from surgery.errors import RenderError
+from surgery.rendering import STANDARD, BatchDrawing, activations_of, palette, palette_of
+from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation, Recipe
+
+OPERATION = Operation("f", "f", "f", 1)
+
+
+def drawing(values: Tensor, **stages: Any) -> BatchDrawing:
+    return BatchDrawing(values, Recipe(stages.pop("normalizer", MinMax()), stages.pop("tiler", Grid()), **stages))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e6, 1e-30])
+@pytest.mark.parametrize("scale", [1e-38, 1e-6, 1.0, 1e5, 1e37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_levels_equal_a_slow_reference_and_read_back(offset: float, scale: float, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(int(abs(offset)) % 1000)
+    values = (torch.randn(2, 3, 7, 5, generator=generator, dtype=torch.float64) * scale + offset).to(dtype)
+    if not values.isfinite().all():
+        pytest.skip("does not fit the dtype")
+    for position in range(2):
+        levels = drawing(values).levels(position)
+        for channel in range(3):
+            exact = values[position, channel].double().numpy()
+            low, high = exact.min(), exact.max()
+            assert (levels.low[channel], levels.high[channel]) == (low, high)
+            if low == high:
+                assert (levels.indices[channel] == 125).all()
+                continue
+            reference = np.floor((exact - low) / (high - low) * 250 + 0.5)
+            assert np.abs(levels.indices[channel].astype(float) - reference).max() <= 1
+            back = low + levels.indices[channel] / 250 * (high - low)
+            assert np.abs(back - exact).max() <= (high - low) / 500 * 1.001
+
+
+def test_limits_at_the_ends_of_float32_do_not_overflow() -> None:
+    most = torch.finfo(torch.float32).max
+    values = torch.tensor([[[[-most, 0.0, most]]]])
+    assert drawing(values).levels(0).indices.ravel().tolist() == [0, 125, 250]
+    tiny = torch.tensor([[[[0.0, 1e-45, 2.8e-45]]]])
+    assert drawing(tiny).levels(0).indices.ravel().tolist() == [0, 125, 250]
+
+
+def test_constant_maps_and_single_values_are_drawn_mid_scale() -> None:
+    assert (drawing(torch.full((1, 2, 3, 3), 7.0)).levels(0).indices == 125).all()
+    assert (drawing(torch.tensor([[[[4.0]]]])).levels(0).indices == 125).all()
+
+
+def test_one_nan_does_not_blank_a_picture() -> None:
+    values = torch.arange(9.0).reshape(1, 1, 3, 3)
+    values[0, 0, 1, 1] = torch.nan
+    values[0, 0, 0, 0] = -torch.inf
+    values[0, 0, 2, 2] = torch.inf
+    one = drawing(values)
+    codes = one.levels(0).indices[0]
+    assert (codes[1, 1], codes[0, 0], codes[2, 2]) == (NAN, MINUS_INF, PLUS_INF)
+    assert (codes[0, 1], codes[2, 1]) == (0, 250)
+    facts = one.facts(0)
+    assert (facts.min, facts.max, facts.nan, facts.inf) == (1.0, 7.0, True, True)
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_a_channel_without_any_finite_value_is_drawn(name: str) -> None:
+    values = torch.full((1, 2, 2, 2), torch.nan)
+    values[0, 1] = torch.inf
+    one = drawing(values, normalizer=NORMALIZERS[name])
+    assert one.levels(0).indices[:, 0, 0].tolist() == [NAN, PLUS_INF]
+    assert one.facts(0).min is None
+
+
+def test_exact_statistics_are_those_of_numpy() -> None:
+    values = torch.tensor([[[[0.0, 1.0], [2.0, torch.nan]], [[0.0, 0.0], [torch.inf, 5.0]]]])
+    facts = drawing(values, stats=True).facts(0)
+    finite = np.array([0, 1, 2, 0, 0, 5.0])
+    assert facts.mean == pytest.approx(finite.mean())
+    assert facts.std == pytest.approx(finite.std())
+    assert (facts.zeros, facts.nan_count, facts.inf_count) == (3 / 8, 1, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64, torch.float16])
+def test_any_dtype_is_drawn(dtype: torch.dtype) -> None:
+    values = torch.tensor([[[[0, 1], [1, 0]]]]).to(dtype)
+    assert drawing(values).levels(0).indices.ravel().tolist() == [0, 250, 250, 0]
+
+
+def test_sparse_values_are_drawn() -> None:
+    assert drawing(torch.eye(3)[None, None].to_sparse()).levels(0).indices[0].tolist() == (np.eye(3) * 250).tolist()
+
+
+@pytest.mark.parametrize(
+    ("shape", "pictures", "channels"),
+    [
+        ((2, 3, 4, 5), 1, 3),
+        ((2, 7), 1, 1),
+        ((2, 6, 8), 1, 1),
+        ((2, 3, 4, 5, 6), 1, 3),
+        ((2,), 1, 1),
+        ((2, 3, 2, 4, 5, 6), 1, 3),
+        ((8, 3, 4, 5), 1, 12),
+        ((8, 6, 8), 1, 4),
+        ((8, 5), 1, 1),
+    ],
+)
+def test_values_of_any_rank_are_laid_out(shape: tuple[int, ...], pictures: int, channels: int) -> None:
+    values = torch.randn(shape)
+    found = list(activations_of(OPERATION, values, ["a", "b"], STANDARD))
+    assert [activation.image for activation in found] == ["a", "b"]
+    for number, activation in enumerate(found):
+        assert len(activation.pictures) == pictures
+        assert len(activation.levels.low) == channels
+        share = shape[0] // 2
+        assert torch.equal(activation.values, values[number] if share == 1 else values[number * share :][:share])
+
+
+@pytest.mark.parametrize("shape", [(), (3, 4), (1, 2, 3)])
+def test_what_can_not_be_shared_out_belongs_to_the_whole_batch(shape: tuple[int, ...]) -> None:
+    found = list(activations_of(OPERATION, torch.randn(shape), ["a", "b"], STANDARD))
+    assert [(activation.image, activation.values.shape) for activation in found] == [(None, torch.Size(shape))]
+    assert len(found[0].pictures) == 1
+
+
+def test_an_empty_value_has_no_picture_and_no_facts() -> None:
+    (activation,) = activations_of(OPERATION, torch.zeros(1, 0, 3, 3), ["a"], STANDARD)
+    assert activation.pictures == ()
+    assert activation.facts.min is None
+
+
+def test_containers_give_one_activation_for_each_tensor() -> None:
+    value = (torch.zeros(1, 2), {"logits": [torch.ones(1, 3), "text"]}, None)
+    found = list(activations_of(OPERATION, value, ["a"], STANDARD))
+    assert [activation.path for activation in found] == ["f[0]", "f[1][logits][0]"]
+
+
+def test_a_long_vector_is_folded_to_a_near_square() -> None:
+    (picture,) = surgery.draw(torch.arange(1000.0)[None], tiler=Grid(least=1))
+    assert picture.pixels.shape == (25, 40)
+    (prime,) = surgery.draw(torch.arange(13.0)[None], tiler=Grid(least=1))
+    assert prime.pixels.shape == (4, 4)
+    assert (prime.pixels == BACKGROUND).sum() == 3
+
+
+@pytest.mark.parametrize("per", ["channel", "layer", "batch"])
+def test_limits_are_shared_as_far_as_asked(per: Any) -> None:
+    values = torch.arange(24.0).reshape(2, 3, 2, 2)
+    low, high = MinMax(per)(values)
+    expected = {"channel": (2, 3), "layer": (2, 1), "batch": (1, 1)}[per]
+    assert low.shape[:2] == high.shape[:2] == torch.Size(expected)
+    assert low.min() == 0
+    assert high.max() == 23
+    for normalizer in (Percentile(per=per), Symmetric(per=per)):
+        assert normalizer(values)[0].shape[:2] == torch.Size(expected)
+
+
+def test_symmetric_puts_zero_in_the_middle_and_diverges() -> None:
+    values = torch.tensor([[[[-1.0, 0.0, 4.0]]]])
+    assert drawing(values, normalizer=Symmetric()).levels(0).indices.ravel().tolist() == [94, 125, 250]
+    middle = palette_of(Recipe(Symmetric(), Grid()))[125].astype(int)
+    assert middle.max() - middle.min() < 10
+
+
+def test_fixed_is_the_old_clamp() -> None:
+    values = torch.tensor([[[[-1.0, 0.0, 0.5, 1.0, 2.0]]]])
+    assert drawing(values, normalizer=Fixed(0, 1)).levels(0).indices.ravel().tolist() == [0, 0, 125, 250, 250]
+
+
+def test_a_percentile_is_as_near_as_its_docstring_says() -> None:
+    values = torch.randn(1, 4, 300, 300, generator=torch.Generator().manual_seed(1))
+    for percent, allowed in ((1, 0.005), (50, 0.024)):
+        low, _ = Percentile(percent, 99.5)(values)
+        share = (values < low).float().mean((2, 3))
+        assert (share - percent / 100).abs().max() <= allowed
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MinMax("row"),
+        lambda: Percentile(99, 1),
+        lambda: Fixed(1, 1),
+        lambda: Grid(columns=0),
+        lambda: Grid(gap=-1),
+        lambda: Strip(limit=0),
+        lambda: Channels(least=0),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make: Any) -> None:
+    with pytest.raises(RenderError):
+        make()
+
+
+def test_a_grid_has_its_golden_pixels() -> None:
+    levels = torch.arange(5, dtype=torch.uint8).reshape(1, 5, 1, 1).expand(1, 5, 1, 2)
+    tiles = Grid(columns=2, least=1)(levels)[0, 0].tolist()
+    empty = BACKGROUND
+    assert tiles == [
+        [0, 0, empty, 1, 1],
+        [empty] * 5,
+        [2, 2, empty, 3, 3],
+        [empty] * 5,
+        [4, 4, empty, empty, empty],
+    ]
+
+
+def test_small_maps_are_enlarged_by_whole_factors_without_smoothing() -> None:
+    levels = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+    tile = Grid(least=5)(levels)[0, 0]
+    assert tile.shape == (6, 6)
+    assert torch.equal(tile, levels[0, 0].repeat_interleave(3, 0).repeat_interleave(3, 1))
+
+
+@pytest.mark.parametrize(("count", "side"), [(64, 128), (512, 1), (100, 30), (7, 30)])
+def test_a_grid_is_near_square(count: int, side: int) -> None:
+    shape = Grid()(torch.zeros(1, count, side, side, dtype=torch.uint8)).shape
+    assert 0.6 <= shape[2] / shape[3] <= 1.7
+
+
+def test_the_other_tilers_lay_a_row_and_single_pictures() -> None:
+    levels = torch.arange(12, dtype=torch.uint8).reshape(2, 3, 1, 2)
+    assert Strip(least=1, gap=0)(levels)[1, 0].tolist() == [[6, 7, 8, 9, 10, 11]]
+    assert Channels(least=1)(levels)[1].tolist() == [[[6, 7]], [[8, 9]], [[10, 11]]]
+    assert Grid(limit=2, least=1, gap=0, columns=2)(levels)[0, 0].tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("name", TILERS)
+def test_a_tiler_does_not_write_to_its_input(name: str) -> None:
+    levels = torch.randint(0, 250, (2, 5, 3, 3), dtype=torch.uint8)
+    before = levels.clone()
+    TILERS[name](levels)
+    assert torch.equal(levels, before)
+
+
+def test_a_palette_samples_its_colormap_and_sets_four_colors_apart() -> None:
+    colors = palette(lambda values: np.stack([values, values, values], 1))
+    assert colors[:LEVELS:125].tolist() == [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
+    apart = [tuple(colors[code]) for code in (NAN, MINUS_INF, PLUS_INF, BACKGROUND)]
+    assert len(set(apart)) == 4
+    assert palette("viridis")[0].tolist() == [68, 1, 84]
+    assert palette(["black", "white"])[250].tolist() == [255, 255, 255]
+
+
+def test_a_colormap_that_is_not_there_has_a_near_miss() -> None:
+    with pytest.raises(RenderError, match="no colormap is called 'virdis'; did you mean 'viridis'"):
+        palette("virdis")
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"normalizer": lambda values: values.mean()}, "did not give a pair"),
+        ({"normalizer": lambda values: (values.amax(), values.amin())}, "low <= high"),
+        ({"normalizer": lambda values: (values[0, 0, 0], values[0, 0, 0])}, "can't be broadcast"),
+        ({"tiler": lambda levels: levels[0]}, r"has to give \(B, N, H, W\) uint8"),
+        ({"tiler": lambda levels: levels.float()}, "has to give"),
+        ({"tiler": lambda levels: levels[:1]}, "for a batch of 2"),
+        ({"colormap": lambda values: values}, "has to give"),
+        ({"colormap": lambda values: 1 / 0}, "can't be sampled"),
+    ],
+)
+def test_a_broken_stage_is_named(stages: dict[str, Any], message: str) -> None:
+    with pytest.raises(RenderError, match=message):
+        drawing(torch.arange(24.0).reshape(2, 3, 2, 2), **stages).pictures(0)
+
+
+def test_steps_are_made_once_for_all_who_ask() -> None:
+    calls: list[str] = []
+
+    def normalizer(values: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append("limits")
+        return values.amin(), values.amax()
+
+    found = list(activations_of(OPERATION, torch.randn(3, 2, 4, 4), ["a", "b", "c"], Recipe(normalizer, Grid())))
+    assert [activation.facts.channels for activation in found] == [2, 2, 2]
+    assert calls == []
+    for activation in found * 2:
+        assert activation.pictures
+        assert activation.levels
+    assert calls == ["limits"]

@@ -138,11 +138,12 @@ class PublicPixel(nn.Module):
 
 
 def variants() -> list[Any]:
-    found = []
-    for norm in ("batch", "instance", "none"):
+    found: list[Any] = []
+    norms: tuple[Norm, ...] = ("batch", "instance", "none")
+    for norm in norms:
         for dropout in (True, False):
-            for depth in (7, 8):
-                found.append((PublicUNet(depth, 2, norm, dropout=dropout), {"depth": depth, "dropout": dropout}, UNet))
+            unets = [(PublicUNet(depth, 2, norm, dropout=dropout), depth) for depth in (7, 8)]
+            found += [(public, {"depth": depth, "dropout": dropout}, UNet) for public, depth in unets]
             found.append((PublicResNet(6, 2, norm, dropout=dropout), {"blocks": 6, "dropout": dropout}, ResNet))
         found += [(PublicPatchGAN(depth, 2, norm), {"depth": depth}, PatchGAN) for depth in (3, 5)]
         found.append((PublicPixel(2, norm), {}, PixelGAN))
@@ -219,7 +220,7 @@ def test_a_unet_has_seven_cats_under_readable_names() -> None:
 
 def test_the_standard_unet_has_the_known_number_of_parameters() -> None:
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in UNet(8).parameters()) == 54_413_955 - 0
+        assert sum(parameter.numel() for parameter in UNet(8).parameters()) == 54_413_955
         assert len(surgery.operations(surgery.trace(UNet(8)))) == 55
 
 

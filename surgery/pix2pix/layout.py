@@ -72,7 +72,7 @@ def read_architecture(state: Mapping[str, Tensor]) -> tuple[type[Network], dict[
     if (
         len(first := shape("down1.conv.weight")) == 4
         and "up1.deconv.weight" in state
-        and "stem.conv.weight" not in state
+        and "down3.conv.weight" in state
     ):
         depth = _count(state, r"down(\d+)\.conv\.weight")
         options = {"depth": depth, "out_channels": shape("up1.deconv.weight")[1]}

@@ -38,7 +38,7 @@ def draw_pair(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 def lit(color: tuple[float, float, float], light: Pixels | float) -> Pixels:
     """A color under a light, ``(H, W)`` or one number, as ``(H, W, 3)``."""
-    return np.asarray(light, float)[..., None] * np.array(color, float)
+    return np.asarray(light, np.float64)[..., None] * np.array(color, np.float64)
 
 
 def mixed(one: tuple[float, float, float], other: tuple[float, float, float], share: Pixels) -> Pixels:

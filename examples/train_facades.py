@@ -76,7 +76,7 @@ def train(minutes: float) -> None:
             for score, truth in zip(judged, (1.0, 0.0), strict=True)
         ]
         optimizers[1].zero_grad()
-        (sum(losses) / 2).backward()
+        torch.stack(losses).mean().backward()
         optimizers[1].step()
 
         score = discriminator(torch.cat([given, fake], 1))

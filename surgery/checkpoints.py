@@ -155,8 +155,8 @@ def _mismatch(model: Network, state: Mapping[str, Tensor]) -> str | None:
 
 def _nearest(state: Mapping[str, Tensor]) -> str:
     """How near the keys come to the nearest architecture that is known."""
-    for sign, name in _FOREIGN.items():
-        if any(re.match(sign, key) for key in state):
+    for signs, name in _FOREIGN.items():
+        if all(any(re.match(sign, key) for key in state) for sign in signs):
             return f"these are the keys of {name}, which is not built in; load it as package.module:callable"
     names = set(state)
     best, overlap = None, 0.0
@@ -176,10 +176,10 @@ def _nearest(state: Mapping[str, Tensor]) -> str:
 
 
 _FOREIGN = {
-    r"down1\.model\.0\.weight": "PyTorch-GAN's GeneratorUNet",
-    r"model1\.\d|model1_1\.": "pix2pixHD's LocalEnhancer",
-    r"scale0_layer0\.": "pix2pixHD's MultiscaleDiscriminator",
-    r"model\.1[36]\.conv_block\.": "pix2pixHD's GlobalGenerator",
+    (r"down1\.model\.0\.weight",): "PyTorch-GAN's GeneratorUNet",
+    (r"model1\.\d|model1_1\.",): "pix2pixHD's LocalEnhancer",
+    (r"scale0_layer0\.",): "pix2pixHD's MultiscaleDiscriminator",
+    (r"model\.10\.weight", r"model\.1\d\.conv_block\."): "pix2pixHD's GlobalGenerator",
 }
 
 

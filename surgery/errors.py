@@ -58,6 +58,12 @@ class PluginError(SurgeryError):
     """A plugin can't be loaded, or no plugin offers what was named."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says anything, or the name of its class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
     """``"; did you mean 'viridis'?"``, or nothing where no known name is near enough."""
     folded = {name.lower(): name for name in known}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
@@ -14,10 +14,10 @@ from torch import nn
 from surgery.builtin.normalizers import MinMax
 from surgery.builtin.sinks import Png, Sheet
 from surgery.builtin.tilers import Grid
-from surgery.errors import ImageError, ModelError, SurgeryError
+from surgery.errors import ImageError, ModelError, OutputError, SurgeryError, first_line
 from surgery.extractor import listening
 from surgery.folder import OutputFolder
-from surgery.images import find_images, load_image
+from surgery.images import Side, find_images, load_image
 from surgery.insertion import insert, until_last
 from surgery.manifest import Manifest
 from surgery.rendering import activations_of, image_activations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, fx
 
-    from surgery.images import Side, Size
+    from surgery.images import Size
     from surgery.selection import Selection
     from surgery.types import Activation, Colormap, Normalizer, Sink, Tiler, Write
 
@@ -120,7 +120,7 @@ def extract(
     raises a SurgeryError. Ctrl-C ends the run after what is finished.
     """
     started = time.perf_counter()
-    _check_settings(mode, batch_size)
+    _check_settings(mode, batch_size, side)
     paths = find_images(images)
     original = unwrap(model)
     subject = _prepare(original, mode, device)
@@ -137,29 +137,29 @@ def extract(
     wanted = getattr(original, "size", None) if size is None else size
     reader = _Reader(paths, size=wanted, side=side, range=range, channels=input_channels(original))
     failed = reader.failed
-    done, files, interrupted = 0, 0, False
-    with ExitStack() as stack:
-        stack.enter_context(manifest)
-        writes = [stack.enter_context(sink(folder)) for sink in sinks]
-        run = _Run(opened, folder, manifest, writes, recipe, range)
+    done, interrupted = 0, False
+    run = _Run(opened, folder, manifest, recipe, range)
+    with manifest:
         try:
-            for batch in _batches(reader.read(), batch_size):
-                if reason := _misfit(original, batch[0].values):
-                    failed += [Failure(str(item.path), reason) for item in batch]
-                    continue
-                values = torch.cat([item.values for item in batch]).to(device)
-                reason = run.batch(values, [item.name for item in batch], seed, output=output)
-                if reason:
-                    failed += [Failure(str(item.path), reason) for item in batch]
-                    continue
-                for item in batch:
-                    manifest.finish(item.name, item.path, tuple(item.values.shape[2:]))
-                done += len(batch)
-                if progress:
-                    progress(Progress(done, len(failed), len(paths), batch[-1].name))
-        except KeyboardInterrupt:
-            interrupted = True
-    files = manifest.write(folder, run.findings, failed, interrupted=interrupted)
+            with ExitStack() as stack:
+                run.writes = [stack.enter_context(sink(folder)) for sink in sinks]
+                try:
+                    for batch in _batches(reader.read(), batch_size):
+                        reason = _misfit(original, batch[0].values) or run.batch(batch, seed, device, output=output)
+                        if reason:
+                            failed += [Failure(str(item.path), reason) for item in batch]
+                            continue
+                        done += len(batch)
+                        if progress:
+                            progress(Progress(done, len(failed), len(paths), batch[-1].name))
+                except KeyboardInterrupt:
+                    interrupted = True
+        except Exception:
+            if done:
+                with suppress(OutputError):
+                    manifest.write(folder, run.findings, failed, interrupted=True)
+            raise
+        files = manifest.write(folder, run.findings, failed, interrupted=interrupted)
     return Report(
         folder=folder.path,
         images=done,
@@ -179,11 +179,13 @@ def input_channels(model: nn.Module) -> int:
     return first.in_channels if first is not None else 3
 
 
-def _check_settings(mode: str, batch_size: int) -> None:
+def _check_settings(mode: str, batch_size: int, side: str) -> None:
     if mode not in ("eval", "train", "as-is"):
         raise ModelError(f"mode is eval, train or as-is, not {mode!r}")
     if batch_size < 1:
         raise ModelError(f"a batch has at least 1 image, not {batch_size}")
+    if side not in get_args(Side):
+        raise ImageError(f"side is left, right or none, not {side!r}")
 
 
 def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Module:
@@ -290,25 +292,52 @@ class _Run:
         opened: fx.GraphModule,
         folder: OutputFolder,
         manifest: Manifest,
-        writes: Sequence[Write],
         recipe: Recipe,
         limits: tuple[float, float],
     ) -> None:
         self.opened = opened
         self.folder = folder
         self.manifest = manifest
-        self.writes = writes
         self.recipe = recipe
         self.limits = limits
+        self.writes: list[Write] = []
         self.findings: dict[str, Finding] = {}
+        self.found: dict[str, Finding] = {}
+        """Those of the batch that is running."""
         self.names: list[str] = []
         self.error: Exception | None = None
         self.buffers = [(buffer, buffer.clone()) for buffer in opened.buffers()]
         self.last = len(operations(opened))
 
-    def batch(self, values: Tensor, names: Sequence[str], seed: int, *, output: bool) -> str | None:
+    def batch(self, batch: Sequence[_Input], seed: int, device: str | torch.device, *, output: bool) -> str | None:
         """Run one batch. Returns why the model can't take it, or None when all went well."""
-        self.names = list(names)
+        self.names = [item.name for item in batch]
+        self.found = {}
+        try:
+            reason = self.forward(torch.cat([item.values for item in batch]).to(device), seed, output=output)
+        except BaseException:
+            self.drop()
+            raise
+        if reason:
+            self.drop()
+            return reason
+        for name in (*self.names, None):
+            self.folder.finish(name)
+        self.manifest.files(self.folder.take_written())
+        for item in batch:
+            self.manifest.finish(item.name, item.path, tuple(item.values.shape[2:]))
+        for path, finding in self.found.items():
+            known = self.findings.get(path)
+            self.findings[path] = replace(finding, facts=merge(known.facts, finding.facts)) if known else finding
+        return None
+
+    def drop(self) -> None:
+        """Leave nothing behind of a batch that failed."""
+        for name in (*self.names, None):
+            self.folder.drop(name)
+            self.manifest.drop(name)
+
+    def forward(self, values: Tensor, seed: int, *, output: bool) -> str | None:
         for buffer, before in self.buffers:
             buffer.copy_(before)
         devices = [values.device] if values.device.type == "cuda" else []
@@ -322,13 +351,9 @@ class _Run:
             except Exception as error:
                 if isinstance(error, SurgeryError) or error is self.error:
                     raise
-                return f"the model does not take it as {tuple(values.shape)}: {str(error).strip().splitlines()[0]}"
+                return f"the model does not take it as {tuple(values.shape)}: {first_line(error)}"
             if output:
                 self.take_output(values, result)
-        for name in self.names:
-            self.folder.finish(name)
-        self.folder.finish(None)
-        self.manifest.files(self.folder.take_written())
         return None
 
     def take(self, operation: Operation, value: Any) -> None:
@@ -350,9 +375,9 @@ class _Run:
             for write in self.writes:
                 write(activation)
             self.manifest.activation(activation, self.folder.take_written())
-            known = self.findings.get(activation.path)
+            known = self.found.get(activation.path)
             facts = merge(known.facts, activation.facts) if known else activation.facts
-            self.findings[activation.path] = Finding(replace(activation.operation, path=activation.path), facts)
+            self.found[activation.path] = Finding(replace(activation.operation, path=activation.path), facts)
 
 
 def _is_image(values: Tensor, result: Any, limits: tuple[float, float]) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from collections import defaultdict
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -29,7 +30,9 @@ class OutputFolder:
         self.about: Mapping[str, str] = dict(about or {})
         self.written: list[tuple[PurePosixPath, Activation | None]] = []
         """Files finished and not yet taken, relative to the folder, and the activation each is of."""
-        self._finished: list[Callable[[str | None], None]] = []
+        self._finished: list[Callable[[str | None], object]] = []
+        self._dropped: list[Callable[[str | None], object]] = []
+        self._unfinished: defaultdict[str | None, list[Path]] = defaultdict(list)
 
     def prepare(self) -> None:
         """Make the folder, and see that files can be written to it. Raises OutputError where they can't."""
@@ -59,13 +62,19 @@ class OutputFolder:
         finally:
             part.unlink(missing_ok=True)
         self.written.append((name, of))
+        if of is not None:
+            self._unfinished[of.image].append(target)
 
-    def when_finished(self, callback: Callable[[str | None], None]) -> None:
+    def when_finished(self, callback: Callable[[str | None], object]) -> None:
         """Have `callback` called with an image's name once all of its activations have been offered.
 
         It is called with None, once a batch, for the activations that belong to the whole batch.
         """
         self._finished.append(callback)
+
+    def when_dropped(self, callback: Callable[[str | None], object]) -> None:
+        """Have `callback` called in the place of those of `when_finished` for an image that fails half-way."""
+        self._dropped.append(callback)
 
     def take_written(self) -> list[tuple[PurePosixPath, Activation | None]]:
         """Take the list of the files finished since it was last taken."""
@@ -74,7 +83,18 @@ class OutputFolder:
 
     def finish(self, image: str | None) -> None:
         """Tell those who asked that all activations of an image have been offered."""
+        self._unfinished.pop(image, None)
         for callback in self._finished:
+            callback(image)
+
+    def drop(self, image: str | None) -> None:
+        """Remove the files of an image's activations, and tell those who asked that no more of them will come."""
+        for file in self._unfinished.pop(image, []):
+            file.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty
+                file.parent.rmdir()
+        self.written = [(name, of) for name, of in self.written if of is None or of.image != image]
+        for callback in self._dropped:
             callback(image)
 
 

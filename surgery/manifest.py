@@ -60,8 +60,7 @@ class Manifest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and not self._images.closed:
-            self._images.close()
+        self._images.close()
 
     def activation(self, activation: Activation, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
         """Record one activation and the files that were written of it."""
@@ -96,6 +95,12 @@ class Manifest:
                 self._images.write((",\n" if self._count else "") + json.dumps(entry, allow_nan=False))
                 self._count += 1
 
+    def drop(self, image: str | None) -> None:
+        """Forget what was recorded of an image that failed."""
+        entry = self._open.pop(image, None)
+        if entry is not None:
+            self._files -= sum(len(activation["files"]) for activation in entry["activations"])
+
     def write(
         self,
         folder: OutputFolder,
@@ -117,7 +122,6 @@ class Manifest:
             while chunk := self._images.read(1 << 20):
                 file.write(chunk)
             file.write("\n ]\n}\n")
-        self._images.close()
         return self._files
 
     def _image(self, name: str | None) -> dict[str, Any]:

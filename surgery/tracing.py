@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from surgery import graphs, inplace
-from surgery.errors import TraceError
+from surgery.errors import TraceError, first_line
 from surgery.extractor import ActivationExtractor
 from surgery.graphs import InPlaceTracer, assemble
 from surgery.twins import twin
@@ -309,7 +309,7 @@ def _learn_shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
             _Shapes(traced).run(*inputs)
     except Exception as error:
         shown = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs))
-        raise TraceError(f"the example of shape {shown} does not run: {_first_line(error)}") from error
+        raise TraceError(f"the example of shape {shown} does not run: {first_line(error)}") from error
     finally:
         with torch.no_grad():
             for buffer, value in before:
@@ -382,11 +382,6 @@ _REASONS = (
 
 
 def _reason(error: Exception) -> str:
-    message = _first_line(error)
+    message = first_line(error)
     plain = next((reason for sign, reason in _REASONS if sign in message), None)
     return f"{plain} ({message})" if plain else f"{type(error).__name__}: {message}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -183,6 +183,49 @@ def test_ctrl_c_keeps_what_is_finished(model: nn.Module, photos: Path, tmp_path:
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
+class FailsHalfWay(nn.Module):
+    """Takes images of even width alone, which it notices after its first operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.conv(x).unflatten(3, (2, -1))
+
+
+def test_an_image_that_fails_half_way_leaves_nothing_behind(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4)).save(photos / "b.png")
+    out = tmp_path / "out"
+    report = surgery.extract(FailsHalfWay(), photos, out=out, sinks=[Png(), Sheet(), Npz()])
+    assert [failure.path for failure in report.failed] == [str(photos / "b.png")]
+    assert "the model does not take it as (1, 3, 4, 5)" in report.failed[0].reason
+    assert sorted(path.name for path in out.iterdir()) == ["a", "c", "manifest.json"]
+    content = manifest(out)
+    assert [image["name"] for image in content["images"]] == ["a", "c"]
+    assert report.files == sum(path.is_file() for path in out.rglob("*"))
+    assert all(finding.operation.shape != (1, 2, 4, 5) for finding in report.findings)
+
+
+def test_an_error_on_the_way_keeps_what_is_finished(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def breaks_later(folder: surgery.OutputFolder) -> Any:
+        def write(activation: surgery.Activation) -> None:
+            if activation.image == "b" and activation.operation.index > 1:
+                raise ZeroDivisionError
+
+        yield write
+
+    out = tmp_path / "out"
+    with pytest.raises(ZeroDivisionError):
+        surgery.extract(model, photos, out=out, sinks=[Png(), breaks_later])
+    assert sorted(path.name for path in out.iterdir()) == ["a", "manifest.json"]
+    assert manifest(out)["interrupted"]
+    assert [image["name"] for image in manifest(out)["images"]] == ["a"]
+
+
 def test_an_error_in_a_sink_is_not_taken_for_the_models(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     from contextlib import contextmanager
 
@@ -230,7 +273,7 @@ def test_images_are_found_as_files_folders_and_patterns(photos: Path) -> None:
 def test_an_image_is_scaled_as_the_public_code_does() -> None:
     values = load_image(Path(__file__).parent / "../surgery/data/inputs/facade-1.png")
     assert values.shape == (1, 3, 256, 256)
-    assert (values.min(), values.max()) == (-1, 1)
+    assert (values.min().item(), values.max().item()) == (-1, 1)
 
 
 @pytest.mark.parametrize("kind", ["1", "L", "LA", "P", "RGBA", "I;16", "F", "CMYK"])

@@ -163,9 +163,9 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     def fail_half_way() -> None:
         with place.file("a/b.txt") as path:
             path.write_text("half")
-            raise ValueError
+            raise ValueError("stop here")
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError, match="stop here"):
         fail_half_way()
     assert list((tmp_path / "a").iterdir()) == []
     assert place.take_written() == []
@@ -177,7 +177,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_folder_that_can_not_be_written_and_a_full_disk_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="can't write to .*file/out: not a directory"):
+    with pytest.raises(OutputError, match=r"can't write to .*file/out: not a directory"):
         surgery.OutputFolder(tmp_path / "file" / "out").prepare()
 
     def fill() -> None:

@@ -69,11 +69,7 @@ def read_architecture(state: Mapping[str, Tensor]) -> tuple[type[Network], dict[
     def shape(name: str) -> tuple[int, ...]:
         return tuple(state[name].shape) if name in state else ()
 
-    if (
-        len(first := shape("down1.conv.weight")) == 4
-        and "up1.deconv.weight" in state
-        and "down3.conv.weight" in state
-    ):
+    if len(first := shape("down1.conv.weight")) == 4 and "up1.deconv.weight" in state and "down3.conv.weight" in state:
         depth = _count(state, r"down(\d+)\.conv\.weight")
         options = {"depth": depth, "out_channels": shape("up1.deconv.weight")[1]}
         norm = _norm(state, "down2.conv", "down2.norm")

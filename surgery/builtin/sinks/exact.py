@@ -82,6 +82,7 @@ def _archives(
         batches += image is None
 
     folder.when_finished(finished)
+    folder.when_dropped(lambda image: kept.pop(image, None))
     yield write
 
 

@@ -63,6 +63,7 @@ class Png:
             batches += image is None
 
         folder.when_finished(finished)
+        folder.when_dropped(lambda _: used.clear())
         yield write
 
 

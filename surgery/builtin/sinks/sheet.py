@@ -57,6 +57,7 @@ class Sheet:
                     self._draw(drawn, image, dict(folder.about)).save(path, "PNG", compress_level=6)
 
         folder.when_finished(finished)
+        folder.when_dropped(lambda image: rows.pop(image, None))
         yield write
 
     def _row(self, activation: Activation) -> _Row:

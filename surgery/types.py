@@ -185,8 +185,8 @@ class Normalizer(Protocol):
     """Says which values become the two ends of the scale.
 
     ``(B, C, H, W)`` float32 or float64, any range, finite (NaN has been replaced by the mean of its channel's finite
-    values, an infinity by their greatest or least) -> `low` and `high`, each broadcastable to ``(B, C, H, W)``, with
-    ``low <= high``. It must not write to its input.
+    values, an infinity by their greatest or least) -> `low` and `high`, each broadcastable to ``(B, C, 1, 1)``, finite,
+    with ``low <= high``. It must not write to its input.
     """
 
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]: ...
@@ -203,7 +203,7 @@ class Tiler(Protocol):
 
 
 Colormap: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.floating[Any]]] | Any"
-"""``(256,)`` float64 in [0, 1] -> ``(256, 3)`` or ``(256, 4)`` in [0, 1]; or anything that `cmap.Colormap` takes:
+"""``(N,)`` float64 in [0, 1] -> ``(N, 3)`` or ``(N, 4)`` in [0, 1]; or anything that `cmap.Colormap` takes:
 a name, a list of colors, an array."""
 
 Write: TypeAlias = "Callable[[Activation], None]"

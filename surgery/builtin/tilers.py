@@ -108,7 +108,7 @@ def _enlargement(height: int, width: int, least: int) -> int:
 
 def _square_columns(count: int, tall: int, wide: int) -> int:
     """Columns for the picture whose sides are nearest to each other."""
-    ideal = max(1, math.floor(math.sqrt(count * tall / wide)))
+    ideal = min(count, max(1, math.floor(math.sqrt(count * tall / wide))))
     near = range(max(1, ideal - 1), min(count, ideal + 2) + 1)
     return min(near, key=lambda columns: (abs(math.log(columns * wide / (math.ceil(count / columns) * tall))), columns))
 

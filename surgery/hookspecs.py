@@ -3,7 +3,8 @@
 A plugin is a module, in a file or in an installed distribution with an entry point of group ``surgery``, in which
 functions marked with `surgery.hookimpl` have these names. Each returns a mapping from names to values that are ready to
 be used; it is called once, and only when that kind of thing is wanted, so imports of heavy libraries belong inside.
-Names of several plugins stand side by side; one that two of them offer is written ``plugin:name``.
+Names of several plugins stand side by side; one that two of them offer is written ``plugin:name``. Colormaps of plugins
+stand before those of the `cmap` library, which has 1,500 names.
 """
 
 from __future__ import annotations
@@ -76,12 +77,14 @@ def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
         @surgery.hookimpl
         def surgery_sinks():
             @contextmanager
-            def means(folder):
+            def ranges(folder):
                 rows = []
-                yield lambda activation: rows.append(f"{activation.image},{activation.path},{activation.values.mean()}")
-                with folder.file("means.csv") as path:
-                    path.write_text("\\n".join(rows))
-            return {"means": means}
+                def write(activation):
+                    rows.append(f"{activation.image},{activation.path},{activation.facts.min},{activation.facts.max}")
+                yield write
+                with folder.file("ranges.csv") as path:
+                    path.write_text("\n".join(rows))
+            return {"ranges": ranges}
     """
 
 

@@ -52,6 +52,7 @@ class Plugins:
     def __init__(self, files: Sequence[str | Path] = ()) -> None:
         self.troubles: list[str] = []
         self.plugins: list[Plugin] = []
+        self._answers: dict[tuple[str, Kind], Mapping[str, Any]] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._add(Plugin(BUILTIN, version("surgery"), "built in", hooks))
@@ -85,6 +86,8 @@ class Plugins:
         return found
 
     def _ask(self, plugin: Plugin, kind: Kind) -> Mapping[str, Any]:
+        if (plugin.name, kind) in self._answers:
+            return self._answers[plugin.name, kind]
         hook = f"surgery_{kind}s"
         others = [other.module for other in self.plugins if other is not plugin]
         caller = self._manager.subset_hook_caller(hook, remove_plugins=others)
@@ -97,8 +100,8 @@ class Plugins:
         for answer in answers:
             if not isinstance(answer, Mapping) or not all(isinstance(name, str) for name in answer):
                 raise PluginError(f"plugin {plugin.name}: {hook} has to return a mapping of names, not {answer!r:.60}")
-        merged: Mapping[str, Any] = answers[0] if answers else {}
-        return merged
+        self._answers[plugin.name, kind] = answers[0] if answers else {}
+        return self._answers[plugin.name, kind]
 
     def _find(self, kind: Kind, text: str) -> tuple[str, Any, str]:
         """Name, value and the text of the options. A colon may belong to a name, to its owner or to the options."""
@@ -114,6 +117,8 @@ class Plugins:
                 owners = [
                     (plugin, values[bare]) for plugin, values in offered if plugin.name == owner and bare in values
                 ]
+            if kind == "colormap" and len(owners) > 1:  # cmap has so many names that a new one often meets another
+                owners = [owner for owner in owners if owner[0].name != BUILTIN]
             if len(owners) > 1:
                 said = " and ".join(plugin.name for plugin, _ in owners)
                 both = "both " if len(owners) == 2 else ""
@@ -149,7 +154,7 @@ class Plugins:
             self._manager.register(plugin.module, plugin.name)
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(f"plugin {plugin.name}: {error}") from error
+            raise PluginError(f"plugin {plugin.name}: {'; '.join(str(error).splitlines())}") from error
         self.plugins.append(plugin)
 
 

@@ -105,11 +105,11 @@ def extract(
         "sinks": [plugins.resolve("sink", name) for name in sink],
     }
     from surgery.data import inputs
-    from surgery.display import report_view, terminal
     from surgery.extraction import extract as run
     from surgery.images import find_images
     from surgery.models import load_model
     from surgery.selection import parse
+    from surgery.terminal import report_view, terminal
 
     chosen = [parse(text) for text in at]
     wanted, span = _size(size), _range(limits)
@@ -154,10 +154,11 @@ def inspect(
 ) -> None:
     """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
     plugins = _plugins(plugin)
-    from surgery.display import code_view, export, graph_record, graph_view, terminal
+    from surgery.display import code_view, graph_record, graph_view
     from surgery.insertion import insert
     from surgery.models import load_model
     from surgery.selection import parse, select
+    from surgery.terminal import export, terminal
 
     chosen = [parse(text) for text in at]
     wanted = _size(size)
@@ -185,8 +186,8 @@ def plugins(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """List every plugin with what it offers."""
-    from surgery.display import plugins_view, terminal
     from surgery.plugins import KINDS
+    from surgery.terminal import plugins_view, terminal
 
     found = _plugins(plugin)
     if not as_json:
@@ -219,7 +220,7 @@ class _Bar:
     def __init__(self, total: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from surgery.display import terminal
+        from surgery.terminal import terminal
 
         console = terminal(stderr=True)
         self.bar = Progress(

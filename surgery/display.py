@@ -1,32 +1,27 @@
-"""Graphs and results in the terminal."""
+"""Graphs in the terminal."""
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
+from surgery.terminal import fitted, shapes, terminal
 from surgery.tracing import is_extractor, operation_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import JustifyMethod, RenderableType
+    from rich.console import RenderableType
     from torch import fx
 
-    from surgery.extraction import Report
-    from surgery.plugins import Kind, Plugins
     from surgery.types import Operation
 
 EXTRACTOR = "◉ ActivationExtractor"
 _EXTRACTOR_STYLE = "bold magenta"
-_PIPED_WIDTH = 160
 _ITEM_SIZES = {"64": 8, "32": 4, "16": 2, "8": 1, "bool": 1, "complex64": 8, "complex128": 16}
 
 
@@ -34,14 +29,6 @@ def show(graph_module: fx.GraphModule, *, console: Console | None = None) -> Non
     """Print a graph, rewritten or not: a tree by module, with every operation and the inserted extractors."""
     console = console or terminal()
     console.print(graph_view(graph_module, console.width))
-
-
-def terminal(*, stderr: bool = False) -> Console:
-    """The console of this terminal; where output is piped, wide enough for every column."""
-    console = Console(stderr=stderr)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(stderr=stderr, width=_PIPED_WIDTH)
-    return console
 
 
 def graph_view(graph_module: fx.GraphModule, width: int) -> RenderableType:
@@ -57,7 +44,7 @@ def graph_view(graph_module: fx.GraphModule, width: int) -> RenderableType:
             {
                 "operation": Text.assemble((guide, "dim"), label),
                 "kind": Text(operation.kind, style="cyan"),
-                "shape": Text(_shape(operation)),
+                "shape": Text(shapes(operation)),
                 "size": Text(_bytes(_size(operation)), style="dim"),
                 "dtype": Text(operation.dtype or "", style="dim"),
                 "line": Text("/".join((operation.source or "").split("/")[-2:]), style="dim"),
@@ -67,31 +54,7 @@ def graph_view(graph_module: fx.GraphModule, width: int) -> RenderableType:
             below = guide.replace("├─ ", "│  ").replace("└─ ", "   ")
             rows.append({"operation": Text.assemble((below, "dim"), (f"└▸ {EXTRACTOR}", _EXTRACTOR_STYLE))})
     summary = _summary(graph_module, [operation for _, operation in known], len(inserted))
-    return Group(_fitted(rows, ["operation", "kind", "shape", "size", "dtype", "line"], width), Text(), summary)
-
-
-def _fitted(rows: Sequence[dict[str, Text]], columns: Sequence[str], width: int) -> Table:
-    """A table of the columns, the most useful first, as far as there is room for them."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    room = width
-    for number, column in enumerate(columns):
-        cells = [row[column].cell_len for row in rows if column in row]
-        if number and not any(cells):
-            continue
-        wide = max([len(column), *cells])
-        # What is longer than the room may be cut, if a good part of it is left; the first column always stays.
-        if number and room < min(wide, 12):
-            break
-        shown = min(wide, max(room, 12))
-        justify: JustifyMethod = "right" if column in _NUMBERS else "left"
-        table.add_column(column, width=shown, no_wrap=True, overflow="ellipsis", justify=justify)
-        room -= shown + 2
-    for row in rows:
-        table.add_row(*(row.get(str(column.header), Text()) for column in table.columns))
-    return table
-
-
-_NUMBERS = ("", "size", "range")
+    return Group(fitted(rows, ["operation", "kind", "shape", "size", "dtype", "line"], width), Text(), summary)
 
 
 def extracted(graph_module: fx.GraphModule) -> set[str]:
@@ -126,57 +89,6 @@ def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
         }
         for _, operation in operation_nodes(graph_module)
     ]
-
-
-def report_view(report: Report, width: int) -> RenderableType:
-    """What a run found, and where its files are."""
-    rows: list[dict[str, Text]] = []
-    for finding in report.findings:
-        operation, facts = finding.operation, finding.facts
-        remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
-        remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
-        rows.append(
-            {
-                "": Text(f"{operation.index:03}", style="dim"),
-                "operation": Text(operation.path, style="bold"),
-                "kind": Text(operation.kind, style="cyan"),
-                "shape": Text(_shape(operation)),
-                "range": Text("" if facts.min is None else f"{facts.min:.3g} … {facts.max:.3g}"),
-                "remarks": Text(", ".join(remarks), style="bold red" if facts.nan or facts.inf else "yellow"),
-            }
-        )
-    table = _fitted(rows, ["", "operation", "kind", "shape", "range", "remarks"], width)
-    said = [f"{report.images} {'image' if report.images == 1 else 'images'}", f"{report.files} files"]
-    said += [f"{report.seconds:.1f} s"]
-    done = Text.assemble("\n", (f"{report.folder}/", "bold green"), f"  {', '.join(said)}")
-    if report.interrupted:
-        done.append("  interrupted: what was finished is there", style="bold yellow")
-    return Group(table, done)
-
-
-def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
-    """Every plugin with what it offers."""
-    parts: list[RenderableType] = []
-    for plugin in plugins.plugins:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
-        for kind in kinds:
-            names = [list(values) for owner, values in plugins.offered(kind) if owner is plugin]
-            if names and names[0]:
-                table.add_row(f"  {kind}s", _some(names[0]))
-        parts += [Text.assemble((plugin.name, "bold"), f" {plugin.version}  ", (plugin.origin, "dim")), table]
-    return Group(*parts)
-
-
-def export(view: RenderableType, width: int, kind: str, title: str) -> str:
-    """What would be printed, as a document of kind "svg" or "html" that refers to nothing outside itself."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
-        console = Console(record=True, width=width, file=nowhere, force_terminal=True, color_system="truecolor")
-        console.print(view)
-        if kind == "html":
-            return console.export_html()
-        return re.sub(r"@font-face\s*\{[^}]*\}", "", console.export_svg(title=title))
 
 
 @dataclass(slots=True)
@@ -229,14 +141,6 @@ def _summary(graph_module: fx.GraphModule, operations: Sequence[Operation], inse
     return Text(", ".join(said))
 
 
-def _shape(operation: Operation) -> str:
-    if operation.tensors is None:
-        return ""
-    if len(operation.tensors) > 3:
-        return f"{len(operation.tensors)} tensors"
-    return ", ".join("×".join(map(str, spec.shape)) or "scalar" for spec in operation.tensors)
-
-
 def _size(operation: Operation) -> int | None:
     """Bytes of an operation's value; None where it is not known."""
     if not operation.tensors:
@@ -267,9 +171,3 @@ def _count(number: int) -> str:
         if number >= scale:
             return f"{number / scale:.3g} {unit}"
     return str(number)
-
-
-def _some(names: Sequence[str], most: int = 24) -> str:
-    shown = [name for name in names if ":" not in name] or list(names)
-    said = ", ".join(shown[:most])
-    return f"{said} and {len(names) - most} more" if len(names) > most else said

@@ -32,7 +32,6 @@ class Manifest:
     def __init__(self, head: dict[str, Any]) -> None:
         self.head = head
         self.about = {name: str(value) for name, value in flat(head)}
-        self._images: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         self._count = 0
         self._files = 1  # the manifest itself
         self._open: dict[str | None, dict[str, Any]] = {}
@@ -55,6 +54,7 @@ class Manifest:
         )
 
     def __enter__(self) -> Self:
+        self._images: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")
         return self
 
     def __exit__(

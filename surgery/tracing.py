@@ -238,7 +238,9 @@ def _retarget(graph: fx.Graph) -> fx.Graph:
             fx.map_arg(node.args, copies.__getitem__),
             fx.map_arg(node.kwargs, copies.__getitem__),
             name.replace(".", "_"),
-            node.type,
+            None
+            if node.op == "output"
+            else node.type,  # what the output is said to be is the holder's, not the model's
         )
         copy.meta = {**node.meta, "nn_module_stack": stack}
         copies[node] = copy
@@ -382,6 +384,6 @@ _REASONS = (
 
 
 def _reason(error: Exception) -> str:
-    message = first_line(error)
+    message = first_line(error).partition(". ")[0]
     plain = next((reason for sign, reason in _REASONS if sign in message), None)
     return f"{plain} ({message})" if plain else f"{type(error).__name__}: {message}"

@@ -1,0 +1,123 @@
+"""Tables for the terminal: what a run found, which plugins there are. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import JustifyMethod, RenderableType
+
+    from surgery.extraction import Report
+    from surgery.plugins import Kind, Plugins
+    from surgery.types import Operation
+
+_PIPED_WIDTH = 160
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """The console of this terminal; where output is piped, wide enough for every column."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(stderr=stderr, width=_PIPED_WIDTH)
+    return console
+
+
+def report_view(report: Report, width: int) -> RenderableType:
+    """What a run found, and where its files are."""
+    rows: list[dict[str, Text]] = []
+    for finding in report.findings:
+        operation, facts = finding.operation, finding.facts
+        remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
+        remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
+        rows.append(
+            {
+                "": Text(f"{operation.index:03}", style="dim"),
+                "operation": Text(operation.path, style="bold"),
+                "kind": Text(operation.kind, style="cyan"),
+                "shape": Text(shapes(operation)),
+                "range": Text("" if facts.min is None else f"{facts.min:.3g} … {facts.max:.3g}"),
+                "remarks": Text(", ".join(remarks), style="bold red" if facts.nan or facts.inf else "yellow"),
+            }
+        )
+    table = fitted(rows, ["", "operation", "kind", "shape", "range", "remarks"], width)
+    said = [_counted(report.images, "image"), _counted(report.files, "file")]
+    said += [f"{report.seconds:.1f} s"]
+    done = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(said)}")
+    if report.interrupted:
+        done.append("  interrupted: what was finished is there", style="bold yellow")
+    return Group(table, Text(), done) if rows else done
+
+
+def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
+    """Every plugin with what it offers."""
+    parts: list[RenderableType] = []
+    for plugin in plugins.plugins:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for kind in kinds:
+            names = [list(values) for owner, values in plugins.offered(kind) if owner is plugin]
+            if names and names[0]:
+                table.add_row(f"  {kind}s", _some(names[0]))
+        parts += [Text.assemble((plugin.name, "bold"), f" {plugin.version}  ", (plugin.origin, "dim")), table]
+    return Group(*parts)
+
+
+def export(view: RenderableType, width: int, kind: str, title: str) -> str:
+    """What would be printed, as a document of kind "svg" or "html" that refers to nothing outside itself."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+        console = Console(record=True, width=width, file=nowhere, force_terminal=True, color_system="truecolor")
+        console.print(view)
+        if kind == "html":
+            return console.export_html()
+        return re.sub(r"@font-face\s*\{[^}]*\}", "", console.export_svg(title=title))
+
+
+def fitted(rows: Sequence[dict[str, Text]], columns: Sequence[str], width: int) -> Table:
+    """A table of the columns, the most useful first, as far as there is room for them."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    room = width
+    for number, column in enumerate(columns):
+        cells = [row[column].cell_len for row in rows if column in row]
+        if number and not any(cells):
+            continue
+        wide = max([len(column), *cells])
+        # What is longer than the room may be cut, if a good part of it is left; the first column always stays.
+        if number and room < min(wide, 12):
+            break
+        shown = min(wide, max(room, 12))
+        justify: JustifyMethod = "right" if column in _NUMBERS else "left"
+        table.add_column(column, width=shown, no_wrap=True, overflow="ellipsis", justify=justify)
+        room -= shown + 2
+    for row in rows:
+        table.add_row(*(row.get(str(column.header), Text()) for column in table.columns))
+    return table
+
+
+_NUMBERS = ("", "size", "range")
+
+
+def shapes(operation: Operation) -> str:
+    if operation.tensors is None:
+        return ""
+    if len(operation.tensors) > 3:
+        return f"{len(operation.tensors)} tensors"
+    return ", ".join("×".join(map(str, spec.shape)) or "scalar" for spec in operation.tensors)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _some(names: Sequence[str], most: int = 24) -> str:
+    shown = [name for name in names if ":" not in name] or list(names)
+    said = ", ".join(shown[:most])
+    return f"{said} and {len(names) - most} more" if len(names) > most else said

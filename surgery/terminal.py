@@ -106,6 +106,7 @@ _NUMBERS = ("", "size", "range")
 
 
 def shapes(operation: Operation) -> str:
+    """The shapes of what an operation computes, as far as they are known."""
     if operation.tensors is None:
         return ""
     if len(operation.tensors) > 3:

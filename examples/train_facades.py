@@ -2,8 +2,9 @@
 
     python examples/train_facades.py [MINUTES]
 
-Writes `facades-STEPS.safetensors` and the discriminator beside it at 100, 300 and 1,000 steps and at the end, in half
-precision, and prints the mean absolute error on 16 pairs that are not trained on (in a range of 2).
+Writes `facades-100`, `-300` and `-1000.safetensors` after so many steps and, at the end, `facades.safetensors` and
+`facades-discriminator.safetensors`, in half precision. Prints the mean absolute error on 16 pairs that are not trained
+on (in a range of 2).
 """
 
 import sys

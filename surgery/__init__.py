@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from surgery.display import show as show
     from surgery.errors import SurgeryError as SurgeryError
-    from surgery.extraction import Report as Report
     from surgery.extraction import extract as extract
     from surgery.extractor import ActivationExtractor as ActivationExtractor
     from surgery.folder import OutputFolder as OutputFolder
@@ -19,14 +18,15 @@ if TYPE_CHECKING:
     from surgery.images import load_image as load_image
     from surgery.insertion import insert as insert
     from surgery.models import load_model as load_model
+    from surgery.nodes import operations as operations
     from surgery.recording import record as record
     from surgery.rendering import draw as draw
+    from surgery.report import Report as Report
     from surgery.selection import Selection as Selection
     from surgery.selection import inside as inside
     from surgery.selection import op as op
     from surgery.selection import path as path
     from surgery.selection import select as select
-    from surgery.tracing import operations as operations
     from surgery.tracing import trace as trace
     from surgery.types import Activation as Activation
     from surgery.types import Operation as Operation
@@ -38,7 +38,7 @@ _HOME = {
     "Operation": "types",
     "OutputFolder": "folder",
     "Picture": "types",
-    "Report": "extraction",
+    "Report": "report",
     "Selection": "selection",
     "SurgeryError": "errors",
     "draw": "rendering",
@@ -49,7 +49,7 @@ _HOME = {
     "load_image": "images",
     "load_model": "models",
     "op": "selection",
-    "operations": "tracing",
+    "operations": "nodes",
     "path": "selection",
     "record": "recording",
     "select": "selection",

@@ -15,9 +15,9 @@ from surgery.errors import SurgeryError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from surgery.extraction import Progress, Report
     from surgery.images import Size
     from surgery.plugins import Plugins
+    from surgery.report import Progress, Report
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.syntax import Syntax
 from rich.text import Text
 
+from surgery.nodes import is_extractor, operation_nodes
 from surgery.terminal import fitted, shapes, terminal
-from surgery.tracing import is_extractor, operation_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from torch import fx, nn
 from surgery.errors import SelectionError
 from surgery.extractor import ActivationExtractor
 from surgery.graphs import assemble, empty_like, shell
-from surgery.tracing import is_extractor, operation_nodes
+from surgery.nodes import is_extractor, operation_nodes
 from surgery.twins import twin
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from surgery.extraction import Failure, Finding
     from surgery.folder import OutputFolder
+    from surgery.report import Failure, Finding
     from surgery.types import Activation, Recipe
 
 

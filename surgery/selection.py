@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from surgery.errors import SelectionError, did_you_mean
-from surgery.tracing import operations
+from surgery.nodes import operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import JustifyMethod, RenderableType
 
-    from surgery.extraction import Report
     from surgery.plugins import Kind, Plugins
+    from surgery.report import Report
     from surgery.types import Operation
 
 _PIPED_WIDTH = 160

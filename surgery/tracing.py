@@ -1,11 +1,10 @@
-"""From a model to a traced graph, and from a graph to its operations."""
+"""From a model to a traced graph."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import sys
-from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,13 @@ from torch import fx, nn
 
 from surgery import graphs, inplace
 from surgery.errors import TraceError, first_line
-from surgery.extractor import ActivationExtractor
 from surgery.graphs import InPlaceTracer, assemble
+from surgery.nodes import called, shown, specs
 from surgery.twins import twin
-from surgery.types import Operation, TensorSpec
-from surgery.values import tensors_in
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -60,53 +57,6 @@ def trace(
     if inputs is not None:
         _learn_shapes(traced, inputs)
     return traced
-
-
-def operations(graph_module: fx.GraphModule) -> tuple[Operation, ...]:
-    """What computes a value in a graph, in order of execution: calls of modules, functions, operators and methods.
-
-    Any graph module will do. Inserted extractors are left out; shapes are known where `trace` had an example.
-    """
-    return tuple(operation for _, operation in operation_nodes(graph_module))
-
-
-def operation_nodes(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, Operation]]:
-    """Each operation beside its node."""
-    seen: Counter[str] = Counter()
-    index = 0
-    for node in graph_module.graph.nodes:
-        if not node.op.startswith("call_") or is_extractor(graph_module, node):
-            continue
-        index += 1
-        scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
-        kind = _kind(graph_module, node)
-        if node.op == "call_module":
-            path = str(node.target)
-            scopes = scopes if path in scopes else (*scopes, path)
-        else:
-            path = f"{scopes[-1]}.{kind}" if scopes else kind
-        repeats = seen[path]
-        seen[path] += 1
-        yield (
-            node,
-            Operation(
-                name=node.name,
-                path=f"{path}@{repeats}" if repeats else path,
-                kind=kind,
-                index=index,
-                scopes=scopes,
-                source=_shown(node.meta["surgery_source"]) if "surgery_source" in node.meta else None,
-                tensors=node.meta.get("surgery_tensors"),
-            ),
-        )
-
-
-def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node of the graph is an inserted ActivationExtractor."""
-    return node.op == "call_module" and isinstance(
-        graph_module.get_submodule(str(node.target)),
-        ActivationExtractor,
-    )
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -230,7 +180,7 @@ def _retarget(graph: fx.Graph) -> fx.Graph:
             target = _inside(str(target))
             name = target
         elif node.op.startswith("call_"):
-            kind = _called(node)
+            kind = called(node)
             name = f"{scope}.{kind}" if scope else kind
         copy = result.create_node(
             node.op,
@@ -271,20 +221,6 @@ def _input_names(signature: inspect.Signature, inputs: tuple[Any, ...] | None) -
     return names + [f"{rest}_{number}" for number in range(extra)]
 
 
-def _kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
-    if node.op == "call_module":
-        return type(graph_module.get_submodule(str(node.target))).__name__.lower()
-    return _called(node)
-
-
-def _called(node: fx.Node) -> str:
-    """The name of a function or method: of ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)`` alike ``add``."""
-    if node.target in inplace.AUGMENTED:
-        return node.target.__name__.removeprefix("i")
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
-    return name.strip("_").lower() or "call"
-
-
 class _Shapes(fx.Interpreter):
     """Runs a graph and keeps, with each node that calls something, what tensors came out."""
 
@@ -293,14 +229,6 @@ class _Shapes(fx.Interpreter):
         if n.op.startswith("call_"):
             n.meta["surgery_tensors"] = specs(value)
         return value
-
-
-def specs(value: object) -> tuple[TensorSpec, ...]:
-    """What tensors a value is, or holds."""
-    return tuple(
-        TensorSpec(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-        for key, tensor in tensors_in(value)
-    )
 
 
 def _learn_shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
@@ -334,20 +262,6 @@ def _is_users(filename: str) -> bool:
 _OURS = {__file__, graphs.__file__, inplace.__file__}
 
 
-def _shown(source: tuple[str, int] | None) -> str | None:
-    """``models/unet.py:41``: relative to the working directory, or to where packages are installed."""
-    if source is None:
-        return None
-    path, line = Path(source[0]), source[1]
-    if "site-packages" in path.parts:
-        path = Path(*path.parts[path.parts.index("site-packages") + 1 :])
-    elif path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    else:
-        path = Path(*path.parts[-2:])
-    return f"{path.as_posix()}:{line}"
-
-
 def _explain(model: nn.Module, error: Exception) -> str:
     """One line: where tracing stopped, why, and what to do."""
     where, caller = None, None
@@ -360,7 +274,7 @@ def _explain(model: nn.Module, error: Exception) -> str:
             if isinstance(owner, nn.Module):
                 caller = owner
         trail = trail.tb_next
-    place = _shown(where) or type(model).__name__
+    place = shown(where) or type(model).__name__
     whole = type(caller if caller is not None else model).__name__
     remedy = (
         f"write it without, or keep a module around it whole: leaves=[{whole!r}]"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.display import code_view, graph_record
-from surgery.extraction import Failure, Finding, Report
+from surgery.report import Failure, Finding, Report
 from surgery.terminal import export, plugins_view, report_view
 from surgery.types import Facts, Operation, TensorSpec
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import surgery
 from surgery.builtin.sinks import Npz, Png, Sheet
 from surgery.errors import ImageError, ModelError, SelectionError
-from surgery.extraction import Progress
 from surgery.images import find_images, load_image
+from surgery.report import Progress
 from tests.test_tracing import assert_same, state
 
 
@@ -224,6 +224,16 @@ def test_an_error_on_the_way_keeps_what_is_finished(model: nn.Module, photos: Pa
     assert sorted(path.name for path in out.iterdir()) == ["a", "manifest.json"]
     assert manifest(out)["interrupted"]
     assert [image["name"] for image in manifest(out)["images"]] == ["a"]
+
+
+def test_a_run_on_another_device_leaves_the_model_where_it_is(model: nn.Module) -> None:
+    from surgery.extraction import _prepare
+
+    moved = _prepare(model, "train", "meta")
+    assert {parameter.device.type for parameter in moved.parameters()} == {"meta"}
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+    assert moved.training
+    assert not model.training
 
 
 def test_an_error_in_a_sink_is_not_taken_for_the_models(model: nn.Module, photos: Path, tmp_path: Path) -> None:

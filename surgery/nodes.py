@@ -1,0 +1,100 @@
+"""The operations of a graph: which of its nodes they are, and what they are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surgery import inplace
+from surgery.extractor import ActivationExtractor
+from surgery.types import Operation, TensorSpec
+from surgery.values import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import fx
+
+
+def operations(graph_module: fx.GraphModule) -> tuple[Operation, ...]:
+    """What computes a value in a graph, in order of execution: calls of modules, functions, operators and methods.
+
+    Any graph module will do. Inserted extractors are left out; shapes are known where `trace` had an example.
+    """
+    return tuple(operation for _, operation in operation_nodes(graph_module))
+
+
+def operation_nodes(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, Operation]]:
+    """Each operation beside its node."""
+    seen: Counter[str] = Counter()
+    index = 0
+    for node in graph_module.graph.nodes:
+        if not node.op.startswith("call_") or is_extractor(graph_module, node):
+            continue
+        index += 1
+        scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
+        kind = _kind(graph_module, node)
+        if node.op == "call_module":
+            path = str(node.target)
+            scopes = scopes if path in scopes else (*scopes, path)
+        else:
+            path = f"{scopes[-1]}.{kind}" if scopes else kind
+        repeats = seen[path]
+        seen[path] += 1
+        yield (
+            node,
+            Operation(
+                name=node.name,
+                path=f"{path}@{repeats}" if repeats else path,
+                kind=kind,
+                index=index,
+                scopes=scopes,
+                source=shown(node.meta["surgery_source"]) if "surgery_source" in node.meta else None,
+                tensors=node.meta.get("surgery_tensors"),
+            ),
+        )
+
+
+def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node of the graph is an inserted ActivationExtractor."""
+    return node.op == "call_module" and isinstance(
+        graph_module.get_submodule(str(node.target)),
+        ActivationExtractor,
+    )
+
+
+def _kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
+    if node.op == "call_module":
+        return type(graph_module.get_submodule(str(node.target))).__name__.lower()
+    return called(node)
+
+
+def called(node: fx.Node) -> str:
+    """The name of a function or method: of ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)`` alike ``add``."""
+    if node.target in inplace.AUGMENTED:
+        return node.target.__name__.removeprefix("i")
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
+    return name.strip("_").lower() or "call"
+
+
+def specs(value: object) -> tuple[TensorSpec, ...]:
+    """What tensors a value is, or holds."""
+    return tuple(
+        TensorSpec(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for key, tensor in tensors_in(value)
+    )
+
+
+def shown(source: tuple[str, int] | None) -> str | None:
+    """``models/unet.py:41``: relative to the working directory, or to where packages are installed."""
+    if source is None:
+        return None
+    path, line = Path(source[0]), source[1]
+    if "site-packages" in path.parts:
+        path = Path(*path.parts[path.parts.index("site-packages") + 1 :])
+    elif path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    else:
+        path = Path(*path.parts[-2:])
+    return f"{path.as_posix()}:{line}"

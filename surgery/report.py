@@ -1,0 +1,70 @@
+"""What a run tells of itself, while it goes on and when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from surgery.types import Facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from surgery.types import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, in images."""
+
+    done: int
+    failed: int
+    total: int
+    image: str
+    """Name of the image that was finished last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be read, or that the model could not take."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found at one operation, over all images of a run."""
+
+    operation: Operation
+    facts: Facts
+    """Least and greatest over all images; the greatest number of constant channels in one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did."""
+
+    folder: Path
+    images: int
+    files: int
+    failed: tuple[Failure, ...]
+    findings: tuple[Finding, ...]
+    seconds: float
+    """Wall time."""
+    interrupted: bool
+    """Whether Ctrl-C ended it: what was finished stays."""
+
+
+def merge(one: Facts, other: Facts) -> Facts:
+    """The facts of both together: extremes of both, the greater number of constant channels."""
+    least = [value for value in (one.min, other.min) if value is not None]
+    most = [value for value in (one.max, other.max) if value is not None]
+    return Facts(
+        min=min(least, default=None),
+        max=max(most, default=None),
+        channels=max(one.channels, other.channels),
+        constant_channels=max(one.constant_channels, other.constant_channels),
+        nan=one.nan or other.nan,
+        inf=one.inf or other.inf,
+    )

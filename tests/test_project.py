@@ -1,0 +1,226 @@
+"""The project about itself: its layers, its public names, its front door."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from PIL import Image
+
+import surgery
+from surgery.data import inputs
+from surgery.pix2pix import UNet, to_public
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = sorted((ROOT / "surgery").rglob("*.py"))
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ("facades", "train_facades"))
+
+LAYERS = """
+    __init__
+    errors
+    types inplace hookspecs data
+    values folder png
+    twins quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
+    rendering nodes terminal checkpoints
+    builtin.sinks builtin.models tracing insertion recording report
+    builtin.hooks
+    plugins selection display batches manifest
+    models running testing
+    extraction
+    cli
+    __main__
+"""
+"""From the bottom to the top; a module imports from the layers below its own. A package is one thing."""
+
+
+def layers() -> dict[str, int]:
+    return {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+
+
+def layer(module: str) -> int:
+    known = layers()
+    name = module.removeprefix("surgery").removeprefix(".") or "__init__"
+    while name not in known:
+        name, dot, _ = name.rpartition(".")
+        assert dot, f"{module} is in no layer"
+    return known[name]
+
+
+def package(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:3]) if parts[1:3] == ["builtin", "sinks"] else ".".join(parts[:2])
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of ours that a module imports when it runs, wherever in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    left_out = {child for node in for_types for part in node.body for child in ast.walk(part)}
+    for node in ast.walk(tree):
+        if node in left_out:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "surgery":
+            inside = ROOT / (node.module or "").replace(".", "/")
+            for alias in node.names:
+                is_module = (inside / f"{alias.name}.py").exists() or (inside / alias.name / "__init__.py").exists()
+                yield f"{node.module}.{alias.name}" if is_module else str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "surgery")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_from_the_layers_below_it_alone(path: Path) -> None:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for used in imports(path):
+        if package(used) != package(name):
+            assert layer(used) < layer(name), f"{name} imports {used}, which is not below it"
+
+
+def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -> None:
+    allowed = {"pluggy": {"hookspecs", "plugins"}, "rich": {"terminal", "display", "cli"}, "typer": {"cli"}}
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        for library, modules in allowed.items():
+            if re.search(rf"^\s*(from|import) {library}\b", text, re.MULTILINE):
+                assert path.stem in modules, f"{path} imports {library}"
+
+
+def test_the_public_names_are_these() -> None:
+    names = (
+        "Activation ActivationExtractor Operation OutputFolder Picture Report Selection SurgeryError draw extract "
+        "hookimpl insert inside load_image load_model op operations path record select show trace"
+    )
+    assert " ".join(surgery.__all__) == names
+    for name in surgery.__all__:
+        assert getattr(surgery, name).__doc__
+    assert set(surgery.__all__) <= set(dir(surgery))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        surgery.nothing  # noqa: B018
+
+
+def test_every_public_function_and_class_says_what_it_is() -> None:
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or path.stem in ("hooks", "cli"):
+                continue
+            assert node.name.startswith("_") or ast.get_docstring(node), f"{path}: {node.name} has no docstring"
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def python_of_readme() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_python_in_the_readme_runs(in_empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main, plugin = python_of_readme()
+    exec(main, {})  # noqa: S102
+    assert "down1.conv (1, 8, 128, 128)" in capsys.readouterr().out
+    assert len(list((in_empty_folder / "activations").glob("*/*.png"))) == 4 * (7 + 3)
+    ember = (ROOT / "examples" / "ember.py").read_text(encoding="utf-8")
+    assert ember.split() == plugin.split()
+
+
+def commands_of_readme() -> list[str]:
+    return [line.strip() for line in re.findall(r"^ {4}(surgery .*|pip .*)$", README, re.MULTILINE)]
+
+
+def test_the_commands_in_the_readme_run(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(to_public(UNet(5, width=2)), "latest_net_G.pth")
+    (in_empty_folder / "facades").mkdir()
+    with Image.open(inputs()[0]) as image:
+        image.resize((64, 64)).save("facades/1.png")
+    (in_empty_folder / "examples").symlink_to(ROOT / "examples")
+    commands = [command for command in commands_of_readme() if command.startswith("surgery")]
+    assert len(commands) == 3
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["/bin/bash", "-c", command], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_the_readme_shows_what_inspect_prints() -> None:
+    from tests.test_display import shown
+
+    traced = surgery.trace(surgery.load_model("facades").eval(), surgery.load_image(example_input()))
+    text = shown(surgery.insert(traced, surgery.select(traced, "op:cat")), 80)
+    block = re.search(r"prints:\n\n((?: {4}.*\n)+)", README)
+    assert block is not None
+    end = [line.removeprefix("    ").rstrip() for line in block[1].splitlines()]
+    assert text.splitlines()[-len(end) :] == end
+
+
+def example_input() -> Path:
+    return Path(inputs()[0])
+
+
+def test_every_picture_of_the_readme_is_there_and_every_file_it_names() -> None:
+    for name in re.findall(r"!\[[^]]*\]\(([^)]*)\)", README):
+        with Image.open(ROOT / name) as image:
+            image.verify()
+    for name in re.findall(r"`([a-z_]+\.py)`", README):
+        assert (ROOT / "examples" / name).exists(), name
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_as_it_is_and_writes_pictures(
+    path: Path, in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
+    monkeypatch.syspath_prepend(str(path.parent))
+    runpy.run_path(str(path), run_name="__main__")
+    assert path.stem == "ember" or list(in_empty_folder.rglob("*.png"))
+
+
+def test_the_training_of_the_shipped_model_runs(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    training: Any = importlib.import_module("train_facades")
+    monkeypatch.setattr(training, "PAIRS", 4)
+    monkeypatch.setattr(training, "HELD_OUT", 2)
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    training.train(minutes=0.02)
+    torch.set_num_threads(threads)
+    torch.random.set_rng_state(state)
+    trained = surgery.load_model(in_empty_folder / "facades.safetensors")
+    shipped = surgery.load_model("facades")
+    assert [(k, v.shape) for k, v in trained.state_dict().items()] == [
+        (k, v.shape) for k, v in shipped.state_dict().items()
+    ]
+    assert (in_empty_folder / "facades-discriminator.safetensors").exists()
+
+
+def test_versions_agree() -> None:
+    from importlib.metadata import version
+
+    assert version("surgery") == surgery.__version__
+    assert f"## {surgery.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_what_ships_is_small() -> None:
+    data = ROOT / "surgery" / "data"
+    sizes = {path.name: path.stat().st_size for path in data.rglob("*") if path.is_file()}
+    assert sizes["facades.safetensors"] < 2e6
+    assert sizes["facades-discriminator.safetensors"] < 1e6
+    assert sum(sizes.values()) < 10e6

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -182,6 +183,28 @@ def test_every_picture_of_the_readme_is_there_and_every_file_it_names() -> None:
             image.verify()
     for name in re.findall(r"`([a-z_]+\.py)`", README):
         assert (ROOT / "examples" / name).exists(), name
+
+
+def assert_looks_like(shown: Path, made: Path) -> None:
+    """Equal but for what fonts and rounding do from version to version."""
+    with Image.open(shown) as one, Image.open(made) as other:
+        assert one.size == other.size
+        difference = np.asarray(one.convert("RGB"), float) - np.asarray(other.convert("RGB"), float)
+        assert np.abs(difference).mean() < 2, f"{shown} is not what the code makes; make it anew"
+
+
+def test_the_pictures_of_the_readme_are_what_the_code_makes(
+    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    pictures = ROOT / "examples" / "pictures"
+    made_by = re.search(r"Made by `surgery extract --at '(.*?)'`", README)
+    assert made_by is not None
+    surgery.extract(surgery.load_model("facades"), inputs()[0], at=made_by[1], source="facades")
+    assert_looks_like(pictures / "sheet.png", Path("activations/facade-1/sheet.png"))
+    for name in ("eval_against_train", "patchgan_scores"):
+        runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+        assert_looks_like(pictures / f"{name}.png", Path(f"{name}.png"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -139,7 +139,13 @@ def test_an_image_is_shown_on_the_sheet_in_its_own_colors(tmp_path: Path) -> Non
             write(activation)
         place.finish("one")
     with Image.open(tmp_path / "one" / "sheet.png") as image:
-        assert (np.asarray(image.convert("RGB")) == (255, 0, 0)).all(-1).sum() == 128 * 128
+        assert (np.asarray(image.convert("RGB")) == (255, 0, 0)).all(-1).sum() == 256 * 256
+
+
+def test_a_sheet_of_many_rows_goes_on_over_several(tmp_path: Path) -> None:
+    place = run(Sheet(size=32, rows=2), tmp_path, {f"op{n}": torch.randn(2, 3, 4, 4) for n in range(5)})
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["sheet-2.png", "sheet-3.png", "sheet.png"]
+    assert len(place.take_written()) == 6
 
 
 def test_the_telling_channels_have_contrast_and_differ() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.errors import RenderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -36,10 +36,14 @@ class Sheet:
     """Channels in a row, at most."""
     size: int = 128
     """Side of a thumbnail, in pixels."""
+    rows: int = 100
+    """Rows on a sheet, at most; what is more goes on `sheet-2.png` and so on."""
 
     def __post_init__(self) -> None:
         if self.channels < 1:
             raise RenderError(f"channels is at least 1, not {self.channels}")
+        if self.rows < 1:
+            raise RenderError(f"rows is at least 1, not {self.rows}")
         if self.size < 32:
             raise RenderError(f"size is at least 32, not {self.size}")
 
@@ -52,9 +56,13 @@ class Sheet:
 
         def finished(image: str | None) -> None:
             drawn = rows.pop(image, [])
-            if image is not None and drawn:
-                with folder.file(f"{image}/sheet.png") as path:
-                    self._draw(drawn, image, dict(folder.about)).save(path, "PNG", compress_level=6)
+            if image is None:
+                return
+            about = dict(folder.about)
+            for page, start in enumerate(range(0, len(drawn), self.rows), 1):
+                name = f"{image}/sheet.png" if page == 1 else f"{image}/sheet-{page}.png"
+                with folder.file(name) as path:
+                    self._draw(drawn[start : start + self.rows], image, about).save(path, "PNG", compress_level=6)
 
         folder.when_finished(finished)
         folder.when_dropped(lambda image: rows.pop(image, None))
@@ -62,30 +70,25 @@ class Sheet:
 
     def _row(self, activation: Activation) -> _Row:
         pictures = activation.pictures
-        facts = activation.facts
+        palette = pictures[0].palette if pictures else None
+        thumbs: list[tuple[int | None, Image.Image]]
+        if palette is None:  # color by nature
+            thumbs = [(None, self._fit(picture.image().convert("RGB"), 2, 2)) for picture in pictures[:1]]
+        elif (levels := activation.levels).indices.shape[0] == 1:
+            thumbs = [(None, self._fit(pictures[0].image().convert("RGB"), 2))]
+        else:
+            chosen = telling(levels, self.channels)
+            thumbs = [(channel, self._fit(_colored(levels.indices[channel], palette))) for channel in chosen]
         shape = " x ".join(map(str, activation.values.shape)) or "one number"
-        if not pictures or pictures[0].palette is None:
-            thumbs: list[tuple[int | None, Image.Image]] = []
-            thumbs += [(None, self._fit(picture.image().convert("RGB"), 2)) for picture in pictures[:1]]
-            return _Row(activation.path, activation.operation.kind, shape, facts, thumbs, None)
-        levels = activation.levels
-        palette = pictures[0].palette
-        if levels.indices.shape[0] == 1:
-            alone = pictures[0].image().convert("RGB")
-            return _Row(
-                activation.path, activation.operation.kind, shape, facts, [(None, self._fit(alone, 2))], palette
-            )
-        chosen = telling(levels, self.channels)
-        thumbs = [(channel, self._fit(_colored(levels.indices[channel], palette), 1)) for channel in chosen]
-        return _Row(activation.path, activation.operation.kind, shape, facts, thumbs, palette)
+        return _Row(activation.path, activation.operation.kind, shape, activation.facts, thumbs, palette)
 
-    def _fit(self, image: Image.Image, widest: int) -> Image.Image:
-        """Enlarged by a whole factor without smoothing, or reduced by averaging areas, to the height of a row."""
+    def _fit(self, image: Image.Image, across: int = 1, down: int = 1) -> Image.Image:
+        """Enlarged by a whole factor without smoothing, or reduced by averaging areas, to so many thumbnails."""
         from PIL import Image
 
         width, height = image.size
-        room = self.size * widest + GUTTER * (widest - 1)
-        factor = min(room / width, self.size / height)
+        room = self.size * across + GUTTER * (across - 1)
+        factor = min(room / width, self.size * down / height)
         if factor >= 1:
             return image.resize((width * int(factor), height * int(factor)), Image.Resampling.NEAREST)
         return image.resize((max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.BOX)
@@ -93,15 +96,15 @@ class Sheet:
     def _draw(self, rows: list[_Row], image: str, about: dict[str, str]) -> Image.Image:
         from PIL import Image, ImageDraw
 
-        step = self.size + 34
         width = 2 * MARGIN + LABEL + self.channels * (self.size + GUTTER)
         head = 150
         groups = sum(_group(a.path) != _group(b.path) for a, b in itertools.pairwise(rows))
-        sheet = Image.new("RGB", (width, head + len(rows) * step + groups * 14 + MARGIN), PAPER)
+        steps = [max([self.size, *(thumb.height for _, thumb in row.thumbs)]) + 34 for row in rows]
+        sheet = Image.new("RGB", (width, head + sum(steps) + groups * 14 + MARGIN), PAPER)
         pen = ImageDraw.Draw(sheet)
         self._head(sheet, pen, rows, image, about)
         y = head
-        for row, before in zip(rows, [None, *rows], strict=False):
+        for row, before, step in zip(rows, [None, *rows], steps, strict=False):
             if before is None or _group(before.path) != _group(row.path):
                 y += 14 if before is not None else 0
                 pen.line((MARGIN, y - 8, width - MARGIN, y - 8), fill=RULE, width=2)
@@ -162,7 +165,7 @@ class _Row:
     kind: str
     shape: str
     facts: Facts
-    thumbs: list[tuple[int | None, Image.Image]]
+    thumbs: Sequence[tuple[int | None, Image.Image]]
     palette: NDArray[np.uint8] | None
 
 

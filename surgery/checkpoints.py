@@ -150,6 +150,10 @@ def _mismatch(model: Network, state: Mapping[str, Tensor]) -> str | None:
     said += [f"missing {_some(missing)}"] if missing else []
     said += [f"not part of it {_some(extra)}"] if extra else []
     said += [_some(reshaped)] if reshaped else []
+    if all(".norm" in name for name in (*missing, *extra, *reshaped)):
+        said += ["all of that is in norm layers, which a norm other than batch, instance or none would explain"]
+    elif len({name.partition(".")[0] for name in (*missing, *extra)}) == 1 and not reshaped:
+        said += ["all of that is in one level, which another depth would explain"]
     return "; ".join(said)
 
 

@@ -277,7 +277,7 @@ def _explain(model: nn.Module, error: Exception) -> str:
     place = shown(where) or type(model).__name__
     whole = type(caller if caller is not None else model).__name__
     remedy = (
-        f"write it without, or keep a module around it whole: leaves=[{whole!r}]"
+        f"write it without, or keep a module around it whole: leaves=[{whole!r}], or --leaf {whole} on the command line"
         if caller is not None and caller is not model and whole != type(model).__name__
         else "write it without, or move it into a module of its own that is kept whole with leaves=[...]"
     )

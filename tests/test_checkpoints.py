@@ -134,6 +134,18 @@ def test_keys_that_do_not_fit_say_how_near_they_are(tmp_path: Path) -> None:
     assert "103 of 104 keys; missing model.1.weight" in str(caught.value)
 
 
+def test_keys_that_do_not_fit_say_what_would_explain_it(tmp_path: Path, generator: UNet) -> None:
+    state = to_public(generator)
+    torch.save({name: value for name, value in state.items() if "running" not in name}, tmp_path / "norm.pth")
+    with pytest.raises(CheckpointError, match=r"keys fit unet_\d+ with norm 'batch'.*which a norm other than batch"):
+        load_checkpoint(tmp_path / "norm.pth")
+    ours = generator.state_dict()
+    del ours["up5.deconv.weight"]
+    torch.save(ours, tmp_path / "depth.pth")
+    with pytest.raises(CheckpointError, match=r"missing up5.deconv.weight.*another depth would explain"):
+        load_checkpoint(tmp_path / "depth.pth")
+
+
 def test_a_wrong_shape_is_named(tmp_path: Path, generator: UNet) -> None:
     state = to_public(generator)
     state["model.model.1.model.1.weight"] = torch.zeros(2, 9, 4, 4)

@@ -38,7 +38,10 @@ STAGES = [
     *[("sink", stage) for stage in SINKS.values()],
     ("sink", Png(level=6)),
     ("sink", Sheet(channels=3, size=32)),
-    *[("model", MODELS[name]) for name in ("facades", "facades_discriminator", "patchgan", "pixelgan")],
+    *[
+        ("model", MODELS[name])
+        for name in ("facades", "facades_discriminator", "patchgan_basic", "patchgan_n_layers", "patchgan_pixel")
+    ],
     ("model", ModelFamily(lambda name: nn.Identity(), lambda: ["one"])),
 ]
 

@@ -67,7 +67,8 @@ MODELS: dict[str, ModelFactory | ModelFamily] = {
     "unet_256": partial(_network, "UNet", depth=8),
     "resnet_6blocks": partial(_network, "ResNet", blocks=6),
     "resnet_9blocks": partial(_network, "ResNet", blocks=9),
-    "patchgan": partial(_network, "PatchGAN", depth=3),
-    "pixelgan": partial(_network, "PixelGAN"),
+    "patchgan_basic": partial(_network, "PatchGAN", depth=3),
+    "patchgan_n_layers": partial(_network, "PatchGAN", depth=5),
+    "patchgan_pixel": partial(_network, "PixelGAN"),
     "torchvision": ModelFamily(_torchvision, _torchvision_names),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import RenderError
@@ -49,6 +50,11 @@ class Sheet:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
+        import numpy as np
+
+        from surgery.png import encode
+        from surgery.types import Picture
+
         rows: dict[str | None, list[_Row]] = {}
 
         def write(activation: Activation) -> None:
@@ -62,7 +68,8 @@ class Sheet:
             for page, start in enumerate(range(0, len(drawn), self.rows), 1):
                 name = f"{image}/sheet.png" if page == 1 else f"{image}/sheet-{page}.png"
                 with folder.file(name) as path:
-                    self._draw(drawn[start : start + self.rows], image, about).save(path, "PNG", compress_level=6)
+                    drawn_page = np.asarray(self._draw(drawn[start : start + self.rows], image, about))
+                    path.write_bytes(encode(Picture(drawn_page, None, np.zeros(1), np.ones(1)), about, level=3))
 
         folder.when_finished(finished)
         folder.when_dropped(lambda image: rows.pop(image, None))
@@ -195,15 +202,13 @@ def telling(levels: Levels, count: int) -> list[int]:
 def _reduced(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """``(C, h, w)`` with h and w of 64 at most, by averaging; what is no value counts as the middle."""
     import numpy as np
+    import torch
 
     from surgery.types import LEVELS
 
-    values = np.where(codes < LEVELS, codes, LEVELS // 2).astype(np.float32)
-    down, across = (max(1, -(-side // 64)) for side in codes.shape[1:])
-    height, width = codes.shape[1] // down * down, codes.shape[2] // across * across
-    blocks = values[:, :height, :width].reshape(len(codes), height // down, down, width // across, across)
-    reduced: NDArray[np.float32] = blocks.mean(axis=(2, 4))
-    return reduced
+    values = torch.from_numpy(np.where(codes < LEVELS, codes, LEVELS // 2).astype(np.float32))
+    blocks = [max(1, -(-side // 64)) for side in codes.shape[1:]]
+    return torch.nn.functional.avg_pool2d(values, blocks).numpy()
 
 
 def _colored(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
@@ -226,6 +231,7 @@ def _shortened(pen: ImageDraw.ImageDraw, text: str, size: int, room: int) -> str
     return shown
 
 
+@cache
 def _font(size: int) -> Any:
     from PIL import ImageFont
 

@@ -44,15 +44,30 @@ class Mode(StrEnum):
     as_is = "as-is"
 
 
-Model = Annotated[str, typer.Argument(help="A weights file, a name such as torchvision/resnet18, or module:callable.")]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A weights file, a name such as torchvision/resnet18, or module:callable."),
+]
 At = Annotated[
     list[str],
-    typer.Option("--at", help="Operations: patterns of paths, op:KIND, inside:MODULE; & | ~ ( ). Repeatable."),
+    typer.Option(
+        "--at",
+        metavar="SELECTION",
+        help="Operations: patterns of paths, op:KIND, inside:MODULE, joined by & | ~ ( ). Repeatable.",
+    ),
 ]
-PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A plugin in a Python file. Repeatable.")]
-Leaves = Annotated[list[str], typer.Option("--leaf", help="A module to keep whole: its path or class. Repeatable.")]
-Sinks = Annotated[list[str], typer.Option(help="What to write: png, sheet, npz, safetensors. Repeatable.")]
-Sizing = Annotated[str, typer.Option(help="N, HxW or native. [dim]\\[default: the network's own][/dim]")]
+PluginFiles = Annotated[
+    list[Path], typer.Option("--plugin", metavar="FILE", help="A plugin in a Python file. Repeatable.")
+]
+Leaves = Annotated[
+    list[str], typer.Option("--leaf", metavar="MODULE", help="A module to keep whole: its path or class. Repeatable.")
+]
+Sinks = Annotated[
+    list[str], typer.Option(metavar="NAME", help="What to write: png, sheet, npz, safetensors. Repeatable.")
+]
+Sizing = Annotated[
+    str, typer.Option(metavar="SIZE", help="N, HxW or native. [dim]\\[default: the network's own][/dim]")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -71,26 +86,34 @@ def extract(
     model: Model = "facades",
     images: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads it so
-        typer.Argument(help="Files, folders and patterns. [dim]\\[default: an input that ships][/dim]"),
+        typer.Argument(
+            metavar="IMAGES", help="Files, folders and patterns. [dim]\\[default: an input that ships][/dim]"
+        ),
     ] = None,
     at: At = ["*"],  # noqa: B006
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")] = Path("activations"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write to.")] = Path(
+        "activations"
+    ),
     normalizer: Annotated[
-        str, typer.Option(help="What the ends of the scale are: percentile:low=2,high=98.")
+        str, typer.Option(metavar="NAME", help="Which values are the ends of the scale: percentile:low=2,high=98.")
     ] = "minmax",
-    tiler: Annotated[str, typer.Option(help="How channels are laid out: grid:columns=8,gap=2.")] = "grid",
+    tiler: Annotated[
+        str, typer.Option(metavar="NAME", help="How channels are laid out: grid:columns=8,gap=2.")
+    ] = "grid",
     colormap: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A colormap's name. [dim]\\[default: viridis, or the normalizer's own][/dim]"),
+        typer.Option(
+            metavar="NAME", help="A colormap's name. [dim]\\[default: viridis, or the normalizer's own][/dim]"
+        ),
     ] = None,
     sink: Sinks = ["png", "sheet"],  # noqa: B006
     size: Sizing = "",
     side: Annotated[Side, typer.Option(help="The half of an AB pair that is the input.")] = Side.none,
     limits: Annotated[str, typer.Option("--range", help="The values of black and white.", metavar="LOW,HIGH")] = "-1,1",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images in a batch.")] = 1,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...")] = "cpu",
     mode: Annotated[Mode, typer.Option(help="train is the public pix2pix code's own test mode.")] = Mode.eval,
-    seed: Annotated[int, typer.Option(help="Of the random numbers, before every batch.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the random numbers, before every batch.")] = 0,
     stats: Annotated[bool, typer.Option("--stats", help="Exact mean, deviation, zeros and counts as well.")] = False,
     no_output: Annotated[bool, typer.Option("--no-output", help="Stop behind the last chosen operation.")] = False,
     leaf: Leaves = [],  # noqa: B006
@@ -148,8 +171,8 @@ def inspect(
     leaf: Leaves = [],  # noqa: B006
     code: Annotated[bool, typer.Option("--code", help="Print the Python that torch.fx generated.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the operations for machines.")] = False,
-    svg: Annotated[Optional[Path], typer.Option(help="Save what is printed as SVG.")] = None,  # noqa: UP045
-    html: Annotated[Optional[Path], typer.Option(help="Save what is printed as HTML.")] = None,  # noqa: UP045
+    svg: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as SVG.")] = None,  # noqa: UP045
+    html: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as HTML.")] = None,  # noqa: UP045
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""

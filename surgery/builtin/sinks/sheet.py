@@ -68,8 +68,11 @@ class Sheet:
             for page, start in enumerate(range(0, len(drawn), self.rows), 1):
                 name = f"{image}/sheet.png" if page == 1 else f"{image}/sheet-{page}.png"
                 with folder.file(name) as path:
-                    drawn_page = np.asarray(self._draw(drawn[start : start + self.rows], image, about))
-                    path.write_bytes(encode(Picture(drawn_page, None, np.zeros(1), np.ones(1)), about, level=3))
+                    part = drawn[start : start + self.rows]
+                    several = f"rows {start + 1} to {start + len(part)} of {len(drawn)}"
+                    count = several if len(drawn) > self.rows else f"{len(drawn)} rows"
+                    pixels = np.asarray(self._draw(part, f"{about.get('model', 'model')}  on  {image}", count, about))
+                    path.write_bytes(encode(Picture(pixels, None, np.zeros(1), np.ones(1)), about, level=3))
 
         folder.when_finished(finished)
         folder.when_dropped(lambda image: rows.pop(image, None))
@@ -82,7 +85,7 @@ class Sheet:
         if palette is None:  # color by nature
             thumbs = [(None, self._fit(picture.image().convert("RGB"), 2, 2)) for picture in pictures[:1]]
         elif (levels := activation.levels).indices.shape[0] == 1:
-            thumbs = [(None, self._fit(pictures[0].image().convert("RGB"), 2))]
+            thumbs = [(None, self._fit(pictures[0].image().convert("RGB"), min(4, self.channels)))]
         else:
             chosen = telling(levels, self.channels)
             thumbs = [(channel, self._fit(_colored(levels.indices[channel], palette))) for channel in chosen]
@@ -100,7 +103,7 @@ class Sheet:
             return image.resize((width * int(factor), height * int(factor)), Image.Resampling.NEAREST)
         return image.resize((max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.BOX)
 
-    def _draw(self, rows: list[_Row], image: str, about: dict[str, str]) -> Image.Image:
+    def _draw(self, rows: list[_Row], title: str, count: str, about: dict[str, str]) -> Image.Image:
         from PIL import Image, ImageDraw
 
         width = 2 * MARGIN + LABEL + self.channels * (self.size + GUTTER)
@@ -109,7 +112,7 @@ class Sheet:
         steps = [max([self.size, *(thumb.height for _, thumb in row.thumbs)]) + 34 for row in rows]
         sheet = Image.new("RGB", (width, head + sum(steps) + groups * 14 + MARGIN), PAPER)
         pen = ImageDraw.Draw(sheet)
-        self._head(sheet, pen, rows, image, about)
+        self._head(sheet, pen, rows, title, count, about)
         y = head
         for row, before, step in zip(rows, [None, *rows], steps, strict=False):
             if before is None or _group(before.path) != _group(row.path):
@@ -120,18 +123,24 @@ class Sheet:
             for channel, thumb in row.thumbs:
                 sheet.paste(thumb, (x, y))
                 if channel is not None:
-                    pen.text((x, y + self.size + 3), str(channel), fill=SOFT, font=_font(13))
+                    pen.text((x, y + thumb.height + 3), str(channel), fill=SOFT, font=_font(13))
                 x += max(self.size, thumb.width) + GUTTER
             y += step
         return sheet
 
     def _head(
-        self, sheet: Image.Image, pen: ImageDraw.ImageDraw, rows: list[_Row], image: str, about: dict[str, str]
+        self,
+        sheet: Image.Image,
+        pen: ImageDraw.ImageDraw,
+        rows: list[_Row],
+        title: str,
+        count: str,
+        about: dict[str, str],
     ) -> None:
         from PIL import Image
 
-        pen.text((MARGIN, 30), f"{about.get('model', 'model')}  on  {image}", fill=INK, font=_font(30))
-        said = [f"{len(rows)} rows in order of execution", f"mode {about['mode']}" if "mode" in about else ""]
+        pen.text((MARGIN, 30), title, fill=INK, font=_font(30))
+        said = [f"{count} in order of execution", f"mode {about['mode']}" if "mode" in about else ""]
         said += ["channels chosen for contrast and variety", about.get("normalizer", "")]
         pen.text((MARGIN, 74), "   ·   ".join(filter(None, said)), fill=SOFT, font=_font(16))
         palette = next((row.palette for row in rows if row.palette is not None), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -23,7 +22,7 @@ from surgery.report import Failure, Progress, Report
 from surgery.running import Run
 from surgery.selection import everything, parse, select
 from surgery.tracing import trace, unwrap
-from surgery.twins import twin
+from surgery.twins import own_parameters, twin
 from surgery.types import Recipe
 
 if TYPE_CHECKING:
@@ -151,9 +150,8 @@ def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Mod
         here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         raise ModelError(f"there is no device {str(device)!r}; here there is {' and '.join(here)}") from error
     subject = twin(model)
-    if any(tensor.device != target for tensor in (*model.parameters(), *model.buffers())):
-        # Parameters that are shared can't be moved without moving the model's.
-        subject = copy.deepcopy(subject).to(target)
+    own_parameters(subject)
+    subject.to(target)
     return subject if mode == "as-is" else subject.train(mode == "train")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx, nn
 
 from surgery import inplace
+from surgery.twins import own_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,11 @@ class TracedModule(fx.GraphModule):
 
     `torch.fx.GraphModule` itself keeps what its graph refers to alone, and makes a persistent buffer of every tensor.
     """
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> TracedModule:
+        """Move or convert it (`to`, `cuda`, `half`): first it gets parameters of its own."""
+        own_parameters(self)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
         return assemble(copy.deepcopy(shell(self), memo), copy_graph(self.graph), type(self).__name__)
@@ -67,7 +73,6 @@ def assemble(owner: nn.Module, graph: fx.Graph, class_name: str | None = None) -
     for name, value in vars(owner).items():
         if isinstance(value, Tensor):
             object.__setattr__(assembled, name, value)
-    assembled.training = owner.training
     return assembled
 
 

@@ -140,7 +140,9 @@ class BatchDrawing:
             min=float(low[some].min()) if some.any() else None,
             max=float(high[some].max()) if some.any() else None,
             channels=self._maps.shape[1],
-            constant_channels=int((low == high).sum()) if several and self._all_finite else 0,
+            constant_channels=int((self._raw_extremes[0, position] == self._raw_extremes[1, position]).sum())
+            if several
+            else 0,
             nan=not self._all_finite and bool(self._maps[position].isnan().any()),
             inf=not self._all_finite and bool(self._maps[position].isinf().any()),
             **(self._statistics(position) if self.recipe.stats else {}),

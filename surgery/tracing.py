@@ -36,8 +36,9 @@ def trace(
 ) -> fx.GraphModule:
     """`model` as a graph, in the mode (train or eval) that it is in.
 
-    The graph module has the model's `state_dict` keys and shares its parameters; its buffers and modules are copies, so
-    that running it or changing its mode does not touch the model. Hooks of the model run as part of the graph.
+    The graph module has the model's `state_dict` keys and shares its parameters until it is moved or converted; its
+    buffers and modules are copies. So running it, changing its mode or moving it does not touch the model. Hooks of the
+    model run as part of the graph.
 
     `example`, a tensor or the sequence of the model's positional inputs, is run once, without a trace in buffers or
     random numbers, to learn the shapes. Without it the inputs are the parameters of `forward` that have no default;

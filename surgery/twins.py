@@ -32,6 +32,17 @@ def twin(model: M) -> M:
         ) from error
 
 
+def own_parameters(module: nn.Module) -> None:
+    """Give `module` parameters of its own over the same memory, so that moving it moves nobody else's."""
+    owned: dict[int, torch.nn.Parameter] = {}
+    for part in module.modules():
+        for name, parameter in part._parameters.items():  # noqa: SLF001
+            if type(parameter) is torch.nn.Parameter:
+                own = owned.setdefault(id(parameter), torch.nn.Parameter(parameter.detach(), parameter.requires_grad))
+                own.grad = None if parameter.grad is None else parameter.grad.detach()
+                part._parameters[name] = own  # noqa: SLF001
+
+
 def _shared(model: nn.Module) -> Iterator[object]:
     """What a copy has in common with its original."""
     modules = set(model.modules())

@@ -124,6 +124,17 @@ def test_what_is_no_weights_file_is_refused_in_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+def test_nothing_in_a_weights_file_is_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "sprung",)
+
+    torch.save({"model.0.weight": torch.zeros(1), "trap": Trap()}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="reading one runs whatever it says"):
+        load_checkpoint(tmp_path / "net.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_keys_that_do_not_fit_say_how_near_they_are(tmp_path: Path) -> None:
     state = to_public(ResNet(6, width=1, norm="batch"))
     del state["model.1.weight"]

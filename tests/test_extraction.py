@@ -226,9 +226,27 @@ def test_an_error_on_the_way_keeps_what_is_finished(model: nn.Module, photos: Pa
     assert [image["name"] for image in manifest(out)["images"]] == ["a"]
 
 
+def test_what_an_image_gives_does_not_depend_on_those_before_it(photos: Path, tmp_path: Path) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls.add_(1)
+            return x * self.calls
+
+    model = Counting()
+    surgery.extract(model, photos, out=tmp_path / "all", sinks=[Npz()])
+    surgery.extract(model, photos / "c.png", out=tmp_path / "one", sinks=[Npz()])
+    assert np.array_equal(exact(tmp_path / "all", "c")["mul"], exact(tmp_path / "one", "c")["mul"])
+    assert model.calls.item() == 0
+
+
 def test_a_run_on_another_device_leaves_the_model_where_it_is(model: nn.Module) -> None:
     from surgery.extraction import _prepare
 
+    assert not {id(p) for p in _prepare(model, "as-is", "cpu").parameters()} & {id(p) for p in model.parameters()}
     moved = _prepare(model, "train", "meta")
     assert {parameter.device.type for parameter in moved.parameters()} == {"meta"}
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
@@ -311,6 +329,14 @@ def test_sides_are_cut_before_resizing(tmp_path: Path) -> None:
     assert (right == 5).all()
 
 
+def test_the_orientation_that_a_camera_noted_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (4, 8)).save(tmp_path / "x.jpg", exif=exif)
+    assert load_image(tmp_path / "x.jpg").shape == (1, 3, 4, 8)
+
+
+@pytest.mark.filterwarnings("default")
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (50, 50)).save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)

@@ -85,8 +85,25 @@ def test_a_rewritten_model_is_an_ordinary_module() -> None:
 def test_moving_a_rewritten_model_leaves_the_original_where_it_is() -> None:
     model = InPlace()
     _, opened = everywhere(model)
+    opened.half()
+    assert {parameter.dtype for parameter in opened.parameters()} == {torch.float16}
     opened.to("meta")
+    assert {parameter.device.type for parameter in opened.parameters()} == {"meta"}
     assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"cpu"}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_parameters_that_are_tied_stay_so_when_a_rewritten_model_is_moved() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    model(torch.ones(1, 3)).sum().backward()
+    gradient = model[0].weight.grad
+    traced = surgery.trace(model)
+    traced.double()
+    assert traced.get_submodule("1").weight is traced.get_submodule("0").weight
+    assert traced.get_submodule("0").weight.grad.dtype == torch.float64
+    assert model[0].weight.grad is gradient
+    assert gradient.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("net", "shape"), CASES)

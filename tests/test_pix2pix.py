@@ -175,6 +175,28 @@ def test_each_network_computes_bit_for_bit_what_the_public_one_does(
     assert torch.equal(*results)
 
 
+def test_the_values_at_the_cats_are_the_public_ones() -> None:
+    public = PublicUNet(7, 2, "batch", dropout=True).eval()
+    ours = UNet(7, width=2).eval()
+    ours.load_state_dict(from_public(public.state_dict()) or {}, strict=True)
+    expected: list[Tensor] = []
+
+    def keep(module: nn.Module, _: Any, result: Tensor) -> None:
+        expected.append(result.clone())
+
+    for module in public.modules():
+        if isinstance(module, Level) and not module.outermost:
+            module.register_forward_hook(keep)
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        public(x)
+        traced = surgery.trace(ours)
+        recorded = surgery.record(surgery.insert(traced, surgery.select(traced, "op:cat")), x)
+    assert len(recorded) == 6
+    for activation, values in zip(recorded, expected, strict=True):
+        assert torch.equal(activation.values, values), activation.path
+
+
 @pytest.mark.parametrize("name", KEYS)
 def test_each_public_layout_is_recognised_loads_strictly_and_is_written_back(name: str) -> None:
     state = {key: torch.zeros(()).expand(shape) for key, shape in KEYS[name].items()}

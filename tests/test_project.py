@@ -33,8 +33,8 @@ LAYERS = """
     __init__
     errors
     types inplace hookspecs data
-    values folder png
-    twins quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
+    values folder png twins
+    quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
     rendering nodes terminal checkpoints
     builtin.sinks builtin.models tracing insertion recording report
     builtin.hooks

@@ -70,6 +70,15 @@ def test_one_nan_does_not_blank_a_picture() -> None:
     assert (facts.min, facts.max, facts.nan, facts.inf) == (1.0, 7.0, True, True)
 
 
+def test_constant_channels_are_counted_where_there_is_more_than_one_value() -> None:
+    values = torch.zeros(1, 4, 2, 2)
+    values[0, 1, 0, 0] = 1
+    values[0, 2, 0, 0] = torch.nan
+    values[0, 3] = torch.inf
+    assert drawing(values).facts(0).constant_channels == 2
+    assert drawing(torch.zeros(1, 3, 1, 1)).facts(0).constant_channels == 0
+
+
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_a_channel_without_any_finite_value_is_drawn(name: str) -> None:
     values = torch.full((1, 2, 2, 2), torch.nan)

@@ -113,6 +113,13 @@ def test_parameters_are_shared_and_buffers_are_not() -> None:
     assert not {id(buffer) for buffer in traced.buffers()} & {id(buffer) for buffer in model.buffers()}
 
 
+def test_learning_shapes_leaves_the_traced_buffers_as_the_models() -> None:
+    model = InPlace().train()
+    traced = surgery.trace(model, torch.randn(2, 3, 4, 4))
+    for one, other in zip(traced.buffers(), model.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_mode_of_a_traced_model_is_its_own() -> None:
     model = InPlace().eval()
     surgery.trace(model).train()

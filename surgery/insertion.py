@@ -24,7 +24,8 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
     """A copy of `traced` with an ActivationExtractor after each chosen operation, between it and all its users.
 
     The copy shares the parameters until it is moved or converted (`to`, `half`); its modules, modes and buffers are its
-    own, and it has the same `state_dict` keys. Any graph module will do. Raises SelectionError for an operation that is not in the graph.
+    own, and it has the same `state_dict` keys. Any graph module will do. Raises SelectionError for an operation that
+    is not in the graph.
     """
     owner = twin(shell(traced))
     home = _free_name(owner, _HOME)

@@ -225,6 +225,14 @@ def test_the_recorded_paths_say_which_tensor_of_a_container_it_is() -> None:
     assert "split[1]" in paths
 
 
+def test_a_copy_that_is_made_while_somebody_listens_has_no_listener() -> None:
+    _, opened = everywhere(InPlace())
+    heard: list[Any] = []
+    with listening(opened, lambda operation, value: heard.append(operation)):
+        copy.deepcopy(opened)(torch.randn(1, 3, 4, 4))
+    assert heard == []
+
+
 def test_listening_ends_with_its_block_even_after_an_error() -> None:
     _, opened = everywhere(Constant())
 

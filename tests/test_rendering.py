@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
 from surgery.errors import RenderError
 from surgery.rendering import STANDARD, BatchDrawing, activations_of, palette, palette_of
 from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation, Recipe
+from surgery.values import tensors_in
 
 OPERATION = Operation("f", "f", "f", 1)
 
@@ -143,6 +145,17 @@ def test_an_empty_value_has_no_picture_and_no_facts() -> None:
     (activation,) = activations_of(OPERATION, torch.zeros(1, 0, 3, 3), ["a"], STANDARD)
     assert activation.pictures == ()
     assert activation.facts.min is None
+
+
+def test_tensors_are_found_in_containers_of_every_kind() -> None:
+    @dataclass
+    class Pair:
+        left: Any
+        right: Any
+
+    one, other = torch.zeros(1), torch.ones(1)
+    value = {"a": [one, 3], "b": Pair(None, (other,)), "c": Pair}
+    assert [(key, tensor.item()) for key, tensor in tensors_in(value)] == [("[a][0]", 0), ("[b][right][0]", 1)]
 
 
 def test_containers_give_one_activation_for_each_tensor() -> None:

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from surgery.certificate import Certificate as Certificate
+    from surgery.certificate import certify as certify
     from surgery.display import show as show
     from surgery.errors import SurgeryError as SurgeryError
     from surgery.extraction import extract as extract
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
 _HOME = {
     "Activation": "types",
     "ActivationExtractor": "extractor",
+    "Certificate": "certificate",
     "Operation": "types",
     "OutputFolder": "folder",
     "Picture": "types",
     "Report": "report",
     "Selection": "selection",
     "SurgeryError": "errors",
+    "certify": "certificate",
     "draw": "rendering",
     "extract": "extraction",
     "hookimpl": "hookspecs",

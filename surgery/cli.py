@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from surgery.images import Size
     from surgery.plugins import Plugins
     from surgery.report import Progress, Report
+    from surgery.selection import Selection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -178,16 +179,14 @@ def inspect(
     """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
     plugins = _plugins(plugin)
     from surgery.display import code_view, graph_record, graph_view
-    from surgery.insertion import insert
     from surgery.models import load_model
-    from surgery.selection import parse, select
+    from surgery.selection import parse
     from surgery.terminal import export, terminal
 
     chosen = [parse(text) for text in at]
     wanted = _size(size)
     traced = _traced(load_model(model, plugins=plugins), wanted, leaf)
-    operations = {operation.index: operation for selection in chosen for operation in select(traced, selection)}
-    opened = insert(traced, [operations[index] for index in sorted(operations)])
+    opened = _opened(traced, chosen)
     if as_json:
         print(json.dumps(graph_record(opened), indent=1))  # noqa: T201
         return
@@ -201,6 +200,38 @@ def inspect(
         if file is not None:
             width = max(console.width, 120)
             _save(file, export(view(width), width, kind, f"surgery inspect {model}"))
+
+
+@app.command()
+def check(
+    model: Model = "facades",
+    at: At = ["*"],  # noqa: B006
+    size: Sizing = "",
+    leaf: Leaves = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the random numbers that are the input.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    plugin: PluginFiles = [],  # noqa: B006
+) -> None:
+    """Certify that the rewritten model is the original: everything compared bit for bit, in eval and in train mode."""
+    plugins = _plugins(plugin)
+    import torch
+
+    from surgery.certificate import certify
+    from surgery.models import load_model
+    from surgery.selection import parse
+    from surgery.terminal import certificate_view, terminal
+    from surgery.tracing import trace
+
+    chosen = [parse(text) for text in at]
+    network = load_model(model, plugins=plugins).eval()
+    example = torch.randn(_example_shape(network, _size(size)), generator=torch.Generator().manual_seed(seed))
+    certificate = certify(network, _opened(trace(network, leaves=leaf), chosen), example)
+    if as_json:
+        print(json.dumps(certificate.record(), indent=1))  # noqa: T201
+    else:
+        terminal().print(certificate_view(certificate))
+    if not certificate.same:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -282,18 +313,31 @@ def _traced(model: Any, size: Size, leaves: list[str]) -> Any:
     import torch
 
     from surgery.errors import TraceError
-    from surgery.extraction import input_channels
     from surgery.tracing import trace
 
-    side = size if size not in (None, "native") else getattr(model, "size", 224)
-    height, width = side if isinstance(side, tuple) else (side, side)
     model.eval()
     bare = trace(model, leaves=leaves)
     try:
-        return trace(model, torch.zeros(1, input_channels(model), height, width), leaves=leaves)
+        return trace(model, torch.zeros(_example_shape(model, size)), leaves=leaves)
     except TraceError as error:
         _complain(f"{error}; shown without shapes")
         return bare
+
+
+def _example_shape(model: Any, size: Size) -> tuple[int, int, int, int]:
+    from surgery.extraction import input_channels
+
+    side = size if size not in (None, "native") else getattr(model, "size", 224)
+    height, width = side if isinstance(side, tuple) else (side, side)
+    return 1, input_channels(model), height, width
+
+
+def _opened(traced: Any, chosen: list[Selection]) -> Any:
+    from surgery.insertion import insert
+    from surgery.selection import select
+
+    operations = {operation.index: operation for selection in chosen for operation in select(traced, selection)}
+    return insert(traced, [operations[index] for index in sorted(operations)])
 
 
 def _size(text: str) -> Size:

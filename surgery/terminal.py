@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import JustifyMethod, RenderableType
 
+    from surgery.certificate import Certificate, Comparison
     from surgery.plugins import Kind, Plugins
     from surgery.report import Report
     from surgery.types import Operation
@@ -54,6 +55,34 @@ def report_view(report: Report, width: int) -> RenderableType:
     if report.interrupted:
         done.append("  interrupted: what was finished is there", style="bold yellow")
     return Group(table, Text(), done) if rows else done
+
+
+def certificate_view(certificate: Certificate) -> RenderableType:
+    """What was compared, in which cases, and whether all of it is the same."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    comparisons = certificate.comparisons
+    cases = list(dict.fromkeys((c.mode, c.case) for c in comparisons if c.mode))
+    table.add_column("")
+    for mode, case in cases:
+        table.add_column(f"{mode}\n{case.replace('x', '×') if case[0].isdigit() else case}", justify="right")
+    found = {(c.what, c.mode, c.case): c for c in comparisons}
+    for what in dict.fromkeys(c.what for c in comparisons if c.mode):
+        table.add_row(what, *(_verdict(found.get((what, *case))) for case in cases))
+    title = Text(f"{certificate.model}: {certificate.operations} operations, {certificate.extracted} extracted")
+    lines = [Text.assemble(f"{c.what}  ", _verdict(c)) for c in comparisons if not c.mode]
+    unsure = [f"{c.what} ({c.mode}, {c.case}): {c.difference}" for c in comparisons if c.same is None and c.difference]
+    lines += [Text(line, style="yellow") for line in unsure]
+    if certificate.same:
+        lines.append(Text("the same, bit for bit", style="bold green"))
+    else:
+        lines.append(Text(f"not the same: {certificate.difference}", style="bold red"))
+    return Group(title, Text(), table, Text(), *lines)
+
+
+def _verdict(comparison: Comparison | None) -> Text:
+    if comparison is None or comparison.same is None:
+        return Text("–", style="dim")
+    return Text(f"{comparison.count} ✓", style="green") if comparison.same else Text("✗", style="bold red")
 
 
 def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:

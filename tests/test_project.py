@@ -31,15 +31,15 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 LAYERS = """
     __init__
-    errors
+    errors bits
     types inplace hookspecs data
     values folder png twins
     quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
     rendering nodes terminal checkpoints
     builtin.sinks builtin.models tracing insertion recording report
     builtin.hooks
-    plugins selection display batches manifest
-    models running testing
+    plugins selection display batches manifest oracle
+    models running testing certificate
     extraction
     cli
     __main__
@@ -103,8 +103,8 @@ def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -
 
 def test_the_public_names_are_these() -> None:
     names = (
-        "Activation ActivationExtractor Operation OutputFolder Picture Report Selection SurgeryError draw extract "
-        "hookimpl insert inside load_image load_model op operations path record select show trace"
+        "Activation ActivationExtractor Certificate Operation OutputFolder Picture Report Selection SurgeryError "
+        "certify draw extract hookimpl insert inside load_image load_model op operations path record select show trace"
     )
     assert " ".join(surgery.__all__) == names
     for name in surgery.__all__:

@@ -1,0 +1,36 @@
+"""Whether two values are the same, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same dtype, shape and bits: NaN equals NaN, and 0.0 is not -0.0."""
+    if one.dtype != other.dtype or one.shape != other.shape or one.layout != other.layout:
+        return False
+    if one.layout is not torch.strided:
+        return same_bits(one.to_dense(), other.to_dense())
+    if one.is_quantized:
+        return same_bits(one.int_repr(), other.int_repr()) and same_bits(one.dequantize(), other.dequantize())
+    if one.numel() == 0:
+        return True
+    return torch.equal(_bytes(one), _bytes(other))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+
+
+def apart(one: Any, other: Any) -> str:
+    """How two values differ, in words."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return f"{one!r:.40} is not {other!r:.40}"
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return f"{tuple(one.shape)} {one.dtype} is not {tuple(other.shape)} {other.dtype}"
+    if not (one.is_floating_point() or one.is_complex()):
+        return "the values differ"
+    return f"the values differ by up to {(one.double() - other.double()).abs().nan_to_num().max().item():.3g}"

@@ -1,0 +1,207 @@
+"""What a model computes when it runs eagerly: the slow and obvious truth that every shortcut is held against."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from operator import getitem
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
+
+from surgery import inplace
+from surgery.bits import apart, same_bits
+from surgery.extractor import listening
+from surgery.insertion import insert
+from surgery.nodes import is_extractor, operation_nodes
+from surgery.twins import twin
+from surgery.values import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from torch import nn
+
+    from surgery.types import Operation
+
+Seen = dict[str, list[list["Tensor"]]]
+"""Under the path of an operation, without ``@n``: for each time it ran, the tensors that it gave."""
+
+
+def run_eagerly(model: nn.Module, whole: Collection[str], inputs: Sequence[Any]) -> tuple[Any, Seen]:
+    """Run `model`, and clone each value the moment it is produced.
+
+    `whole` are the paths of the modules that are taken as one operation; of all others, the operations in them are
+    seen. Returns the output and what was seen. Hooks are put on `model` for the time of the run.
+    """
+    watcher = _Watcher(set(whole))
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(watcher.entering(name), prepend=True))
+        handles.append(module.register_forward_hook(watcher.leaving(name)))
+    try:
+        with watcher:
+            output = model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return output, dict(watcher.seen)
+
+
+class _Watcher(TorchFunctionMode):
+    """Sees every call of torch, and keeps those that are made by the model itself and not inside a whole module."""
+
+    def __init__(self, whole: set[str]) -> None:
+        super().__init__()
+        self.whole = whole
+        self.scopes = [""]
+        self.inside: list[str] = []
+        self.seen: Seen = defaultdict(list)
+
+    def entering(self, name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any) -> None:
+            if self.inside or name in self.whole:
+                self.inside.append(name)
+            else:
+                self.scopes.append(name)
+
+        return hook
+
+    def leaving(self, name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, value: Any) -> None:
+            if not self.inside:
+                self.scopes.pop()
+                return
+            self.inside.pop()
+            if not self.inside:
+                self.keep(name, value)
+
+        return hook
+
+    def keep(self, path: str, value: Any) -> None:
+        if tensors := [tensor.detach().clone() for _, tensor in tensors_in(value)]:
+            self.seen[path].append(tensors)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        value = func(*args, **(kwargs or {}))
+        if not self.inside:
+            scope, kind = self.scopes[-1], kind_of(func)
+            self.keep(f"{scope}.{kind}" if scope else kind, value)
+        return value
+
+
+def against_eager(
+    model: nn.Module, opened: fx.GraphModule, inputs: Sequence[Any], *, training: bool, seed: int
+) -> tuple[int, str | None]:
+    """Every operation of a graph, extracted or not, against a run of the original that clones each value.
+
+    Returns how many values were compared, and the first that differs, in words.
+    """
+    known = list(operation_nodes(opened))
+    free = [operation for node, operation in known if not any(is_extractor(opened, user) for user in node.users)]
+    full = twin(insert(opened, free)).train(training)
+    source = _indexed(opened, known)
+    recorded: list[_Value] = []
+    containers: set[str] = set()
+
+    def keep(operation: Operation, value: Any) -> None:
+        if not isinstance(value, Tensor):
+            containers.add(operation.path)
+        if tensors := [tensor.detach().clone() for _, tensor in tensors_in(value)]:
+            recorded.append(_Value(operation, tensors, source.get(operation.path) in containers))
+
+    whole = {str(n.target) for n in opened.graph.nodes if n.op == "call_module" and not is_extractor(opened, n)}
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _, seen = run_eagerly(twin(model).train(training), whole, [copied(value) for value in inputs])
+        torch.manual_seed(seed)
+        # Modules of torch that have a fast path do not take it where a mode is on, as one is in the eager run.
+        with listening(full, keep), BaseTorchFunctionMode():
+            full(*(copied(value) for value in inputs))
+    return len(recorded), _first_other(recorded, seen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    operation: Operation
+    tensors: list[Tensor]
+    part: bool
+    """Whether it was taken out of a tuple, list or dict: a step of Python's, which no eager run shows."""
+
+
+def _indexed(opened: fx.GraphModule, known: Sequence[tuple[fx.Node, Operation]]) -> dict[str, str]:
+    """The paths of the operations that index what another computes, and the path of the other."""
+    paths = {node: operation.path for node, operation in known}
+    found: dict[str, str] = {}
+    for node, operation in known:
+        if node.target is getitem:
+            behind = node.args[0]
+            while isinstance(behind, fx.Node) and is_extractor(opened, behind):
+                behind = behind.args[0]
+            if behind in paths:
+                found[operation.path] = paths[behind]  # type: ignore[index]
+    return found
+
+
+def _first_other(recorded: Sequence[_Value], seen: Seen) -> str | None:
+    """The first operation whose value the eager run did not give there, and in that order.
+
+    A function that is traced whole (`torch.fx.wrap`) can't be seen in the eager run, and what runs inside it is seen in
+    its place; so a path that was not seen is looked for among all values, and of one that was, some may be passed over.
+    """
+    everything = [tensor for runs in seen.values() for tensors in runs for tensor in tensors]
+    places = dict.fromkeys(seen, 0)
+    for value in recorded:
+        operation, tensors = value.operation, value.tensors
+        path = operation.path.partition("@")[0]
+        if value.part or path not in seen:
+            if not all(any(same_bits(tensor, other) for other in everything) for tensor in tensors):
+                return f"{operation.path} ({operation.source or operation.kind}) gives what the eager run never gives"
+            continue
+        runs = seen[path]
+        place = next((n for n in range(places[path], len(runs)) if _equal(tensors, runs[n])), None)
+        if place is None:
+            return f"{operation.path} ({operation.source or operation.kind}){_distance(tensors, runs, places[path])}"
+        places[path] = place + 1
+    return None
+
+
+def _equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(some) == len(others) and all(same_bits(one, other) for one, other in zip(some, others, strict=True))
+
+
+def _distance(tensors: Sequence[Tensor], runs: Sequence[Sequence[Tensor]], place: int) -> str:
+    if place >= len(runs):
+        return " runs more often than in the eager run"
+    for one, other in zip(tensors, runs[place], strict=False):
+        if not same_bits(one, other):
+            return f": {apart(one, other)}"
+    return " gives another number of tensors"
+
+
+def kind_of(function: Callable[..., Any]) -> str:
+    """What the operation of a function of torch is called in a graph: ``add`` for ``add_`` and ``__radd__`` alike."""
+    name: str = getattr(function, "__name__", type(function).__name__)
+    bare = name.strip("_").lower()
+    if name.startswith("__"):
+        bare = _OTHERWISE.get(bare, bare)
+    return bare or "call"
+
+
+_OTHERWISE = {
+    "get": "getattr",
+    **{function.__name__: function.__name__[1:] for function in inplace.AUGMENTED},
+    **{f"r{name}": name for name in ("add", "sub", "mul", "truediv", "div", "floordiv", "mod", "pow", "matmul")},
+    **{f"r{name}": name for name in ("and", "or", "xor", "lshift", "rshift")},
+}
+"""Special methods whose operation has another name in a graph."""
+
+
+def copied(value: Any) -> Any:
+    """A tensor cloned, for a model that may write to it; anything else as it is."""
+    return value.clone() if isinstance(value, Tensor) else value

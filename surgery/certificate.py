@@ -141,6 +141,7 @@ def _side_by_side(
             yield compared("output", 0, f"the original does not run: {first_line(error)}")
         return
     try:
+        opened = twin(opened).train(mode == "train")
         ours = run(opened)
     except Exception as error:  # noqa: BLE001
         yield compared("output", 1, f"the original runs, the rewritten does not: {first_line(error)}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, fx, nn
 
 from surgery import inplace
+from surgery.errors import TraceError
 from surgery.twins import own_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Graphs: TypeAlias = "dict[bool, fx.Graph | str]"
+"""The graph for train mode (True) and for eval mode (False), or why there is none."""
 
 _STATE = (
     "_parameters",
@@ -30,7 +34,23 @@ class TracedModule(fx.GraphModule):
     """A graph module with all the state of the module it was traced from, through copies and files as well.
 
     `torch.fx.GraphModule` itself keeps what its graph refers to alone, and makes a persistent buffer of every tensor.
+    It has a graph for eval mode and one for train mode, which are one where the model does the same in both.
     """
+
+    graphs: Graphs
+
+    def train(self, mode: bool = True) -> TracedModule:
+        """Set the mode, and run the graph of that mode from now on.
+
+        Raises TraceError where the model can't be traced in it.
+        """
+        graph = self.graphs[mode]
+        if isinstance(graph, str):
+            raise TraceError(graph)
+        super().train(mode)
+        if graph is not self.graph:
+            self.graph = graph
+        return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> TracedModule:
         """Move or convert it (`to`, `cuda`, `half`): first it gets parameters of its own."""
@@ -38,34 +58,38 @@ class TracedModule(fx.GraphModule):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
-        return assemble(copy.deepcopy(shell(self), memo), copy_graph(self.graph), type(self).__name__)
+        return assemble(copy.deepcopy(shell(self), memo), each_graph(self, copy_graph), type(self).__name__)
 
     def __reduce__(self) -> tuple[Callable[..., TracedModule], tuple[Any, ...]]:
-        function, arguments = super().__reduce__()
-        meta = [
-            {key: node.meta[key] for key in _META if key in node.meta}
-            for node in self.graph.nodes
-            if node.op.startswith("call_")
-        ]
-        return _restore, (function, arguments, shell(self), meta, type(self).__name__)
+        owner, name = shell(self), type(self).__name__
+
+        def written(graph: fx.Graph) -> tuple[Any, ...]:
+            alone = assemble(owner, dict.fromkeys(self.graphs, graph), name)
+            function, arguments = super(TracedModule, alone).__reduce__()
+            arguments[0].pop("graphs")
+            calls = [node for node in graph.nodes if node.op.startswith("call_")]
+            return function, arguments, [{key: node.meta[key] for key in _META if key in node.meta} for node in calls]
+
+        return _restore, (each_graph(self, written), owner, name)
 
 
-def _restore(
-    function: Callable[..., fx.GraphModule],
-    arguments: tuple[Any, ...],
-    owner: nn.Module,
-    meta: list[dict[str, Any]],
-    class_name: str,
-) -> TracedModule:
-    graph = function(*arguments).graph
-    calls = [node for node in graph.nodes if node.op.startswith("call_")]
-    for node, kept in zip(calls, meta, strict=True):
-        node.meta.update(kept)
-    return assemble(owner, graph, class_name)
+def _restore(written: dict[bool, Any], owner: nn.Module, class_name: str) -> TracedModule:
+    def read(parts: tuple[Any, ...]) -> fx.Graph:
+        function, arguments, meta = parts
+        graph: fx.Graph = function(*arguments).graph
+        calls = [node for node in graph.nodes if node.op.startswith("call_")]
+        for node, kept in zip(calls, meta, strict=True):
+            node.meta.update(kept)
+        return graph
+
+    return assemble(owner, _each(written, read), class_name)
 
 
-def assemble(owner: nn.Module, graph: fx.Graph, class_name: str | None = None) -> TracedModule:
-    """A graph module that runs `graph` and has all that `owner` has, whether the graph uses it or not."""
+def assemble(owner: nn.Module, graphs: Graphs, class_name: str | None = None) -> TracedModule:
+    """A graph module that runs the graph of its mode and has all that `owner` has, whether that is used or not."""
+    graph = graphs[owner.training]
+    if isinstance(graph, str):
+        raise TraceError(graph)
     assembled = TracedModule(owner, graph, class_name=class_name or type(owner).__name__)
     for part in _STATE:
         getattr(assembled, part).clear()
@@ -73,7 +97,45 @@ def assemble(owner: nn.Module, graph: fx.Graph, class_name: str | None = None) -
     for name, value in vars(owner).items():
         if isinstance(value, Tensor):
             object.__setattr__(assembled, name, value)
+    # The graph module has made a copy; the graph of both modes has to stay one.
+    assembled.graphs = {mode: assembled.graph if other is graph else other for mode, other in graphs.items()}
     return assembled
+
+
+def graphs_of(graph_module: fx.GraphModule) -> Graphs:
+    """The graph of each mode; of a graph module from elsewhere, which has one, twice that."""
+    return getattr(graph_module, "graphs", {False: graph_module.graph, True: graph_module.graph})
+
+
+def each_graph(graph_module: fx.GraphModule, change: Callable[[fx.Graph], Any]) -> dict[bool, Any]:
+    """What `change` makes of the graph of each mode, called once where both are one."""
+    return _each(graphs_of(graph_module), change)
+
+
+def _each(graphs: dict[bool, Any], change: Callable[[Any], Any]) -> dict[bool, Any]:
+    done: dict[int, Any] = {}
+    for graph in graphs.values():
+        if id(graph) not in done:
+            done[id(graph)] = graph if isinstance(graph, str) else change(graph)
+    return {mode: done[id(graph)] for mode, graph in graphs.items()}
+
+
+def same_graph(one: fx.Graph, other: fx.Graph) -> bool:
+    """Whether two graphs call the same things on the same values in the same order."""
+    if len(one.nodes) != len(other.nodes):
+        return False
+    twins: dict[fx.Node, fx.Node] = {}
+    for node, twin in zip(one.nodes, other.nodes, strict=True):
+        twins[node] = twin
+        arguments = fx.map_arg((node.args, node.kwargs), twins.__getitem__)
+        if (node.op, node.target) != (twin.op, twin.target) or not _same_constants(arguments, (twin.args, twin.kwargs)):
+            return False
+    return True
+
+
+def _same_constants(one: Any, other: Any) -> bool:
+    """Equality in which True is not 1, and 1 is not 1.0."""
+    return repr(one) == repr(other)
 
 
 def shell(graph_module: fx.GraphModule) -> nn.Module:

@@ -25,11 +25,11 @@ def operations(graph_module: fx.GraphModule) -> tuple[Operation, ...]:
     return tuple(operation for _, operation in operation_nodes(graph_module))
 
 
-def operation_nodes(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, Operation]]:
-    """Each operation beside its node."""
+def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:
+    """Each operation beside its node, of the graph that runs or of the other mode's."""
     seen: Counter[str] = Counter()
     index = 0
-    for node in graph_module.graph.nodes:
+    for node in (graph or graph_module.graph).nodes:
         if not node.op.startswith("call_") or is_extractor(graph_module, node):
             continue
         index += 1

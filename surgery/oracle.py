@@ -102,9 +102,10 @@ def against_eager(
 
     Returns how many values were compared, and the first that differs, in words.
     """
+    opened = twin(opened).train(training)
     known = list(operation_nodes(opened))
     free = [operation for node, operation in known if not any(is_extractor(opened, user) for user in node.users)]
-    full = twin(insert(opened, free)).train(training)
+    full = insert(opened, free)
     source = _indexed(opened, known)
     recorded: list[_Value] = []
     containers: set[str] = set()

@@ -13,8 +13,9 @@ import torch
 from torch import fx, nn
 
 from surgery import graphs, inplace
+from surgery.bits import same_bits
 from surgery.errors import TraceError, first_line
-from surgery.graphs import InPlaceTracer, assemble
+from surgery.graphs import InPlaceTracer, assemble, same_graph
 from surgery.nodes import called, shown, specs
 from surgery.twins import twin
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from surgery.graphs import Graphs
 
 _HOLDER = "model"
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
@@ -50,11 +53,10 @@ def trace(
     """
     model = unwrap(model)
     inputs = None if example is None else tuple(example) if isinstance(example, (tuple, list)) else (example,)
-    graph, constants = _symbolic_graph(model, inputs, leaves)
     owner = twin(model)
-    for name, value in constants.items():
-        owner.register_buffer(name, value, persistent=False)
-    traced = assemble(owner, _retarget(graph))
+    graph = _graph_of(owner, model, inputs, leaves)
+    graphs: Graphs = {model.training: graph, not model.training: _other_graph(owner, model, inputs, leaves, graph)}
+    traced = assemble(owner, graphs)
     if inputs is not None:
         _learn_shapes(traced, inputs)
     return traced
@@ -76,6 +78,34 @@ def unwrap(model: nn.Module) -> nn.Module:
             raise TraceError(f"only an nn.Module can be traced, not {type(model).__name__}")
         else:
             return model
+
+
+def _graph_of(
+    owner: nn.Module, model: nn.Module, inputs: tuple[Any, ...] | None, leaves: Sequence[str | type[nn.Module]]
+) -> fx.Graph:
+    """The graph of `model` in its mode; the constants in it become buffers of `owner`."""
+    graph, constants = _symbolic_graph(model, inputs, leaves, owner)
+    for name, value in constants.items():
+        owner.register_buffer(name, value, persistent=False)
+    return _retarget(graph)
+
+
+def _other_graph(
+    owner: nn.Module,
+    model: nn.Module,
+    inputs: tuple[Any, ...] | None,
+    leaves: Sequence[str | type[nn.Module]],
+    graph: fx.Graph,
+) -> fx.Graph | str:
+    """The graph of the other mode: `graph` itself where it is the same, and the reason where there is none."""
+    other = twin(model).train(not model.training)
+    try:
+        found = _graph_of(owner, other, inputs, leaves)
+    except TraceError as error:
+        return f"{error} (in {'eval' if model.training else 'train'} mode; it was traced in the other)"
+    if same_graph(graph, found):
+        return graph
+    return found
 
 
 class _ModelTracer(InPlaceTracer):
@@ -123,6 +153,7 @@ def _symbolic_graph(
     model: nn.Module,
     inputs: tuple[Any, ...] | None,
     leaves: Sequence[str | type[nn.Module]],
+    owner: nn.Module,
 ) -> tuple[fx.Graph, dict[str, Tensor]]:
     """The graph of a holder of `model`, where targets and scopes begin with the holder's name for it; its constants."""
     for proxied in (False, True):
@@ -144,22 +175,28 @@ def _symbolic_graph(
         # A buffer that was written while tracing would not be written again: only as a proxy is that recorded.
         if proxied or versions == [buffer._version for buffer in buffers]:  # noqa: SLF001
             break
-    return graph, _take_constants(holder, graph)
+    return graph, _take_constants(holder, graph, owner)
+
+
+def _is_constant(owner: nn.Module, name: str, value: Tensor) -> bool:
+    """Whether a name stands for this very constant: the graph of the other mode has it too."""
+    known = owner._buffers.get(name)  # noqa: SLF001
+    is_ours = name in owner._non_persistent_buffers_set and name.startswith("_tensor_constant")  # noqa: SLF001
+    return is_ours and known is not None and same_bits(known, value)
 
 
 def _leaf_name(leaf: str | type[nn.Module]) -> str:
     return leaf if isinstance(leaf, str) else leaf.__name__
 
 
-def _take_constants(holder: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
-    """The tensors that tracing made constants, under names that are free in the model."""
-    model = holder.get_submodule(_HOLDER)
+def _take_constants(holder: nn.Module, graph: fx.Graph, owner: nn.Module) -> dict[str, Tensor]:
+    """The tensors that tracing made constants, under names that are free in their owner to be."""
     constants: dict[str, Tensor] = {}
     for node in graph.nodes:
         if node.op == "get_attr" and not str(node.target).startswith(f"{_HOLDER}."):
             value = getattr(holder, str(node.target))
             name = str(node.target)
-            while hasattr(model, name) or name in constants:
+            while hasattr(owner, name) and not _is_constant(owner, name, value):
                 name += "_"
             constants[name] = value
             node.target = f"{_HOLDER}.{name}"

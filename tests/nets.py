@@ -115,6 +115,22 @@ class Counting(nn.Module):
         return x * self.average + self.scratch * self.calls
 
 
+class TwoWays(nn.Module):
+    """Does something else in train mode: by an argument, by a branch, and by what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.side = nn.Linear(3, 2)
+        self.factor = torch.tensor([2.0])
+
+    def forward(self, x: Tensor) -> Any:
+        h = F.dropout(self.first(x), 0.5, training=self.training) * self.factor
+        if self.training:
+            return h + torch.tensor([1.0]), self.side(h)
+        return h.relu()
+
+
 class Constant(nn.Module):
     """Has a tensor that is neither parameter nor buffer."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.errors import TraceError
-from tests.nets import Branching, Constant, Containers, Counting, InPlace, Reused
+from surgery.graphs import graphs_of
+from tests.nets import Branching, Constant, Containers, Counting, InPlace, Reused, TwoWays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +126,45 @@ def test_the_mode_of_a_traced_model_is_its_own() -> None:
     model = InPlace().eval()
     surgery.trace(model).train()
     assert not any(module.training for module in model.modules())
+
+
+def test_a_model_that_takes_another_way_in_train_mode_is_traced_in_both() -> None:
+    model = TwoWays().eval()
+    x = torch.randn(2, 3)
+    traced = surgery.trace(model, x)
+    opened = surgery.insert(traced, surgery.select(traced, "first | dropout | op:relu"))
+    buffer = io.BytesIO()
+    torch.save(opened, buffer)
+    buffer.seek(0)
+    for one in (traced, opened, copy.deepcopy(opened), torch.load(buffer, weights_only=False)):
+        for training in (True, False, True):
+            torch.manual_seed(0)
+            expected = model.train(training)(x)
+            torch.manual_seed(0)
+            assert list(flat(one.train(training)(x))) == list(flat(expected))
+    assert [a.path for a in surgery.record(opened.eval(), x)] == ["first", "dropout", "relu"]
+    assert [a.path for a in surgery.record(opened.train(), x)] == ["first", "dropout"]
+    assert surgery.certify(model.eval(), opened, x).same
+
+
+def test_a_model_that_does_the_same_in_both_modes_has_one_graph() -> None:
+    for net in (InPlace, Constant, Containers):
+        graphs = graphs_of(surgery.trace(net()))
+        assert graphs[True] is graphs[False]
+
+
+def test_a_mode_in_which_a_model_can_not_be_traced_is_refused_when_it_is_asked_for() -> None:
+    class Stubborn(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training and x.sum() > 0:
+                return -x
+            return x + 1
+
+    traced = surgery.trace(Stubborn().eval())
+    assert traced(torch.zeros(1)) == 1
+    with pytest.raises(TraceError, match=r"test_tracing.py:\d+: a branch or loop.*in train mode"):
+        traced.train()
+    assert not traced.training
 
 
 def test_an_augmented_assignment_to_a_view_writes_through_it() -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, fx, nn
 from surgery.bits import apart, same_bits
 from surgery.errors import first_line
 from surgery.nodes import is_extractor, operation_nodes
-from surgery.oracle import against_eager, copied
+from surgery.oracle import against_eager
 from surgery.tracing import unwrap
 from surgery.twins import twin
-from surgery.values import tensors_in
+from surgery.values import copied, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,10 +132,15 @@ def _side_by_side(
         )
 
     def run(one: nn.Module) -> _Ran:
-        return _run(twin(one).train(mode == "train"), inputs)
+        return _run(twin(one).train(mode == "train"), inputs, gradients=gradients)
 
+    gradients = True
     try:
-        truth = run(model)
+        try:
+            truth = run(model)
+        except Exception:  # noqa: BLE001 - a model may run without gradients alone
+            gradients = False
+            truth = run(model)
     except Exception as error:  # noqa: BLE001 - what a model raises is its own business
         if case == "example":
             yield compared("output", 0, f"the original does not run: {first_line(error)}")
@@ -170,25 +175,28 @@ def _differences(truth: _Ran, ours: _Ran, opened: fx.GraphModule) -> dict[str, t
     }
 
 
-def _run(module: nn.Module, inputs: tuple[Any, ...]) -> _Ran:
-    """Run a module that nobody else has, with gradients."""
+def _run(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> _Ran:
+    """Run a module that nobody else has."""
     fired = _count_hooks(module)
-    leaves = [value.detach().clone().requires_grad_() if _takes_gradient(value) else copied(value) for value in inputs]
+    leaves = [
+        value.detach().clone().requires_grad_(gradients) if _takes_gradient(value) else copied(value)
+        for value in inputs
+    ]
     sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _takes_gradient(leaf)]
     sources += [(name, value) for name, value in module.named_parameters() if value.requires_grad]
-    with torch.random.fork_rng(), torch.enable_grad():
+    with torch.random.fork_rng(), torch.set_grad_enabled(gradients):
         torch.manual_seed(SEED)
         # A clone, since a model may work in place on its input, which a leaf does not allow.
         result = module(*(leaf.clone() if _takes_gradient(leaf) else leaf for leaf in leaves))
         generators = [torch.random.get_rng_state()]
         if torch.cuda.is_available():
             generators += torch.cuda.get_rng_state_all()
-        gradients = _gradients(result, [value for _, value in sources])
+        found = _gradients(result, [value for _, value in sources])
     return _Ran(
         output=[*_plain(result), *((key, tensor.detach().clone()) for key, tensor in tensors_in(result))],
         generators=[(f"generator {number}", state) for number, state in enumerate(generators)],
         buffers=[(name, buffer.detach().clone()) for name, buffer in module.named_buffers()],
-        gradients=[(name, gradient) for (name, _), gradient in zip(sources, gradients, strict=False)],
+        gradients=[(name, gradient) for (name, _), gradient in zip(sources, found, strict=False)],
         hooks=fired,
     )
 

@@ -1,18 +1,24 @@
-"""Graph modules that keep all that their model has, and the tracer that reads them back from a file."""
+"""Graph modules that keep all that their model has, and proxies that keep what is done in place."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import _get_qualified_name
 
-from surgery import inplace
+from surgery import contexts, inplace
 from surgery.errors import TraceError
 from surgery.twins import own_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from surgery.hazards import Hazard
 
 Graphs: TypeAlias = "dict[bool, fx.Graph | str]"
 """The graph for train mode (True) and for eval mode (False), or why there is none."""
@@ -38,6 +44,11 @@ class TracedModule(fx.GraphModule):
     """
 
     graphs: Graphs
+    hazards: tuple[Hazard, ...]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with contexts.closing():
+            return super().__call__(*args, **kwargs)
 
     def train(self, mode: bool = True) -> TracedModule:
         """Set the mode, and run the graph of that mode from now on.
@@ -58,34 +69,76 @@ class TracedModule(fx.GraphModule):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
-        return assemble(copy.deepcopy(shell(self), memo), each_graph(self, copy_graph), type(self).__name__)
+        owner = copy.deepcopy(shell(self), memo)
+        return assemble(owner, each_graph(self, copy_graph), type(self).__name__, self.hazards)
 
     def __reduce__(self) -> tuple[Callable[..., TracedModule], tuple[Any, ...]]:
-        owner, name = shell(self), type(self).__name__
-
-        def written(graph: fx.Graph) -> tuple[Any, ...]:
-            alone = assemble(owner, dict.fromkeys(self.graphs, graph), name)
-            function, arguments = super(TracedModule, alone).__reduce__()
-            arguments[0].pop("graphs")
-            calls = [node for node in graph.nodes if node.op.startswith("call_")]
-            return function, arguments, [{key: node.meta[key] for key in _META if key in node.meta} for node in calls]
-
-        return _restore, (each_graph(self, written), owner, name)
+        return _restore, (each_graph(self, _written), shell(self), type(self).__name__, self.hazards)
 
 
-def _restore(written: dict[bool, Any], owner: nn.Module, class_name: str) -> TracedModule:
-    def read(parts: tuple[Any, ...]) -> fx.Graph:
-        function, arguments, meta = parts
-        graph: fx.Graph = function(*arguments).graph
-        calls = [node for node in graph.nodes if node.op.startswith("call_")]
-        for node, kept in zip(calls, meta, strict=True):
-            node.meta.update(kept)
-        return graph
-
-    return assemble(owner, _each(written, read), class_name)
+def _restore(written: dict[bool, Any], owner: nn.Module, class_name: str, hazards: tuple[Hazard, ...]) -> TracedModule:
+    return assemble(owner, _each(written, _read), class_name, hazards)
 
 
-def assemble(owner: nn.Module, graphs: Graphs, class_name: str | None = None) -> TracedModule:
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """A node in the arguments of another, in a file."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _MemoryFormat:
+    """One of torch's memory formats, which the pickle protocol of `torch.save` can't hold."""
+
+    name: str
+
+
+def _mark(value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return _Reference(value.name)
+    return _MemoryFormat(str(value)) if isinstance(value, torch.memory_format) else value
+
+
+def _written(graph: fx.Graph) -> tuple[Any, list[tuple[Any, ...]]]:
+    """A graph as plain values; torch.fx would trace its generated code again, and freeze what that then computes."""
+    nodes = []
+    for node in graph.nodes:
+        target = _get_qualified_name(node.target) if node.op == "call_function" else node.target
+        args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), _mark)
+        meta = {key: node.meta[key] for key in _META if key in node.meta}
+        if stack := meta.get("nn_module_stack"):
+            meta["nn_module_stack"] = {key: (path, str(kind)) for key, (path, kind) in stack.items()}
+        nodes.append((node.op, target, args, kwargs, node.name, meta))
+    codegen = graph._codegen  # noqa: SLF001
+    return (None if type(codegen) is fx.graph.CodeGen else codegen), nodes
+
+
+def _read(written: tuple[Any, list[tuple[Any, ...]]]) -> fx.Graph:
+    codegen, nodes = written
+    graph = fx.Graph()
+    if codegen is not None:
+        graph.set_codegen(codegen)
+    known: dict[str, fx.Node] = {}
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, _Reference):
+            return known[value.name]
+        return resolve_name(value.name) if isinstance(value, _MemoryFormat) else value
+
+    def resolved(arguments: Any) -> Any:
+        return fx.node.map_aggregate(arguments, resolve)
+
+    for op, target, args, kwargs, name, meta in nodes:
+        called = resolve_name(target if "." in target else f"builtins.{target}") if op == "call_function" else target
+        known[name] = graph.create_node(op, called, resolved(args), resolved(kwargs), name)
+        known[name].meta.update(meta)
+    return graph
+
+
+def assemble(
+    owner: nn.Module, graphs: Graphs, class_name: str | None = None, hazards: tuple[Hazard, ...] = ()
+) -> TracedModule:
     """A graph module that runs the graph of its mode and has all that `owner` has, whether that is used or not."""
     graph = graphs[owner.training]
     if isinstance(graph, str):
@@ -97,6 +150,7 @@ def assemble(owner: nn.Module, graphs: Graphs, class_name: str | None = None) ->
     for name, value in vars(owner).items():
         if isinstance(value, Tensor):
             object.__setattr__(assembled, name, value)
+    assembled.hazards = hazards
     # The graph module has made a copy; the graph of both modes has to stay one.
     assembled.graphs = {mode: assembled.graph if other is graph else other for mode, other in graphs.items()}
     return assembled
@@ -157,8 +211,8 @@ def copy_graph(graph: fx.Graph) -> fx.Graph:
 
 
 def empty_like(graph: fx.Graph) -> fx.Graph:
-    """A graph without nodes that generates code and is read back as `graph` is."""
-    result = fx.Graph(tracer_cls=graph._tracer_cls)  # noqa: SLF001
+    """A graph without nodes that generates code as `graph` does."""
+    result = fx.Graph()
     result.set_codegen(graph._codegen)  # noqa: SLF001
     return result
 
@@ -168,6 +222,12 @@ class InPlaceProxy(fx.Proxy):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", inplace.setitem, (self, key, value), {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("tracer", "node"):
+            object.__setattr__(self, name, value)
+        else:
+            self.tracer.create_proxy("call_function", inplace.set_attribute, (self, name, value), {})
 
 
 def _record_augmented(function: Callable[[Any, Any], Any]) -> None:
@@ -182,9 +242,7 @@ for _function in inplace.AUGMENTED:
 
 
 class InPlaceTracer(fx.Tracer):
-    """torch.fx's tracer with in-place operators kept. A pickled graph module is read back with it."""
-
-    proxy_buffer_attributes = True  # a buffer that the graph writes to is not to be written while it is read back
+    """torch.fx's tracer with in-place operators kept."""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlaceProxy(node, self)

@@ -81,4 +81,9 @@ def setitem(target: Any, key: Any, value: Any) -> None:
     target[key] = value
 
 
+def set_attribute(target: Any, name: str, value: Any) -> None:
+    """``target.name = value``, of `data` or `requires_grad` say."""
+    setattr(target, name, value)
+
+
 AUGMENTED = (iadd, isub, imul, itruediv, ifloordiv, imod, ipow, imatmul, iand, ior, ixor, ilshift, irshift)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery import inplace
 from surgery.extractor import ActivationExtractor
+from surgery.sources import shown
 from surgery.types import Operation, TensorSpec
 from surgery.values import tensors_in
 
@@ -84,17 +84,3 @@ def specs(value: object) -> tuple[TensorSpec, ...]:
         TensorSpec(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
         for key, tensor in tensors_in(value)
     )
-
-
-def shown(source: tuple[str, int] | None) -> str | None:
-    """``models/unet.py:41``: relative to the working directory, or to where packages are installed."""
-    if source is None:
-        return None
-    path, line = Path(source[0]), source[1]
-    if "site-packages" in path.parts:
-        path = Path(*path.parts[path.parts.index("site-packages") + 1 :])
-    elif path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    else:
-        path = Path(*path.parts[-2:])
-    return f"{path.as_posix()}:{line}"

@@ -17,7 +17,7 @@ from surgery.extractor import listening
 from surgery.insertion import insert
 from surgery.nodes import is_extractor, operation_nodes
 from surgery.twins import twin
-from surgery.values import tensors_in
+from surgery.values import copied, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -201,8 +201,3 @@ _OTHERWISE = {
     **{f"r{name}": name for name in ("and", "or", "xor", "lshift", "rshift")},
 }
 """Special methods whose operation has another name in a graph."""
-
-
-def copied(value: Any) -> Any:
-    """A tensor cloned, for a model that may write to it; anything else as it is."""
-    return value.clone() if isinstance(value, Tensor) else value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from surgery import contexts
 from surgery.errors import SurgeryError, first_line
 from surgery.extractor import listening
 from surgery.nodes import operations, specs
@@ -83,7 +84,12 @@ class Run:
         for buffer, before in self.buffers:
             buffer.copy_(before)
         devices = [values.device] if values.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad(), listening(self.opened, self.take):
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.no_grad(),
+            contexts.closing(),
+            listening(self.opened, self.take),
+        ):
             torch.manual_seed(seed)
             given = Operation("input", "input", "input", 0, tensors=specs(values))
             self.offer(image_activations(given, values, self.names, self.limits, self.recipe))

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import fx, nn
 
-from surgery import graphs, inplace
+from surgery import contexts
 from surgery.bits import same_bits
 from surgery.errors import TraceError, first_line
-from surgery.graphs import InPlaceTracer, assemble, same_graph
-from surgery.nodes import called, shown, specs
+from surgery.graphs import assemble, same_graph
+from surgery.hazards import KINDS
+from surgery.nodes import called, specs
+from surgery.sources import is_users, shown
+from surgery.tracer import HOLDER, ModelTracer
 from surgery.twins import twin
+from surgery.values import copied
+from surgery.watching import watched
 
 if TYPE_CHECKING:
-    import types
     from collections.abc import Sequence
 
     from torch import Tensor
 
     from surgery.graphs import Graphs
+    from surgery.hazards import Hazard, Kind
 
-_HOLDER = "model"
-_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
 
 
 def trace(
     model: nn.Module,
     example: Tensor | Sequence[Any] | None = None,
     *,
-    leaves: Sequence[str | type[nn.Module]] = (),
+    leaves: Leaves = (),
+    allow: Sequence[Kind] = (),
 ) -> fx.GraphModule:
-    """`model` as a graph, in the mode (train or eval) that it is in.
+    """`model` as a graph, which does in train and in eval mode what the model does.
 
     The graph module has the model's `state_dict` keys and shares its parameters until it is moved or converted; its
     buffers and modules are copies. So running it, changing its mode or moving it does not touch the model. Hooks of the
@@ -49,14 +52,42 @@ def trace(
 
     `leaves` are modules to be kept whole: classes, names of classes, or paths with the wildcards of a shell.
 
+    Blocks such as ``no_grad`` and ``autocast``, tensors and random numbers that are made in forward, buffers that it
+    writes and in-place operators are recorded, and run in the graph as in the model. What can't be, and may change
+    what is computed, is an error that names the line, unless `allow` names its kind (`surgery.hazards`).
+
     Raises TraceError, naming the line that stands in the way.
     """
     model = unwrap(model)
+    for kind in set(allow) - set(KINDS):
+        raise TraceError(f"no hazard is called {kind!r}; there is {', '.join(KINDS)}")
     inputs = None if example is None else tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    names = _input_names(inspect.signature(model.forward), inputs)
     owner = twin(model)
-    graph = _graph_of(owner, model, inputs, leaves)
-    graphs: Graphs = {model.training: graph, not model.training: _other_graph(owner, model, inputs, leaves, graph)}
-    traced = assemble(owner, graphs)
+
+    def graph_of(one: nn.Module) -> tuple[fx.Graph, tuple[Hazard, ...]]:
+        traced = _symbolic_graph(one, names, leaves)
+        for hazard in traced.hazards:
+            if hazard.changes and hazard.kind not in allow:
+                raise TraceError(
+                    f"{type(model).__name__} would not be traced as it is: {hazard}; {hazard.remedy}, or accept it "
+                    f"with allow=[{hazard.kind!r}] (--allow {hazard.kind})"
+                )
+        _take_constants(traced, owner)
+        return _retarget(traced.graph), traced.hazards
+
+    graph, noticed = graph_of(model)
+    graphs: Graphs = {model.training: graph, not model.training: graph}
+    try:
+        other, more = graph_of(twin(model).train(not model.training))
+    except TraceError as error:
+        modes = ("eval", "train") if model.training else ("train", "eval")
+        graphs[not model.training] = f"traced in {modes[1]} mode, and there is no {modes[0]} mode: {error}"
+    else:
+        noticed = tuple(dict.fromkeys((*noticed, *more)))
+        if not same_graph(graph, other):
+            graphs[not model.training] = other
+    traced = assemble(owner, graphs, hazards=noticed)
     if inputs is not None:
         _learn_shapes(traced, inputs)
     return traced
@@ -80,102 +111,33 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def _graph_of(
-    owner: nn.Module, model: nn.Module, inputs: tuple[Any, ...] | None, leaves: Sequence[str | type[nn.Module]]
-) -> fx.Graph:
-    """The graph of `model` in its mode; the constants in it become buffers of `owner`."""
-    graph, constants = _symbolic_graph(model, inputs, leaves, owner)
-    for name, value in constants.items():
-        owner.register_buffer(name, value, persistent=False)
-    return _retarget(graph)
+def _symbolic_graph(model: nn.Module, names: Sequence[str], leaves: Leaves) -> _Traced:
+    """The graph of a holder of `model`, where targets and scopes begin with the holder's name for it.
 
-
-def _other_graph(
-    owner: nn.Module,
-    model: nn.Module,
-    inputs: tuple[Any, ...] | None,
-    leaves: Sequence[str | type[nn.Module]],
-    graph: fx.Graph,
-) -> fx.Graph | str:
-    """The graph of the other mode: `graph` itself where it is the same, and the reason where there is none."""
-    other = twin(model).train(not model.training)
-    try:
-        found = _graph_of(owner, other, inputs, leaves)
-    except TraceError as error:
-        return f"{error} (in {'eval' if model.training else 'train'} mode; it was traced in the other)"
-    if same_graph(graph, found):
-        return graph
-    return found
-
-
-class _ModelTracer(InPlaceTracer):
-    """Traces a holder of the model, so that the model itself is called, with its hooks."""
-
-    def __init__(self, signature: inspect.Signature, inputs: tuple[Any, ...] | None, leaves: Sequence[object]) -> None:
-        super().__init__()
-        self.signature = signature
-        self.inputs = inputs
-        self.leaves = leaves
-        self.leaves_used: set[object] = set()
-
-    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:  # noqa: ARG002
-        names = _input_names(self.signature, self.inputs)
-        values = [self.create_proxy("placeholder", name, (), {}) for name in names]
-
-        def call(root: nn.Module, *values: Any) -> Any:
-            return root.get_submodule(_HOLDER)(*values)
-
-        return call, [self.root, *values]
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        path = module_qualified_name.removeprefix(_HOLDER).removeprefix(".")
-        if not path:
-            return False
-        for leaf in self.leaves:
-            if _is_leaf(leaf, m, path):
-                self.leaves_used.add(leaf)
-                return True
-        return super().is_leaf_module(m, module_qualified_name)
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        node = super().create_node(*args, **kwargs)
-        node.meta["surgery_source"] = _user_line(sys._getframe(1))  # noqa: SLF001
-        return node
-
-
-def _is_leaf(leaf: object, module: nn.Module, path: str) -> bool:
-    if isinstance(leaf, str):
-        return fnmatchcase(path, leaf) or type(module).__name__ == leaf
-    return isinstance(leaf, type) and isinstance(module, leaf)
-
-
-def _symbolic_graph(
-    model: nn.Module,
-    inputs: tuple[Any, ...] | None,
-    leaves: Sequence[str | type[nn.Module]],
-    owner: nn.Module,
-) -> tuple[fx.Graph, dict[str, Tensor]]:
-    """The graph of a holder of `model`, where targets and scopes begin with the holder's name for it; its constants."""
-    for proxied in (False, True):
+    First everything is recorded: tensors that are made, buffers that are read and written. Code that needs their values
+    while it is traced (a loop over a list of rates, say) is given them in a second and a third attempt.
+    """
+    for factories, buffers in ((True, True), (True, False), (False, False)):
         holder = nn.Module()
         holder.train(model.training)
-        setattr(holder, _HOLDER, twin(model))
-        buffers = tuple(holder.buffers())
-        versions = [buffer._version for buffer in buffers]  # noqa: SLF001
-        tracer = _ModelTracer(inspect.signature(model.forward), inputs, leaves)
-        tracer.proxy_buffer_attributes = proxied
+        setattr(holder, HOLDER, twin(model))
+        make_tracer = partial(ModelTracer, names, leaves, factories=factories, buffers=buffers)
         try:
-            graph = tracer.trace(holder)
-        except TraceError:
-            raise
-        except Exception as error:
-            raise TraceError(_explain(model, error)) from error
+            graph, tracer = watched(make_tracer, holder)
+        except Exception as error:  # noqa: BLE001 - whatever a model's code raises
+            failure = error
+            continue
         for unused in set(leaves) - tracer.leaves_used:
             raise TraceError(f"{_leaf_name(unused)!r} is neither the path nor the class of a module that is called")
-        # A buffer that was written while tracing would not be written again: only as a proxy is that recorded.
-        if proxied or versions == [buffer._version for buffer in buffers]:  # noqa: SLF001
-            break
-    return graph, _take_constants(holder, graph, owner)
+        return _Traced(graph, holder, tuple(dict.fromkeys(tracer.hazards)))
+    raise TraceError(_explain(model, failure)) from failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    graph: fx.Graph
+    holder: nn.Module
+    hazards: tuple[Hazard, ...]
 
 
 def _is_constant(owner: nn.Module, name: str, value: Tensor) -> bool:
@@ -189,23 +151,21 @@ def _leaf_name(leaf: str | type[nn.Module]) -> str:
     return leaf if isinstance(leaf, str) else leaf.__name__
 
 
-def _take_constants(holder: nn.Module, graph: fx.Graph, owner: nn.Module) -> dict[str, Tensor]:
-    """The tensors that tracing made constants, under names that are free in their owner to be."""
-    constants: dict[str, Tensor] = {}
-    for node in graph.nodes:
-        if node.op == "get_attr" and not str(node.target).startswith(f"{_HOLDER}."):
-            value = getattr(holder, str(node.target))
+def _take_constants(traced: _Traced, owner: nn.Module) -> None:
+    """Make the tensors that tracing made constants buffers of `owner`, under names that are free in it."""
+    for node in traced.graph.nodes:
+        if node.op == "get_attr" and not str(node.target).startswith(f"{HOLDER}."):
+            value = getattr(traced.holder, str(node.target))
             name = str(node.target)
             while hasattr(owner, name) and not _is_constant(owner, name, value):
                 name += "_"
-            constants[name] = value
-            node.target = f"{_HOLDER}.{name}"
-    return constants
+            owner.register_buffer(name, value, persistent=False)
+            node.target = f"{HOLDER}.{name}"
 
 
 def _retarget(graph: fx.Graph) -> fx.Graph:
     """The graph of the model itself, its nodes named after their paths."""
-    result = fx.Graph(tracer_cls=InPlaceTracer)
+    result = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         stack = {
@@ -236,7 +196,7 @@ def _retarget(graph: fx.Graph) -> fx.Graph:
 
 
 def _inside(path: str) -> str:
-    return path.removeprefix(_HOLDER).removeprefix(".")
+    return path.removeprefix(HOLDER).removeprefix(".")
 
 
 def _input_names(signature: inspect.Signature, inputs: tuple[Any, ...] | None) -> list[str]:
@@ -273,8 +233,8 @@ def _learn_shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
     before = [(buffer, buffer.clone()) for buffer in traced.buffers()]
     devices = {tensor.device for tensor in inputs if isinstance(tensor, torch.Tensor) and tensor.is_cuda}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices, key=str)):
-            _Shapes(traced).run(*inputs)
+        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices, key=str)), contexts.closing():
+            _Shapes(traced).run(*(copied(value) for value in inputs))
     except Exception as error:
         shown = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs))
         raise TraceError(f"the example of shape {shown} does not run: {first_line(error)}") from error
@@ -284,29 +244,13 @@ def _learn_shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
                 buffer.copy_(value)
 
 
-def _user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
-    """File and line of the innermost frame that is neither torch's nor ours."""
-    while frame is not None:
-        if _is_users(frame.f_code.co_filename):
-            return frame.f_code.co_filename, frame.f_lineno
-        frame = frame.f_back
-    return None
-
-
-def _is_users(filename: str) -> bool:
-    return not (filename.startswith((_TORCH, "<")) or filename in _OURS)
-
-
-_OURS = {__file__, graphs.__file__, inplace.__file__}
-
-
 def _explain(model: nn.Module, error: Exception) -> str:
     """One line: where tracing stopped, why, and what to do."""
     where, caller = None, None
     trail = error.__traceback__
     while trail is not None:
         frame = trail.tb_frame
-        if _is_users(frame.f_code.co_filename):
+        if is_users(frame.f_code.co_filename):
             where = (frame.f_code.co_filename, trail.tb_lineno)
             owner = frame.f_locals.get("self")
             if isinstance(owner, nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -24,3 +25,8 @@ def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
             yield from tensors_in(getattr(value, field.name), f"{key}[{field.name}]")
+
+
+def copied(value: Any) -> Any:
+    """A tensor cloned, for a model that may write to it; anything else as it is."""
+    return value.clone() if isinstance(value, Tensor) else value

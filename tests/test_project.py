@@ -32,12 +32,12 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 LAYERS = """
     __init__
     errors bits
-    types inplace hookspecs data
+    types inplace contexts hookspecs data sources hazards
     values folder png twins
     quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
-    rendering nodes terminal checkpoints
-    builtin.sinks builtin.models tracing insertion recording report
-    builtin.hooks
+    rendering nodes terminal checkpoints tracer
+    builtin.sinks builtin.models watching insertion recording report
+    tracing builtin.hooks
     plugins selection display batches manifest oracle
     models running testing certificate
     extraction

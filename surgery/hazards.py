@@ -1,0 +1,47 @@
+"""What in a model a graph can't hold, found while it is traced.
+
+| kind | is | the graph |
+| --- | --- | --- |
+| `random` | random numbers that are no operation of torch's | has the numbers that were drawn while tracing |
+| `buffer` | a buffer that forward writes or replaces, in a way that can't be recorded | has its value as it was |
+| `attribute` | an attribute that forward sets and reads | has its value as it was |
+| `swallowed` | a branch on a value, in a ``try`` that hides that it can't be traced | has what the ``except`` does |
+| `isinstance` | a test of the type of something that is not known to be a tensor | has one branch |
+| `hook` | hooks of a module that is traced into | has the operations in them, and calls them no more |
+
+The first five may change what the model computes: they are errors unless they are allowed by name. The rest, and an
+attribute that is only set, are notes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+if TYPE_CHECKING:
+    from torch import fx
+
+Kind: TypeAlias = Literal["random", "buffer", "attribute", "swallowed", "isinstance", "hook"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """Something that a traced model does otherwise than the model, or might."""
+
+    kind: Kind
+    source: str | None
+    """The user's line: ``models/unet.py:41``."""
+    what: str
+    """What it is and what follows."""
+    remedy: str
+    changes: bool
+    """Whether it may change what the model computes; else it is a note."""
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.what}" if self.source else self.what
+
+
+def hazards(traced: fx.GraphModule) -> tuple[Hazard, ...]:
+    """What was noticed while a model was traced and does not change what it computes, or was allowed."""
+    return getattr(traced, "hazards", ())

@@ -1,0 +1,43 @@
+"""The user's lines: which frames are theirs, and how a line is written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    import types
+
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+_OURS = {str(Path(__file__).with_name(f"{name}.py")) for name in ("graphs", "inplace", "sources", "tracer", "tracing")}
+
+
+def user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
+    """File and line of the innermost frame that is neither torch's nor ours."""
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+def is_users(filename: str) -> bool:
+    """Whether a file is neither torch's nor part of the tracing itself."""
+    return not (filename.startswith((_TORCH, "<")) or filename in _OURS)
+
+
+def shown(source: tuple[str, int] | None) -> str | None:
+    """``models/unet.py:41``: relative to the working directory, or to where packages are installed."""
+    if source is None:
+        return None
+    path, line = Path(source[0]), source[1]
+    if "site-packages" in path.parts:
+        path = Path(*path.parts[path.parts.index("site-packages") + 1 :])
+    elif path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    else:
+        path = Path(*path.parts[-2:])
+    return f"{path.as_posix()}:{line}"

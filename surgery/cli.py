@@ -63,6 +63,9 @@ PluginFiles = Annotated[
 Leaves = Annotated[
     list[str], typer.Option("--leaf", metavar="MODULE", help="A module to keep whole: its path or class. Repeatable.")
 ]
+Allowed = Annotated[
+    list[str], typer.Option("--allow", metavar="KIND", help="A kind of hazard to accept when tracing. Repeatable.")
+]
 Sinks = Annotated[
     list[str], typer.Option(metavar="NAME", help="What to write: png, sheet, npz, safetensors. Repeatable.")
 ]
@@ -117,7 +120,11 @@ def extract(
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random numbers, before every batch.")] = 0,
     stats: Annotated[bool, typer.Option("--stats", help="Exact mean, deviation, zeros and counts as well.")] = False,
     no_output: Annotated[bool, typer.Option("--no-output", help="Stop behind the last chosen operation.")] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Do not compare the first output with the original model's.")
+    ] = False,
     leaf: Leaves = [],  # noqa: B006
+    allow: Allowed = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Run a model on images, and draw what every chosen operation computes."""
@@ -156,10 +163,14 @@ def extract(
             stats=stats,
             output=not no_output,
             leaves=leaf,
+            allow=allow,
+            check=not no_check,
             source=model,
             progress=bar.advance,
         )
     console = terminal()
+    for hazard in report.hazards:
+        _complain(f"note: {hazard}")
     console.print(report_view(report, console.width), soft_wrap=False)
     _finish(report)
 
@@ -170,6 +181,7 @@ def inspect(
     at: At = [],  # noqa: B006
     size: Sizing = "",
     leaf: Leaves = [],  # noqa: B006
+    allow: Allowed = [],  # noqa: B006
     code: Annotated[bool, typer.Option("--code", help="Print the Python that torch.fx generated.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the operations for machines.")] = False,
     svg: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as SVG.")] = None,  # noqa: UP045
@@ -185,7 +197,7 @@ def inspect(
 
     chosen = [parse(text) for text in at]
     wanted = _size(size)
-    traced = _traced(load_model(model, plugins=plugins), wanted, leaf)
+    traced = _noted(_traced(load_model(model, plugins=plugins), wanted, leaf, allow))
     opened = _opened(traced, chosen)
     if as_json:
         print(json.dumps(graph_record(opened), indent=1))  # noqa: T201
@@ -208,6 +220,7 @@ def check(
     at: At = ["*"],  # noqa: B006
     size: Sizing = "",
     leaf: Leaves = [],  # noqa: B006
+    allow: Allowed = [],  # noqa: B006
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random numbers that are the input.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
     plugin: PluginFiles = [],  # noqa: B006
@@ -225,7 +238,8 @@ def check(
     chosen = [parse(text) for text in at]
     network = load_model(model, plugins=plugins).eval()
     example = torch.randn(_example_shape(network, _size(size)), generator=torch.Generator().manual_seed(seed))
-    certificate = certify(network, _opened(trace(network, leaves=leaf), chosen), example)
+    opened = _opened(_noted(trace(network, leaves=leaf, allow=allow)), chosen)
+    certificate = certify(network, opened, example)
     if as_json:
         print(json.dumps(certificate.record(), indent=1))  # noqa: T201
     else:
@@ -308,7 +322,7 @@ def _plugins(files: list[Path]) -> Plugins:
     return found
 
 
-def _traced(model: Any, size: Size, leaves: list[str]) -> Any:
+def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
     """The model traced with an example of the size it takes; without shapes, and saying why, where that can't run."""
     import torch
 
@@ -316,12 +330,21 @@ def _traced(model: Any, size: Size, leaves: list[str]) -> Any:
     from surgery.tracing import trace
 
     model.eval()
-    bare = trace(model, leaves=leaves)
+    bare = trace(model, leaves=leaves, allow=allow)
     try:
-        return trace(model, torch.zeros(_example_shape(model, size)), leaves=leaves)
+        return trace(model, torch.zeros(_example_shape(model, size)), leaves=leaves, allow=allow)
     except TraceError as error:
         _complain(f"{error}; shown without shapes")
         return bare
+
+
+def _noted(traced: Any) -> Any:
+    """The graph, after what was noticed while it was traced was said."""
+    from surgery.hazards import hazards
+
+    for hazard in hazards(traced):
+        _complain(f"note: {hazard}")
+    return traced
 
 
 def _example_shape(model: Any, size: Size) -> tuple[int, int, int, int]:

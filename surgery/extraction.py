@@ -15,6 +15,7 @@ from surgery.builtin.sinks import Png, Sheet
 from surgery.builtin.tilers import Grid
 from surgery.errors import ImageError, ModelError, OutputError
 from surgery.folder import OutputFolder
+from surgery.hazards import hazards
 from surgery.images import Side, find_images
 from surgery.insertion import insert, until_last
 from surgery.manifest import Manifest
@@ -57,7 +58,9 @@ def extract(
     seed: int = 0,
     stats: bool = False,
     output: bool = True,
+    check: bool = False,
     leaves: Sequence[str | type[nn.Module]] = (),
+    allow: Sequence[str] = (),
     source: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
@@ -68,7 +71,8 @@ def extract(
     evaluation, as in training (the test mode of the public pix2pix code: batch statistics, dropout on), or as it is;
     the model itself stays in its mode. The random generators are seeded with `seed` before every batch, and buffers
     (running statistics) are put back, so that what an image gives depends on its batch alone. Without `output` the
-    model is run no further than its last chosen operation. `source` is recorded as where the model came from.
+    model is run no further than its last chosen operation. With `check` the original runs on the first batch as well,
+    and its output has to be the same, bit for bit; that is recorded. `source` is recorded as where the model came from.
 
     An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
     raises a SurgeryError. Ctrl-C ends the run after what is finished.
@@ -78,7 +82,7 @@ def extract(
     paths = find_images(images)
     original = unwrap(model)
     subject = _prepare(original, mode, device)
-    opened = _open(subject, at, leaves, output=output)
+    opened = _open(subject, at, leaves, allow, output=output)
     recipe = Recipe(normalizer, tiler, colormap, stats)
     manifest = Manifest.of(
         subject,
@@ -92,7 +96,7 @@ def extract(
     reader = Reader(paths, size=wanted, side=side, range=range, channels=input_channels(original))
     failed = reader.failed
     done, interrupted = 0, False
-    run = Run(opened, folder, manifest, recipe, range)
+    run = Run(opened, folder, manifest, recipe, range, subject if check and output else None)
     with manifest:
         try:
             with ExitStack() as stack:
@@ -121,6 +125,7 @@ def extract(
         failed=tuple(failed),
         findings=tuple(run.findings.values()),
         seconds=time.perf_counter() - started,
+        hazards=hazards(opened),
         interrupted=interrupted,
     )
 
@@ -159,10 +164,11 @@ def _open(
     subject: nn.Module,
     at: Selection | str | Sequence[Selection | str],
     leaves: Sequence[str | type[nn.Module]],
+    allow: Sequence[str],
     *,
     output: bool,
 ) -> fx.GraphModule:
-    traced = trace(subject, leaves=leaves)
+    traced = trace(subject, leaves=leaves, allow=allow)
     inputs = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ModelError(

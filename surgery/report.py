@@ -10,6 +10,7 @@ from surgery.types import Facts
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from surgery.hazards import Hazard
     from surgery.types import Operation
 
 
@@ -52,7 +53,9 @@ class Report:
     findings: tuple[Finding, ...]
     seconds: float
     """Wall time."""
-    interrupted: bool
+    hazards: tuple[Hazard, ...] = ()
+    """What was noticed while the model was traced."""
+    interrupted: bool = False
     """Whether Ctrl-C ended it: what was finished stays."""
 
 

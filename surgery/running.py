@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery import contexts
-from surgery.errors import SurgeryError, first_line
+from surgery.bits import apart, same_bits
+from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.extractor import listening
 from surgery.nodes import operations, specs
 from surgery.rendering import activations_of, image_activations
 from surgery.report import Finding, merge
+from surgery.twins import twin
 from surgery.types import Operation
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torch import Tensor, fx
+    from torch import Tensor, fx, nn
 
     from surgery.batches import Input
     from surgery.folder import OutputFolder
@@ -37,8 +39,11 @@ class Run:
         manifest: Manifest,
         recipe: Recipe,
         limits: tuple[float, float],
+        original: nn.Module | None,
     ) -> None:
         self.opened = opened
+        self.original = original
+        """To be compared with on the first batch; None once that is done, or not wanted."""
         self.folder = folder
         self.manifest = manifest
         self.recipe = recipe
@@ -84,6 +89,7 @@ class Run:
         for buffer, before in self.buffers:
             buffer.copy_(before)
         devices = [values.device] if values.device.type == "cuda" else []
+        fresh = values.clone() if self.original is not None else values  # a model may write to its input
         with (
             torch.random.fork_rng(devices=devices),
             torch.no_grad(),
@@ -102,7 +108,24 @@ class Run:
                 return f"the model does not take it as {tuple(values.shape)}: {first_line(error)}"
             if output:
                 self.take_output(values, result)
+        if self.original is not None:
+            self.compare(self.original, fresh, result, seed)
         return None
+
+    def compare(self, original: nn.Module, values: Tensor, result: Any, seed: int) -> None:
+        """Hold the output against that of the original model, on the same batch with the same random numbers."""
+        devices = [values.device] if values.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.manual_seed(seed)
+            truth = twin(original)(values)
+        for (key, ours), (_, theirs) in zip(tensors_in(result), tensors_in(truth), strict=True):
+            if not same_bits(ours, theirs):
+                raise TraceError(
+                    f"the rewritten model does not give the output{key} of the original: {apart(ours, theirs)}; "
+                    "`surgery check` shows where they part"
+                )
+        self.manifest.head["check"] = "the output of the first batch is the original model's, bit for bit"
+        self.original = None
 
     def take(self, operation: Operation, value: Any) -> None:
         try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.graphs import Graphs
-    from surgery.hazards import Hazard, Kind
+    from surgery.hazards import Hazard
 
 Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
 
@@ -38,7 +38,7 @@ def trace(
     example: Tensor | Sequence[Any] | None = None,
     *,
     leaves: Leaves = (),
-    allow: Sequence[Kind] = (),
+    allow: Sequence[str] = (),
 ) -> fx.GraphModule:
     """`model` as a graph, which does in train and in eval mode what the model does.
 

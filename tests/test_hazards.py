@@ -377,7 +377,7 @@ def test_hooks_of_modules_that_are_traced_into_are_noted() -> None:
 
 def test_an_unknown_kind_of_hazard_is_an_error() -> None:
     with pytest.raises(TraceError, match="no hazard is called 'randm'; there is random, buffer"):
-        surgery.trace(nn.ReLU(), allow=["randm"])  # type: ignore[list-item]
+        surgery.trace(nn.ReLU(), allow=["randm"])
 
 
 def test_a_block_that_an_error_leaves_open_is_closed() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from surgery.folder import OutputFolder as OutputFolder
     from surgery.hookspecs import hookimpl as hookimpl
     from surgery.images import load_image as load_image
+    from surgery.insertion import as_outputs as as_outputs
     from surgery.insertion import insert as insert
     from surgery.models import load_model as load_model
     from surgery.nodes import operations as operations
@@ -44,6 +45,7 @@ _HOME = {
     "Report": "report",
     "Selection": "selection",
     "SurgeryError": "errors",
+    "as_outputs": "insertion",
     "certify": "certificate",
     "draw": "rendering",
     "extract": "extraction",

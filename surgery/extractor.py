@@ -5,7 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import nn
+
+from surgery.compiled import registered, tell_from_compiled
+from surgery.errors import TraceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +31,25 @@ class ActivationExtractor(nn.Module):
         super().__init__()
         self.operation = operation
         self.listener: Listener | None = None
+        self.number = registered(self)
 
     def forward(self, value: V) -> V:
+        if torch.compiler.is_exporting():
+            raise TraceError(
+                f"torch.export would drop the value of {self.operation.path}; export surgery.as_outputs(opened), which "
+                "returns it"
+            )
         if self.listener is not None:
-            # The next operation may work in place, so whoever wants the value takes it now.
-            self.listener(self.operation, value)
+            if torch.compiler.is_compiling():
+                tell_from_compiled(self.number, value)
+            else:
+                self.tell(value)
         return value
+
+    def tell(self, value: Any, /) -> None:
+        """Tell the listener, if there is one. The next operation may work in place, so it takes the value now."""
+        if self.listener is not None:
+            self.listener(self.operation, value)
 
     def extra_repr(self) -> str:
         return self.operation.path
@@ -40,6 +57,10 @@ class ActivationExtractor(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a file has no listener: who listens is a matter of this process, and of a `with` block."""
         return {**vars(self), "listener": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.number = registered(self)
 
 
 def extractors(model: nn.Module) -> tuple[ActivationExtractor, ...]:

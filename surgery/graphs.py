@@ -47,6 +47,8 @@ class TracedModule(fx.GraphModule):
     hazards: tuple[Hazard, ...]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # where an error that leaves a block open ends the compilation
+            return super().__call__(*args, **kwargs)
         with contexts.closing():
             return super().__call__(*args, **kwargs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import fx, nn
 
@@ -12,6 +12,7 @@ from surgery.graphs import assemble, each_graph, empty_like, shell
 from surgery.hazards import hazards
 from surgery.nodes import is_extractor, operation_nodes
 from surgery.twins import twin
+from surgery.values import cloned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,32 @@ def until_last(opened: fx.GraphModule) -> fx.GraphModule:
         return graph
 
     return assemble(twin(shell(opened)), each_graph(opened, cut), type(opened).__name__, hazards(opened))
+
+
+def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a rewritten model that returns its output and, by path, what its extractors saw.
+
+    The output is ``(output, {"down1.conv": tensor, ...})``; of an operation whose value is a nest of tuples, lists and
+    mappings, that nest. The values are copies, made the moment they are computed. So they are kept by whatever keeps
+    the outputs of a model: `torch.export`, `torch.jit`, ONNX.
+    """
+
+    def gather(original: fx.Graph) -> fx.Graph:
+        graph = empty_like(original)
+        copies: dict[fx.Node, fx.Node] = {}
+        values: dict[str, fx.Node] = {}
+        for node in original.nodes:
+            if node.op == "output":
+                graph.output((fx.map_arg(node.args[0], copies.__getitem__), values))
+            elif is_extractor(opened, node):
+                extractor = cast("ActivationExtractor", opened.get_submodule(str(node.target)))
+                copies[node] = copies[cast("fx.Node", node.args[0])]
+                values[extractor.operation.path] = graph.call_function(cloned, (copies[node],))
+            else:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        return graph
+
+    return assemble(twin(shell(opened)), each_graph(opened, gather), type(opened).__name__, hazards(opened))
 
 
 def _free_name(owner: nn.Module, name: str) -> str:

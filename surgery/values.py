@@ -27,6 +27,17 @@ def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors_in(getattr(value, field.name), f"{key}[{field.name}]")
 
 
+def cloned(value: Any) -> Any:
+    """A value with its tensors cloned; tuples and lists that are of a class of their own become plain ones."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, Mapping):
+        return {name: cloned(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return (tuple if isinstance(value, tuple) else list)([cloned(item) for item in value])
+    return value
+
+
 def copied(value: Any) -> Any:
     """A tensor cloned, for a model that may write to it; anything else as it is."""
     return value.clone() if isinstance(value, Tensor) else value

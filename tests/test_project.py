@@ -31,7 +31,7 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 LAYERS = """
     __init__
-    errors bits
+    errors bits compiled
     types inplace contexts hookspecs data sources hazards
     values folder png twins
     quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
@@ -104,7 +104,8 @@ def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -
 def test_the_public_names_are_these() -> None:
     names = (
         "Activation ActivationExtractor Certificate Operation OutputFolder Picture Report Selection SurgeryError "
-        "certify draw extract hookimpl insert inside load_image load_model op operations path record select show trace"
+        "as_outputs certify draw extract hookimpl insert inside load_image load_model op operations path record select "
+        "show trace"
     )
     assert " ".join(surgery.__all__) == names
     for name in surgery.__all__:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def record(opened: nn.Module, *inputs: Any) -> tuple[Activation, ...]:
     """Run a rewritten model, and return every activation in order of execution, as it was when it was computed.
 
-    The model may be compiled (`torch.compile`). The values are copies of a whole batch each, detached, on the model's device: the memory of all of them at once. An
-    operation that runs twice is there twice; a value that holds several tensors gives one activation for each.
-    Their `pictures`, made when asked for, are those of the standard recipe, one for each image of the batch.
+    The model may be compiled (`torch.compile`). The values are copies of a whole batch each, detached, on the model's
+    device: the memory of all of them at once. An operation that runs twice is there twice; a value that holds several
+    tensors gives one activation for each. Their `pictures`, made when asked for, are those of the standard recipe, one
+    for each image of the batch.
     """
     recorded: list[tuple[Operation, str, Tensor]] = []
 

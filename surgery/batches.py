@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import ImageError
@@ -24,6 +24,8 @@ class Input:
     name: str
     """Of its folder among the results: unique in a run."""
     path: Path
+    number: int
+    """Among the images of the run, from 0."""
     values: Tensor
     """``(1, C, H, W)``."""
 
@@ -32,37 +34,34 @@ class Reader:
     """Reads the images of a run, in order, and keeps a list of those that can't be read."""
 
     def __init__(self, paths: Sequence[Path], **options: Any) -> None:
-        self.paths = paths
+        self.names = list(zip(paths, _names(paths), strict=True))
         self.options = options
         self.failed: list[Failure] = []
 
     def read(self) -> Iterator[Input]:
-        taken = {"batch"}  # where sinks keep what belongs to a whole batch
-        for path in self.paths:
-            name, number = path.stem, 1
-            while name.lower() in taken:
-                number += 1
-                name = f"{path.stem}-{number}"
-            taken.add(name.lower())
+        for number, (path, name) in enumerate(self.names):
             try:
-                yield Input(name, path, load_image(path, **self.options))
+                yield Input(name, path, number, load_image(path, **self.options))
             except ImageError as error:
                 self.failed.append(Failure(str(path), str(error)))
 
 
+def _names(paths: Iterable[Path]) -> Iterator[str]:
+    """Unique names, whatever the case."""
+    taken = {"batch"}  # where sinks keep what belongs to a whole batch
+    for path in paths:
+        name, number = path.stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        yield name
+
+
 def batches(inputs: Iterable[Input], size: int) -> Iterator[list[Input]]:
-    """Neighbours of one shape, at most `size` of them."""
-    inputs = iter(inputs)
-    waiting = list(islice(inputs, 1))
-    while waiting:
-        batch, waiting = waiting, []
-        for item in islice(inputs, size - len(batch)) if size > 1 else ():
-            if item.values.shape != batch[0].values.shape:
-                waiting = [item]
-                break
-            batch.append(item)
-        yield batch
-        waiting = waiting or list(islice(inputs, 1))
+    """Neighbours of one shape, out of as many images as fill a batch: the first `size` of the run, the second ..."""
+    for _, together in groupby(inputs, lambda item: (item.number // size, item.values.shape)):
+        yield list(together)
 
 
 def misfit(model: nn.Module, values: Tensor) -> str | None:

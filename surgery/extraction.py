@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import torch
@@ -19,6 +19,7 @@ from surgery.hazards import hazards
 from surgery.images import Side, find_images
 from surgery.insertion import insert, until_last
 from surgery.manifest import Manifest
+from surgery.pipeline import Ahead, Behind
 from surgery.report import Failure, Progress, Report
 from surgery.running import Run
 from surgery.selection import everything, parse, select
@@ -95,32 +96,33 @@ def extract(
     wanted = getattr(original, "size", None) if size is None else size
     reader = Reader(paths, size=wanted, side=side, range=range, channels=input_channels(original))
     failed = reader.failed
-    done, interrupted = 0, False
-    run = Run(opened, folder, manifest, recipe, range, subject if check and output else None)
-    with manifest:
+    interrupted = False
+    with manifest, Behind() as behind:
+        run = Run(opened, manifest, recipe, range, subject if check and output else None, behind)
         try:
-            with ExitStack() as stack:
-                run.writes = [stack.enter_context(sink(folder)) for sink in sinks]
+            with run.sinks(sinks, folder), Ahead(reader.read(), 2 * batch_size) as inputs:
+                begun = 0
                 try:
-                    for batch in batches(reader.read(), batch_size):
+                    for batch in batches(inputs, batch_size):
                         reason = misfit(original, batch[0].values) or run.batch(batch, seed, device, output=output)
                         if reason:
                             failed += [Failure(str(item.path), reason) for item in batch]
                             continue
-                        done += len(batch)
+                        begun += len(batch)
                         if progress:
-                            progress(Progress(done, len(failed), len(paths), batch[-1].name))
+                            progress(Progress(begun, len(failed), len(paths), batch[-1].name))
                 except KeyboardInterrupt:
                     interrupted = True
+                    run.drop()
         except Exception:
-            if done:
+            if run.done:
                 with suppress(OutputError):
                     manifest.write(folder, run.findings, failed, interrupted=True)
             raise
         files = manifest.write(folder, run.findings, failed, interrupted=interrupted)
     return Report(
         folder=folder.path,
-        images=done,
+        images=run.done,
         files=files,
         failed=tuple(failed),
         findings=tuple(run.findings.values()),

@@ -1,8 +1,9 @@
-"""Where the sinks of a run write: whole files or none, each of them known to the run's manifest."""
+"""Where the sinks of a run write: whole files or none, and directories of stores, known to the run's manifest."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections import defaultdict
 from contextlib import contextmanager, suppress
@@ -28,11 +29,20 @@ class OutputFolder:
     def __init__(self, path: str | os.PathLike[str], about: Mapping[str, str] | None = None) -> None:
         self.path = Path(path)
         self.about: Mapping[str, str] = dict(about or {})
+        self.batch = 0
+        """Number of the batch that is offered: that of its first image among the images of the run."""
         self.written: list[tuple[PurePosixPath, Activation | None]] = []
-        """Files finished and not yet taken, relative to the folder, and the activation each is of."""
+        """Files and directories finished and not yet taken, relative to the folder, and the activation each is of."""
         self._finished: list[Callable[[str | None], object]] = []
         self._dropped: list[Callable[[str | None], object]] = []
         self._unfinished: defaultdict[str | None, list[Path]] = defaultdict(list)
+        self._token = uuid4().hex
+        self._parts = itertools.count()
+        self._made: set[Path] = set()
+
+    def place(self, image: str | None) -> str:
+        """Where files of an image belong, or of what belongs to the whole batch: relative to the folder."""
+        return f"batch/{self.batch:04}" if image is None else image
 
     def prepare(self) -> None:
         """Make the folder, and see that files can be written to it. Raises OutputError where they can't."""
@@ -52,18 +62,40 @@ class OutputFolder:
         """
         name = PurePosixPath(name)
         target = self.path / name
-        part = target.with_name(f".{uuid4().hex}.part")  # the name alone may be as long as the file system takes
+        home = target.parent
+        part = home / f".{self._token}-{next(self._parts)}.part"  # the name alone may be as long as it can be
+        whole = False
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if home not in self._made:
+                home.mkdir(parents=True, exist_ok=True)
+                self._made.add(home)
             yield part
             part.replace(target)
+            whole = True
         except OSError as error:
             raise OutputError(f"can't write {target}: {_reason(error)}") from error
         finally:
-            part.unlink(missing_ok=True)
+            if not whole:
+                part.unlink(missing_ok=True)
         self.written.append((name, of))
         if of is not None:
             self._unfinished[of.image].append(target)
+
+    @contextmanager
+    def directory(self, name: str | PurePosixPath) -> Iterator[Path]:
+        """The path of a directory that a store keeps files of its own in, for as long as the block lasts.
+
+        `name` is relative to the folder. The store makes the directory when it has something to write, and sees to it
+        that what was finished can be read at any time; what an earlier run left there is the store's to keep. It is
+        listed once, under its own name, when the block ends, however that ends.
+        """
+        name = PurePosixPath(name)
+        target = self.path / name
+        try:
+            yield target
+        finally:
+            if target.is_dir():
+                self.written.append((name, None))
 
     def when_finished(self, callback: Callable[[str | None], object]) -> None:
         """Have `callback` called with an image's name once all of its activations have been offered.
@@ -77,7 +109,7 @@ class OutputFolder:
         self._dropped.append(callback)
 
     def take_written(self) -> list[tuple[PurePosixPath, Activation | None]]:
-        """Take the list of the files finished since it was last taken."""
+        """Take the list of the files and directories finished since it was last taken."""
         taken, self.written = self.written, []
         return taken
 
@@ -93,6 +125,7 @@ class OutputFolder:
             file.unlink(missing_ok=True)
             with suppress(OSError):  # not empty
                 file.parent.rmdir()
+                self._made.discard(file.parent)
         self.written = [(name, of) for name, of in self.written if of is None or of.image != image]
         for callback in self._dropped:
             callback(image)

@@ -6,13 +6,14 @@ import hashlib
 import json
 import platform
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import torch
 
 import surgery
+from surgery.texts import as_json, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from surgery.folder import OutputFolder
     from surgery.report import Failure, Finding
-    from surgery.types import Activation, Recipe
+    from surgery.types import Activation, Facts, Recipe
 
 
 class Manifest:
@@ -35,6 +36,7 @@ class Manifest:
         self._count = 0
         self._files = 1  # the manifest itself
         self._open: dict[str | None, dict[str, Any]] = {}
+        self._closing: list[str] = []
 
     @classmethod
     def of(cls, model: nn.Module, *, source: str | None, settings: dict[str, Any], recipe: Recipe) -> Manifest:
@@ -54,7 +56,7 @@ class Manifest:
         )
 
     def __enter__(self) -> Self:
-        self._images: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self._images: IO[bytes] = tempfile.TemporaryFile()
         return self
 
     def __exit__(
@@ -66,13 +68,13 @@ class Manifest:
         """Record one activation and the files that were written of it."""
         entry: dict[str, Any] = {"path": activation.path, "index": activation.operation.index}
         entry |= {"shape": list(activation.values.shape), "dtype": str(activation.values.dtype).removeprefix("torch.")}
-        entry |= {name: value for name, value in asdict(activation.facts).items() if value is not None}
+        entry |= known(activation.facts)
         pictures = []
         for number, (name, of) in enumerate(written):
             picture: dict[str, Any] = {"file": str(name)}
             if of is not None and number < len(of.pictures):
                 shown = of.pictures[number]
-                picture |= {"low": _numbers(shown.low.tolist()), "high": _numbers(shown.high.tolist())}
+                picture |= {"low": short(shown.low), "high": short(shown.high)}
             pictures.append(picture)
         entry["files"] = pictures
         self._files += len(pictures)
@@ -85,6 +87,11 @@ class Manifest:
             self._image(image)["files"].append(str(name))
             self._files += 1
 
+    def close(self, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
+        """Record files that were written when the sinks were closed: they are the run's."""
+        self._closing = [str(name) for name, _ in written]
+        self._files += len(self._closing)
+
     def finish(self, image: str, source: Path, size: tuple[int, ...]) -> None:
         """Record that an image is done, and forget it."""
         for name in (image, None):
@@ -92,7 +99,7 @@ class Manifest:
                 entry = self._open.pop(name)
                 if name is not None:
                     entry = {"name": image, "source": str(source), "size": list(size), **entry}
-                self._images.write((",\n" if self._count else "") + json.dumps(entry, allow_nan=False))
+                self._images.write((b",\n" if self._count else b"") + as_json(entry))
                 self._count += 1
 
     def drop(self, image: str | None) -> None:
@@ -114,14 +121,15 @@ class Manifest:
             "operations": [_operation(finding) for finding in findings.values()],
             "failed": [asdict(failure) for failure in failed],
             "interrupted": interrupted,
+            "files": self._closing,
         }
         head = json.dumps({**self.head, **rest}, indent=1, allow_nan=False)
-        with folder.file("manifest.json") as path, path.open("w", encoding="utf-8") as file:
-            file.write(head.removesuffix("\n}") + ',\n "images": [\n')
+        with folder.file("manifest.json") as path, path.open("wb") as file:
+            file.write(head.removesuffix("\n}").encode() + b',\n "images": [\n')
             self._images.seek(0)
             while chunk := self._images.read(1 << 20):
                 file.write(chunk)
-            file.write("\n ]\n}\n")
+            file.write(b"\n ]\n}\n")
         return self._files
 
     def _image(self, name: str | None) -> dict[str, Any]:
@@ -152,9 +160,10 @@ def _operation(finding: Finding) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": operation.path, "kind": operation.kind, "index": operation.index}
     entry["source"] = operation.source
     entry["tensors"] = [asdict(spec) for spec in operation.tensors or ()]
-    return entry | {name: value for name, value in asdict(finding.facts).items() if value is not None}
+    return entry | known(finding.facts)
 
 
-def _numbers(values: Iterable[float]) -> list[float]:
-    """Limits as short as they can be written and still be the float32 that they are."""
-    return [float(f"{value:.9g}") for value in values]
+def known(facts: Facts) -> dict[str, Any]:
+    """The facts that are known, by name."""
+    named = ((field.name, getattr(facts, field.name)) for field in fields(facts))
+    return {name: value for name, value in named if value is not None}

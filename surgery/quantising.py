@@ -10,6 +10,8 @@ from surgery.errors import RenderError
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from surgery.types import Normalizer
@@ -75,20 +77,37 @@ def repair(maps: Tensor) -> Tensor:
     return torch.where(maps == torch.inf, high, torch.where(maps == -torch.inf, low, repaired))
 
 
-def finite_extremes(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """``(B, C)`` least and greatest finite value of each channel; inf and -inf where there is none."""
+def find_extremes(maps: Tensor) -> Tensor:
+    """``(2, B, C)`` least and greatest value of each channel, in the dtype of the maps; NaN where one is among them."""
+    if maps.device.type != "cpu":
+        return torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
+    found = maps.new_empty((2, maps.shape[0] * maps.shape[1]))
+    for place, rows in _blocks(maps):
+        part = slice(place, place + len(rows))
+        torch.amin(rows, 1, out=found[0, part])
+        torch.amax(rows, 1, out=found[1, part])
+    return found.view(2, *maps.shape[:2])
+
+
+def finite_extremes(maps: Tensor) -> Tensor:
+    """``(2, B, C)`` least and greatest finite value of each channel; inf and -inf where there is none."""
     finite = maps.isfinite()
-    return (
-        torch.where(finite, maps, torch.inf).amin((2, 3)),
-        torch.where(finite, maps, -torch.inf).amax((2, 3)),
-    )
+    least = torch.where(finite, maps, torch.inf).amin((2, 3))
+    return torch.stack((least, torch.where(finite, maps, -torch.inf).amax((2, 3))))
 
 
-def find_limits(normalizer: Normalizer, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """``(B, C, 1, 1)`` float64 limits of finite maps. Raises RenderError for what is no pair of limits."""
+def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``(B, C, 1, 1)`` float64 limits of finite maps, whose `extremes` are ``(2, B, C)`` where they are known.
+
+    Raises RenderError for what is no pair of limits; whether they are limits, `check_limits` tells.
+    """
     name = describe(normalizer)
+    of_extremes = getattr(normalizer, "of_extremes", None)
     try:
-        low, high = normalizer(maps)
+        if extremes is None or of_extremes is None:
+            low, high = normalizer(maps)
+        else:
+            low, high = of_extremes(*extremes[..., None, None])
     except (TypeError, ValueError) as error:
         raise RenderError(f"normalizer {name} did not give a pair (low, high): {error}") from error
     shape = (*maps.shape[:2], 1, 1)
@@ -96,31 +115,72 @@ def find_limits(normalizer: Normalizer, maps: Tensor) -> tuple[Tensor, Tensor]:
         low, high = (torch.as_tensor(limit, device=maps.device).double().expand(shape) for limit in (low, high))
     except (RuntimeError, TypeError, ValueError) as error:
         raise RenderError(f"normalizer {name} gave limits that can't be broadcast to {shape}: {error}") from error
-    if not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
-        raise RenderError(f"normalizer {name} gave limits that are not finite with low <= high")
     return low, high
 
 
-def quantise(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def check_limits(normalizer: Normalizer, low: Tensor, high: Tensor) -> None:
+    """Raise RenderError for limits that are not finite with ``low <= high``."""
+    if not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
+        raise RenderError(f"normalizer {describe(normalizer)} gave limits that are not finite with low <= high")
+
+
+def quantise(maps: Tensor, low: Tensor, high: Tensor, *, within: bool = False) -> Tensor:
     """``(B, C, H, W)`` finite values -> uint8 codes from 0 (at `low` or less) to 250 (at `high` or more).
 
-    Equal limits give 125. `low` is subtracted before anything is scaled: ``v * scale + offset`` would cancel where
-    the limits lie close together and far from zero.
+    `low` and `high` are ``(B, C, 1, 1)`` float64. Equal limits give 125. `low` is subtracted before anything is scaled:
+    ``v * scale + offset`` would cancel where the limits lie close together and far from zero. `within` promises that
+    no value lies outside its limits, which spares a pass.
     """
     top = LEVELS - 1
     span = high - low
     flat = span == 0
     scale = torch.where(flat, 0.0, top / span)
     rounding = torch.where(flat, top / 2 + 0.5, 0.5)
-    if maps.dtype == torch.float32:
+    if maps.dtype == torch.float32 and maps.device.type == "cpu":
         narrow = scale.float()
         if bool((narrow.isfinite() & ((narrow != 0) | flat) & span.float().isfinite()).all()):
-            scratch = torch.sub(maps, low.float())
-            return scratch.mul_(narrow).add_(rounding.float()).clamp_(0, top + 0.5).to(torch.uint8)
-        maps = maps.double()
+            return _quantise_blocks(maps, low.float(), narrow, rounding.float(), within=within)
     # In halves, since the span of float64 values may overflow; divided, since the scale may.
-    part = (maps / 2 - low / 2) / torch.where(flat, 1.0, high / 2 - low / 2)
+    part = (maps.double() / 2 - low / 2) / torch.where(flat, 1.0, high / 2 - low / 2)
     return part.mul_(torch.where(flat, 0.0, float(top))).add_(rounding).clamp_(0, top + 0.5).to(torch.uint8)
+
+
+def _quantise_blocks(maps: Tensor, low: Tensor, scale: Tensor, rounding: Tensor, *, within: bool) -> Tensor:
+    """The same in float32, block by block, so that all passes but the first find their values in the cache."""
+    low, scale, rounding = (each.reshape(-1, 1) for each in (low, scale, rounding))
+    size = maps[0, 0].numel()
+    codes = torch.empty((len(low), size), dtype=torch.uint8)
+    most = min(len(low), _rows(size))
+    scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int32)
+    for place, rows in _blocks(maps):
+        part = slice(place, place + len(rows))
+        levels = torch.sub(rows, low[part], out=scaled[: len(rows)]).mul_(scale[part]).add_(rounding[part])
+        if not within:
+            levels.clamp_(0, LEVELS - 0.5)
+        # To int32 and then to a byte: both are vectorised, and the direct way is not.
+        codes[part].copy_(whole[: len(rows)].copy_(levels))
+    return codes.view(maps.shape)
+
+
+_BLOCK = 1 << 16
+"""Values that are worked on at once: with what they become, they stay in a core's own cache."""
+
+
+def _rows(size: int) -> int:
+    return max(1, _BLOCK // size)
+
+
+def _blocks(maps: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The channels of all images as rows ``(n, H * W)``, so many at once, and the number of the first."""
+    size = maps[0, 0].numel()
+    step = _rows(size)
+    whole = [maps.view(-1, size)] if maps.is_contiguous() else (image.reshape(-1, size) for image in maps)
+    place = 0
+    for rows in whole:
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            yield place, block
+            place += len(block)
 
 
 def mark_not_finite(codes: Tensor, maps: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,18 @@ from surgery.builtin.colormaps import COLORMAPS
 from surgery.builtin.normalizers import Fixed, MinMax
 from surgery.builtin.tilers import Grid
 from surgery.errors import RenderError, did_you_mean
-from surgery.quantising import as_maps, find_limits, finite_extremes, mark_not_finite, quantise, repair, share_out
+from surgery.fetching import Fetched
+from surgery.quantising import (
+    as_maps,
+    check_limits,
+    find_extremes,
+    find_limits,
+    finite_extremes,
+    mark_not_finite,
+    quantise,
+    repair,
+    share_out,
+)
 from surgery.types import (
     BACKGROUND,
     LEVELS,
@@ -75,8 +87,7 @@ def activations_of(
     for where, tensor in tensors_in(value, key):
         path = operation.path + where
         if images is None:
-            whole = BatchDrawing(tensor if tensor.ndim else tensor[None], recipe)
-            yield Activation(operation, path, None, tensor, _AllOf(whole))
+            yield Activation(operation, path, None, tensor, _AllOf(tensor, recipe))
             continue
         parts = share_out(tensor, len(images))
         if parts is None:
@@ -104,80 +115,101 @@ class BatchDrawing:
     """Draws ``(B, ...)`` values for all who ask: each step is done once for the batch, and none before it is needed."""
 
     def __init__(self, values: Tensor, recipe: Recipe, *, windows: bool = False) -> None:
-        self.values = values
         self.recipe = recipe
         self.windows = windows
         self.batch = values.shape[0]
+        self.folded = values.ndim == 2
+        self._values: Tensor | None = values
+        self._pictures: dict[int, tuple[Picture, ...]] = {}
 
     def levels(self, position: int, /) -> Levels:
-        codes, low, high = self._codes
-        return Levels(codes[position].cpu().numpy(), low[position], high[position])
+        codes, low, high = self._codes.numpy()
+        return Levels(codes[position], low[position], high[position])
 
     def pictures(self, position: int, /) -> tuple[Picture, ...]:
-        if self._maps.numel() == 0:
-            return ()
-        _, low, high = self._codes
-        tiles = self._tiles[position]
-        each = len(tiles) == low.shape[1] > 1
+        if position not in self._pictures:
+            self._pictures[position] = () if self._empty else self._draw(position)
+        return self._pictures[position]
+
+    def facts(self, position: int, /) -> Facts:
+        return self._facts[position]
+
+    def settle(self, *, pixels: bool) -> int:
+        if self._values is None:
+            return 0
+        self._seen  # noqa: B018 - made when it is asked for
+        if pixels and not self._empty:
+            self._codes  # noqa: B018
+        self._values = None
+        self.__dict__.pop("_maps", None)
+        return self._codes.nbytes if pixels and not self._empty else 0
+
+    @cached_property
+    def _maps(self) -> Tensor:
+        if self._values is None:
+            raise RenderError("the values of an activation are gone once the model has run on; draw it while it runs")
+        return as_maps(self._values, windows=self.windows)
+
+    @cached_property
+    def _empty(self) -> bool:
+        return self._maps.numel() == 0
+
+    @cached_property
+    def _extremes(self) -> _Extremes:
+        return _Extremes.of(self._maps)
+
+    @cached_property
+    def _seen(self) -> _Seen:
+        """What facts are made of; of a device other than the CPU on its way to the host."""
+        if self._empty:
+            return _Seen(0, several=False, extremes=None, statistics=None)
+        statistics = torch.stack([_statistics(image) for image in self._maps]) if self.recipe.stats else None
+        channels, height, width = self._maps.shape[1:]
+        return _Seen(
+            channels,
+            several=height * width > 1,
+            extremes=self._extremes.fetched(),
+            statistics=None if statistics is None else Fetched(statistics),
+        )
+
+    @cached_property
+    def _facts(self) -> tuple[Facts, ...]:
+        return self._seen.facts(self.batch)
+
+    @cached_property
+    def _codes(self) -> _Codes:
+        maps, extremes, normalizer = self._maps, self._extremes, self.recipe.normalizer
+        if extremes.finite:
+            low, high = find_limits(normalizer, maps, extremes.raw)
+            check_limits(normalizer, low, high)
+            wide = extremes.raw.double()[..., None, None]
+            within = bool((low <= wide[0]).all()) and bool((wide[1] <= high).all())
+            return _Codes(normalizer, quantise(maps, low, high, within=within), low, high)
+        repaired = repair(maps)
+        low, high = find_limits(normalizer, repaired)
+        if extremes.finite is False:
+            check_limits(normalizer, low, high)
+        return _Codes(normalizer, mark_not_finite(quantise(repaired, low, high), maps), low, high)
+
+    def _draw(self, position: int) -> tuple[Picture, ...]:
+        codes, low, high = (each[position] for each in self._codes.numpy())
+        tiles = self._laid_out(torch.from_numpy(codes)[None])
+        each = len(tiles) == len(low) > 1
         colors = palette_of(self.recipe)
         return tuple(
             Picture(
                 pixels,
                 colors,
-                low[position, number : number + 1] if each else low[position],
-                high[position, number : number + 1] if each else high[position],
+                low[number : number + 1] if each else low,
+                high[number : number + 1] if each else high,
             )
             for number, pixels in enumerate(tiles)
         )
 
-    def facts(self, position: int, /) -> Facts:
-        if self._maps.numel() == 0:
-            return Facts(None, None, 0, 0, nan=False, inf=False)
-        low, high = (limit[position] for limit in self._extremes)
-        some = low <= high
-        several = self._maps.shape[2] * self._maps.shape[3] > 1
-        return Facts(
-            min=float(low[some].min()) if some.any() else None,
-            max=float(high[some].max()) if some.any() else None,
-            channels=self._maps.shape[1],
-            constant_channels=int((self._raw_extremes[0, position] == self._raw_extremes[1, position]).sum())
-            if several
-            else 0,
-            nan=not self._all_finite and bool(self._maps[position].isnan().any()),
-            inf=not self._all_finite and bool(self._maps[position].isinf().any()),
-            **(self._statistics(position) if self.recipe.stats else {}),
-        )
-
-    @cached_property
-    def _maps(self) -> Tensor:
-        return as_maps(self.values, windows=self.windows)
-
-    @cached_property
-    def _raw_extremes(self) -> Tensor:
-        return torch.stack((self._maps.amin((2, 3)), self._maps.amax((2, 3)))).cpu()
-
-    @cached_property
-    def _all_finite(self) -> bool:
-        return bool(self._raw_extremes.isfinite().all())
-
-    @cached_property
-    def _extremes(self) -> NDArray[np.float64]:
-        """``(2, B, C)`` least and greatest finite values."""
-        found = self._raw_extremes if self._all_finite else torch.stack(finite_extremes(self._maps)).cpu()
-        return found.double().numpy()
-
-    @cached_property
-    def _codes(self) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:
-        maps = self._maps if self._all_finite else repair(self._maps)
-        low, high = find_limits(self.recipe.normalizer, maps)
-        codes = quantise(maps, low, high)
-        if not self._all_finite:
-            mark_not_finite(codes, self._maps)
-        return codes, low[..., 0, 0].cpu().numpy(), high[..., 0, 0].cpu().numpy()
-
-    @cached_property
-    def _tiles(self) -> NDArray[np.uint8]:
-        codes = fold(self._codes[0]) if self.values.ndim == 2 else self._codes[0]
+    def _laid_out(self, codes: Tensor) -> NDArray[np.uint8]:
+        """``(1, C, H, W)`` codes -> ``(N, H', W')``, the pictures of one image."""
+        if self.folded:
+            codes = fold(codes)
         name = describe(self.recipe.tiler)
         try:
             tiles = self.recipe.tiler(codes)
@@ -185,43 +217,133 @@ class BatchDrawing:
             raise RenderError(f"tiler {name} can't lay out {tuple(codes.shape)}: {error}") from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
             raise RenderError(f"tiler {name} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
-        if tiles.shape[0] != self.batch:
-            raise RenderError(f"tiler {name} gave pictures of {tiles.shape[0]} images for a batch of {self.batch}")
-        return tiles.cpu().numpy()
+        if tiles.shape[0] != 1:
+            raise RenderError(f"tiler {name} gave pictures of {tiles.shape[0]} images for a batch of one")
+        return tiles[0].numpy()
 
-    def _statistics(self, position: int) -> dict[str, Any]:
-        values = self._maps[position]
-        finite = values[values.isfinite()].double()
-        return {
-            "mean": float(finite.mean()) if finite.numel() else None,
-            "std": float(finite.std(correction=0)) if finite.numel() else None,
-            "zeros": float((values == 0).double().mean()),
-            "nan_count": int(values.isnan().sum()),
-            "inf_count": int(values.isinf().sum()),
-        }
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Extremes:
+    """The least and the greatest values of a batch's maps."""
+
+    raw: Tensor
+    """``(2, B, C)``, NaN where one is among them."""
+    known: Tensor
+    """``(2, B, C)``, of the finite values alone; inf and -inf where there is none."""
+    spoiled: Tensor | None
+    """``(2, B)``: whether there is a NaN in an image, or an infinity; None where there is neither."""
+    finite: bool | None
+    """Whether all values are finite; None where nobody may wait to know."""
+
+    @classmethod
+    def of(cls, maps: Tensor) -> _Extremes:
+        raw = find_extremes(maps)
+        finite = bool(raw.isfinite().all()) if maps.device.type == "cpu" else None
+        if finite:
+            return cls(raw, raw, None, finite)
+        return cls(raw, finite_extremes(maps), torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2), finite)
+
+    def fetched(self) -> tuple[Fetched, Fetched, Fetched | None]:
+        return Fetched(self.raw), Fetched(self.known), None if self.spoiled is None else Fetched(self.spoiled)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What the facts of a batch are made of."""
+
+    channels: int
+    several: bool
+    """Whether a map has more than one value."""
+    extremes: tuple[Fetched, Fetched, Fetched | None] | None
+    """None where there are no values."""
+    statistics: Fetched | None
+
+    def facts(self, batch: int) -> tuple[Facts, ...]:
+        if self.extremes is None:
+            return (Facts(None, None, 0, 0, nan=False, inf=False),) * batch
+        raw, known = (each.numpy() for each in self.extremes[:2])
+        spoiled = None if self.extremes[2] is None else self.extremes[2].numpy()
+        least, most = known[0].min(1), known[1].max(1)
+        constant = (raw[0] == raw[1]).sum(1) if self.several else np.zeros(batch, int)
+        exact = [{}] * batch if self.statistics is None else [_named(row) for row in self.statistics.numpy()]
+        return tuple(
+            Facts(
+                min=float(least[number]) if least[number] <= most[number] else None,
+                max=float(most[number]) if least[number] <= most[number] else None,
+                channels=self.channels,
+                constant_channels=int(constant[number]),
+                nan=spoiled is not None and bool(spoiled[0, number]),
+                inf=spoiled is not None and bool(spoiled[1, number]),
+                **exact[number],
+            )
+            for number in range(batch)
+        )
+
+
+class _Codes:
+    """The codes of a batch, and the limits they lie between."""
+
+    def __init__(self, normalizer: Normalizer, codes: Tensor, low: Tensor, high: Tensor) -> None:
+        self._normalizer = normalizer
+        self._checked = codes.device.type == "cpu"
+        self._codes = Fetched(codes)
+        self._limits = Fetched(torch.stack((low[..., 0, 0], high[..., 0, 0])))
+        self.nbytes = self._codes.nbytes
+
+    def numpy(self) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+        """``(B, C, H, W)`` codes, ``(B, C)`` low and high."""
+        low, high = self._limits.numpy()
+        if not self._checked:
+            check_limits(self._normalizer, torch.from_numpy(low), torch.from_numpy(high))
+            self._checked = True
+        return self._codes.numpy(), low, high
+
+
+def _statistics(maps: Tensor) -> Tensor:
+    """``(5,)`` float64: mean and deviation of the finite values, share of zeros, numbers of NaN and of infinities."""
+    values = maps[maps.isfinite()].double()
+    zeros = (maps == 0).double().mean()
+    # Of no values torch gives NaN, which stands for that.
+    found = (values.mean(), values.std(correction=0), zeros, maps.isnan().sum(), maps.isinf().sum())
+    return torch.stack([each.double() for each in found])
+
+
+def _named(row: NDArray[np.float64]) -> dict[str, Any]:
+    mean, std, zeros, nan, inf = row.tolist()
+    mean, std = (None if math.isnan(each) else each for each in (mean, std))
+    return {"mean": mean, "std": std, "zeros": zeros, "nan_count": int(nan), "inf_count": int(inf)}
 
 
 class ImageDrawing(BatchDrawing):
     """Draws images as the colors that they are."""
 
     def __init__(self, values: Tensor, limits: tuple[float, float], recipe: Recipe) -> None:
-        fixed = Fixed(*limits, per="batch")
-        super().__init__(values, Recipe(fixed, recipe.tiler, recipe.colormap, recipe.stats))
+        super().__init__(values, replace(recipe, normalizer=Fixed(*limits, per="batch")))
         self.limits = limits
 
-    def pictures(self, position: int, /) -> tuple[Picture, ...]:
+    def settle(self, *, pixels: bool) -> int:
+        if pixels and self._values is not None:
+            self._colors  # noqa: B018
+        return super().settle(pixels=pixels)
+
+    @cached_property
+    def _colors(self) -> Fetched:
         low, high = self.limits
-        scaled = (self._maps[position].double() - low) / (high - low) * 255
-        pixels = scaled.nan_to_num(0, 255, 0).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
-        pixels = pixels.expand(-1, -1, 3).contiguous()
-        return (Picture(pixels.cpu().numpy(), None, np.array([low], np.float64), np.array([high], np.float64)),)
+        scaled = (self._maps.double() - low) / (high - low) * 255
+        pixels = scaled.nan_to_num(0, 255, 0).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return Fetched(pixels.expand(-1, -1, -1, 3).contiguous())
+
+    def _draw(self, position: int) -> tuple[Picture, ...]:
+        low, high = (np.array([limit], np.float64) for limit in self.limits)
+        return (Picture(self._colors.numpy()[position], None, low, high),)
 
 
 class _AllOf:
     """The images of a batch taken as one."""
 
-    def __init__(self, drawing: BatchDrawing) -> None:
-        self.drawing = drawing
+    def __init__(self, values: Tensor, recipe: Recipe) -> None:
+        self.drawing = BatchDrawing(values if values.ndim else values[None], recipe)
+        self.as_one = BatchDrawing(values[None], recipe)
 
     def levels(self, _: int, /) -> Levels:
         parts = [self.drawing.levels(position) for position in range(self.drawing.batch)]
@@ -231,8 +353,10 @@ class _AllOf:
         return tuple(picture for position in range(self.drawing.batch) for picture in self.drawing.pictures(position))
 
     def facts(self, _: int, /) -> Facts:
-        values = self.drawing.values
-        return BatchDrawing(values[None], self.drawing.recipe).facts(0)
+        return self.as_one.facts(0)
+
+    def settle(self, *, pixels: bool) -> int:
+        return self.as_one.settle(pixels=False) + self.drawing.settle(pixels=pixels)
 
 
 def fold(codes: Tensor) -> Tensor:

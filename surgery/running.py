@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -11,6 +13,7 @@ from surgery import contexts
 from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.extractor import listening
+from surgery.folder import OutputFolder
 from surgery.nodes import operations, specs
 from surgery.rendering import activations_of, image_activations
 from surgery.report import Finding, merge
@@ -19,71 +22,119 @@ from surgery.types import Operation
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import PurePosixPath
 
     from torch import Tensor, fx, nn
 
     from surgery.batches import Input
-    from surgery.folder import OutputFolder
     from surgery.manifest import Manifest
-    from surgery.types import Activation, Recipe, Write
+    from surgery.pipeline import Behind
+    from surgery.types import Activation, Recipe, Sink, Write
+
+Written: TypeAlias = "Sequence[tuple[PurePosixPath, Activation | None]]"
+"""Files that were finished, and the activation each is of."""
 
 
 class Run:
-    """Runs batches through a rewritten model, and hands what passes to the sinks."""
+    """Runs batches through a rewritten model, and hands what passes to the sinks.
+
+    Those that take values are called at once, inside the model's forward. All others, and the manifest, follow on the
+    thread of `behind`, in the same order.
+    """
 
     def __init__(
         self,
         opened: fx.GraphModule,
-        folder: OutputFolder,
         manifest: Manifest,
         recipe: Recipe,
         limits: tuple[float, float],
         original: nn.Module | None,
+        behind: Behind,
     ) -> None:
         self.opened = opened
         self.original = original
         """To be compared with on the first batch; None once that is done, or not wanted."""
-        self.folder = folder
         self.manifest = manifest
         self.recipe = recipe
         self.limits = limits
-        self.writes: list[Write] = []
+        self.behind = behind
+        self.now: list[Write] = []
+        self.folder: OutputFolder
+        """Of the sinks that are called at once."""
+        self.later: list[Write] = []
+        self.folder_later: OutputFolder
+        self.done = 0
+        """Images whose files are all written."""
         self.findings: dict[str, Finding] = {}
         self.found: dict[str, Finding] = {}
-        """Those of the batch that is running."""
+        """Those of the batch that is being written."""
+        self.unfinished: list[str] = []
+        """Images that were begun."""
         self.names: list[str] = []
+        """Images of the batch that is running."""
         self.error: Exception | None = None
         self.buffers = [(buffer, buffer.clone()) for buffer in opened.buffers()]
         self.last = len(operations(opened))
 
+    @contextmanager
+    def sinks(self, sinks: Sequence[Sink], folder: OutputFolder) -> Iterator[None]:
+        """Within the block, the sinks are open."""
+        self.folder, self.folder_later = folder, OutputFolder(folder.path, folder.about)
+        try:
+            with ExitStack() as stack:
+                for sink in sinks:
+                    deferred = bool(getattr(sink, "deferred", False))
+                    writes, place = (self.later, self.folder_later) if deferred else (self.now, self.folder)
+                    writes.append(stack.enter_context(sink(place)))
+                try:
+                    yield
+                    self.behind.flush()
+                except BaseException:
+                    self.drop()
+                    raise
+        finally:
+            self.manifest.close([*self.folder.take_written(), *self.folder_later.take_written()])
+
     def batch(self, batch: Sequence[Input], seed: int, device: str | torch.device, *, output: bool) -> str | None:
         """Run one batch. Returns why the model can't take it, or None when all went well."""
         self.names = [item.name for item in batch]
-        self.found = {}
-        try:
-            reason = self.forward(torch.cat([item.values for item in batch]).to(device), seed, output=output)
-        except BaseException:
-            self.drop()
-            raise
+        self.unfinished += self.names
+        self.folder.batch = batch[0].number
+        reason = self.forward(torch.cat([item.values for item in batch]).to(device), seed, output=output)
         if reason:
+            self.behind.flush()
             self.drop()
             return reason
         for name in (*self.names, None):
             self.folder.finish(name)
-        self.manifest.files(self.folder.take_written())
+        self.behind.put(partial(self.finish, batch, self.folder.take_written()))
+        return None
+
+    def finish(self, batch: Sequence[Input], written: Written) -> None:
+        """Finish a batch, once all of it was offered: on the thread that keeps up behind."""
+        self.folder_later.batch = batch[0].number
+        for name in (*(item.name for item in batch), None):
+            self.folder_later.finish(name)
+        self.manifest.files([*written, *self.folder_later.take_written()])
         for item in batch:
             self.manifest.finish(item.name, item.path, tuple(item.values.shape[2:]))
+            self.unfinished.remove(item.name)
         for path, finding in self.found.items():
             known = self.findings.get(path)
             self.findings[path] = replace(finding, facts=merge(known.facts, finding.facts)) if known else finding
-        return None
+        self.found = {}
+        self.done += len(batch)
 
     def drop(self) -> None:
-        """Leave nothing behind of a batch that failed."""
-        for name in (*self.names, None):
+        """Leave nothing behind of the images that were begun and not finished."""
+        with suppress(Exception):  # that is why they are dropped
+            self.behind.flush()
+        for name in (*self.unfinished, None):
             self.folder.drop(name)
+            self.folder_later.drop(name)
             self.manifest.drop(name)
+        self.unfinished, self.found = [], {}
 
     def forward(self, values: Tensor, seed: int, *, output: bool) -> str | None:
         for buffer, before in self.buffers:
@@ -143,12 +194,22 @@ class Run:
 
     def offer(self, activations: Iterable[Activation]) -> None:
         for activation in activations:
-            for write in self.writes:
+            for write in self.now:
                 write(activation)
-            self.manifest.activation(activation, self.folder.take_written())
-            known = self.found.get(activation.path)
-            facts = merge(known.facts, activation.facts) if known else activation.facts
-            self.found[activation.path] = Finding(replace(activation.operation, path=activation.path), facts)
+            cost = activation.drawing.settle(pixels=bool(self.later))
+            shape, dtype = activation.values.shape, activation.values.dtype
+            drawn = replace(activation, values=torch.empty(shape, dtype=dtype, device="meta"))
+            self.behind.put(partial(self.keep, drawn, self.folder.take_written(), self.folder.batch), cost)
+
+    def keep(self, activation: Activation, written: Written, batch: int) -> None:
+        """Give an activation to the sinks that need no values, and record it: on the thread that keeps up behind."""
+        self.folder_later.batch = batch
+        for write in self.later:
+            write(activation)
+        self.manifest.activation(activation, [*written, *self.folder_later.take_written()])
+        known = self.found.get(activation.path)
+        facts = merge(known.facts, activation.facts) if known else activation.facts
+        self.found[activation.path] = Finding(replace(activation.operation, path=activation.path), facts)
 
 
 def is_image(values: Tensor, result: Any, limits: tuple[float, float]) -> bool:

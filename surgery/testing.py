@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from surgery.errors import SurgeryError, first_line
 from surgery.folder import OutputFolder
-from surgery.quantising import find_limits
+from surgery.quantising import check_limits, find_limits
 from surgery.rendering import STANDARD, activations_of, palette
 from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, ModelFamily, Operation, TensorSpec, describe
 
@@ -71,6 +71,7 @@ def _normalizer_faults(normalizer: Normalizer) -> Iterator[str]:
         try:
             low, high = find_limits(normalizer, given)
             again = find_limits(normalizer, given)
+            check_limits(normalizer, low, high)
         except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
             yield f"{_said(error)}, given {name}"
             continue

@@ -146,6 +146,12 @@ class Drawing(Protocol):
     def levels(self, position: int, /) -> Levels: ...
     def pictures(self, position: int, /) -> tuple[Picture, ...]: ...
     def facts(self, position: int, /) -> Facts: ...
+    def settle(self, *, pixels: bool) -> int:
+        """Take from the values what facts, and `pixels` if they are wanted, need: from now on they may be overwritten.
+
+        Returns the bytes that are kept for it; 0 where that was done before.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,6 +193,9 @@ class Normalizer(Protocol):
     ``(B, C, H, W)`` float32 or float64, any range, finite (NaN has been replaced by the mean of its channel's finite
     values, an infinity by their greatest or least) -> `low` and `high`, each broadcastable to ``(B, C, 1, 1)``, finite,
     with ``low <= high``. It must not write to its input.
+
+    One that needs the least and the greatest value of each channel alone spares a pass over the values with a method
+    ``of_extremes(least, most)``, both ``(B, C, 1, 1)``, that gives the same limits.
     """
 
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]: ...
@@ -211,7 +220,13 @@ Write: TypeAlias = "Callable[[Activation], None]"
 
 
 class Sink(Protocol):
-    """Opens a place, takes activations, closes it whole: a ``@contextmanager`` function that yields a `Write`."""
+    """Opens a place, takes activations, closes it whole: a ``@contextmanager`` function that yields a `Write`.
+
+    One that has an attribute ``deferred`` that is true uses levels, pictures and facts alone: it is called on another
+    thread, in the same order, while the model runs on, and the `values` that it sees have a shape and a dtype and
+    nothing in them. One that has an attribute ``alone`` that is true writes nothing that is of several images, so that
+    several processes can each write theirs.
+    """
 
     def __call__(self, folder: OutputFolder, /) -> AbstractContextManager[Write]: ...
 

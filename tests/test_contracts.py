@@ -124,6 +124,18 @@ def writes_past_the_folder(folder: OutputFolder) -> Iterator[Write]:
 
 
 @contextmanager
+def writes_beside_its_directory(folder: OutputFolder) -> Iterator[Write]:
+    with folder.directory("store") as place:
+
+        def write(activation: Activation) -> None:
+            for path in (place / "deep" / "x", place.with_name("store-2") / "x"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+
+        yield write
+
+
+@contextmanager
 def hides_errors(folder: OutputFolder) -> Iterator[Write]:
     with suppress(Exception):
         yield lambda activation: None
@@ -159,6 +171,7 @@ def needs_an_activation(folder: OutputFolder) -> Iterator[Write]:
     ("sink", "fault"),
     [
         (writes_past_the_folder, r"writes x.txt past folder.file\(\)"),
+        (writes_beside_its_directory, r"writes store-2/x past folder.file\(\)"),
         (hides_errors, "hides the error"),
         (scales_values, "writes to the values that it is given: maps"),
         (TakesMapsAlone(), "raises .*given (vectors|tokens|int64)"),

@@ -31,9 +31,9 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 LAYERS = """
     __init__
-    errors bits compiled
+    errors bits compiled texts pipeline
     types inplace contexts hookspecs data sources hazards
-    values folder png twins
+    values folder png twins fetching
     quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
     rendering nodes terminal checkpoints tracer
     builtin.sinks builtin.models watching insertion recording report

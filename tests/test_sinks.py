@@ -51,7 +51,8 @@ def test_a_png_is_the_picture_pixel_for_pixel_and_carries_its_limits(tmp_path: P
         assert np.array_equal(np.asarray(image), expected.pixels)
         note = json.loads(image.text["surgery"])  # type: ignore[attr-defined]
     channel = VALUES["down.conv"][0, 2]
-    assert (note["low"][2], note["high"][2]) == (channel.min().item(), channel.max().item())
+    limits = np.array([note["low"][2], note["high"][2]], np.float32)
+    assert limits.tolist() == [channel.min().item(), channel.max().item()]
     assert (note["operation"], note["image"], note["model"], note["shape"]) == ("down.conv", "one", "net", [6, 9, 9])
     back = note["low"][0] + expected.pixels[0, 0] / 250 * (note["high"][0] - note["low"][0])
     assert back == pytest.approx(VALUES["down.conv"][0, 0, 0, 0].item(), abs=(note["high"][0] - note["low"][0]) / 490)
@@ -84,7 +85,7 @@ def test_the_writer_is_read_by_pillow_at_every_level(level: int, shape: tuple[in
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     colors = np.arange(768, dtype=np.uint64).reshape(256, 3).astype(np.uint8) if len(shape) == 2 else None
     picture = Picture(pixels, colors, np.zeros(1), np.ones(1))
-    with Image.open(io.BytesIO(png.encode(picture, {"surgery": "é"}, level))) as image:
+    with Image.open(io.BytesIO(png.encode(picture, {"surgery": "é".encode()}, level))) as image:
         image.load()
         assert np.array_equal(np.asarray(image), pixels)
         assert image.text["surgery"] == "é"  # type: ignore[attr-defined]
@@ -192,3 +193,22 @@ def test_a_folder_that_can_not_be_written_and_a_full_disk_are_one_clear_line(tmp
 
     with pytest.raises(OutputError, match="the disk is full"):
         fill()
+
+
+def test_a_directory_of_a_store_is_listed_once_and_only_if_it_is_there(tmp_path: Path) -> None:
+    place = surgery.OutputFolder(tmp_path)
+
+    def fail_half_way() -> None:
+        with place.directory("values/store") as path:
+            path.mkdir(parents=True)
+            (path / "chunk").write_text("whole")
+            raise ValueError("stop here")
+
+    with place.directory("nothing") as path:
+        assert not path.exists()
+    assert place.take_written() == []
+    with pytest.raises(ValueError, match="stop here"):
+        fail_half_way()
+    assert [str(name) for name, of in place.take_written() if of is None] == ["values/store"]
+    with place.directory("values/store") as path:
+        assert (path / "chunk").read_text() == "whole"

@@ -31,8 +31,12 @@ class MinMax:
         _check(self.per)
 
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]:
+        return self.of_extremes(values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True))
+
+    def of_extremes(self, least: Tensor, most: Tensor, /) -> tuple[Tensor, Tensor]:
+        """The limits, of the least and the greatest value of each channel, ``(B, C, 1, 1)``."""
         axes = _AXES[self.per]
-        return values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
+        return least.amin(axes, keepdim=True), most.amax(axes, keepdim=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,12 @@ class Symmetric:
         _check(self.per)
 
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]:
-        axes = _AXES[self.per]
-        most = values.amax(axes, keepdim=True).maximum(-values.amin(axes, keepdim=True))
-        return -most, most
+        return self.of_extremes(values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True))
+
+    def of_extremes(self, least: Tensor, most: Tensor, /) -> tuple[Tensor, Tensor]:
+        """The limits, of the least and the greatest value of each channel, ``(B, C, 1, 1)``."""
+        greatest = most.maximum(-least).amax(_AXES[self.per], keepdim=True)
+        return -greatest, greatest
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +107,14 @@ class Fixed:
             raise RenderError(f"fixed limits are low < high, not {self.low:g} and {self.high:g}")
 
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]:
+        return self.of_extremes(values, values)
+
+    def of_extremes(self, least: Tensor, _most: Tensor, /) -> tuple[Tensor, Tensor]:
+        """The limits, whatever the values are."""
         import torch
 
-        limits = torch.tensor([self.low, self.high], dtype=torch.float64, device=values.device)
-        return limits[0], limits[1]
+        low, high = (torch.full((), limit, dtype=torch.float64, device=least.device) for limit in (self.low, self.high))
+        return low, high
 
 
 def _check(per: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,8 @@ class Npz:
 
     What NumPy has no dtype for, bfloat16 and the 8-bit floats, is kept as float32, which holds it exactly.
     """
+
+    alone: ClassVar[bool] = True
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
@@ -42,6 +44,8 @@ class Safetensors:
 
     Complex values are kept as real ones with a last axis of 2 (real, imaginary).
     """
+
+    alone: ClassVar[bool] = True
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
@@ -64,7 +68,6 @@ def _archives(
 ) -> Iterator[Write]:
     """One archive for each image, and one for what belongs to a whole batch, written when all of it is there."""
     kept: defaultdict[str | None, dict[str, Tensor]] = defaultdict(dict)
-    batches = 0
 
     def write(activation: Activation) -> None:
         values = kept[activation.image]
@@ -75,11 +78,9 @@ def _archives(
         values[key] = _copy(activation.values)
 
     def finished(image: str | None) -> None:
-        nonlocal batches
         if values := kept.pop(image, None):
-            with folder.file(f"{f'batch/{batches:04}' if image is None else image}/{name}") as path:
+            with folder.file(f"{folder.place(image)}/{name}") as path:
                 save(path, values)
-        batches += image is None
 
     folder.when_finished(finished)
     folder.when_dropped(lambda image: kept.pop(image, None))

@@ -6,7 +6,7 @@ import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import RenderError
 
@@ -48,6 +48,9 @@ class Sheet:
         if self.size < 32:
             raise RenderError(f"size is at least 32, not {self.size}")
 
+    deferred: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
+
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
         import numpy as np
@@ -65,6 +68,7 @@ class Sheet:
             if image is None:
                 return
             about = dict(folder.about)
+            said = {name: value.encode() for name, value in about.items()}
             for page, start in enumerate(range(0, len(drawn), self.rows), 1):
                 name = f"{image}/sheet.png" if page == 1 else f"{image}/sheet-{page}.png"
                 with folder.file(name) as path:
@@ -72,7 +76,7 @@ class Sheet:
                     several = f"rows {start + 1} to {start + len(part)} of {len(drawn)}"
                     count = several if len(drawn) > self.rows else f"{len(drawn)} rows"
                     pixels = np.asarray(self._draw(part, f"{about.get('model', 'model')}  on  {image}", count, about))
-                    path.write_bytes(encode(Picture(pixels, None, np.zeros(1), np.ones(1)), about, level=3))
+                    path.write_bytes(encode(Picture(pixels, None, np.zeros(1), np.ones(1)), said, level=3))
 
         folder.when_finished(finished)
         folder.when_dropped(lambda image: rows.pop(image, None))

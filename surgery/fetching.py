@@ -34,6 +34,11 @@ class Fetched:
         tensor.record_stream(side)  # its memory is not given to others before it was read
 
     @property
+    def is_here(self) -> bool:
+        """Whether nobody has to wait for it."""
+        return self._arrived is None
+
+    @property
     def nbytes(self) -> int:
         """How much memory it takes."""
         return self._here.nbytes

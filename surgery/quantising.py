@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from surgery.errors import RenderError
@@ -12,6 +14,7 @@ from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from surgery.types import Normalizer
@@ -118,44 +121,74 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
     return low, high
 
 
-def check_limits(normalizer: Normalizer, low: Tensor, high: Tensor) -> None:
+def check_limits(normalizer: Normalizer, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
     """Raise RenderError for limits that are not finite with ``low <= high``."""
-    if not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
+    if not (low <= high).all() or not (np.isfinite(low) & np.isfinite(high)).all():
         raise RenderError(f"normalizer {describe(normalizer)} gave limits that are not finite with low <= high")
 
 
-def quantise(maps: Tensor, low: Tensor, high: Tensor, *, within: bool = False) -> Tensor:
+def quantise(maps: Tensor, low: Tensor, high: Tensor, extremes: Tensor | None = None) -> Tensor:
     """``(B, C, H, W)`` finite values -> uint8 codes from 0 (at `low` or less) to 250 (at `high` or more).
 
     `low` and `high` are ``(B, C, 1, 1)`` float64. Equal limits give 125. `low` is subtracted before anything is scaled:
-    ``v * scale + offset`` would cancel where the limits lie close together and far from zero. `within` promises that
-    no value lies outside its limits, which spares a pass.
+    ``v * scale + offset`` would cancel where the limits lie close together and far from zero. A pass is spared where
+    the `extremes` ``(2, B, C)`` say that no value lies outside its limits.
     """
-    top = LEVELS - 1
-    span = high - low
-    flat = span == 0
-    scale = torch.where(flat, 0.0, top / span)
-    rounding = torch.where(flat, top / 2 + 0.5, 0.5)
     if maps.dtype == torch.float32 and maps.device.type == "cpu":
-        narrow = scale.float()
-        if bool((narrow.isfinite() & ((narrow != 0) | flat) & span.float().isfinite()).all()):
-            return _quantise_blocks(maps, low.float(), narrow, rounding.float(), within=within)
+        known = None if extremes is None else extremes.numpy().reshape(2, -1)
+        scales = _Scales.of(low.numpy().reshape(-1), high.numpy().reshape(-1), known)
+        if scales is not None:
+            return _quantise_blocks(maps, scales)
+    top = LEVELS - 1
+    flat = low == high
     # In halves, since the span of float64 values may overflow; divided, since the scale may.
     part = (maps.double() / 2 - low / 2) / torch.where(flat, 1.0, high / 2 - low / 2)
-    return part.mul_(torch.where(flat, 0.0, float(top))).add_(rounding).clamp_(0, top + 0.5).to(torch.uint8)
+    part.mul_(torch.where(flat, 0.0, float(top))).add_(torch.where(flat, top / 2 + 0.5, 0.5))
+    return part.clamp_(0, top + 0.5).to(torch.uint8)
 
 
-def _quantise_blocks(maps: Tensor, low: Tensor, scale: Tensor, rounding: Tensor, *, within: bool) -> Tensor:
-    """The same in float32, block by block, so that all passes but the first find their values in the cache."""
-    low, scale, rounding = (each.reshape(-1, 1) for each in (low, scale, rounding))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scales:
+    """``(B * C, 1)`` float32: a value's code is the whole part of ``(value - low) * scale + rounding``."""
+
+    low: Tensor
+    scale: Tensor
+    rounding: Tensor
+    within: bool
+    """Whether no value lies outside its limits."""
+
+    @classmethod
+    def of(
+        cls, low: NDArray[np.float64], high: NDArray[np.float64], extremes: NDArray[np.float32] | None
+    ) -> _Scales | None:
+        """None where float32 would overflow, or lose a span."""
+        top = LEVELS - 1
+        span = high - low
+        flat = span == 0
+        with np.errstate(divide="ignore", over="ignore", under="ignore"):
+            scale = (top / span).astype(np.float32)
+            fits = np.isfinite(scale) & (scale != 0) & np.isfinite(span.astype(np.float32))
+        if some := bool(flat.any()):
+            scale[flat] = 0
+        if not (fits | flat if some else fits).all():
+            return None
+        rounding = np.where(flat, np.float32(top / 2 + 0.5), np.float32(0.5)) if some else np.full_like(scale, 0.5)
+        within = extremes is not None and bool((low <= extremes[0]).all() and (extremes[1] <= high).all())
+        columns = [torch.from_numpy(each).unsqueeze(1) for each in (low.astype(np.float32), scale, rounding)]
+        return cls(columns[0], columns[1], columns[2], within)
+
+
+def _quantise_blocks(maps: Tensor, scales: _Scales) -> Tensor:
+    """Block by block, so that all passes but the first find their values in the cache."""
     size = maps[0, 0].numel()
-    codes = torch.empty((len(low), size), dtype=torch.uint8)
-    most = min(len(low), _rows(size))
+    codes = torch.empty((len(scales.low), size), dtype=torch.uint8)
+    most = min(len(codes), _rows(size))
     scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int32)
     for place, rows in _blocks(maps):
         part = slice(place, place + len(rows))
-        levels = torch.sub(rows, low[part], out=scaled[: len(rows)]).mul_(scale[part]).add_(rounding[part])
-        if not within:
+        levels = torch.sub(rows, scales.low[part], out=scaled[: len(rows)])
+        levels.mul_(scales.scale[part]).add_(scales.rounding[part])
+        if not scales.within:
             levels.clamp_(0, LEVELS - 0.5)
         # To int32 and then to a byte: both are vectorised, and the direct way is not.
         codes[part].copy_(whole[: len(rows)].copy_(levels))

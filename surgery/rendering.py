@@ -43,7 +43,7 @@ from surgery.types import (
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -181,15 +181,10 @@ class BatchDrawing:
         maps, extremes, normalizer = self._maps, self._extremes, self.recipe.normalizer
         if extremes.finite:
             low, high = find_limits(normalizer, maps, extremes.raw)
-            check_limits(normalizer, low, high)
-            wide = extremes.raw.double()[..., None, None]
-            within = bool((low <= wide[0]).all()) and bool((wide[1] <= high).all())
-            return _Codes(normalizer, quantise(maps, low, high, within=within), low, high)
+            return _Codes(normalizer, low, high, lambda: quantise(maps, low, high, extremes.raw))
         repaired = repair(maps)
         low, high = find_limits(normalizer, repaired)
-        if extremes.finite is False:
-            check_limits(normalizer, low, high)
-        return _Codes(normalizer, mark_not_finite(quantise(repaired, low, high), maps), low, high)
+        return _Codes(normalizer, low, high, lambda: mark_not_finite(quantise(repaired, low, high), maps))
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
         codes, low, high = (each[position] for each in self._codes.numpy())
@@ -283,18 +278,20 @@ class _Seen:
 class _Codes:
     """The codes of a batch, and the limits they lie between."""
 
-    def __init__(self, normalizer: Normalizer, codes: Tensor, low: Tensor, high: Tensor) -> None:
+    def __init__(self, normalizer: Normalizer, low: Tensor, high: Tensor, make: Callable[[], Tensor]) -> None:
         self._normalizer = normalizer
-        self._checked = codes.device.type == "cpu"
-        self._codes = Fetched(codes)
         self._limits = Fetched(torch.stack((low[..., 0, 0], high[..., 0, 0])))
+        self._checked = self._limits.is_here
+        if self._checked:
+            check_limits(normalizer, *self._limits.numpy())
+        self._codes = Fetched(make())
         self.nbytes = self._codes.nbytes
 
     def numpy(self) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
         """``(B, C, H, W)`` codes, ``(B, C)`` low and high."""
         low, high = self._limits.numpy()
         if not self._checked:
-            check_limits(self._normalizer, torch.from_numpy(low), torch.from_numpy(high))
+            check_limits(self._normalizer, low, high)
             self._checked = True
         return self._codes.numpy(), low, high
 

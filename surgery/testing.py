@@ -71,7 +71,7 @@ def _normalizer_faults(normalizer: Normalizer) -> Iterator[str]:
         try:
             low, high = find_limits(normalizer, given)
             again = find_limits(normalizer, given)
-            check_limits(normalizer, low, high)
+            check_limits(normalizer, low.numpy(), high.numpy())
         except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
             yield f"{_said(error)}, given {name}"
             continue

@@ -19,4 +19,4 @@ def as_json(value: Any) -> bytes:
 def short(numbers: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
     """Numbers as float32, which takes fewer digits, where that is what they are."""
     narrow = numbers.astype(np.float32)
-    return narrow if np.array_equal(narrow, numbers) else np.ascontiguousarray(numbers)
+    return narrow if (narrow == numbers).all() else np.ascontiguousarray(numbers)

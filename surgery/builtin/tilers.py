@@ -86,19 +86,20 @@ class Channels:
 def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
     """``(B, C, H, W)`` -> ``(B, 1, H', W')``: one strided copy into a canvas of background."""
     batch, count, height, width = levels.shape
-    rows = math.ceil(count / columns)
+    rows, full = math.ceil(count / columns), count // columns
     tall, wide = height * factor + gap, width * factor + gap
     canvas = levels.new_full((batch, rows * tall, columns * wide), BACKGROUND)
+    if factor > 1:
+        levels = levels.repeat_interleave(factor, 3)
+    # A tile is cells[:, row, :, :, column], each of its lines `factor` times.
     cells = canvas.view(batch, rows, tall, columns, wide)[:, :, : height * factor, :, : width * factor]
-    cells = cells.unflatten(4, (width, factor)).unflatten(2, (height, factor))
-    # Now (B, rows, H, factor, columns, W, factor): a tile is cells[:, row, :, :, column].
-    full = count // columns
-    tiles = levels[:, : full * columns].unflatten(1, (full, columns)) if full else None
-    if tiles is not None:
-        cells[:, :full].copy_(tiles.permute(0, 1, 3, 2, 4)[:, :, :, None, :, :, None].expand_as(cells[:, :full]))
+    cells = cells.unflatten(2, (height, factor))
+    if full:
+        tiles = levels[:, : full * columns].unflatten(1, (full, columns)).transpose(2, 3)
+        cells[:, :full].copy_(tiles.unsqueeze(3).expand_as(cells[:, :full]))
     if rest := count - full * columns:
         last = cells[:, full, :, :, :rest]
-        last.copy_(levels[:, full * columns :].permute(0, 2, 1, 3)[:, :, None, :, :, None].expand_as(last))
+        last.copy_(levels[:, full * columns :].transpose(1, 2).unsqueeze(2).expand_as(last))
     return canvas[:, None, : rows * tall - gap, : columns * wide - gap]
 
 

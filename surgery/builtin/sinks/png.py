@@ -26,7 +26,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._@\[\]-]+")
 class Png:
     """`<image>/<NNN>-<path>.png`, numbered in order of execution; of a batch as a whole in `batch/`.
 
-    Palette PNGs, filtered by `up` and compressed by ISA-L, but for pictures of noise, which are stored. Each carries a
+    Palette PNGs, compressed by ISA-L, but for pictures of noise, which are stored (see `surgery.png`). Each carries a
     text chunk `surgery` with JSON: the operation, the limits of its channels, how a code reads back to a value, the
     image, the weights and the recipe.
     """
@@ -56,8 +56,9 @@ class Png:
                 used[name] += 1
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
-                with folder.file(f"{name}.png", activation) as path:
-                    path.write_bytes(encode(picture, {"surgery": note(folder, activation, picture)}, self.level))
+                data = encode(picture, {"surgery": note(folder, activation, picture)}, self.level)
+                with folder.file(f"{name}.png", activation) as path, path.open("wb", buffering=0) as file:
+                    file.write(data)
 
         folder.when_finished(lambda _: used.clear())
         folder.when_dropped(lambda _: used.clear())

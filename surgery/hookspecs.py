@@ -1,10 +1,18 @@
-"""The hooks: what a plugin can offer.
+"""The hooks: what a plugin can offer, and what it can watch.
 
-A plugin is a module, in a file or in an installed distribution with an entry point of group ``surgery``, in which
-functions marked with `surgery.hookimpl` have these names. Each returns a mapping from names to values that are ready to
-be used; it is called once, and only when that kind of thing is wanted, so imports of heavy libraries belong inside.
-Names of several plugins stand side by side; one that two of them offer is written ``plugin:name``. Colormaps of plugins
-stand before those of the `cmap` library, which has 1,500 names.
+A plugin is a module in which functions marked with `surgery.hookimpl` have the names below. It comes in a file or a
+folder that is named (``--plugin``, ``SURGERY_PLUGINS``, ``plugins`` under ``[tool.surgery]`` of a pyproject.toml), or in
+an installed distribution with an entry point of group ``surgery``; one that watches runs has one of group
+``surgery.watchers`` as well, and is imported for every run.
+
+The hooks of the first part return mappings from names to values that are ready to be used. Each is called once at most,
+and only when that kind of thing is wanted, so imports of heavy libraries belong inside. Names of several plugins stand
+side by side, and one that two of them offer is written ``plugin:name``, where ``plugin`` is the distribution's name or
+the file's. A name of the project's own stays its own when an installed plugin offers it too. A plugin that raises, or
+that returns something else than its hook says, is reported in one line and left out.
+
+A hook may be implemented with fewer arguments than it has here. One that no longer has an argument is called with None
+for it, and the plugin's author is told.
 """
 
 from __future__ import annotations
@@ -16,7 +24,19 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from surgery.types import Colormap, ModelFactory, ModelFamily, Normalizer, Sink, Tiler
+    from surgery.report import Report, Start
+    from surgery.types import (
+        Activation,
+        CheckpointReader,
+        Colormap,
+        ModelFactory,
+        ModelFamily,
+        Normalizer,
+        Reader,
+        Sink,
+        Tiler,
+        Transform,
+    )
 
 PROJECT = "surgery"
 
@@ -25,15 +45,44 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
+def surgery_transforms() -> Mapping[str, Transform]:  # type: ignore[empty-body]
+    """Other maps of an activation's, before their limits are found.
+
+    Called: once, when a transform is asked for by name or all are listed.
+    Takes: nothing.
+    Returns: name -> function of ``(B, C, H, W)`` float32 or float64, any range, NaN and infinities as they were
+        computed, that returns ``(B, C', H', W')`` float, each image's own. It must not write to its input, which are
+        the model's live values. With an attribute ``color`` that is true, C' is 3 and the picture RGB. One with options
+        is a frozen dataclass with ``__call__``, whose fields the command line sets: ``--transform topk:k=4``.
+    Several: side by side; a name offered twice is written ``plugin:name``. A run applies those asked for in order.
+    Example, ``--transform root``:
+
+        import surgery
+
+        @surgery.hookimpl
+        def surgery_transforms():
+            return {"root": lambda maps: maps.abs().sqrt()}
+    """
+
+
+@hookspec
 def surgery_normalizers() -> Mapping[str, Normalizer]:  # type: ignore[empty-body]
     """Which values are the two ends of the scale.
 
-    Each is a function of ``(B, C, H, W)`` float32 or float64, finite, any range, that returns `low` and `high`, each
-    broadcastable to ``(B, C, 1, 1)``, with ``low <= high``. It must not write to its input. One with options is a
-    frozen dataclass with ``__call__``, whose fields the command line sets: ``--normalizer above:least=0.5``.
+    Called: once, when a normalizer is asked for by name or all are listed.
+    Takes: nothing.
+    Returns: name -> function of ``(B, C, H, W)`` float32 or float64, finite, any range, that returns `low` and `high`,
+        each broadcastable to ``(B, C, 1, 1)``, finite, with ``low <= high``. It must not write to its input. One with
+        options is a frozen dataclass with ``__call__``: ``--normalizer above:least=0.5``.
+    Several: side by side; a name offered twice is written ``plugin:name``. A run has one.
+    Example, ``--normalizer unit``:
+
+        import surgery
 
         @surgery.hookimpl
         def surgery_normalizers():
+            import torch
+
             return {"unit": lambda values: (torch.tensor(0.0), torch.tensor(1.0))}
     """
 
@@ -42,8 +91,15 @@ def surgery_normalizers() -> Mapping[str, Normalizer]:  # type: ignore[empty-bod
 def surgery_tilers() -> Mapping[str, Tiler]:  # type: ignore[empty-body]
     """How the channels of one activation lie in a picture.
 
-    Each is a function of ``(B, C, H, W)`` uint8 codes that returns ``(B, N, H', W')`` uint8 codes, N pictures for each
-    image; code 255 is background. It must not write to its input. Options as for normalizers.
+    Called: once, when a tiler is asked for by name or all are listed.
+    Takes: nothing.
+    Returns: name -> function of ``(B, C, H, W)`` uint8 codes that returns ``(B, N, H', W')`` uint8 codes, N pictures
+        for each image: 0 to 250 stand for values, 252 to 254 for NaN and infinities, 255 is background. It must not
+        write to its input. One with options is a frozen dataclass with ``__call__``: ``--tiler grid:columns=8``.
+    Several: side by side; a name offered twice is written ``plugin:name``. A run has one.
+    Example, ``--tiler first``:
+
+        import surgery
 
         @surgery.hookimpl
         def surgery_tilers():
@@ -55,8 +111,15 @@ def surgery_tilers() -> Mapping[str, Tiler]:  # type: ignore[empty-body]
 def surgery_colormaps() -> Mapping[str, Colormap]:  # type: ignore[empty-body]
     """Which color each level has.
 
-    Each is a list of colors, anything else that `cmap.Colormap` takes, or a function of ``(N,)`` float64 in [0, 1] that
-    returns ``(N, 3)`` or ``(N, 4)`` in [0, 1].
+    Called: once, when a colormap is asked for by name or all are listed.
+    Takes: nothing.
+    Returns: name -> a list of colors, anything else that `cmap.Colormap` takes, or a function of ``(N,)`` float64 in
+        [0, 1] that returns ``(N, 3)`` or ``(N, 4)`` in [0, 1].
+    Several: side by side; a name offered twice is written ``plugin:name``. One of the `cmap` library's 1,500 names
+        stands behind a plugin's of the same name.
+    Example, ``--colormap ember``:
+
+        import surgery
 
         @surgery.hookimpl
         def surgery_colormaps():
@@ -68,22 +131,35 @@ def surgery_colormaps() -> Mapping[str, Colormap]:  # type: ignore[empty-body]
 def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
     r"""Where activations go.
 
-    Each is a ``@contextmanager`` function that takes the run's `OutputFolder` and yields a function of one
-    `Activation`. That is called inside the model's forward: what is kept of ``activation.values`` must be copied.
-    Pictures are made when ``activation.pictures`` is read. Files are written through ``folder.file(name)``, which
-    makes them appear whole and lists them in the manifest; ``folder.when_finished(callback)`` tells when all
-    activations of an image have been offered. Options as for normalizers.
+    Called: once, when a sink is asked for by name or all are listed.
+    Takes: nothing.
+    Returns: name -> ``@contextmanager`` function that takes the run's `OutputFolder` and yields a function of one
+        `Activation`. That is called inside the model's forward: what is kept of ``activation.values``, any shape and
+        dtype, must be copied. Pictures are made when ``activation.pictures`` is read. Files are written through
+        ``folder.file(name)``, which makes them appear whole and lists them in the manifest;
+        ``folder.when_finished(callback)`` tells when all activations of an image have been offered. One with options is
+        a frozen dataclass with ``__call__``: ``--sink png:level=6``.
+    Several: side by side; a name offered twice is written ``plugin:name``. A run has all that are asked for.
+    Example, ``--sink ranges``:
+
+        from contextlib import contextmanager
+
+        import surgery
+
+        @contextmanager
+        def ranges(folder):
+            rows = []
+
+            def write(activation):
+                facts = activation.facts
+                rows.append(f"{activation.image},{activation.path},{facts.min},{facts.max}")
+
+            yield write
+            with folder.file("ranges.csv") as path:
+                path.write_text("\n".join(rows))
 
         @surgery.hookimpl
         def surgery_sinks():
-            @contextmanager
-            def ranges(folder):
-                rows = []
-                def write(activation):
-                    rows.append(f"{activation.image},{activation.path},{activation.facts.min},{activation.facts.max}")
-                yield write
-                with folder.file("ranges.csv") as path:
-                    path.write_text("\n".join(rows))
             return {"ranges": ranges}
     """
 
@@ -92,10 +168,139 @@ def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
 def surgery_models() -> Mapping[str, ModelFactory | ModelFamily]:  # type: ignore[empty-body]
     """Models that can be opened by name.
 
-    Each is a function without arguments that returns an ``nn.Module``, or a `surgery.types.ModelFamily` for models
-    that are named ``family/name``.
+    Called: once, when a model is asked for by a name, or all are listed.
+    Takes: nothing.
+    Returns: name -> function without arguments that returns an ``nn.Module``, or a `surgery.types.ModelFamily` for
+        models that are named ``family/name``. A model may carry a `surgery.types.Preprocessing` in an attribute
+        ``preprocessing``, or say in ``size``, ``in_channels`` and ``multiple`` what input it takes.
+    Several: side by side; a name offered twice is written ``plugin:name``.
+    Example, ``surgery inspect tiny``:
+
+        import surgery
 
         @surgery.hookimpl
         def surgery_models():
+            import torch
+
             return {"tiny": lambda: torch.nn.Conv2d(3, 8, 3)}
+    """
+
+
+@hookspec
+def surgery_checkpoints() -> Mapping[str, CheckpointReader]:  # type: ignore[empty-body]
+    """Networks in the weights files of other code bases.
+
+    Called: once, when a weights file is opened that no layout of the project's own fits, or all are listed.
+    Takes: nothing.
+    Returns: name -> function of the file's path and its state_dict, a mapping from names to tensors of any dtype, that
+        returns the network with these weights loaded, or None where it does not recognise them. Keys come without the
+        prefixes of wrappers (``module.``, ``_orig_mod.``). The mapping is empty where the file holds no state_dict that
+        can be read without running what is in it.
+    Several: asked in the order in which ``surgery plugins`` lists them: the project's own, those that are named, those
+        that are installed by name. The first that returns a network has answered, and no other is asked.
+    Example, ``surgery inspect line.pth``:
+
+        import surgery
+
+        def line(path, state):
+            if set(state) != {"slope.weight", "slope.bias"}:
+                return None
+            import torch
+
+            network = torch.nn.Sequential()
+            network.add_module("slope", torch.nn.Conv2d(*reversed(state["slope.weight"].shape[:2]), 1))
+            network.load_state_dict(state)
+            return network
+
+        @surgery.hookimpl
+        def surgery_checkpoints():
+            return {"line": line}
+    """
+
+
+@hookspec
+def surgery_readers() -> Mapping[str, Reader]:  # type: ignore[empty-body]
+    """What is read from a file as a model's input.
+
+    Called: once, when a reader is asked for by name or all are listed.
+    Takes: nothing.
+    Returns: name -> function of a path that returns ``(1, C, H, W)`` float, as the model takes it. With an attribute
+        ``suffixes``, such as ``(".txt",)`` in lower case, the files of a folder that end so are taken. It raises
+        `surgery.errors.ImageError` for a file that can't be read, which is then left out. One with options is a frozen
+        dataclass with ``__call__``: ``--reader tensor:key=x``.
+    Several: side by side; a name offered twice is written ``plugin:name``. A run has one.
+    Example, ``--reader numbers``:
+
+        import surgery
+
+        def numbers(path):
+            import torch
+
+            rows = [[float(number) for number in line.split()] for line in path.read_text().splitlines()]
+            return torch.tensor(rows)[None, None]
+
+        numbers.suffixes = (".txt",)
+
+        @surgery.hookimpl
+        def surgery_readers():
+            return {"numbers": numbers}
+    """
+
+
+@hookspec
+def surgery_run_started(run: Start) -> None:
+    """A run that is about to begin.
+
+    Called: once a run, after the model was traced and before the first input is read.
+    Takes: `run`, a `surgery.report.Start`: the folder, the paths of the inputs, the chosen operations in order of
+        execution, and ``about``, the run in words.
+    Returns: nothing.
+    Several: all are called. One that raises is reported in one line and not called again in that run, which goes on.
+    Example:
+
+        import surgery
+
+        @surgery.hookimpl
+        def surgery_run_started(run):
+            print(f"{len(run.operations)} operations on {len(run.images)} inputs, into {run.folder}")
+    """
+
+
+@hookspec
+def surgery_activation(activation: Activation) -> None:
+    """An activation, as it is computed.
+
+    Called: for each activation of each input, the input itself and the output included, after the sinks had it, inside
+        the model's forward.
+    Takes: `activation`, a `surgery.types.Activation`: its operation, the name of its input, and ``values``, any shape
+        and dtype, live: what is kept of them must be copied, and they must not be written to. Its facts and pictures
+        are made when they are read.
+    Returns: nothing.
+    Several: all are called. One that raises is reported in one line and not called again in that run, which goes on.
+    Example:
+
+        import surgery
+
+        @surgery.hookimpl
+        def surgery_activation(activation):
+            if activation.facts.nan:
+                print(f"NaN in {activation.path} of {activation.image}")
+    """
+
+
+@hookspec
+def surgery_run_finished(report: Report) -> None:
+    """A run that is over.
+
+    Called: once a run, after the manifest was written, and after Ctrl-C as well; not where the run raises.
+    Takes: `report`, a `surgery.report.Report`: how many inputs and files, what failed, what was found at each operation.
+    Returns: nothing.
+    Several: all are called. One that raises is reported in one line.
+    Example:
+
+        import surgery
+
+        @surgery.hookimpl
+        def surgery_run_finished(report):
+            print(f"{report.images} inputs in {report.seconds:.1f} s")
     """

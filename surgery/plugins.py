@@ -21,7 +21,7 @@ from surgery.errors import PluginError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-Kind: TypeAlias = Literal["normalizer", "tiler", "colormap", "sink", "model"]
+Kind: TypeAlias = Literal["transform", "normalizer", "tiler", "colormap", "sink", "model", "checkpoint", "reader"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 BUILTIN = "surgery"

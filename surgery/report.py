@@ -8,10 +8,38 @@ from typing import TYPE_CHECKING
 from surgery.types import Facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from surgery.hazards import Hazard
-    from surgery.types import Operation
+    from surgery.types import Activation, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run is about to do."""
+
+    folder: Path
+    images: tuple[Path, ...]
+    """In order; some may turn out to be unreadable."""
+    operations: tuple[Operation, ...]
+    """Those that were chosen, in order of execution."""
+    about: Mapping[str, str]
+    """The run in words: model, weights, mode, seed, the recipe of its pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Functions that are told of a run while it goes on. One that raises is left out of the rest of it, and reported.
+
+    `activation` is called inside the model's forward, as a sink is: what is kept of its values must be copied.
+    """
+
+    name: str
+    """Who watches, for the report."""
+    started: Callable[[Start], object] | None = None
+    activation: Callable[[Activation], object] | None = None
+    finished: Callable[[Report], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +85,8 @@ class Report:
     """What was noticed while the model was traced."""
     interrupted: bool = False
     """Whether Ctrl-C ended it: what was finished stays."""
+    troubles: tuple[str, ...] = ()
+    """A line for each watcher that raised."""
 
 
 def merge(one: Facts, other: Facts) -> Facts:

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+
+from surgery.errors import ImageError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -215,6 +218,68 @@ Colormap: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.floating[Any]]
 """``(N,)`` float64 in [0, 1] -> ``(N, 3)`` or ``(N, 4)`` in [0, 1]; or anything that `cmap.Colormap` takes:
 a name, a list of colors, an array."""
 
+
+class Transform(Protocol):
+    """Makes other maps of an activation's, before their limits are found.
+
+    ``(B, C, H, W)`` float32 or float64, any range, NaN and infinities as they were computed -> ``(B, C', H', W')`` of a
+    float dtype, each image's own. It must not write to its input, which are the live values of the model. One that has
+    an attribute ``color`` that is true gives C' == 3: red, green and blue of one picture.
+    """
+
+    def __call__(self, maps: Tensor, /) -> Tensor: ...
+
+
+class Reader(Protocol):
+    """Reads one input: a path -> ``(1, C, H, W)`` float tensor, as the model takes it.
+
+    One that has an attribute ``suffixes``, such as ``(".npy",)`` in lower case, is given the files of a folder that end
+    so. It raises ImageError for a file that can't be read: that input is left out, and the run goes on.
+    """
+
+    def __call__(self, path: Path, /) -> Tensor: ...
+
+
+CheckpointReader: TypeAlias = "Callable[[Path, Mapping[str, Tensor]], nn.Module | None]"
+"""The path of a weights file and its state_dict -> the network with its weights loaded, or None where the file is not of
+the kind that it knows. Keys come without the prefixes of wrappers (``module.``, ``_orig_mod.``); the state_dict is empty
+where the file holds none that can be read without running what is in it."""
+
+Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What a network was trained to be given. A model may carry it in an attribute ``preprocessing``.
+
+    An image is resized, its proportions kept, until it just covers ``size / crop``; the middle of `size` is cut out;
+    its colors in [0, 1] become ``(color - mean) / std``.
+    """
+
+    size: tuple[int, int]
+    """Height and width."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Of each channel, of colors in [0, 1]; as many as the network has input channels, 3 or 1."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    crop: float = 1.0
+    """Share of the resized image's side that is kept, above 0 and at most 1."""
+    interpolation: Interpolation = "bicubic"
+    """Pillow's filter of that name."""
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ImageError(f"the size of a preprocessing is (height, width), at least 1, not {self.size}")
+        if not 0 < self.crop <= 1:
+            raise ImageError(f"the crop of a preprocessing is above 0 and at most 1, not {self.crop:g}")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
+            raise ImageError(
+                f"a preprocessing has a mean and a positive std for 3 channels or 1, not {self.mean} and {self.std}"
+            )
+        if self.interpolation not in get_args(Interpolation):
+            known = ", ".join(get_args(Interpolation))
+            raise ImageError(f"the interpolation of a preprocessing is {known}, not {self.interpolation!r}")
+
+
 Write: TypeAlias = "Callable[[Activation], None]"
 """Takes one activation. Called inside the model's forward: what is kept of `values` must be copied."""
 
@@ -254,10 +319,13 @@ class Recipe:
     """None: what the normalizer names in an attribute `colormap`, else viridis."""
     stats: bool = False
     """Whether the facts have exact mean, deviation, share of zeros and counts: further passes over the values."""
+    transforms: tuple[Transform, ...] = ()
+    """What becomes of the maps before their limits are found, in order."""
 
     def describe(self) -> Mapping[str, str]:
         """The recipe in words, as it is recorded beside each picture."""
         return {
+            "transforms": ", ".join(describe(transform) for transform in self.transforms) or "none",
             "normalizer": describe(self.normalizer),
             "tiler": describe(self.tiler),
             "colormap": describe(self.colormap),
@@ -281,19 +349,24 @@ __all__ = [
     "NAN",
     "PLUS_INF",
     "Activation",
+    "CheckpointReader",
     "Colormap",
     "Drawing",
     "Facts",
+    "Interpolation",
     "Levels",
     "ModelFactory",
     "ModelFamily",
     "Normalizer",
     "Operation",
     "Picture",
+    "Preprocessing",
+    "Reader",
     "Recipe",
     "Sink",
     "TensorSpec",
     "Tiler",
+    "Transform",
     "Write",
     "describe",
 ]

@@ -58,8 +58,11 @@ At = Annotated[
     ),
 ]
 PluginFiles = Annotated[
-    list[Path], typer.Option("--plugin", metavar="FILE", help="A plugin in a Python file. Repeatable.")
+    list[Path], typer.Option("--plugin", metavar="PATH", help="A plugin: a Python file or a folder. Repeatable.")
 ]
+NoPlugin = Annotated[list[str], typer.Option(metavar="NAME", help="A plugin to leave out. Repeatable.")]
+NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Leave out all but the built-in ones and --plugin's.")]
+Strict = Annotated[bool, typer.Option("--strict-plugins", help="Take what is wrong with any plugin as an error.")]
 Leaves = Annotated[
     list[str], typer.Option("--leaf", metavar="MODULE", help="A module to keep whole: its path or class. Repeatable.")
 ]
@@ -67,7 +70,11 @@ Allowed = Annotated[
     list[str], typer.Option("--allow", metavar="KIND", help="A kind of hazard to accept when tracing. Repeatable.")
 ]
 Sinks = Annotated[
-    list[str], typer.Option(metavar="NAME", help="What to write: png, sheet, npz, safetensors. Repeatable.")
+    list[str],
+    typer.Option(
+        metavar="NAME",
+        help="What to write: png, sheet, npz, safetensors. Repeatable. [dim]\\[default: png, sheet][/dim]",
+    ),
 ]
 Sizing = Annotated[
     str, typer.Option(metavar="SIZE", help="N, HxW or native. [dim]\\[default: the network's own][/dim]")
@@ -98,22 +105,43 @@ def extract(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write to.")] = Path(
         "activations"
     ),
+    transform: Annotated[
+        list[str], typer.Option(metavar="NAME", help="Other maps of each activation's: abs, topk:k=8. Repeatable.")
+    ] = [],  # noqa: B006
     normalizer: Annotated[
-        str, typer.Option(metavar="NAME", help="Which values are the ends of the scale: percentile:low=2,high=98.")
-    ] = "minmax",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="NAME",
+            help="Which values are the ends of the scale: percentile:low=2,high=98. [dim]\\[default: minmax][/dim]",
+        ),
+    ] = None,
     tiler: Annotated[
-        str, typer.Option(metavar="NAME", help="How channels are laid out: grid:columns=8,gap=2.")
-    ] = "grid",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="NAME", help="How channels are laid out: grid:columns=8,gap=2. [dim]\\[default: grid][/dim]"
+        ),
+    ] = None,
     colormap: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
             metavar="NAME", help="A colormap's name. [dim]\\[default: viridis, or the normalizer's own][/dim]"
         ),
     ] = None,
-    sink: Sinks = ["png", "sheet"],  # noqa: B006
+    sink: Sinks = [],  # noqa: B006
+    reader: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="What reads the input: tensor:key=x. [dim]\\[default: image][/dim]"),
+    ] = None,
     size: Sizing = "",
     side: Annotated[Side, typer.Option(help="The half of an AB pair that is the input.")] = Side.none,
-    limits: Annotated[str, typer.Option("--range", help="The values of black and white.", metavar="LOW,HIGH")] = "-1,1",
+    limits: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--range",
+            help="The values of black and white. [dim]\\[default: the network's own, or -1,1][/dim]",
+            metavar="LOW,HIGH",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images in a batch.")] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...")] = "cpu",
     mode: Annotated[Mode, typer.Option(help="train is the public pix2pix code's own test mode.")] = Mode.eval,
@@ -126,25 +154,26 @@ def extract(
     leaf: Leaves = [],  # noqa: B006
     allow: Allowed = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
 ) -> None:
     """Run a model on images, and draw what every chosen operation computes."""
-    plugins = _plugins(plugin)
-    stages: dict[str, Any] = {
-        "normalizer": plugins.resolve("normalizer", normalizer),
-        "tiler": plugins.resolve("tiler", tiler),
-        "colormap": plugins.resolve("colormap", colormap) if colormap else None,
-        "sinks": [plugins.resolve("sink", name) for name in sink],
-    }
+    plugins = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    single: dict[Any, str | None] = {"normalizer": normalizer, "tiler": tiler, "colormap": colormap, "reader": reader}
+    stages: dict[str, Any] = {kind: plugins.resolve(kind, name) for kind, name in single.items() if name}
+    stages |= {"sinks": [plugins.resolve("sink", name) for name in sink]} if sink else {}
+    stages["transforms"] = [plugins.resolve("transform", name) for name in transform]
     from surgery.data import inputs
     from surgery.extraction import extract as run
-    from surgery.images import find_images
+    from surgery.images import find_images, suffixes_of
     from surgery.models import load_model
     from surgery.selection import parse
     from surgery.terminal import report_view, terminal
 
     chosen = [parse(text) for text in at]
     wanted, span = _size(size), _range(limits)
-    given = find_images(images or [str(inputs()[0])])
+    given = find_images(images or [str(inputs()[0])], suffixes_of(stages.get("reader")))
     network = load_model(model, plugins=plugins)
     with _Bar(len(given)) as bar:
         report = run(
@@ -166,12 +195,15 @@ def extract(
             allow=allow,
             check=not no_check,
             source=model,
+            watchers=plugins.watchers(),
             progress=bar.advance,
         )
     console = terminal()
     for hazard in report.hazards:
         _complain(f"note: {hazard}")
     console.print(report_view(report, console.width), soft_wrap=False)
+    for trouble in report.troubles:
+        plugins.trouble(trouble)
     _finish(report)
 
 
@@ -187,9 +219,12 @@ def inspect(
     svg: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as SVG.")] = None,  # noqa: UP045
     html: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as HTML.")] = None,  # noqa: UP045
     plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
 ) -> None:
     """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
-    plugins = _plugins(plugin)
+    plugins = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
     from surgery.display import code_view, graph_record, graph_view
     from surgery.models import load_model
     from surgery.selection import parse
@@ -224,9 +259,12 @@ def check(
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random numbers that are the input.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
     plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
 ) -> None:
     """Certify that the rewritten model is the original: everything compared bit for bit, in eval and in train mode."""
-    plugins = _plugins(plugin)
+    plugins = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
     import torch
 
     from surgery.certificate import certify
@@ -252,12 +290,16 @@ def check(
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
     plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
 ) -> None:
     """List every plugin with what it offers."""
     from surgery.plugins import KINDS
     from surgery.terminal import plugins_view, terminal
 
-    found = _plugins(plugin)
+    found = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    found.check()
     if not as_json:
         terminal().print(plugins_view(found, KINDS))
         return
@@ -266,6 +308,7 @@ def plugins(
             "name": entry.name,
             "version": entry.version,
             "origin": entry.origin,
+            "state": entry.state,
             **{f"{kind}s": [n for owner, v in found.offered(kind) if owner is entry for n in v] for kind in KINDS},
         }
         for entry in found.plugins
@@ -313,13 +356,10 @@ class _Bar:
         self.bar.update(self.task, completed=progress.done + progress.failed, description=progress.image)
 
 
-def _plugins(files: list[Path]) -> Plugins:
+def _plugins(files: list[Path], blocked: list[str], bare: bool, strict: bool) -> Plugins:
     from surgery.plugins import Plugins
 
-    found = Plugins(files)
-    for trouble in found.troubles:
-        _complain(f"{trouble} (left out)")
-    return found
+    return Plugins(files, blocked=blocked, bare=bare, strict=strict, tell=_complain)
 
 
 def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
@@ -350,7 +390,8 @@ def _noted(traced: Any) -> Any:
 def _example_shape(model: Any, size: Size) -> tuple[int, int, int, int]:
     from surgery.extraction import input_channels
 
-    side = size if size not in (None, "native") else getattr(model, "size", 224)
+    own = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", 224)
+    side = size if size not in (None, "native") else own
     height, width = side if isinstance(side, tuple) else (side, side)
     return 1, input_channels(model), height, width
 
@@ -374,7 +415,9 @@ def _size(text: str) -> Size:
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
-def _range(text: str) -> tuple[float, float]:
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:

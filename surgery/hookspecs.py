@@ -1,9 +1,10 @@
 """The hooks: what a plugin can offer, and what it can watch.
 
 A plugin is a module in which functions marked with `surgery.hookimpl` have the names below. It comes in a file or a
-folder that is named (``--plugin``, ``SURGERY_PLUGINS``, ``plugins`` under ``[tool.surgery]`` of a pyproject.toml), or in
-an installed distribution with an entry point of group ``surgery``; one that watches runs has one of group
-``surgery.watchers`` as well, and is imported for every run.
+folder that is named (``--plugin``, ``SURGERY_PLUGINS``, ``plugins`` under ``[tool.surgery]`` of a pyproject.toml), or
+in an installed distribution with an entry point of group ``surgery``. An installed one is imported when a name is asked
+for that is not the project's own; one that watches runs has an entry point of group ``surgery.watchers`` as well, and
+is imported for every run.
 
 The hooks of the first part return mappings from names to values that are ready to be used. Each is called once at most,
 and only when that kind of thing is wanted, so imports of heavy libraries belong inside. Names of several plugins stand
@@ -256,7 +257,7 @@ def surgery_run_started(run: Start) -> None:
         execution, and ``about``, the run in words.
     Returns: nothing.
     Several: all are called. One that raises is reported in one line and not called again in that run, which goes on.
-    Example:
+    Example, a line for each run:
 
         import surgery
 
@@ -277,7 +278,7 @@ def surgery_activation(activation: Activation) -> None:
         are made when they are read.
     Returns: nothing.
     Several: all are called. One that raises is reported in one line and not called again in that run, which goes on.
-    Example:
+    Example, a line for each NaN:
 
         import surgery
 
@@ -293,10 +294,11 @@ def surgery_run_finished(report: Report) -> None:
     """A run that is over.
 
     Called: once a run, after the manifest was written, and after Ctrl-C as well; not where the run raises.
-    Takes: `report`, a `surgery.report.Report`: how many inputs and files, what failed, what was found at each operation.
+    Takes: `report`, a `surgery.report.Report`: counts of inputs and files, what failed, what was found
+        at each operation.
     Returns: nothing.
     Several: all are called. One that raises is reported in one line.
-    Example:
+    Example, a line for each run:
 
         import surgery
 

@@ -1,66 +1,69 @@
-"""Finding plugins, and the values that their names stand for."""
+"""All plugins of one use, and the values that their names stand for."""
 
 from __future__ import annotations
 
-import sys
-import types
-import typing
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import partial
-from importlib.metadata import Distribution, distributions, version
-from importlib.util import module_from_spec, spec_from_file_location
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from surgery import hookspecs
 from surgery.builtin import hooks
 from surgery.errors import PluginError, did_you_mean
+from surgery.options import configured
+from surgery.origins import canonical, from_environment, from_project, installed, named
+from surgery.plugin import KINDS, Kind, Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-Kind: TypeAlias = Literal["transform", "normalizer", "tiler", "colormap", "sink", "model", "checkpoint", "reader"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+    from surgery.report import Watcher
+
+__all__ = ["BUILTIN", "KINDS", "Kind", "Plugin", "Plugins"]
 
 BUILTIN = "surgery"
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """A plugin that was found."""
-
-    name: str
-    """What stands before the colon in ``name:thing``: the distribution's name or the file's."""
-    version: str
-    origin: str
-    """``built in``, ``installed``, or the file."""
-    module: object = field(repr=False)
-
-    def offers(self, kind: Kind) -> bool:
-        """Whether it implements the hook of a kind."""
-        return callable(getattr(self.module, f"surgery_{kind}s", None))
-
-
 class Plugins:
-    """The plugins of one use: the built-in one, those installed, and files that are named.
+    """The plugins of one use: the built-in one, those that are named, and those that are installed.
 
-    One that can't be loaded is left out, and said in `troubles`; where it was named by its file, PluginError is raised.
+    Named are `files` (Python files and folders), those in the environment variable ``SURGERY_PLUGINS``, and those under
+    ``[tool.surgery]`` in the nearest pyproject.toml from the working directory upward. They are imported at once, and
+    installed ones when they are needed. `blocked` are left out by name; with `bare`, all are but the built-in one and
+    `files`.
+
+    What is wrong with a plugin is a line in `troubles`, told to `tell` at once, and what is broken is left out; with
+    `strict`, everything is imported and asked at once, and what is wrong raises PluginError. So does a file that is not
+    there.
     """
 
-    def __init__(self, files: Sequence[str | Path] = ()) -> None:
+    def __init__(
+        self,
+        files: Sequence[str | Path] = (),
+        *,
+        blocked: Iterable[str] = (),
+        bare: bool = False,
+        strict: bool = False,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
         self.troubles: list[str] = []
-        self.plugins: list[Plugin] = []
-        self._answers: dict[tuple[str, Kind], Mapping[str, Any]] = {}
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
-        self._add(Plugin(BUILTIN, version("surgery"), "built in", hooks))
-        for distribution in distributions():
-            for entry in distribution.entry_points.select(group=hookspecs.PROJECT):
-                self._tolerate(partial(_installed, entry, distribution))
-        for file in files:
-            self._add(_from_file(Path(file)))
+        self._strict = strict
+        self._tell = tell
+        self._bare = bare
+        self._blocked = {canonical(name): name for name in blocked}
+        self._builtin = Plugin(BUILTIN, version("surgery"), "built in", lambda: [hooks])
+        self._builtin.load()
+        self._near = [self._builtin]
+        self._add([plugin for file in files for plugin in named(file)])
+        if not bare:
+            self._add(self._of_the_user())
+        self._check_blocked()
+        if strict:
+            self.check()
+
+    @property
+    def plugins(self) -> list[Plugin]:
+        """All that were found: built in, named, installed. Those that are ``waiting`` are not imported yet."""
+        return [*self._near, *self._installed]
 
     def resolve(self, kind: Kind, text: str) -> Any:
         """The value of a name, with the options behind its colon: ``grid:columns=8,gap=2``.
@@ -68,44 +71,152 @@ class Plugins:
         Raises PluginError, saying what there is, for an unknown name or option and for a name offered twice.
         """
         name, value, options = self._find(kind, text)
-        return _configured(name, value, options) if options else value
+        return configured(name, value, options) if options else value
 
     def names(self, kind: Kind) -> list[str]:
         """All names of a kind, as they are offered."""
         return [name for _, offered in self.offered(kind) for name in offered]
 
     def offered(self, kind: Kind) -> list[tuple[Plugin, Mapping[str, Any]]]:
-        """What each plugin offers of a kind."""
-        found: list[tuple[Plugin, Mapping[str, Any]]] = []
-        for plugin in self.plugins:
-            if plugin.offers(kind):
-                try:
-                    found.append((plugin, self._ask(plugin, kind)))
-                except PluginError as error:
-                    self._pass_over(plugin, error)
+        """What each plugin offers of a kind. All of them are imported."""
+        return list(self.each(kind))
+
+    def each(self, kind: Kind) -> Iterator[tuple[Plugin, Mapping[str, Any]]]:
+        """What each plugin offers of a kind, the next plugin imported when it is asked for."""
+        for plugin in self._all():
+            if offered := self._ask(plugin, kind):
+                yield plugin, offered
+
+    def watchers(self) -> list[Watcher]:
+        """The functions of plugins that are to be called in the course of a run."""
+        watching = (plugin.watcher() for plugin in self.plugins if plugin.watches and self._loaded(plugin))
+        return [watcher for watcher in watching if watcher]
+
+    def check(self) -> None:
+        """Import and ask every plugin, and find the names that two of them offer."""
+        for kind in KINDS:
+            offered = [(plugin, values) for plugin, values in self.offered(kind) if plugin is not self._builtin]
+            if kind == "checkpoint":
+                continue
+            owners: dict[str, list[str]] = {}
+            for plugin, values in offered:
+                for name in values:
+                    owners.setdefault(name, []).append(plugin.name)
+            for name, several in owners.items():
+                if len(several) > 1:
+                    self.trouble(f"{kind} {name!r} is offered by {' and '.join(several)}; write {several[0]}:{name}")
+
+    def trouble(self, line: str) -> None:
+        """Have it said that something is wrong with a plugin, once; raises PluginError where that is an error."""
+        if line in self.troubles:
+            return
+        self.troubles.append(line)
+        if self._strict:
+            raise PluginError(line)
+        if self._tell:
+            self._tell(line)
+
+    @cached_property
+    def _installed(self) -> list[Plugin]:
+        if self._bare:
+            return []
+        found = []
+        for plugin in installed():
+            self._block(plugin)
+            other = next((near for near in self._near if canonical(near.name) == canonical(plugin.name)), None)
+            if other is not None:
+                self.trouble(f"plugin {plugin.name} is left out: {other.origin} has its name")
+            else:
+                found.append(plugin)
         return found
 
-    def _ask(self, plugin: Plugin, kind: Kind) -> Mapping[str, Any]:
-        if (plugin.name, kind) in self._answers:
-            return self._answers[plugin.name, kind]
-        hook = f"surgery_{kind}s"
-        others = [other.module for other in self.plugins if other is not plugin]
-        caller = self._manager.subset_hook_caller(hook, remove_plugins=others)
-        try:
-            answers = caller()
-        except Exception as error:
-            raise PluginError(f"plugin {plugin.name}: {hook} raised {type(error).__name__}: {error}") from error
-        from collections.abc import Mapping
+    def _all(self) -> Iterator[Plugin]:
+        yield from self._near
+        yield from self._installed
 
-        for answer in answers:
-            if not isinstance(answer, Mapping) or not all(isinstance(name, str) for name in answer):
-                raise PluginError(f"plugin {plugin.name}: {hook} has to return a mapping of names, not {answer!r:.60}")
-        self._answers[plugin.name, kind] = answers[0] if answers else {}
-        return self._answers[plugin.name, kind]
+    def _of_the_user(self) -> list[Plugin]:
+        """The plugins that the environment and the user's pyproject.toml name."""
+        found: list[Plugin] = []
+        paths: list[str | Path] = [*from_environment()]
+        try:
+            paths += from_project(Path.cwd())
+        except PluginError as error:
+            self.trouble(str(error))
+        for path in paths:
+            try:
+                found += named(path)
+            except PluginError as error:
+                self.trouble(str(error))
+        return found
+
+    def _add(self, found: Iterable[Plugin]) -> None:
+        for plugin in found:
+            other = next((near for near in self._near if near.name == plugin.name), None)
+            if other is None:
+                self._block(plugin)
+                self._near.append(plugin)
+                self._loaded(plugin)
+            elif Path(other.origin).resolve() != Path(plugin.origin).resolve():
+                self.trouble(f"plugin {plugin.origin} is left out: {other.origin} has its name; rename one of them")
+
+    def _block(self, plugin: Plugin) -> None:
+        if canonical(plugin.name) in self._blocked:
+            plugin.state = "blocked"
+
+    def _check_blocked(self) -> None:
+        if self._blocked:
+            there = {canonical(plugin.name): plugin.name for plugin in self.plugins if plugin is not self._builtin}
+            for name, asked in self._blocked.items():
+                if name not in there and not self._bare:
+                    listed = f"; there is {', '.join(there.values()) or 'none'}"
+                    near = did_you_mean(asked, there.values()) or listed
+                    raise PluginError(f"no plugin is called {asked!r}{near}")
+
+    def _loaded(self, plugin: Plugin) -> bool:
+        """Import a plugin, if that was not done, and say whether it can be asked."""
+        try:
+            remarks = plugin.load()
+        except PluginError as error:
+            self.trouble(f"plugin {plugin.name} is left out: {error}")
+            return False
+        for remark in remarks:
+            self.trouble(f"plugin {plugin.name} {remark}")
+        return plugin.state == "ready"
+
+    def _ask(self, plugin: Plugin, kind: Kind) -> Mapping[str, Any]:
+        if not self._loaded(plugin):
+            return {}
+        try:
+            offered, remarks = plugin.ask(kind)
+        except PluginError as error:
+            self.trouble(f"plugin {plugin.name}: {error}; its {kind}s are left out")
+            return {}
+        for remark in remarks:
+            self.trouble(f"plugin {plugin.name}: {remark}")
+        if plugin.origin == "installed" and kind not in ("colormap", "checkpoint"):
+            for name in offered.keys() & self._ask(self._builtin, kind).keys():
+                self.trouble(
+                    f"plugin {plugin.name} offers {kind} {name!r}, which is surgery's own; write {plugin.name}:{name}"
+                )
+        return offered
 
     def _find(self, kind: Kind, text: str) -> tuple[str, Any, str]:
-        """Name, value and the text of the options. A colon may belong to a name, to its owner or to the options."""
-        offered = self.offered(kind)
+        """Name, value and text of the options. Installed plugins are imported where the name may be one of theirs."""
+        near = [(plugin, self._ask(plugin, kind)) for plugin in self._near]
+        found = self._look(kind, text, near)
+        if found is None or kind == "colormap" or found[1][0] is not self._builtin:
+            owner = canonical(text.partition(":")[0])
+            asked = [plugin for plugin in self._installed if canonical(plugin.name) == owner] or self._installed
+            found = self._look(kind, text, [*near, *((plugin, self._ask(plugin, kind)) for plugin in asked)])
+        if found is None:
+            raise PluginError(self._unknown(kind, text))
+        name, (_, value), options = found
+        return name, value, options
+
+    def _look(
+        self, kind: Kind, text: str, offered: Sequence[tuple[Plugin, Mapping[str, Any]]]
+    ) -> tuple[str, tuple[Plugin, Any], str] | None:
+        """A name's owner and value among what is offered. A colon may belong to the name, its owner or the options."""
         cuts = [index for index, letter in enumerate(text) if letter == ":"]
         for cut in (len(text), *reversed(cuts)):
             name, options = text[:cut], text[cut + 1 :]
@@ -115,123 +226,26 @@ class Plugins:
             if not owners and ":" in name:
                 owner, _, bare = name.partition(":")
                 owners = [
-                    (plugin, values[bare]) for plugin, values in offered if plugin.name == owner and bare in values
+                    (plugin, values[bare])
+                    for plugin, values in offered
+                    if canonical(plugin.name) == canonical(owner) and bare in values
                 ]
-            if kind == "colormap" and len(owners) > 1:  # cmap has so many names that a new one often meets another
-                owners = [owner for owner in owners if owner[0].name != BUILTIN]
+            if len(owners) > 1 and kind == "colormap":  # cmap has so many names that a new one often meets another
+                owners = [owner for owner in owners if owner[0] is not self._builtin]
+            elif len(owners) > 1 and owners[0][0] is self._builtin:
+                owners = [owner for owner in owners if owner[0].origin != "installed"]
             if len(owners) > 1:
                 said = " and ".join(plugin.name for plugin, _ in owners)
                 both = "both " if len(owners) == 2 else ""
                 raise PluginError(f"{kind} {name!r} is offered by {both}{said}; write {owners[-1][0].name}:{name}")
             if owners:
-                return name, owners[0][1], options
+                return name, owners[0], options
+        return None
+
+    def _unknown(self, kind: Kind, text: str) -> str:
         asked = text.partition(":")[0] if "=" in text else text
-        known = [name for _, values in offered for name in values]
+        known = self.names(kind)
         listed = f"; there is {', '.join(known)}" if len(known) <= 12 else "; `surgery plugins` lists them"
-        raise PluginError(f"no {kind} is called {asked!r}{did_you_mean(asked, known) or listed}")
-
-    def _tolerate(self, find: Callable[[], Plugin]) -> None:
-        """Add a plugin, or leave it out if it is broken: nobody named it, and others do not need it."""
-        try:
-            self._add(find())
-        except PluginError as error:
-            self.troubles.append(str(error))
-
-    def _pass_over(self, plugin: Plugin, error: PluginError) -> None:
-        if plugin.origin != "installed":
-            raise error
-        if str(error) not in self.troubles:
-            self.troubles.append(str(error))
-
-    def _add(self, plugin: Plugin) -> None:
-        known = [name for name in vars(hookspecs) if name.startswith("surgery_")]
-        for name in vars(plugin.module):
-            if name.startswith("surgery_") and hasattr(vars(plugin.module)[name], "surgery_impl") and name not in known:
-                raise PluginError(f"plugin {plugin.name}: there is no hook {name}{did_you_mean(name, known)}")
-        if any(other.name == plugin.name for other in self.plugins):
-            raise PluginError(f"two plugins are called {plugin.name}; rename one of them")
-        try:
-            self._manager.register(plugin.module, plugin.name)
-            self._manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(f"plugin {plugin.name}: {'; '.join(str(error).splitlines())}") from error
-        self.plugins.append(plugin)
-
-
-def _installed(entry: Any, owner: Distribution) -> Plugin:
-    name = owner.metadata["Name"]
-    try:
-        module = entry.load()
-    except Exception as error:
-        raise PluginError(f"plugin {name} can't be imported: {type(error).__name__}: {error}") from error
-    return Plugin(name, owner.version, "installed", module)
-
-
-def _from_file(file: Path) -> Plugin:
-    if not file.is_file():
-        raise PluginError(f"there is no plugin file {file}")
-    spec = spec_from_file_location(f"surgery_plugin_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{file} is no Python file; a plugin is a module like ember.py")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise PluginError(f"plugin {file} can't be imported: {type(error).__name__}: {error}") from error
-    if not any(hasattr(value, "surgery_impl") for value in vars(module).values()):
-        raise PluginError(
-            f"plugin {file} offers nothing: mark a function such as surgery_colormaps with @surgery.hookimpl"
-        )
-    return Plugin(file.name, "", str(file), module)
-
-
-def _configured(name: str, value: Any, options: str) -> Any:
-    """A stage with some of its options set from text."""
-    if not is_dataclass(value) or isinstance(value, type) or not fields(value):
-        raise PluginError(f"{name} takes no options")
-    hints = typing.get_type_hints(type(value), vars(sys.modules[type(value).__module__]))
-    changes: dict[str, Any] = {}
-    for option in options.split(","):
-        key, equals, text = (part.strip() for part in option.partition("="))
-        if not equals:
-            raise PluginError(f"options of {name} are written name=value, not {option!r}")
-        names = [known.name for known in fields(value)]
-        if key not in names:
-            near = did_you_mean(key, names)
-            raise PluginError(f"no option of {name} is called {key!r}; it takes {', '.join(names)}{near}")
-        changes[key] = _converted(name, key, text, hints[key])
-    return replace(value, **changes)
-
-
-def _converted(name: str, option: str, text: str, hint: Any) -> Any:
-    for candidate, _ in _alternatives(hint):
-        try:
-            return candidate(text)
-        except (ValueError, KeyError):
-            continue
-    wanted = " or ".join(wanted for _, wanted in _alternatives(hint))
-    raise PluginError(f"{option} of {name} takes {wanted}, not {text!r}")
-
-
-def _alternatives(hint: Any) -> Iterator[tuple[Callable[[str], Any], str]]:
-    """Each way to read a value of this type from text, and its name."""
-    if get_origin(hint) in (typing.Union, types.UnionType):
-        for part in get_args(hint):
-            yield from _alternatives(part)
-    elif get_origin(hint) is Literal:
-        choices = {str(choice): choice for choice in get_args(hint)}
-        yield choices.__getitem__, ", ".join(choices)
-    elif hint is type(None):
-        yield {"none": None, "": None}.__getitem__, "none"
-    elif hint is bool:
-        yield (
-            {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.__getitem__,
-            "true or false",
-        )
-    elif hint is int:
-        yield int, "a whole number"
-    elif hint is float:
-        yield float, "a number"
-    else:
-        yield str, "text"
+        broken = [plugin.name for plugin in self.plugins if plugin.state == "broken"]
+        left = f"; left out {'is' if len(broken) == 1 else 'are'} {', '.join(broken)}" if broken else ""
+        return f"no {kind} is called {asked!r}{did_you_mean(asked, known) or listed}{left}"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 if TYPE_CHECKING:
     import types
 
-_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+_TORCH = f"{Path(getattr(find_spec('torch'), 'origin', None) or 'torch').parent}{os.sep}"  # not imported for it
 _OURS = {str(Path(__file__).with_name(f"{name}.py")) for name in ("graphs", "inplace", "sources", "tracer", "tracing")}
 
 

@@ -88,15 +88,16 @@ def _verdict(comparison: Comparison | None) -> Text:
 def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
     """Every plugin with what it offers."""
     parts: list[RenderableType] = []
+    offered = {kind: {owner.name: list(values) for owner, values in plugins.offered(kind)} for kind in kinds}
     for plugin in plugins.plugins:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         for kind in kinds:
-            names = [list(values) for owner, values in plugins.offered(kind) if owner is plugin]
-            if names and names[0]:
-                table.add_row(f"  {kind}s", _some(names[0]))
-        parts += [Text.assemble((plugin.name, "bold"), f" {plugin.version}  ", (plugin.origin, "dim")), table]
+            if names := offered[kind].get(plugin.name):
+                table.add_row(f"  {kind}s", _some(names))
+        state = {"broken": ("  left out", "bold red"), "blocked": ("  blocked", "yellow")}.get(plugin.state, "")
+        parts += [Text.assemble((plugin.name, "bold"), f" {plugin.version}  ", (plugin.origin, "dim"), state), table]
     return Group(*parts)
 
 

@@ -241,9 +241,9 @@ class Reader(Protocol):
 
 
 CheckpointReader: TypeAlias = "Callable[[Path, Mapping[str, Tensor]], nn.Module | None]"
-"""The path of a weights file and its state_dict -> the network with its weights loaded, or None where the file is not of
-the kind that it knows. Keys come without the prefixes of wrappers (``module.``, ``_orig_mod.``); the state_dict is empty
-where the file holds none that can be read without running what is in it."""
+"""The path of a weights file and its state_dict -> the network with its weights loaded, or None where the file is not
+of the kind that it knows. Keys come without the prefixes of wrappers (``module.``, ``_orig_mod.``); the state_dict is
+empty where the file holds none that can be read without running what is in it."""
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from surgery.errors import ImageError
-from surgery.images import load_image
+import torch
+
+from surgery.errors import ImageError, SurgeryError, first_line
 from surgery.report import Failure
+from surgery.types import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
+
+    from surgery.types import Reader
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,20 +34,42 @@ class Input:
     """``(1, C, H, W)``."""
 
 
-class Reader:
-    """Reads the images of a run, in order, and keeps a list of those that can't be read."""
+class Inputs:
+    """Reads the inputs of a run, in order, and keeps a list of those that can't be read."""
 
-    def __init__(self, paths: Sequence[Path], **options: Any) -> None:
+    def __init__(self, paths: Sequence[Path], reader: Reader) -> None:
         self.names = list(zip(paths, _names(paths), strict=True))
-        self.options = options
+        self.reader = reader
         self.failed: list[Failure] = []
 
     def read(self) -> Iterator[Input]:
         for number, (path, name) in enumerate(self.names):
             try:
-                yield Input(name, path, number, load_image(path, **self.options))
+                values = self._values(path)
             except ImageError as error:
                 self.failed.append(Failure(str(path), str(error)))
+            else:
+                yield Input(name, path, number, values)
+
+    def _values(self, path: Path) -> Tensor:
+        try:
+            values = self.reader(path)
+        except SurgeryError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise ImageError(f"reader {describe(self.reader)} can't read {path}: {said}") from error
+        if (
+            not isinstance(values, torch.Tensor)
+            or not values.is_floating_point()
+            or values.ndim != 4
+            or len(values) != 1
+        ):
+            shown = (
+                f"{tuple(values.shape)} {values.dtype}" if isinstance(values, torch.Tensor) else type(values).__name__
+            )
+            raise ImageError(f"reader {describe(self.reader)} has to give (1, C, H, W) float, not {shown}, of {path}")
+        return values
 
 
 def _names(paths: Iterable[Path]) -> Iterator[str]:

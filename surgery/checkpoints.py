@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +18,12 @@ from surgery.errors import CheckpointError
 from surgery.pix2pix import PatchGAN, PixelGAN, ResNet, UNet, from_public, read_architecture, to_public
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from torch import nn
 
     from surgery.pix2pix import Network
+    from surgery.types import CheckpointReader
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 """Endings of the names of weights files."""
@@ -30,20 +34,46 @@ _DISCRIMINATORS = ("discriminator", "netD", "net_D", "D", "d", "netD_A", "D_A", 
 _PREFIXES = ("module.", "_orig_mod.")
 
 
-def load_checkpoint(path: str | os.PathLike[str], part: str | None = None) -> Network:
-    """The network in a weights file, with float32 parameters, as constructed (in train mode).
+def load_checkpoint(
+    path: str | os.PathLike[str], part: str | None = None, readers: Iterable[CheckpointReader] | None = None
+) -> nn.Module:
+    """The network in a weights file, as constructed (in train mode); of pix2pix's, with float32 parameters.
 
-    The architecture is read from the keys and shapes, in the public layout or in ours. `.pth` and `.pt` files are
-    loaded with ``weights_only=True``, so that nothing in them is run. Of a file with several networks the generator is
-    taken, or the entry that `part` names.
+    `readers` are asked in order until one recognises the file, by default that of pix2pix's layouts alone. `.pth` and
+    `.pt` files are loaded with ``weights_only=True``, so that nothing in them is run. Of a file with several networks
+    the generator is taken, or the entry that `part` names.
 
     Raises CheckpointError where the file can't be read, or its keys fit no known architecture.
     """
     path = Path(path)
-    state = _only_state(path, read_weights(path), part)
+    state: dict[str, Tensor] = {}
+    unreadable: CheckpointError | None = None
+    try:
+        state = _only_state(path, read_weights(path), part)
+    except CheckpointError as error:
+        if not path.is_file() or part is not None:
+            raise
+        unreadable = error
+    refused: CheckpointError | None = None
+    for reader in (read_pix2pix,) if readers is None else readers:
+        try:
+            model = reader(path, MappingProxyType(state))
+        except CheckpointError as error:
+            refused = refused or error
+            continue
+        if model is not None:
+            return model
+    raise refused or unreadable or CheckpointError(f"{path}: {_nearest(state)}")
+
+
+def read_pix2pix(path: Path, state: Mapping[str, Tensor]) -> Network | None:
+    """The network of pix2pix whose state_dict this is, in the public layout or in ours; None if it is of none.
+
+    The architecture is read from the keys and shapes. Raises CheckpointError where some of them do not fit it.
+    """
     found = read_architecture(state)
     if found is None:
-        raise CheckpointError(f"{path}: {_nearest(state)}")
+        return None
     kind, options = found
     with torch.random.fork_rng(devices=[]):  # the random initial weights are about to be replaced
         model = kind(**options)

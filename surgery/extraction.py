@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
 
-from surgery.batches import Reader, batches, misfit
+from surgery.audience import Audience
+from surgery.batches import Inputs, batches, misfit
 from surgery.builtin.normalizers import MinMax
+from surgery.builtin.readers import ImageReader
 from surgery.builtin.sinks import Png, Sheet
 from surgery.builtin.tilers import Grid
 from surgery.errors import ImageError, ModelError, OutputError
+from surgery.extractor import extractors
 from surgery.folder import OutputFolder
 from surgery.hazards import hazards
-from surgery.images import Side, find_images
+from surgery.images import Side, find_images, load_image, suffixes_of
 from surgery.insertion import insert, until_last
 from surgery.manifest import Manifest
 from surgery.pipeline import Ahead, Behind
-from surgery.report import Failure, Progress, Report
+from surgery.report import Failure, Progress, Report, Start
 from surgery.running import Run
 from surgery.selection import everything, parse, select
 from surgery.tracing import trace, unwrap
 from surgery.twins import own_parameters, twin
-from surgery.types import Recipe
+from surgery.types import Preprocessing, Recipe, describe
 
 if TYPE_CHECKING:
     import os
@@ -34,8 +39,9 @@ if TYPE_CHECKING:
     from torch import fx
 
     from surgery.images import Size
+    from surgery.report import Watcher
     from surgery.selection import Selection
-    from surgery.types import Colormap, Normalizer, Sink, Tiler
+    from surgery.types import Colormap, Normalizer, Reader, Sink, Tiler, Transform
 
 Mode: TypeAlias = Literal["eval", "train", "as-is"]
 
@@ -49,10 +55,12 @@ def extract(
     normalizer: Normalizer = MinMax(),  # noqa: B008 - frozen
     tiler: Tiler = Grid(),  # noqa: B008
     colormap: Colormap = None,
+    transforms: Sequence[Transform] = (),
     sinks: Sequence[Sink] = (Png(), Sheet()),
+    reader: Reader = ImageReader(),  # noqa: B008
     size: Size = None,
     side: Side = "none",
-    range: tuple[float, float] = (-1.0, 1.0),  # noqa: A002
+    range: tuple[float, float] | None = None,  # noqa: A002
     batch_size: int = 1,
     device: str | torch.device = "cpu",
     mode: Mode = "eval",
@@ -63,44 +71,61 @@ def extract(
     leaves: Sequence[str | type[nn.Module]] = (),
     allow: Sequence[str] = (),
     source: str | None = None,
+    watchers: Sequence[Watcher] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Run `model` on images, and give what the operations chosen by `at` compute to the sinks, with a manifest.
 
-    `images` are files, folders and patterns. `at` may be several selections; each must match something. `size` None
-    is the network's own (an attribute `size`), else each image's own. `mode` says whether the model runs as in
+    `images` are files, folders and patterns. `at` may be several selections; each must match something. `size` and
+    `range` None are the network's own (an attribute `preprocessing`, or `size`), else each image's own size, and -1 to
+    1. `size` and `side` are of the default reader, which reads images; another `reader` takes options of its own.
+    `mode` says whether the model runs as in
     evaluation, as in training (the test mode of the public pix2pix code: batch statistics, dropout on), or as it is;
     the model itself stays in its mode. The random generators are seeded with `seed` before every batch, and buffers
     (running statistics) are put back, so that what an image gives depends on its batch alone. Without `output` the
     model is run no further than its last chosen operation. With `check` the original runs on the first batch as well,
     and its output has to be the same, bit for bit; that is recorded. `source` is recorded as where the model came from.
+    `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
 
     An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
     raises a SurgeryError. Ctrl-C ends the run after what is finished.
     """
     started = time.perf_counter()
     _check_settings(mode, batch_size, side)
-    paths = find_images(images)
+    paths = find_images(images, suffixes_of(reader))
     original = unwrap(model)
+    span = range or (-1.0, 1.0)
+    preprocessing = _preprocessing(original) if range is None else None
+    read = _reader(reader, original, size, side, span, preprocessing)
     subject = _prepare(original, mode, device)
     opened = _open(subject, at, leaves, allow, output=output)
-    recipe = Recipe(normalizer, tiler, colormap, stats)
+    recipe = Recipe(normalizer, tiler, colormap, stats, tuple(transforms))
     manifest = Manifest.of(
         subject,
         source=source,
-        settings={"mode": mode, "seed": seed, "batch_size": batch_size, "range": list(range), "side": side},
+        settings={
+            "mode": mode,
+            "seed": seed,
+            "batch_size": batch_size,
+            **_input_settings(reader, side, span, preprocessing),
+        },
         recipe=recipe,
     )
     folder = OutputFolder(out, manifest.about)
     folder.prepare()
-    wanted = getattr(original, "size", None) if size is None else size
-    reader = Reader(paths, size=wanted, side=side, range=range, channels=input_channels(original))
-    failed = reader.failed
+    taken = Inputs(paths, read)
+    colors = (preprocessing.limits if preprocessing else span) if isinstance(reader, ImageReader) else None
+    failed = taken.failed
     interrupted = False
+    audience = Audience(watchers)
+    audience.started(
+        Start(folder.path, tuple(paths), tuple(each.operation for each in extractors(opened)), folder.about)
+    )
     with manifest, Behind() as behind:
-        run = Run(opened, manifest, recipe, range, subject if check and output else None, behind)
+        run = Run(opened, manifest, recipe, span, colors, subject if check and output else None, behind)
         try:
-            with run.sinks(sinks, folder), Ahead(reader.read(), 2 * batch_size) as inputs:
+            with run.sinks(sinks, folder), Ahead(taken.read(), 2 * batch_size) as inputs:
+                run.now += audience.writes
                 begun = 0
                 try:
                     for batch in batches(inputs, batch_size):
@@ -120,7 +145,7 @@ def extract(
                     manifest.write(folder, run.findings, failed, interrupted=True)
             raise
         files = manifest.write(folder, run.findings, failed, interrupted=interrupted)
-    return Report(
+    report = Report(
         folder=folder.path,
         images=run.done,
         files=files,
@@ -130,6 +155,7 @@ def extract(
         hazards=hazards(opened),
         interrupted=interrupted,
     )
+    return audience.finished(report)
 
 
 def input_channels(model: nn.Module) -> int:
@@ -147,6 +173,34 @@ def _check_settings(mode: str, batch_size: int, side: str) -> None:
         raise ModelError(f"a batch has at least 1 image, not {batch_size}")
     if side not in get_args(Side):
         raise ImageError(f"side is left, right or none, not {side!r}")
+
+
+def _reader(
+    reader: Reader, model: nn.Module, size: Size, side: Side, span: tuple[float, float], own: Preprocessing | None
+) -> Reader:
+    """What reads a path: the given reader, or that of images with what the model wants."""
+    if not isinstance(reader, ImageReader):
+        if size is not None or side != "none":
+            raise ImageError(f"size and side are of the reader of images; set options of {describe(reader)} instead")
+        return reader
+    if size is None and own is None:
+        size = getattr(model, "size", None)
+    channels = input_channels(model)
+    return partial(load_image, size=size, side=side, range=span, channels=channels, preprocessing=own)
+
+
+def _preprocessing(model: nn.Module) -> Preprocessing | None:
+    own = getattr(model, "preprocessing", None)
+    return own if isinstance(own, Preprocessing) else None
+
+
+def _input_settings(reader: Reader, side: str, span: tuple[float, float], own: Preprocessing | None) -> dict[str, Any]:
+    """How the input was read, for the manifest."""
+    if not isinstance(reader, ImageReader):
+        return {"reader": describe(reader), "range": list(span)}
+    if own is not None:
+        return {"preprocessing": asdict(own), "range": None, "side": side}
+    return {"range": list(span), "side": side}
 
 
 def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Module:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean
+from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean, first_line
+from surgery.loading import raised_at
 from surgery.plugins import Plugins
 from surgery.types import ModelFamily
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator, Mapping
 
-    from torch import nn
+    from torch import Tensor, nn
+
+    from surgery.plugins import Plugin
+    from surgery.types import CheckpointReader
 
 
 def load_model(source: str | os.PathLike[str], *, plugins: Plugins | None = None) -> nn.Module:
     """A model from a weights file, a name or a callable, in this order.
 
-    - a file that exists, or a name that ends as weights files do: its architecture is read from its keys;
+    - a file that exists, or a name that ends as weights files do: its architecture is read from its keys, or a plugin
+      recognises it;
     - ``package.module:callable``: what the callable returns, called without arguments, or the module that it is;
     - a name that a plugin offers: ``unet_256``, ``facades``, ``torchvision/resnet18``.
 
@@ -39,7 +46,7 @@ def _open(source: str, plugins: Plugins) -> object:
 
     path = Path(source)
     if path.is_file() or path.suffix in SUFFIXES:
-        return load_checkpoint(path)
+        return load_checkpoint(path, readers=_readers(plugins))
     family, slash, name = source.partition("/")
     try:
         found = plugins.resolve("model", family if slash else source)
@@ -54,6 +61,35 @@ def _open(source: str, plugins: Plugins) -> object:
     if slash:
         raise ModelError(f"{family} is a model, not a family of models; write {family}")
     return _build(source, found)
+
+
+def _readers(plugins: Plugins) -> Iterator[CheckpointReader]:
+    """The readers of checkpoints, each plugin imported only when those before it did not recognise the file."""
+    for plugin, offered in plugins.each("checkpoint"):
+        for name, reader in offered.items():
+            yield partial(_ask, plugins, plugin, name, reader)
+
+
+def _ask(
+    plugins: Plugins, plugin: Plugin, name: str, reader: CheckpointReader, path: Path, state: Mapping[str, Tensor]
+) -> nn.Module | None:
+    """What a reader makes of a file; None, and a complaint, where it fails at a file that may be none of its own."""
+    from torch import nn
+
+    said = f"plugin {plugin.name}: checkpoint {name!r}"
+    try:
+        model: object = reader(path, state)
+    except SurgeryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
+        plugins.trouble(
+            f"{said} raised {type(error).__name__}: {first_line(error)}{raised_at(error)}; it is passed over"
+        )
+        return None
+    if model is None or isinstance(model, nn.Module):
+        return model
+    plugins.trouble(f"{said} gave {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
+    return None
 
 
 def _called(source: str) -> object:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from surgery.builtin.colormaps import COLORMAPS
-from surgery.builtin.normalizers import Fixed, MinMax
+from surgery.builtin.normalizers import MinMax
 from surgery.builtin.tilers import Grid
 from surgery.errors import RenderError, did_you_mean
 from surgery.fetching import Fetched
@@ -26,6 +26,7 @@ from surgery.quantising import (
     repair,
     share_out,
 )
+from surgery.transforming import colored, in_color, transformed
 from surgery.types import (
     BACKGROUND,
     LEVELS,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from surgery.types import Colormap, Normalizer, Tiler
+    from surgery.types import Colormap, Limits, Normalizer, Tiler, Transform
 
 NOT_VALUES = {
     "NaN": (NAN, (255, 0, 200)),
@@ -67,12 +68,14 @@ def draw(
     normalizer: Normalizer = STANDARD.normalizer,
     tiler: Tiler = STANDARD.tiler,
     colormap: Colormap = None,
+    transforms: Sequence[Transform] = (),
 ) -> tuple[Picture, ...]:
     """Pictures of a tensor whose first axis is the batch: one for each image, or as many as the tiler makes of one.
 
     Raises RenderError where a stage gives something that can't be drawn.
     """
-    drawing = BatchDrawing(values if values.ndim else values[None], Recipe(normalizer, tiler, colormap))
+    recipe = Recipe(normalizer, tiler, colormap, transforms=tuple(transforms))
+    drawing = BatchDrawing(values if values.ndim else values[None], recipe)
     return tuple(picture for position in range(drawing.batch) for picture in drawing.pictures(position))
 
 
@@ -102,7 +105,7 @@ def image_activations(
     operation: Operation,
     values: Tensor,
     images: Sequence[str],
-    limits: tuple[float, float],
+    limits: Limits,
     recipe: Recipe,
 ) -> Iterator[Activation]:
     """Activations that are color by nature: ``(B, 3, H, W)`` or ``(B, 1, H, W)`` within `limits`, drawn as RGB."""
@@ -179,6 +182,9 @@ class BatchDrawing:
     @cached_property
     def _codes(self) -> _Codes:
         maps, extremes, normalizer = self._maps, self._extremes, self.recipe.normalizer
+        if self.recipe.transforms:
+            maps = transformed(maps, self.recipe.transforms)
+            extremes = _Extremes.of(maps)
         if extremes.finite:
             low, high = find_limits(normalizer, maps, extremes.raw)
             return _Codes(normalizer, low, high, lambda: quantise(maps, low, high, extremes.raw))
@@ -188,6 +194,8 @@ class BatchDrawing:
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
         codes, low, high = (each[position] for each in self._codes.numpy())
+        if in_color(self.recipe.transforms):
+            return (Picture(colored(codes, NOT_VALUES.values()), None, low, high),)
         tiles = self._laid_out(torch.from_numpy(codes)[None])
         each = len(tiles) == len(low) > 1
         colors = palette_of(self.recipe)
@@ -203,7 +211,7 @@ class BatchDrawing:
 
     def _laid_out(self, codes: Tensor) -> NDArray[np.uint8]:
         """``(1, C, H, W)`` codes -> ``(N, H', W')``, the pictures of one image."""
-        if self.folded:
+        if self.folded and codes.shape[2] == 1:
             codes = fold(codes)
         name = describe(self.recipe.tiler)
         try:
@@ -314,9 +322,10 @@ def _named(row: NDArray[np.float64]) -> dict[str, Any]:
 class ImageDrawing(BatchDrawing):
     """Draws images as the colors that they are."""
 
-    def __init__(self, values: Tensor, limits: tuple[float, float], recipe: Recipe) -> None:
-        super().__init__(values, replace(recipe, normalizer=Fixed(*limits, per="batch")))
-        self.limits = limits
+    def __init__(self, values: Tensor, limits: Limits, recipe: Recipe) -> None:
+        low, high = (torch.tensor(limit, dtype=torch.float64).reshape(-1, 1, 1) for limit in limits)
+        super().__init__(values, replace(recipe, normalizer=lambda _: (low, high), transforms=()))
+        self.limits = low, high
 
     def settle(self, *, pixels: bool) -> int:
         if pixels and self._values is not None:
@@ -325,13 +334,13 @@ class ImageDrawing(BatchDrawing):
 
     @cached_property
     def _colors(self) -> Fetched:
-        low, high = self.limits
+        low, high = (limit.to(self._maps.device) for limit in self.limits)
         scaled = (self._maps.double() - low) / (high - low) * 255
         pixels = scaled.nan_to_num(0, 255, 0).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
         return Fetched(pixels.expand(-1, -1, -1, 3).contiguous())
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
-        low, high = (np.array([limit], np.float64) for limit in self.limits)
+        low, high = (limit.flatten().numpy() for limit in self.limits)
         return (Picture(self._colors.numpy()[position], None, low, high),)
 
 

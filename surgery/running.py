@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from surgery.batches import Input
     from surgery.manifest import Manifest
     from surgery.pipeline import Behind
-    from surgery.types import Activation, Recipe, Sink, Write
+    from surgery.types import Activation, Limits, Recipe, Sink, Write
 
 Written: TypeAlias = "Sequence[tuple[PurePosixPath, Activation | None]]"
 """Files that were finished, and the activation each is of."""
@@ -49,6 +49,7 @@ class Run:
         manifest: Manifest,
         recipe: Recipe,
         limits: tuple[float, float],
+        colors: Limits | None,
         original: nn.Module | None,
         behind: Behind,
     ) -> None:
@@ -58,6 +59,8 @@ class Run:
         self.manifest = manifest
         self.recipe = recipe
         self.limits = limits
+        self.colors = colors
+        """Black and white of the input; None where it may be no image."""
         self.behind = behind
         self.now: list[Write] = []
         self.folder: OutputFolder
@@ -149,7 +152,7 @@ class Run:
         ):
             torch.manual_seed(seed)
             given = Operation("input", "input", "input", 0, tensors=specs(values))
-            self.offer(image_activations(given, values, self.names, self.limits, self.recipe))
+            self.offer(self.shown_input(given, values))
             try:
                 # Not a call: that would print the generated code when the model raises, and drop the traceback.
                 result = self.opened.forward(values)
@@ -184,6 +187,13 @@ class Run:
         except Exception as error:
             self.error = error
             raise
+
+    def shown_input(self, operation: Operation, values: Tensor) -> Iterable[Activation]:
+        """The input, in its own colors if it is an image."""
+        colors = self.colors or (self.limits if is_image(values, values, self.limits) else None)
+        if colors is None:
+            return activations_of(operation, values, self.names, self.recipe)
+        return image_activations(operation, values, self.names, colors, self.recipe)
 
     def take_output(self, values: Tensor, result: Any) -> None:
         operation = Operation("output", "output", "output", self.last + 1, tensors=specs(result))

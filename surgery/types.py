@@ -279,6 +279,15 @@ class Preprocessing:
             known = ", ".join(get_args(Interpolation))
             raise ImageError(f"the interpolation of a preprocessing is {known}, not {self.interpolation!r}")
 
+    @property
+    def limits(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What becomes of black and what of white in each channel."""
+        pairs = list(zip(self.mean, self.std, strict=True))
+        return tuple(-mean / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs)
+
+
+Limits: TypeAlias = "tuple[float | Sequence[float], float | Sequence[float]]"
+"""What is drawn as black and what as white: a number each, or one for each channel."""
 
 Write: TypeAlias = "Callable[[Activation], None]"
 """Takes one activation. Called inside the model's forward: what is kept of `values` must be copied."""
@@ -355,6 +364,7 @@ __all__ = [
     "Facts",
     "Interpolation",
     "Levels",
+    "Limits",
     "ModelFactory",
     "ModelFamily",
     "Normalizer",

@@ -33,10 +33,10 @@ LAYERS = """
     __init__
     errors bits compiled texts pipeline
     types inplace contexts hookspecs data sources hazards
-    values folder png twins fetching
-    quantising extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
-    rendering nodes terminal checkpoints tracer
-    builtin.sinks builtin.models watching insertion recording report
+    values folder png twins fetching report options loading
+    quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
+    plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints tracer
+    builtin.sinks builtin.models watching insertion recording origins
     tracing builtin.hooks
     plugins selection display batches manifest oracle
     models running testing certificate
@@ -93,7 +93,7 @@ def test_a_module_imports_from_the_layers_below_it_alone(path: Path) -> None:
 
 
 def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -> None:
-    allowed = {"pluggy": {"hookspecs", "plugins"}, "rich": {"terminal", "display", "cli"}, "typer": {"cli"}}
+    allowed = {"pluggy": {"hookspecs", "plugin"}, "rich": {"terminal", "display", "cli"}, "typer": {"cli"}}
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
         for library, modules in allowed.items():

@@ -9,7 +9,24 @@ from surgery.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from surgery.types import Colormap, ModelFactory, ModelFamily, Normalizer, Sink, Tiler
+    from surgery.types import (
+        CheckpointReader,
+        Colormap,
+        ModelFactory,
+        ModelFamily,
+        Normalizer,
+        Reader,
+        Sink,
+        Tiler,
+        Transform,
+    )
+
+
+@hookimpl
+def surgery_transforms() -> Mapping[str, Transform]:
+    from surgery.builtin.transforms import TRANSFORMS
+
+    return TRANSFORMS
 
 
 @hookimpl
@@ -45,3 +62,17 @@ def surgery_models() -> Mapping[str, ModelFactory | ModelFamily]:
     from surgery.builtin.models import MODELS
 
     return MODELS
+
+
+@hookimpl
+def surgery_checkpoints() -> Mapping[str, CheckpointReader]:
+    from surgery.builtin.models import CHECKPOINTS
+
+    return CHECKPOINTS
+
+
+@hookimpl
+def surgery_readers() -> Mapping[str, Reader]:
+    from surgery.builtin.readers import READERS
+
+    return READERS

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.data import weights
 from surgery.errors import ModelError, did_you_mean
-from surgery.types import ModelFamily
+from surgery.types import ModelFamily, Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
-    from surgery.types import ModelFactory
+    from surgery.types import CheckpointReader, ModelFactory
 
 
 def _network(name: str, **options: Any) -> nn.Module:
@@ -41,7 +42,25 @@ def _torchvision(name: str) -> nn.Module:
     options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     whole = {"weights_backbone": None} if "/" not in name and name in _with_backbone() else {}
     model: nn.Module = models.get_model(name, weights=None, **options, **whole)
+    if (own := _preprocessing(name)) is not None:
+        model.preprocessing = own  # type: ignore[assignment]
     return model
+
+
+def _preprocessing(name: str) -> Preprocessing | None:
+    """What torchvision gives a model of this name, as its weights say; None where those do not take one image."""
+    from torchvision import models
+
+    settings = getattr(getattr(models.get_model_weights(name), "DEFAULT", None), "transforms", None)
+    if getattr(getattr(settings, "func", None), "__name__", None) not in (
+        "ImageClassification",
+        "SemanticSegmentation",
+    ):
+        return None
+    told: Any = settings()  # type: ignore[misc]
+    around = told.resize_size[0]
+    side = told.crop_size[0] if hasattr(told, "crop_size") else around
+    return Preprocessing((side, side), tuple(told.mean), tuple(told.std), side / around, told.interpolation.value)
 
 
 def _with_backbone() -> Sequence[str]:
@@ -56,6 +75,14 @@ def _torchvision_names() -> Sequence[str]:
     names: Sequence[str] = models.list_models()
     return names
 
+
+def _pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+    from surgery.checkpoints import read_pix2pix
+
+    return read_pix2pix(path, state)
+
+
+CHECKPOINTS: dict[str, CheckpointReader] = {"pix2pix": _pix2pix}
 
 MODELS: dict[str, ModelFactory | ModelFamily] = {
     "facades": partial(_shipped, "facades"),

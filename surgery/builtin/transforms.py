@@ -1,0 +1,131 @@
+"""The transforms that come with the project: other maps of an activation's, before their limits are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
+
+from surgery.errors import RenderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.types import Transform
+
+Scale: TypeAlias = Literal["log", "linear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Abs:
+    """Magnitudes: how strong, whatever the sign."""
+
+    def __call__(self, maps: Tensor, /) -> Tensor:
+        return maps.abs()
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """One map: the mean over the channels. It is NaN where one of them is."""
+
+    def __call__(self, maps: Tensor, /) -> Tensor:
+        return maps.mean(1, keepdim=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """The `k` channels of greatest variance over the map, each image's own, in order of their numbers.
+
+    What is not finite does not count; of channels that vary alike, the first are taken.
+    """
+
+    k: int = 16
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise RenderError(f"k is at least 1, not {self.k}")
+
+    def __call__(self, maps: Tensor, /) -> Tensor:
+        import torch
+
+        finite = maps.isfinite()
+        count = finite.sum((2, 3), keepdim=True).clamp_(min=1)
+        values = torch.where(finite, maps, 0.0).double()
+        spread = torch.where(finite, values - values.sum((2, 3), keepdim=True) / count, 0.0)
+        variance = (spread.square().sum((2, 3), keepdim=True) / count)[..., 0, 0]
+        chosen = variance.argsort(dim=1, descending=True, stable=True)[:, : self.k].sort(1).values
+        return maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class FFT:
+    """The magnitude of each channel's Fourier transform, frequency zero in the middle.
+
+    Of ``log`` scale it is ``log(1 + magnitude)``. A checkerboard shows as points at the edges. What is not finite
+    counts as the mean of the channel's finite values.
+    """
+
+    scale: Scale = "log"
+
+    def __post_init__(self) -> None:
+        if self.scale not in get_args(Scale):
+            raise RenderError(f"scale is log or linear, not {self.scale!r}")
+
+    def __call__(self, maps: Tensor, /) -> Tensor:
+        import torch
+
+        finite = maps.isfinite()
+        if not bool(finite.all()):
+            count = finite.sum((2, 3), keepdim=True).clamp_(min=1)
+            mean = torch.where(finite, maps / count, 0.0).sum((2, 3), keepdim=True)
+            maps = torch.where(finite, maps, mean)
+        magnitude: Tensor = torch.fft.fftshift(torch.fft.fft2(maps), dim=(2, 3)).abs()
+        return magnitude.log1p() if self.scale == "log" else magnitude
+
+
+@dataclass(frozen=True, slots=True)
+class PCA:
+    """Three maps drawn as red, green and blue: the first principal components of the channels at each place.
+
+    Of each image by itself: places that compute alike have like colors. A component's sign is that of its greatest
+    loading. Where there are fewer than three components the rest is zero, and where a channel is not finite all three
+    are NaN.
+    """
+
+    color: ClassVar[bool] = True
+
+    def __call__(self, maps: Tensor, /) -> Tensor:
+        import torch
+
+        return torch.stack([_components(image) for image in maps])
+
+
+def _components(image: Tensor) -> Tensor:
+    """``(C, H, W)`` -> ``(3, H, W)``."""
+    import torch
+
+    places = image.flatten(1).T.double()
+    finite = places.isfinite().all(1)
+    used = places[finite]
+    result = image.new_full((3, places.shape[0]), torch.nan, dtype=torch.float64)
+    if len(used):
+        used = used - used.mean(0)
+        size = used.abs().max()
+        used = used / size if size > 0 else used  # so that squares of great values stay finite
+        if used.shape[0] < used.shape[1]:
+            values, vectors = torch.linalg.eigh(used @ used.T)
+            loadings = used.T @ vectors[:, -3:].flip(1)
+            loadings = loadings / loadings.norm(dim=0).clamp_min(1e-300)
+        else:
+            values, vectors = torch.linalg.eigh(used.T @ used)
+            loadings = vectors[:, -3:].flip(1)
+        # Of rank less than three, the last directions are what rounding left.
+        strength = values[-3:].flip(0)
+        loadings = loadings * (strength > strength[0] * 1e-12)
+        sign = loadings.gather(0, loadings.abs().argmax(0, keepdim=True)).sign()
+        found = used @ (loadings * sign) * size
+        result[:, finite] = torch.nn.functional.pad(found.T, (0, 0, 0, 3 - found.shape[1]))
+    drawn: Tensor = result.unflatten(1, image.shape[1:]).to(image.dtype)
+    return drawn
+
+
+TRANSFORMS: dict[str, Transform] = {"abs": Abs(), "mean": Mean(), "topk": TopK(), "fft": FFT(), "pca": PCA()}

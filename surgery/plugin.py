@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import pluggy
 
 from surgery import hookspecs
-from surgery.errors import PluginError, did_you_mean, first_line
+from surgery.errors import PluginError, did_you_mean
 from surgery.loading import attempt, defined_at
 from surgery.report import Watcher
+from surgery.sources import shown
 from surgery.types import ModelFamily
 
 if TYPE_CHECKING:
@@ -71,14 +72,16 @@ class Plugin:
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         for number, module in enumerate(modules):
-            _check_names(module)
+            _check(module, manager)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 try:
                     manager.register(module, f"{self.name} {number}")
                 except (pluggy.PluginValidationError, ValueError) as error:
                     raise PluginError("; ".join(str(error).splitlines())) from error
-            remarks += [f"{first_line(said.message)} ({said.filename}:{said.lineno})" for said in caught]  # type: ignore[arg-type]
+            remarks += [
+                f"is of another version: {said.message} ({shown((said.filename, said.lineno))})" for said in caught
+            ]
         self._manager = manager
         if not self.watches and any(self.implements(hook) for hook, _ in _WATCHING.values()):
             remarks.append(
@@ -143,8 +146,8 @@ def _tell(call: Callable[..., object], hook: str, argument: str, value: object) 
     call(hook, **{argument: value})
 
 
-def _check_names(module: object) -> None:
-    """Raise PluginError where a module marks a function that is no hook, or marks none."""
+def _check(module: object, manager: pluggy.PluginManager) -> None:
+    """Raise PluginError where a module marks a function that is no hook or has arguments of none, or marks nothing."""
     known = [name for name in vars(hookspecs) if name.startswith("surgery_")]
     marked, unmarked = 0, []
     for name in dir(module):
@@ -153,7 +156,12 @@ def _check_names(module: object) -> None:
         if isinstance(options, dict):
             hook = options.get("specname") or name
             if hook not in known and not options.get("optionalhook"):
-                raise PluginError(f"there is no hook {hook}{defined_at(value)}{did_you_mean(hook, known)}")
+                raise PluginError(f"there is no hook {hook}{did_you_mean(hook, known)}{defined_at(value)}")
+            takes = getattr(manager.hook, hook).spec.argnames if hook in known else ()
+            asked = inspect.signature(value).parameters if inspect.isfunction(value) else ()
+            if hook in known and (others := [argument for argument in asked if argument not in takes]):
+                has = ", ".join(takes) or "nothing"
+                raise PluginError(f"{hook} takes {has}, and not {', '.join(others)}{defined_at(value)}")
             marked += 1
         elif name.startswith("surgery_") and inspect.isfunction(value):
             unmarked.append(f"{name}{defined_at(value)}")

@@ -1,21 +1,22 @@
 from __future__ import annotations
 
-import inspect
+import os
 import re
-import textwrap
+import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import surgery
-from surgery import hookspecs, plugins, testing
 from surgery.builtin.normalizers import Fixed, Percentile
 from surgery.builtin.tilers import Grid
 from surgery.errors import ModelError, PluginError
+from surgery.options import Option, options_of
 from surgery.plugins import KINDS, Plugins
+from tests.distributions import Site, plugin
+from tests.distributions import site as site
 
 EMBER = """
 import surgery
@@ -26,10 +27,7 @@ def surgery_colormaps():
 """
 
 
-def plugin(folder: Path, text: str, name: str = "mine.py") -> Path:
-    file = folder / name
-    file.write_text(text)
-    return file
+TILERS = "import surgery\n@surgery.hookimpl\ndef surgery_tilers(): return {'grid': min, 'other': max}\n"
 
 
 def test_a_file_offers_a_colormap(tmp_path: Path) -> None:
@@ -42,11 +40,11 @@ def test_a_file_offers_a_colormap(tmp_path: Path) -> None:
 def test_every_kind_of_thing_can_be_offered(tmp_path: Path) -> None:
     text = """
     import surgery
-    for kind in ("normalizers", "tilers", "colormaps", "sinks", "models"):
-        exec(f"@surgery.hookimpl\\ndef surgery_{kind}(): return {{'thing': '{kind}'}}")
+    for kind in ("transform", "normalizer", "tiler", "colormap", "sink", "model", "checkpoint", "reader"):
+        exec(f"@surgery.hookimpl\\ndef surgery_{kind}s(): return {{'thing': {kind!r}.__add__}}")
     """
-    found = Plugins([plugin(tmp_path, textwrap.dedent(text))])
-    assert [found.resolve(kind, "thing") for kind in KINDS] == [f"{kind}s" for kind in KINDS]
+    found = Plugins([plugin(tmp_path, text)])
+    assert [found.resolve(kind, "thing")("!") for kind in KINDS] == [f"{kind}!" for kind in KINDS]
 
 
 def test_options_are_set_from_text() -> None:
@@ -82,8 +80,7 @@ def test_a_wrong_name_or_option_is_one_clear_line(kind: Any, text: str, message:
 
 
 def test_a_name_offered_twice_is_written_with_its_owner(tmp_path: Path) -> None:
-    tiler = "import surgery\n@surgery.hookimpl\ndef surgery_tilers(): return {'grid': min, 'other': max}\n"
-    found = Plugins([plugin(tmp_path, tiler)])
+    found = Plugins([plugin(tmp_path, TILERS)])
     with pytest.raises(PluginError, match=r"'grid' is offered by both surgery and mine.py; write mine.py:grid"):
         found.resolve("tiler", "grid")
     assert found.resolve("tiler", "mine.py:grid") is min
@@ -99,100 +96,169 @@ def test_a_colormap_of_a_plugin_stands_before_one_of_cmaps(tmp_path: Path) -> No
         Plugins([tmp_path / "mine.py", other]).resolve("colormap", "ember")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("import nowhere", "mine.py can't be imported: ModuleNotFoundError: No module named 'nowhere'"),
-        ("1 +", "can't be imported: SyntaxError"),
-        ("x = 1", "offers nothing: mark a function such as surgery_colormaps with @surgery.hookimpl"),
-        (EMBER.replace("colormaps", "colourmaps"), "no hook surgery_colourmaps; did you mean 'surgery_colormaps'"),
-        (EMBER.replace("()", "(options)"), "plugin mine.py: .*options"),
-    ],
-)
-def test_a_broken_file_is_named_with_its_fault(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(PluginError, match=message):
-        Plugins([plugin(tmp_path, text)])
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("raise OSError('gone')", "plugin mine.py: surgery_colormaps raised OSError: gone"),
-        ("return ['ember']", "has to return a mapping of names"),
-        ("return {1: 'ember'}", "has to return a mapping of names"),
-    ],
-)
-def test_a_hook_that_fails_is_named_with_its_fault(tmp_path: Path, body: str, message: str) -> None:
-    text = f"import surgery\n@surgery.hookimpl\ndef surgery_colormaps():\n    {body}\n"
-    found = Plugins([plugin(tmp_path, text)])
-    assert found.resolve("tiler", "grid") == Grid()
-    with pytest.raises(PluginError, match=message):
-        found.resolve("colormap", "viridis")
-
-
-def test_a_file_that_is_not_there_or_no_python_is_said(tmp_path: Path) -> None:
+def test_a_plugin_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="there is no plugin file"):
         Plugins([tmp_path / "gone.py"])
     with pytest.raises(PluginError, match="is no Python file"):
         Plugins([plugin(tmp_path, EMBER, "mine.txt")])
-    with pytest.raises(PluginError, match=r"two plugins are called mine.py"):
-        Plugins([plugin(tmp_path, EMBER), plugin(tmp_path, EMBER)])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PluginError, match=r"no plugin in the folder .*empty: no \*.py with @surgery.hookimpl"):
+        Plugins([tmp_path / "empty"])
 
 
-class Installed:
-    """A distribution with entry points, as `importlib.metadata` would find it."""
-
-    version = "1.2"
-
-    def __init__(self, name: str, load: Any) -> None:
-        self.metadata = {"Name": name}
-        self.load = load
-
-    @property
-    def entry_points(self) -> Any:
-        return SimpleNamespace(select=lambda group: [SimpleNamespace(load=self.load)] if group == "surgery" else [])
+def test_a_folder_is_each_of_its_files_that_mark_a_hook(tmp_path: Path) -> None:
+    plugin(tmp_path, EMBER, "b.py")
+    plugin(tmp_path, EMBER.replace("ember", "ash"), "a.py")
+    plugin(tmp_path, "raise RuntimeError('not to be run')", "setup.py")
+    found = Plugins([tmp_path])
+    assert [entry.name for entry in found.plugins[1:]] == ["a.py", "b.py"]
+    assert found.resolve("colormap", "ash") == found.resolve("colormap", "ember")
+    assert found.troubles == []
 
 
-def test_installed_plugins_are_found_and_a_broken_one_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_folder_may_be_a_package(tmp_path: Path) -> None:
+    (tmp_path / "glow").mkdir()
+    plugin(tmp_path / "glow", "from .colors import surgery_colormaps", "__init__.py")
+    plugin(tmp_path / "glow", EMBER, "colors.py")
+    found = Plugins([tmp_path / "glow"])
+    assert found.troubles == []
+    assert found.resolve("colormap", "glow:ember")[0] == "black"
+
+
+def test_two_files_of_one_name_are_told_apart_and_one_file_twice_is_one(tmp_path: Path) -> None:
+    one = plugin(tmp_path, EMBER)
+    (tmp_path / "other").mkdir()
+    other = plugin(tmp_path / "other", EMBER.replace("ember", "ash"))
+    found = Plugins([one, one])
+    assert (len(found.plugins), found.troubles) == (2, [])
+    found = Plugins([one, other])
+    assert found.troubles == [f"plugin {other} is left out: {one} has its name; rename one of them"]
+    assert "ash" not in found.names("colormap")
+
+
+def test_the_environment_and_the_pyproject_name_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        plugin(tmp_path / name, EMBER.replace("ember", name), f"{name}.py")
+    monkeypatch.setenv("SURGERY_PLUGINS", os.pathsep.join([str(tmp_path / "one" / "one.py"), str(tmp_path / "two")]))
+    (tmp_path / "pyproject.toml").write_text('[tool.surgery]\nplugins = ["three/three.py"]\n')
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "deep" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    monkeypatch.chdir(tmp_path / "deep" / "deeper")
+    found = Plugins()
+    assert [entry.name for entry in found.plugins] == ["surgery", "one.py", "two.py", "three.py"]
+    assert [entry.state for entry in found.plugins] == ["ready"] * 4
+    assert [entry.name for entry in Plugins(bare=True).plugins] == ["surgery"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tool", "can't read .*pyproject.toml for plugins"),
+        ("tool = 3", "can't read .*pyproject.toml for plugins"),
+        ("[tool.surgery]\nplugins = 'x.py'", r"plugins of \[tool.surgery\] in .* are a list .* not 'x.py'"),
+        ("[tool.surgery]\nplugins = ['x.py']", "there is no plugin file .*x.py"),
+    ],
+)
+def test_a_pyproject_that_says_something_else_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
-    good, bad = ModuleType("good"), ModuleType("bad")
-    exec(EMBER, vars(good))  # noqa: S102
-    exec(EMBER.replace("return", "raise ValueError('x' * 3) #"), vars(bad))  # noqa: S102
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    found = Plugins()
+    (line,) = found.troubles
+    assert re.search(message, line)
+    assert "\n" not in line
+    assert found.resolve("tiler", "grid") == Grid()
+    with pytest.raises(PluginError, match=message):
+        Plugins(strict=True)
 
-    def missing() -> None:
-        raise ModuleNotFoundError("No module named 'gone'")
 
-    found = [
-        Installed("surgery-good", lambda: good),
-        Installed("surgery-missing", missing),
-        Installed("surgery-bad", lambda: bad),
+def test_an_installed_plugin_is_imported_when_a_name_may_be_its(site: Site) -> None:
+    site.install("surgery-ember", EMBER)
+    site.install("surgery-ash", EMBER.replace("ember", "ash"))
+    found = Plugins()
+    assert found.resolve("tiler", "grid:gap=2") == Grid(gap=2)
+    assert [(p.name, p.version, p.origin, p.state) for p in found.plugins[1:]] == [
+        ("surgery-ash", "1.2", "installed", "waiting"),
+        ("surgery-ember", "1.2", "installed", "waiting"),
     ]
-    monkeypatch.setattr(plugins, "distributions", lambda: found)
-    known = Plugins()
-    assert known.resolve("colormap", "ember")[0] == "black"
-    assert [(p.name, p.version, p.origin) for p in known.plugins][1] == ("surgery-good", "1.2", "installed")
-    assert known.troubles[0].startswith("plugin surgery-missing can't be imported: ModuleNotFoundError")
-    assert known.troubles[1].startswith("plugin surgery-bad: surgery_colormaps raised")
-    assert len(known.troubles) == 2
+    assert found.resolve("colormap", "surgery_ember:ember")[0] == "black"
+    assert [p.state for p in found.plugins[1:]] == ["waiting", "ready"]
+    assert "surgery_ash" not in sys.modules
+    assert found.resolve("colormap", "ash")[0] == "black"
+    assert [p.state for p in found.plugins[1:]] == ["ready", "ready"]
 
 
-HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("surgery_")}
+def test_a_name_that_two_installed_plugins_offer_is_written_with_its_owner(site: Site) -> None:
+    site.install("surgery-one", EMBER)
+    site.install("surgery-two", EMBER)
+    with pytest.raises(PluginError, match=r"'ember' is offered by both surgery-one and surgery-two; write surgery-two"):
+        Plugins().resolve("colormap", "ember")
+    assert Plugins().resolve("colormap", "surgery-one:ember")[0] == "black"
+    found = Plugins()
+    found.check()
+    line = "colormap 'ember' is offered by surgery-one and surgery-two; write surgery-one:ember"
+    assert found.troubles == [line]
 
 
-def test_there_is_a_hook_for_each_kind() -> None:
-    assert list(HOOKS) == [f"surgery_{kind}s" for kind in KINDS]
+def test_a_name_of_the_projects_own_stays_its_own_when_an_installed_plugin_offers_it(site: Site) -> None:
+    site.install("surgery-taker", TILERS)
+    found = Plugins()
+    for _ in range(2):  # before it is imported and after
+        assert found.resolve("tiler", "grid") == Grid()
+        assert found.resolve("tiler", "surgery-taker:grid") is min
+    assert found.troubles == [
+        "plugin surgery-taker offers tiler 'grid', which is surgery's own; write surgery-taker:grid"
+    ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_example_of_each_hook_runs_and_keeps_the_contract(kind: Any, tmp_path: Path) -> None:
-    doc = inspect.getdoc(HOOKS[f"surgery_{kind}s"]) or ""
-    example = textwrap.dedent(re.search(r"^    @surgery.hookimpl\n(?: {4}.*\n|\n)*(?: {4}.*)?", doc, re.MULTILINE)[0])  # type: ignore[index]
-    imports = "import surgery, torch\nfrom contextlib import contextmanager\n"
-    found = Plugins([plugin(tmp_path, imports + example)])
-    ((name, thing),) = found.offered(kind)[-1][1].items()
-    assert found.resolve(kind, name) is thing
-    getattr(testing, f"check_{kind}")(thing)
+def test_a_file_with_the_name_of_a_name_offered_by_an_installed_plugin_clashes(site: Site, tmp_path: Path) -> None:
+    site.install("surgery-ember", EMBER)
+    found = Plugins([plugin(tmp_path, EMBER)])
+    with pytest.raises(PluginError, match="'ember' is offered by both mine.py and surgery-ember"):
+        found.resolve("colormap", "ember")
+
+
+def test_a_distribution_may_have_several_entry_points(site: Site) -> None:
+    site.install("surgery-both", EMBER)
+    (site.folder / "surgery_both_tilers.py").write_text(TILERS.replace("grid", "pile"))
+    points = site.folder / "surgery_both-1.2.dist-info" / "entry_points.txt"
+    points.write_text("[surgery]\none = surgery_both\ntwo = surgery_both_tilers\n")
+    found = Plugins()
+    assert found.resolve("tiler", "pile") is min
+    assert found.resolve("colormap", "surgery-both:ember")[0] == "black"
+    assert [entry.name for entry in found.plugins] == ["surgery", "surgery-both"]
+
+
+def test_blocked_plugins_are_left_out(site: Site, tmp_path: Path) -> None:
+    site.install("surgery-ember", EMBER)
+    site.install("surgery-taker", TILERS)
+    found = Plugins(blocked=["Surgery_Ember"])
+    assert found.resolve("colormap", "ember") == "ember"  # cmap's
+    assert [entry.state for entry in found.plugins] == ["ready", "blocked", "ready"]
+    assert "surgery_ember" not in sys.modules
+    assert Plugins([plugin(tmp_path, EMBER)], blocked=["mine.py"]).plugins[1].state == "blocked"
+    with pytest.raises(PluginError, match=r"no plugin is called 'surgery-embers'; did you mean 'surgery-ember'\?"):
+        Plugins(blocked=["surgery-embers"])
+    assert [entry.name for entry in Plugins([plugin(tmp_path, EMBER)], bare=True).plugins] == ["surgery", "mine.py"]
+
+
+def test_troubles_are_told_once_and_at_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    broken = plugin(tmp_path, "import surgery\n@surgery.hookimpl\ndef surgery_colormaps(): return 3\n")
+    found = Plugins([broken], tell=told.append)
+    assert told == []
+    for _ in range(2):
+        found.names("colormap")
+    assert told == found.troubles
+    assert len(told) == 1
+
+
+def test_the_options_of_a_stage_are_known() -> None:
+    assert options_of(Grid())[0] == Option("columns", "a whole number or none", None)
+    assert [option.name for option in options_of(Fixed())] == ["low", "high", "per"]
+    assert options_of(min) == []
 
 
 @pytest.mark.parametrize(

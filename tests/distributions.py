@@ -42,8 +42,3 @@ class Site:
         self.monkeypatch.setitem(sys.modules, module, None)  # so that it is restored
         self.monkeypatch.delitem(sys.modules, module)
         return file
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path / "site-packages", monkeypatch)

@@ -16,7 +16,6 @@ from surgery.errors import ModelError, PluginError
 from surgery.options import Option, options_of
 from surgery.plugins import KINDS, Plugins
 from tests.distributions import Site, plugin
-from tests.distributions import site as site
 
 EMBER = """
 import surgery
@@ -216,7 +215,7 @@ def test_a_name_of_the_projects_own_stays_its_own_when_an_installed_plugin_offer
 def test_a_file_with_the_name_of_a_name_offered_by_an_installed_plugin_clashes(site: Site, tmp_path: Path) -> None:
     site.install("surgery-ember", EMBER)
     found = Plugins([plugin(tmp_path, EMBER)])
-    with pytest.raises(PluginError, match="'ember' is offered by both mine.py and surgery-ember"):
+    with pytest.raises(PluginError, match=r"'ember' is offered by both mine\.py and surgery-ember"):
         found.resolve("colormap", "ember")
 
 

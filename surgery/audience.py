@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from surgery.errors import first_line
-from surgery.loading import raised_at
+from surgery.loading import said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,5 +51,4 @@ class Audience:
             call(value)
         except Exception as error:  # noqa: BLE001 - whoever watches does not end a run
             name = self._there.pop(number).name
-            said = f"{type(error).__name__}: {first_line(error)}{raised_at(error)}"
-            self._troubles.append(f"{name} raised {said}; it was left out of the rest of the run")
+            self._troubles.append(f"{name} raised {said_of(error)}; it was left out of the rest of the run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, Self
@@ -13,6 +14,8 @@ import typer
 from surgery.errors import SurgeryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
     from surgery.images import Size
@@ -232,8 +235,9 @@ def inspect(
 
     chosen = [parse(text) for text in at]
     wanted = _size(size)
-    traced = _noted(_traced(load_model(model, plugins=plugins), wanted, leaf, allow))
-    opened = _opened(traced, chosen)
+    with _aside(as_json):
+        traced = _noted(_traced(load_model(model, plugins=plugins), wanted, leaf, allow))
+        opened = _opened(traced, chosen)
     if as_json:
         print(json.dumps(graph_record(opened), indent=1))  # noqa: T201
         return
@@ -274,10 +278,11 @@ def check(
     from surgery.tracing import trace
 
     chosen = [parse(text) for text in at]
-    network = load_model(model, plugins=plugins).eval()
-    example = torch.randn(_example_shape(network, _size(size)), generator=torch.Generator().manual_seed(seed))
-    opened = _opened(_noted(trace(network, leaves=leaf, allow=allow)), chosen)
-    certificate = certify(network, opened, example)
+    with _aside(as_json):
+        network = load_model(model, plugins=plugins).eval()
+        example = torch.randn(_example_shape(network, _size(size)), generator=torch.Generator().manual_seed(seed))
+        opened = _opened(_noted(trace(network, leaves=leaf, allow=allow)), chosen)
+        certificate = certify(network, opened, example)
     if as_json:
         print(json.dumps(certificate.record(), indent=1))  # noqa: T201
     else:
@@ -441,6 +446,13 @@ def _finish(report: Report) -> None:
         _complain(f"{len(report.failed)} of {len(report.failed) + report.images} images failed")
     if report.failed or report.interrupted:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _aside(wanted: bool) -> Iterator[None]:
+    """What a model prints goes to stderr, where stdout is for machines."""
+    with redirect_stdout(sys.stderr) if wanted else nullcontext():
+        yield
 
 
 def _complain(line: str) -> None:

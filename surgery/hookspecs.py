@@ -7,7 +7,8 @@ for that is not the project's own; one that watches runs has an entry point of g
 is imported for every run.
 
 The hooks of the first part return mappings from names to values that are ready to be used. Each is called once at most,
-and only when that kind of thing is wanted, so imports of heavy libraries belong inside. Names of several plugins stand
+when that kind of thing is wanted or everything is listed, so imports of heavy libraries belong inside the functions
+that are offered. Names of several plugins stand
 side by side, and one that two of them offer is written ``plugin:name``, where ``plugin`` is the distribution's name or
 the file's. A name of the project's own stays its own when an installed plugin offers it too. A plugin that raises, or
 that returns something else than its hook says, is reported in one line and left out.
@@ -82,9 +83,7 @@ def surgery_normalizers() -> Mapping[str, Normalizer]:  # type: ignore[empty-bod
 
         @surgery.hookimpl
         def surgery_normalizers():
-            import torch
-
-            return {"unit": lambda values: (torch.tensor(0.0), torch.tensor(1.0))}
+            return {"unit": lambda values: (values.new_zeros(()), values.new_ones(()))}
     """
 
 
@@ -179,11 +178,14 @@ def surgery_models() -> Mapping[str, ModelFactory | ModelFamily]:  # type: ignor
 
         import surgery
 
-        @surgery.hookimpl
-        def surgery_models():
+        def tiny():
             import torch
 
-            return {"tiny": lambda: torch.nn.Conv2d(3, 8, 3)}
+            return torch.nn.Conv2d(3, 8, 3)
+
+        @surgery.hookimpl
+        def surgery_models():
+            return {"tiny": tiny}
     """
 
 

@@ -37,7 +37,7 @@ def attempt(action: str, function: Callable[[], Any]) -> tuple[Any, list[str]]:
         except PluginError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{action} {type(error).__name__}: {first_line(error)}{raised_at(error)}") from error
+            raise PluginError(f"{action} {said_of(error)}") from error
     said = printed.getvalue().strip()
     return value, [f"prints {said.splitlines()[0][:60]!r}, which is kept from standard output"] if said else []
 
@@ -57,6 +57,12 @@ def _apart() -> Iterator[io.StringIO]:
         if saved is not None:
             os.dup2(saved, 1)
             os.close(saved)
+
+
+def said_of(error: BaseException, elsewhere: str = "") -> str:
+    """``<class>: <message> (<file>:<line>)``, the line being one of the plugin's own code, or what is said instead."""
+    message = error.msg if isinstance(error, SyntaxError) else first_line(error)
+    return f"{type(error).__name__}: {message}{raised_at(error) or elsewhere}"
 
 
 def raised_at(error: BaseException) -> str:

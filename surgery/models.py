@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean, first_line
-from surgery.loading import raised_at
+from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean
+from surgery.loading import said_of
 from surgery.plugins import Plugins
 from surgery.types import ModelFamily
 
@@ -82,9 +82,7 @@ def _ask(
     except SurgeryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-        plugins.trouble(
-            f"{said} raised {type(error).__name__}: {first_line(error)}{raised_at(error)}; it is passed over"
-        )
+        plugins.trouble(f"{said} raised {said_of(error)}; it is passed over")
         return None
     if model is None or isinstance(model, nn.Module):
         return model

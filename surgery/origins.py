@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.errors import PluginError
-from surgery.loading import raised_at
+from surgery.loading import said_of
 from surgery.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -96,11 +96,11 @@ def canonical(name: str) -> str:
 def _entries(points: Sequence[EntryPoint]) -> list[object]:
     modules: list[object] = []
     for point in points:
+        where = f" (entry point {point.name} = {point.value})"
         try:
             module = point.load()
-        except Exception as error:
-            where = raised_at(error) or f" (entry point {point.name} = {point.value})"
-            raise PluginError(f"can't be imported: {type(error).__name__}: {error}{where}") from error
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"can't be imported: {said_of(error, where)}") from error
         if not any(module is known for known in modules):
             modules.append(module)
     return modules

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -21,7 +22,7 @@ from surgery.sources import shown
 from surgery.types import ModelFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Kind: TypeAlias = Literal["transform", "normalizer", "tiler", "colormap", "sink", "model", "checkpoint", "reader"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -29,7 +30,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 State: TypeAlias = Literal["waiting", "ready", "broken", "blocked"]
 
 SLOW = 1.0
-"""How many seconds an import may take before that is said."""
+"""How many seconds a plugin may take to be imported, or to offer, before that is said."""
 
 _WATCHING = {
     "started": ("surgery_run_started", "run"),
@@ -107,8 +108,9 @@ class Plugin:
             return self._answers.setdefault(kind, {}), []
         self._answers[kind] = {}
         hook = f"surgery_{kind}s"
-        answers, remarks = attempt(f"{hook} raised", partial(self._call, hook))
-        remarks = [f"{hook} {remark}" for remark in remarks]
+        with self._timed("takes {:.1f} s; what takes long belongs inside the functions that it offers") as slow:
+            answers, remarks = attempt(f"{hook} raised", partial(self._call, hook))
+        remarks = [f"{hook} {remark}" for remark in (*remarks, *slow)]
         offered: dict[str, Any] = {}
         where = self._defined_at(hook)
         for answer in answers or [None]:
@@ -136,6 +138,17 @@ class Plugin:
         caller = getattr(self._manager.hook, hook)  # type: ignore[union-attr]
         answers: list[Any] = caller(**(dict.fromkeys(caller.spec.argnames) | given))
         return answers
+
+    @contextmanager
+    def _timed(self, remark: str) -> Iterator[list[str]]:
+        """A list that the remark is put on if the block takes long."""
+        slow: list[str] = []
+        began, without_torch = time.perf_counter(), "torch" not in sys.modules
+        yield slow
+        # A file of one's own may import torch wherever it likes: it is run where torch is wanted anyway.
+        excused = self.origin != "installed" and without_torch and "torch" in sys.modules
+        if (seconds := time.perf_counter() - began) >= SLOW and not excused:
+            slow.append(remark.format(seconds))
 
     def _defined_at(self, hook: str) -> str:
         implementations = getattr(self._manager.hook, hook).get_hookimpls()  # type: ignore[union-attr]

@@ -95,16 +95,22 @@ class Plugins:
     def check(self) -> None:
         """Import and ask every plugin, and find the names that two of them offer."""
         for kind in KINDS:
-            offered = [(plugin, values) for plugin, values in self.offered(kind) if plugin is not self._builtin]
-            if kind == "checkpoint":
+            owners: dict[str, list[Plugin]] = {}
+            for plugin, values in self.offered(kind):
+                if plugin is not self._builtin:
+                    for name in values:
+                        owners.setdefault(name, []).append(plugin)
+            if kind == "checkpoint":  # nobody asks for these by name
                 continue
-            owners: dict[str, list[str]] = {}
-            for plugin, values in offered:
-                for name in values:
-                    owners.setdefault(name, []).append(plugin.name)
+            own = self._ask(self._builtin, kind) if kind != "colormap" else {}
             for name, several in owners.items():
-                if len(several) > 1:
-                    self.trouble(f"{kind} {name!r} is offered by {' and '.join(several)}; write {several[0]}:{name}")
+                said = " and ".join(plugin.name for plugin in several)
+                if name in own:
+                    self.trouble(
+                        f"plugin {said} offers {kind} {name!r}, which is surgery's own; write {several[0].name}:{name}"
+                    )
+                elif len(several) > 1:
+                    self.trouble(f"{kind} {name!r} is offered by {said}; write {several[0].name}:{name}")
 
     def trouble(self, line: str) -> None:
         """Have it said that something is wrong with a plugin, once; raises PluginError where that is an error."""
@@ -193,11 +199,6 @@ class Plugins:
             return {}
         for remark in remarks:
             self.trouble(f"plugin {plugin.name}: {remark}")
-        if plugin.origin == "installed" and kind not in ("colormap", "checkpoint"):
-            for name in offered.keys() & self._ask(self._builtin, kind).keys():
-                self.trouble(
-                    f"plugin {plugin.name} offers {kind} {name!r}, which is surgery's own; write {plugin.name}:{name}"
-                )
         return offered
 
     def _find(self, kind: Kind, text: str) -> tuple[str, Any, str]:

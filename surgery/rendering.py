@@ -15,6 +15,7 @@ from surgery.builtin.normalizers import MinMax
 from surgery.builtin.tilers import Grid
 from surgery.errors import RenderError, did_you_mean
 from surgery.fetching import Fetched
+from surgery.loading import said_of
 from surgery.quantising import (
     as_maps,
     check_limits,
@@ -186,10 +187,10 @@ class BatchDrawing:
             maps = transformed(maps, self.recipe.transforms)
             extremes = _Extremes.of(maps)
         if extremes.finite:
-            low, high = find_limits(normalizer, maps, extremes.raw)
+            low, high = _limits(normalizer, maps, extremes.raw)
             return _Codes(normalizer, low, high, lambda: quantise(maps, low, high, extremes.raw))
         repaired = repair(maps)
-        low, high = find_limits(normalizer, repaired)
+        low, high = _limits(normalizer, repaired)
         return _Codes(normalizer, low, high, lambda: mark_not_finite(quantise(repaired, low, high), maps))
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
@@ -216,8 +217,8 @@ class BatchDrawing:
         name = describe(self.recipe.tiler)
         try:
             tiles = self.recipe.tiler(codes)
-        except (TypeError, ValueError, RuntimeError, IndexError) as error:
-            raise RenderError(f"tiler {name} can't lay out {tuple(codes.shape)}: {error}") from error
+        except Exception as error:
+            raise RenderError(f"tiler {name} can't lay out {tuple(codes.shape)}: {said_of(error)}") from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
             raise RenderError(f"tiler {name} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
         if tiles.shape[0] != 1:
@@ -302,6 +303,16 @@ class _Codes:
             check_limits(self._normalizer, low, high)
             self._checked = True
         return self._codes.numpy(), low, high
+
+
+def _limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    try:
+        return find_limits(normalizer, maps, extremes)
+    except RenderError:
+        raise
+    except Exception as error:
+        said = f"normalizer {describe(normalizer)} can't take {tuple(maps.shape)}: {said_of(error)}"
+        raise RenderError(said) from error
 
 
 def _statistics(maps: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surgery.errors import RenderError, first_line
+from surgery.errors import RenderError
+from surgery.loading import said_of
 from surgery.types import LEVELS, describe
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def transformed(maps: Tensor, transforms: Sequence[Transform]) -> Tensor:
         except RenderError:
             raise
         except Exception as error:
-            said = f"{type(error).__name__}: {first_line(error)}"
-            raise RenderError(f"transform {name} can't take {tuple(maps.shape)}: {said}") from error
+            raise RenderError(f"transform {name} can't take {tuple(maps.shape)}: {said_of(error)}") from error
         if before is not None and maps._version != before:  # noqa: SLF001
             raise RenderError(f"transform {name} writes to its input, which are the model's own values")
         if not isinstance(made, torch.Tensor) or made.ndim != 4 or not made.is_floating_point():

@@ -207,6 +207,7 @@ def test_a_name_of_the_projects_own_stays_its_own_when_an_installed_plugin_offer
     for _ in range(2):  # before it is imported and after
         assert found.resolve("tiler", "grid") == Grid()
         assert found.resolve("tiler", "surgery-taker:grid") is min
+    found.check()
     assert found.troubles == [
         "plugin surgery-taker offers tiler 'grid', which is surgery's own; write surgery-taker:grid"
     ]

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import surgery
-from surgery.checkpoints import load_checkpoint
+from surgery.checkpoints import load_checkpoint, read_pix2pix
 from surgery.errors import CheckpointError, ModelError
 from surgery.pix2pix import PatchGAN, ResNet, UNet, to_public
+from surgery.types import CheckpointReader
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +196,54 @@ def test_models_are_opened_by_name_file_and_callable(tmp_path: Path, generator: 
     assert isinstance(surgery.load_model(tmp_path / "net.pth"), UNet)
     assert type(surgery.load_model("torchvision/resnet18")).__name__ == "ResNet"
     assert isinstance(surgery.load_model("torch.nn:Identity"), nn.Identity)
+
+
+def test_readers_are_asked_in_order_until_one_recognises_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "net.pth"
+    torch.save({"state_dict": {"module.weight": torch.ones(2, 3, 1, 1)}}, file)
+    asked: list[str] = []
+
+    def reader(name: str, model: nn.Module | None) -> CheckpointReader:
+        def read(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+            assert (path, list(state)) == (file, ["weight"])
+            with pytest.raises(TypeError):
+                state["bias"] = state["weight"]  # type: ignore[index]
+            asked.append(name)
+            return model
+
+        return read
+
+    one, two = nn.Tanh(), nn.ReLU()
+    readers = [read_pix2pix, reader("none", None), reader("one", one), reader("two", two)]
+    assert load_checkpoint(file, readers=readers) is one
+    assert asked == ["none", "one"]
+    with pytest.raises(CheckpointError, match=r"its keys \(weight\) fit no known architecture"):
+        load_checkpoint(file, readers=readers[:2])
+
+
+def test_a_file_that_is_not_read_here_is_offered_without_a_state_dict(tmp_path: Path) -> None:
+    file = tmp_path / "net.pth"
+    torch.save(nn.Tanh(), file)
+    states: list[Mapping[str, Tensor]] = []
+    ready = nn.Tanh()
+
+    def read(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+        states.append(state)
+        return ready if path == file else None
+
+    assert load_checkpoint(file, readers=[read_pix2pix, read]) is ready
+    assert [dict(state) for state in states] == [{}]
+    with pytest.raises(CheckpointError, match="is a pickled program object"):
+        load_checkpoint(file, readers=[read_pix2pix])
+    with pytest.raises(CheckpointError, match="there is no file"):
+        load_checkpoint(tmp_path / "gone.pth", readers=[read])
+
+
+def test_another_reader_may_take_what_pix2pix_refuses(tmp_path: Path, generator: UNet) -> None:
+    state = to_public(generator)
+    state["model.extra"] = torch.ones(1)
+    torch.save(state, tmp_path / "net.pth")
+    ready = nn.Tanh()
+    assert load_checkpoint(tmp_path / "net.pth", readers=[read_pix2pix, lambda path, state: ready]) is ready
+    with pytest.raises(CheckpointError, match=r"not part of it model\.extra"):
+        load_checkpoint(tmp_path / "net.pth", readers=[read_pix2pix, lambda path, state: None])

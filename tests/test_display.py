@@ -147,7 +147,7 @@ def test_plugins_are_listed_with_what_they_offer() -> None:
 
     text = printed(plugins_view(Plugins(), KINDS), 80)
     assert text.startswith(
-        f"surgery {surgery.__version__}  built in\n  normalizers  minmax, percentile, symmetric, fixed"
+        f"surgery {surgery.__version__}  built in\n  transforms   abs, mean, topk, fft, pca\n  normalizers  minmax, percentile, "
     )
     assert max(map(len, text.splitlines())) <= 80
 

@@ -79,12 +79,12 @@ def extract(
     `images` are files, folders and patterns. `at` may be several selections; each must match something. `size` and
     `range` None are the network's own (an attribute `preprocessing`, or `size`), else each image's own size, and -1 to
     1. `size` and `side` are of the default reader, which reads images; another `reader` takes options of its own.
-    `mode` says whether the model runs as in
-    evaluation, as in training (the test mode of the public pix2pix code: batch statistics, dropout on), or as it is;
-    the model itself stays in its mode. The random generators are seeded with `seed` before every batch, and buffers
-    (running statistics) are put back, so that what an image gives depends on its batch alone. Without `output` the
-    model is run no further than its last chosen operation. With `check` the original runs on the first batch as well,
-    and its output has to be the same, bit for bit; that is recorded. `source` is recorded as where the model came from.
+    `mode` says whether the model runs as in evaluation, as in training (the test mode of the public pix2pix code: batch
+    statistics, dropout on), or as it is; the model itself stays in its mode. The random generators are seeded with
+    `seed` before every batch, and buffers (running statistics) are put back, so that what an image gives depends on its
+    batch alone. Without `output` the model is run no further than its last chosen operation. With `check` the original
+    runs on the first batch as well, and its output has to be the same, bit for bit; that is recorded. `source` is
+    recorded as where the model came from.
     `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
 
     An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong

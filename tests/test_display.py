@@ -146,9 +146,8 @@ def test_plugins_are_listed_with_what_they_offer() -> None:
     from surgery.plugins import KINDS, Plugins
 
     text = printed(plugins_view(Plugins(), KINDS), 80)
-    assert text.startswith(
-        f"surgery {surgery.__version__}  built in\n  transforms   abs, mean, topk, fft, pca\n  normalizers  minmax, percentile, "
-    )
+    lines = text.splitlines()
+    assert lines[:2] == [f"surgery {surgery.__version__}  built in", "  transforms   abs, mean, topk, fft, pca"]
     assert max(map(len, text.splitlines())) <= 80
 
 

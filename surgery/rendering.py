@@ -124,16 +124,17 @@ class BatchDrawing:
         self.batch = values.shape[0]
         self.folded = values.ndim == 2
         self._values: Tensor | None = values
-        self._pictures: dict[int, tuple[Picture, ...]] = {}
+        self._drawn: tuple[int, tuple[Picture, ...]] | None = None
 
     def levels(self, position: int, /) -> Levels:
         codes, low, high = self._codes.numpy()
         return Levels(codes[position], low[position], high[position])
 
     def pictures(self, position: int, /) -> tuple[Picture, ...]:
-        if position not in self._pictures:
-            self._pictures[position] = () if self._empty else self._draw(position)
-        return self._pictures[position]
+        # Kept for the next sink that asks, and no longer: a batch of them would leave the cache, and come back.
+        if self._drawn is None or self._drawn[0] != position:
+            self._drawn = position, () if self._empty else self._draw(position)
+        return self._drawn[1]
 
     def facts(self, position: int, /) -> Facts:
         return self._facts[position]

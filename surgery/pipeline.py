@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import queue
+from collections import deque
 from contextlib import suppress
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
@@ -65,12 +65,11 @@ class Ahead(Generic[T]):
 class Behind:
     """Runs what it is given on a thread of its own, one after the other, while at most `limit` bytes wait.
 
-    The first error ends that: what waits is thrown away, and the error is raised by the next `put` or `flush`.
+    The first error ends that: what waits is thrown away, and the error is raised by the next `put` or `flush`. Without
+    a `thread`, everything is run at once by `put`.
     """
 
-    def __init__(self, limit: int = PENDING) -> None:
-        from collections import deque
-
+    def __init__(self, *, thread: bool = True, limit: int = PENDING) -> None:
         self._limit = limit
         self._jobs: deque[tuple[Callable[[], object], int]] = deque()
         self._cost = 0
@@ -78,10 +77,11 @@ class Behind:
         self._closed = False
         self._error: BaseException | None = None
         self._changed = Condition()
-        self._thread = Thread(target=self._run, name="surgery-writer", daemon=True)
+        self._thread = Thread(target=self._run, name="surgery-writer", daemon=True) if thread else None
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(
@@ -90,10 +90,14 @@ class Behind:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def put(self, job: Callable[[], object], cost: int = 0) -> None:
         """Have `job` run after all that were given before; `cost` is the bytes that it holds until then."""
+        if self._thread is None:
+            job()
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._cost + cost <= self._limit or not self._jobs or self._error)
             self._raise()
@@ -104,7 +108,7 @@ class Behind:
     def flush(self) -> None:
         """Wait until all is done."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._jobs and not self._busy)
+            self._changed.wait_for(lambda: not self._jobs and not self._busy)  # at once, where there is no thread
             self._raise()
 
     def _raise(self) -> None:

@@ -33,7 +33,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PALETTE, _RGB = 3, 2
 _NONE, _UP = 0, 2
 _BLOCK = 0xFFFF
-_SAMPLE = 1 << 15
+_SAMPLE = 1 << 13
 
 
 def encode(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> bytes:
@@ -80,7 +80,7 @@ def _stored(data: memoryview) -> list[Bytes]:
 
 def _shrinks(lines: NDArray[np.uint8]) -> bool:
     """Whether lines from all over a large picture become smaller by a tenth."""
-    if lines.size <= 2 * _SAMPLE:
+    if lines.size <= 8 * _SAMPLE:
         return True
     count = max(1, _SAMPLE // lines.shape[1])
     sample = np.ascontiguousarray(lines[:: max(1, len(lines) // count)][:count])

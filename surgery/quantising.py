@@ -104,7 +104,6 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
 
     Raises RenderError for what is no pair of limits; whether they are limits, `check_limits` tells.
     """
-    name = describe(normalizer)
     of_extremes = getattr(normalizer, "of_extremes", None)
     try:
         if extremes is None or of_extremes is None:
@@ -112,12 +111,14 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
         else:
             low, high = of_extremes(*extremes[..., None, None])
     except (TypeError, ValueError) as error:
-        raise RenderError(f"normalizer {name} did not give a pair (low, high): {error}") from error
+        raise RenderError(f"normalizer {describe(normalizer)} did not give a pair (low, high): {error}") from error
     shape = (*maps.shape[:2], 1, 1)
     try:
         low, high = (torch.as_tensor(limit, device=maps.device).double().expand(shape) for limit in (low, high))
     except (RuntimeError, TypeError, ValueError) as error:
-        raise RenderError(f"normalizer {name} gave limits that can't be broadcast to {shape}: {error}") from error
+        raise RenderError(
+            f"normalizer {describe(normalizer)} gave limits that can't be broadcast to {shape}: {error}"
+        ) from error
     return low, high
 
 

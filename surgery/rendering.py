@@ -215,15 +215,15 @@ class BatchDrawing:
         """``(1, C, H, W)`` codes -> ``(N, H', W')``, the pictures of one image."""
         if self.folded and codes.shape[2] == 1:
             codes = fold(codes)
-        name = describe(self.recipe.tiler)
+        tiler = self.recipe.tiler
         try:
-            tiles = self.recipe.tiler(codes)
+            tiles = tiler(codes)
         except Exception as error:
-            raise RenderError(f"tiler {name} can't lay out {tuple(codes.shape)}: {said_of(error)}") from error
+            raise RenderError(f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}") from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
-            raise RenderError(f"tiler {name} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
+            raise RenderError(f"tiler {describe(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
         if tiles.shape[0] != 1:
-            raise RenderError(f"tiler {name} gave pictures of {tiles.shape[0]} images for a batch of one")
+            raise RenderError(f"tiler {describe(tiler)} gave pictures of {tiles.shape[0]} images for a batch of one")
         return tiles[0].numpy()
 
 

@@ -137,8 +137,9 @@ def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
         `Activation`. That is called inside the model's forward: what is kept of ``activation.values``, any shape and
         dtype, must be copied. Pictures are made when ``activation.pictures`` is read. Files are written through
         ``folder.file(name)``, which makes them appear whole and lists them in the manifest;
-        ``folder.when_finished(callback)`` tells when all activations of an image have been offered. One with options is
-        a frozen dataclass with ``__call__``: ``--sink png:level=6``.
+        ``folder.when_finished(callback)`` tells when all activations of an image have been offered. A sink that uses
+        pictures, levels and facts alone says so with an attribute ``deferred`` that is true, and is called on another
+        thread. One with options is a frozen dataclass with ``__call__``: ``--sink png:level=6``.
     Several: side by side; a name offered twice is written ``plugin:name``. A run has all that are asked for.
     Example, ``--sink ranges``:
 
@@ -229,8 +230,8 @@ def surgery_readers() -> Mapping[str, Reader]:  # type: ignore[empty-body]
     Takes: nothing.
     Returns: name -> function of a path that returns ``(1, C, H, W)`` float, as the model takes it. With an attribute
         ``suffixes``, such as ``(".txt",)`` in lower case, the files of a folder that end so are taken. It raises
-        `surgery.errors.ImageError` for a file that can't be read, which is then left out. One with options is a frozen
-        dataclass with ``__call__``: ``--reader tensor:key=x``.
+        `surgery.errors.ImageError` for a file that can't be read, which is then left out. It is called on another
+        thread than the model. One with options is a frozen dataclass with ``__call__``: ``--reader tensor:key=x``.
     Several: side by side; a name offered twice is written ``plugin:name``. A run has one.
     Example, ``--reader numbers``:
 
@@ -273,8 +274,8 @@ def surgery_run_started(run: Start) -> None:
 def surgery_activation(activation: Activation) -> None:
     """An activation, as it is computed.
 
-    Called: for each activation of each input, the input itself and the output included, after the sinks had it, inside
-        the model's forward.
+    Called: for each activation of each input, the input itself and the output included, after the sinks that take
+        values had it, inside the model's forward.
     Takes: `activation`, a `surgery.types.Activation`: its operation, the name of its input, and ``values``, any shape
         and dtype, live: what is kept of them must be copied, and they must not be written to. Its facts and pictures
         are made when they are read.

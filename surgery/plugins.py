@@ -233,8 +233,6 @@ class Plugins:
                 ]
             if len(owners) > 1 and kind == "colormap":  # cmap has so many names that a new one often meets another
                 owners = [owner for owner in owners if owner[0] is not self._builtin]
-            elif len(owners) > 1 and owners[0][0] is self._builtin:
-                owners = [owner for owner in owners if owner[0].origin != "installed"]
             if len(owners) > 1:
                 said = " and ".join(plugin.name for plugin, _ in owners)
                 both = "both " if len(owners) == 2 else ""

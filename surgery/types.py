@@ -234,7 +234,8 @@ class Reader(Protocol):
     """Reads one input: a path -> ``(1, C, H, W)`` float tensor, as the model takes it.
 
     One that has an attribute ``suffixes``, such as ``(".npy",)`` in lower case, is given the files of a folder that end
-    so. It raises ImageError for a file that can't be read: that input is left out, and the run goes on.
+    so. It raises ImageError for a file that can't be read: that input is left out, and the run goes on. It is called on
+    another thread than the model.
     """
 
     def __call__(self, path: Path, /) -> Tensor: ...

@@ -231,6 +231,14 @@ def test_a_distribution_may_have_several_entry_points(site: Site) -> None:
     assert [entry.name for entry in found.plugins] == ["surgery", "surgery-both"]
 
 
+def test_of_two_versions_on_the_path_the_first_is_the_one(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("surgery-ember", EMBER)
+    Site(tmp_path / "before", monkeypatch).install("Surgery_Ember", EMBER, version="2.0")
+    assert [(entry.name, entry.version) for entry in Plugins().plugins[1:]] == [("Surgery_Ember", "2.0")]
+
+
 def test_blocked_plugins_are_left_out(site: Site, tmp_path: Path) -> None:
     site.install("surgery-ember", EMBER)
     site.install("surgery-taker", TILERS)

@@ -160,7 +160,7 @@ def test_find_images_takes_the_files_of_the_suffixes_that_are_asked_for(tmp_path
 
 
 @pytest.mark.parametrize("size", [(30, 41), (41, 30), (300, 500), (256, 256), (17, 900)])
-@pytest.mark.parametrize(("around", "side"), [(256, 224), (342, 299), (232, 224), (518, 518)])
+@pytest.mark.parametrize(("around", "side"), [(256, 224), (342, 299), (232, 224), (354, 224)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_preprocessing_does_what_torchvision_does(
     tmp_path: Path, size: tuple[int, int], around: int, side: int, interpolation: Any

@@ -124,6 +124,14 @@ def test_pca_of_fewer_than_three_channels_leaves_the_rest_zero() -> None:
     assert torch.equal(made[0, 2], torch.zeros(5, 5))
 
 
+@pytest.mark.parametrize("shape", [(6, 5, 5), (40, 3, 4)], ids=["more places", "more channels"])
+def test_pca_of_channels_that_are_all_alike_has_one_component(shape: tuple[int, ...]) -> None:
+    one = normal(1, 1, *shape[1:])
+    made = PCA()(one * normal(1, shape[0], 1, 1, seed=1))[0]
+    assert made[0].std() > 1
+    assert torch.equal(made[1:], torch.zeros(2, *shape[1:]))
+
+
 def test_pca_is_drawn_in_color_with_the_limits_of_its_three_components() -> None:
     maps = normal(1, 8, 6, 5)
     maps[0, 2, 1, 3] = torch.nan

@@ -219,7 +219,8 @@ class BatchDrawing:
         try:
             tiles = tiler(codes)
         except Exception as error:
-            raise RenderError(f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}") from error
+            said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
+            raise RenderError(said) from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
             raise RenderError(f"tiler {describe(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
         if tiles.shape[0] != 1:

@@ -42,12 +42,14 @@ class Inputs:
         self.reader = reader
         self.failed: list[Failure] = []
 
-    def read(self) -> Iterator[Input]:
-        for number, (path, name) in enumerate(self.names):
+    def read(self, numbers: Iterable[int] | None = None) -> Iterator[Input]:
+        """The inputs of these numbers, or all of them, one by one."""
+        for number in range(len(self.names)) if numbers is None else numbers:
+            path, name = self.names[number]
             try:
                 values = self._values(path)
             except ImageError as error:
-                self.failed.append(Failure(str(path), str(error)))
+                self.failed.append(Failure(str(path), str(error), number))
             else:
                 yield Input(name, path, number, values)
 

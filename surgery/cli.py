@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from enum import StrEnum
@@ -146,6 +147,9 @@ def extract(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images in a batch.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes that share the images: one a core, where they are many.")
+    ] = 1,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...")] = "cpu",
     mode: Annotated[Mode, typer.Option(help="train is the public pix2pix code's own test mode.")] = Mode.eval,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random numbers, before every batch.")] = 0,
@@ -162,6 +166,7 @@ def extract(
     strict_plugins: Strict = False,
 ) -> None:
     """Run a model on images, and draw what every chosen operation computes."""
+    _settle_process()
     plugins = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
     single: dict[Any, str | None] = {"normalizer": normalizer, "tiler": tiler, "colormap": colormap, "reader": reader}
     stages: dict[str, Any] = {kind: plugins.resolve(kind, name) for kind, name in single.items() if name}
@@ -189,6 +194,7 @@ def extract(
             side=side.value,
             range=span,
             batch_size=batch_size,
+            jobs=jobs,
             device=device,
             mode=mode.value,
             seed=seed,
@@ -407,6 +413,15 @@ def _opened(traced: Any, chosen: list[Selection]) -> Any:
 
     operations = {operation.index: operation for selection in chosen for operation in select(traced, selection)}
     return insert(traced, [operations[index] for index in sorted(operations)])
+
+
+def _settle_process() -> None:
+    """What is measured to be faster for a process that does nothing else, and no library should decide for others."""
+    from surgery.memory import keep_freed_memory
+
+    keep_freed_memory()
+    # Threads of torch that wait for work would else spin, and take the time of those that write.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _size(text: str) -> Size:

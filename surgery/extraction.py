@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -12,25 +11,24 @@ import torch
 from torch import nn
 
 from surgery.audience import Audience
-from surgery.batches import Inputs, batches, misfit
+from surgery.batches import Inputs
 from surgery.builtin.normalizers import MinMax
 from surgery.builtin.readers import ImageReader
 from surgery.builtin.sinks import Png, Sheet
 from surgery.builtin.tilers import Grid
-from surgery.errors import ImageError, ModelError, OutputError
+from surgery.errors import ImageError, ModelError
 from surgery.extractor import extractors
 from surgery.folder import OutputFolder
 from surgery.hazards import hazards
 from surgery.images import Side, find_images, load_image, suffixes_of
 from surgery.insertion import insert, until_last
 from surgery.manifest import Manifest
-from surgery.pipeline import Ahead, Behind
-from surgery.report import Failure, Progress, Report, Start
-from surgery.running import Run
+from surgery.report import Progress, Report, Start
 from surgery.selection import everything, parse, select
 from surgery.tracing import trace, unwrap
 from surgery.twins import own_parameters, twin
 from surgery.types import Preprocessing, Recipe, describe
+from surgery.working import Job, run_alone, run_shared
 
 if TYPE_CHECKING:
     import os
@@ -67,6 +65,7 @@ def extract(
     seed: int = 0,
     stats: bool = False,
     output: bool = True,
+    jobs: int = 1,
     check: bool = False,
     leaves: Sequence[str | type[nn.Module]] = (),
     allow: Sequence[str] = (),
@@ -85,6 +84,11 @@ def extract(
     batch alone. Without `output` the model is run no further than its last chosen operation. With `check` the original
     runs on the first batch as well, and its output has to be the same, bit for bit; that is recorded. `source` is
     recorded as where the model came from.
+
+    With one of `jobs` images are read and pictures written on threads beside the one that runs the model. Several are
+    processes that share the images, batch by batch, each with one thread for everything: faster where there are many
+    images for each core. Every sink has to be one that keeps images apart.
+
     `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
 
     An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
@@ -113,47 +117,41 @@ def extract(
     )
     folder = OutputFolder(out, manifest.about)
     folder.prepare()
-    taken = Inputs(paths, read)
-    colors = (preprocessing.limits if preprocessing else span) if isinstance(reader, ImageReader) else None
-    failed = taken.failed
-    interrupted = False
+    inputs = Inputs(paths, read)
+    job = Job(
+        opened=opened,
+        original=original,
+        subject=subject if check and output else None,
+        recipe=recipe,
+        span=span,
+        colors=(preprocessing.limits if preprocessing else span) if isinstance(reader, ImageReader) else None,
+        sinks=tuple(sinks),
+        folder=folder,
+        inputs=inputs,
+        batch_size=batch_size,
+        device=torch.device(device),
+        seed=seed,
+        output=output,
+    )
     audience = Audience(watchers)
+    _check_jobs(jobs, job, audience)
     audience.started(
         Start(folder.path, tuple(paths), tuple(each.operation for each in extractors(opened)), folder.about)
     )
-    with manifest, Behind() as behind:
-        run = Run(opened, manifest, recipe, span, colors, subject if check and output else None, behind)
-        try:
-            with run.sinks(sinks, folder), Ahead(taken.read(), 2 * batch_size) as inputs:
-                run.now += audience.writes
-                begun = 0
-                try:
-                    for batch in batches(inputs, batch_size):
-                        reason = misfit(original, batch[0].values) or run.batch(batch, seed, device, output=output)
-                        if reason:
-                            failed += [Failure(str(item.path), reason) for item in batch]
-                            continue
-                        begun += len(batch)
-                        if progress:
-                            progress(Progress(begun, len(failed), len(paths), batch[-1].name))
-                except KeyboardInterrupt:
-                    interrupted = True
-                    run.drop()
-        except Exception:
-            if run.done:
-                with suppress(OutputError):
-                    manifest.write(folder, run.findings, failed, interrupted=True)
-            raise
-        files = manifest.write(folder, run.findings, failed, interrupted=interrupted)
+    with manifest:
+        if jobs == 1:
+            done = run_alone(job, manifest, audience.writes, progress)
+        else:
+            done = run_shared(job, manifest, jobs, progress)
     report = Report(
         folder=folder.path,
-        images=run.done,
-        files=files,
-        failed=tuple(failed),
-        findings=tuple(run.findings.values()),
+        images=done.images,
+        files=done.files,
+        failed=done.failed,
+        findings=done.findings,
         seconds=time.perf_counter() - started,
         hazards=hazards(opened),
-        interrupted=interrupted,
+        interrupted=done.interrupted,
     )
     return audience.finished(report)
 
@@ -164,6 +162,24 @@ def input_channels(model: nn.Module) -> int:
         return declared
     first = next((m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))), None)
     return first.in_channels if first is not None else 3
+
+
+def _check_jobs(jobs: int, job: Job, audience: Audience) -> None:
+    if jobs < 1:
+        raise ModelError(f"there is at least 1 job, not {jobs}")
+    if jobs == 1:
+        return
+    if job.device.type != "cpu":
+        raise ModelError(f"{jobs} jobs are for the CPU, not for {job.device}; use one job")
+    for sink in job.sinks:
+        if not getattr(sink, "alone", False):
+            raise ModelError(
+                f"sink {describe(sink)} writes what is of all images, which {jobs} jobs can't share; use one"
+            )
+    if audience.writes:
+        raise ModelError(
+            f"a plugin watches activations, and {jobs} jobs can't share it; use one job, or no such plugin"
+        )
 
 
 def _check_settings(mode: str, batch_size: int, side: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import platform
 import tempfile
 from dataclasses import asdict, fields
 from importlib.metadata import version
+from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import torch
@@ -16,7 +18,7 @@ import surgery
 from surgery.texts import as_json, short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path, PurePosixPath
     from types import TracebackType
 
@@ -33,10 +35,12 @@ class Manifest:
     def __init__(self, head: dict[str, Any]) -> None:
         self.head = head
         self.about = {name: str(value) for name, value in flat(head)}
-        self._count = 0
-        self._files = 1  # the manifest itself
+        self._numbers: list[int] = []
+        """Of the image of each line in the file, among the images of the run."""
+        self._files = 0
         self._open: dict[str | None, dict[str, Any]] = {}
         self._closing: list[str] = []
+        self._parts: list[Manifest] = []
 
     @classmethod
     def of(cls, model: nn.Module, *, source: str | None, settings: dict[str, Any], recipe: Recipe) -> Manifest:
@@ -63,6 +67,25 @@ class Manifest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._images.close()
+        for part in self._parts:
+            part._images.close()  # noqa: SLF001
+
+    def part(self) -> Manifest:
+        """A manifest of a part of the run, for a fork of this process: written with this one, after `take`."""
+        part = Manifest(self.head).__enter__()
+        self._parts.append(part)
+        return part
+
+    def state(self) -> tuple[Any, ...]:
+        """What a part knows at the end that is not in its file."""
+        self._images.flush()
+        return self._numbers, self._files, self._closing, self.head.get("check")
+
+    def take(self, part: Manifest, state: tuple[Any, ...]) -> None:
+        """Let a part know what its fork knew at the end."""
+        part._numbers, part._files, part._closing, check = state
+        if check is not None:
+            self.head["check"] = check
 
     def activation(self, activation: Activation, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
         """Record one activation and the files that were written of it."""
@@ -92,15 +115,15 @@ class Manifest:
         self._closing = [str(name) for name, _ in written]
         self._files += len(self._closing)
 
-    def finish(self, image: str, source: Path, size: tuple[int, ...]) -> None:
-        """Record that an image is done, and forget it."""
+    def finish(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
+        """Record that an image is done, the `number`-th of the run, and forget it."""
         for name in (image, None):
             if name in self._open:
                 entry = self._open.pop(name)
                 if name is not None:
                     entry = {"name": image, "source": str(source), "size": list(size), **entry}
-                self._images.write((b",\n" if self._count else b"") + as_json(entry))
-                self._count += 1
+                self._images.write(as_json(entry) + b"\n")
+                self._numbers.append(number)
 
     def drop(self, image: str | None) -> None:
         """Forget what was recorded of an image that failed."""
@@ -121,16 +144,22 @@ class Manifest:
             "operations": [_operation(finding) for finding in findings.values()],
             "failed": [asdict(failure) for failure in failed],
             "interrupted": interrupted,
-            "files": self._closing,
+            "files": [file for part in (self, *self._parts) for file in part._closing],  # noqa: SLF001
         }
         head = json.dumps({**self.head, **rest}, indent=1, allow_nan=False)
         with folder.file("manifest.json") as path, path.open("wb") as file:
-            file.write(head.removesuffix("\n}").encode() + b',\n "images": [\n')
-            self._images.seek(0)
-            while chunk := self._images.read(1 << 20):
-                file.write(chunk)
+            file.write(head.removesuffix("\n}").encode() + b',\n "images": [')
+            lines = heapq.merge(*(part._lines() for part in (self, *self._parts)), key=itemgetter(0))  # noqa: SLF001
+            for place, (_, line) in enumerate(lines):
+                file.write((b",\n" if place else b"\n") + line)
             file.write(b"\n ]\n}\n")
-        return self._files
+        return sum(part._files for part in (self, *self._parts)) + 1  # noqa: SLF001
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """The number of each image, in order, and what was recorded of it."""
+        self._images.seek(0)
+        for number, line in zip(self._numbers, self._images, strict=True):
+            yield number, line.rstrip(b"\n")
 
     def _image(self, name: str | None) -> dict[str, Any]:
         return self._open.setdefault(name, {"files": [], "activations": []})

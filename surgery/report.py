@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from surgery.types import Facts
@@ -59,6 +59,8 @@ class Failure:
 
     path: str
     reason: str
+    number: int = 0
+    """Of the image, among those of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,13 @@ class Report:
     """Whether Ctrl-C ended it: what was finished stays."""
     troubles: tuple[str, ...] = ()
     """A line for each watcher that raised."""
+
+
+def merge_findings(into: dict[str, Finding], found: Mapping[str, Finding]) -> None:
+    """Add findings to those that are known, in order of execution."""
+    for path, finding in found.items():
+        known = into.get(path)
+        into[path] = replace(finding, facts=merge(known.facts, finding.facts)) if known else finding
 
 
 def merge(one: Facts, other: Facts) -> Facts:

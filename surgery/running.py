@@ -16,7 +16,7 @@ from surgery.extractor import listening
 from surgery.folder import OutputFolder
 from surgery.nodes import operations, specs
 from surgery.rendering import activations_of, image_activations
-from surgery.report import Finding, merge
+from surgery.report import Finding, merge, merge_findings
 from surgery.twins import twin
 from surgery.types import Operation
 from surgery.values import tensors_in
@@ -121,11 +121,9 @@ class Run:
             self.folder_later.finish(name)
         self.manifest.files([*written, *self.folder_later.take_written()])
         for item in batch:
-            self.manifest.finish(item.name, item.path, tuple(item.values.shape[2:]))
+            self.manifest.finish(item.name, item.path, tuple(item.values.shape[2:]), item.number)
             self.unfinished.remove(item.name)
-        for path, finding in self.found.items():
-            known = self.findings.get(path)
-            self.findings[path] = replace(finding, facts=merge(known.facts, finding.facts)) if known else finding
+        merge_findings(self.findings, self.found)
         self.found = {}
         self.done += len(batch)
 

@@ -74,7 +74,7 @@ GOLDEN = {
     "per batch": "2aed31c0f8825218",
     "symmetric": "6c78e2c16464e174",
     "fixed": "67e6b27cfd4521cd",
-    "percentile": "9ec3ecf7d962daef",
+    "percentile": "7eb4ff0928ef7b6b",
     "percentile per layer": "cc90dfa79f3c1bf4",
     "strip": "4f1c4c742206258b",
     "channels": "6a1d244e0b14560b",

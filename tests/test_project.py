@@ -31,8 +31,8 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 LAYERS = """
     __init__
-    errors bits compiled texts pipeline
-    types inplace contexts hookspecs data sources hazards
+    errors bits compiled texts pipeline memory
+    types inplace contexts hookspecs data sources hazards jobs
     values folder png twins fetching report options loading
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
     plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints tracer
@@ -40,6 +40,7 @@ LAYERS = """
     tracing builtin.hooks
     plugins selection display batches manifest oracle
     models running testing certificate
+    working
     extraction
     cli
     __main__

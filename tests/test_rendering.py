@@ -198,7 +198,7 @@ def test_fixed_is_the_old_clamp() -> None:
 
 def test_a_percentile_is_as_near_as_its_docstring_says() -> None:
     values = torch.randn(1, 4, 300, 300, generator=torch.Generator().manual_seed(1))
-    for percent, allowed in ((1, 0.005), (50, 0.024)):
+    for percent, allowed in ((1, 0.0093), (50, 0.047)):
         low, _ = Percentile(percent, 99.5)(values)
         share = (values < low).float().mean((2, 3))
         assert (share - percent / 100).abs().max() <= allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
@@ -17,7 +18,7 @@ Per: TypeAlias = Literal["channel", "layer", "batch"]
 
 _AXES = {"channel": (2, 3), "layer": (1, 2, 3), "batch": (0, 1, 2, 3)}
 
-SAMPLE = 4096
+SAMPLE = 1024
 """How many values a percentile is read from, at most."""
 
 
@@ -43,9 +44,10 @@ class MinMax:
 class Percentile:
     """From one percentile to another, so that a few outliers do not darken the rest.
 
-    Read from at most 4,096 values, evenly spaced: of more, the share of values below a limit differs from what was
-    asked for by about 1.6 points at the median and 0.5 points at 1 or 99 percent (three standard errors of a random
-    sample, ``3 * sqrt(p * (1 - p) / 4096)``).
+    Linear between neighbours, as `numpy.percentile` has it. Read from at most 1,024 values for each pair of limits,
+    evenly spaced: of more, the share of values below a limit differs from what was asked for by at most 4.7 points at
+    the median and 0.93 points at 1 or 99 percent (three standard errors of a random sample,
+    ``3 * sqrt(p * (1 - p) / 1024)``).
     """
 
     low: float = 1.0
@@ -61,16 +63,30 @@ class Percentile:
         import torch
 
         batch, channels = values.shape[:2]
-        rows, dim = {"channel": (batch * channels, 1), "layer": (batch, 1), "batch": (1, 1)}[self.per]
-        flat = values.reshape(rows, -1)
+        shape = {"channel": (batch, channels), "layer": (batch, 1), "batch": (1, 1)}[self.per]
+        flat = values.reshape(shape[0] * shape[1], -1)
         step = -(-flat.shape[1] // SAMPLE)
         # A step that shares a factor with the width would look at some columns only.
         while step > 1 and values.shape[3] > 1 and values.shape[3] % step == 0:
             step += 1
-        at = torch.tensor([self.low / 100, self.high / 100], dtype=values.dtype, device=values.device)
-        low, high = torch.quantile(flat[:, ::step], at, dim=dim)
-        shape = {"channel": (batch, channels), "layer": (batch, 1), "batch": (1, 1)}[self.per]
-        return low.reshape(*shape, 1, 1), high.reshape(*shape, 1, 1)
+        ranked = _sorted(flat[:, ::step])
+        last = ranked.shape[1] - 1
+        limits = []
+        for percent in (self.low, self.high):
+            place = percent / 100 * last
+            below = ranked[:, math.floor(place)]
+            limits.append(torch.lerp(below, ranked[:, math.ceil(place)], place - math.floor(place)))
+        return limits[0].reshape(*shape, 1, 1), limits[1].reshape(*shape, 1, 1)
+
+
+def _sorted(rows: Tensor) -> Tensor:
+    """Rows ``(n, m)``, each in ascending order."""
+    if rows.device.type != "cpu":
+        return rows.sort(1).values
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.sort(rows.numpy(), axis=1))  # whose sort is vectorised
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,166 @@
+"""A run's inputs, one batch after the other: in this process, or shared among several."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from surgery.batches import batches, misfit
+from surgery.errors import OutputError
+from surgery.jobs import run_jobs, sendable
+from surgery.pipeline import Ahead, Behind
+from surgery.report import Failure, Finding, Progress, merge_findings
+from surgery.running import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from multiprocessing.synchronize import Event
+
+    import torch
+    from torch import fx, nn
+
+    from surgery.batches import Inputs
+    from surgery.folder import OutputFolder
+    from surgery.manifest import Manifest
+    from surgery.types import Limits, Recipe, Sink, Write
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What is to be done."""
+
+    opened: fx.GraphModule
+    original: nn.Module
+    subject: nn.Module | None
+    """The model to compare the first output with; None where that is not wanted."""
+    recipe: Recipe
+    span: tuple[float, float]
+    colors: Limits | None
+    sinks: tuple[Sink, ...]
+    folder: OutputFolder
+    inputs: Inputs
+    batch_size: int
+    device: torch.device
+    seed: int
+    output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done."""
+
+    images: int
+    files: int
+    failed: tuple[Failure, ...]
+    findings: tuple[Finding, ...]
+    interrupted: bool
+
+
+@dataclass(slots=True)
+class _Share:
+    """What came of one process's share of the inputs."""
+
+    images: int
+    failed: list[Failure]
+    findings: dict[str, Finding]
+    interrupted: bool
+    error: BaseException | None
+    state: tuple[Any, ...] = ()
+    """Of its part of the manifest."""
+
+
+def run_alone(
+    job: Job, manifest: Manifest, watches: Sequence[Write], progress: Callable[[Progress], None] | None
+) -> Done:
+    """Do all of it in this process, with one thread that reads ahead and one that writes behind."""
+    numbers = range(len(job.inputs.names))
+    with Behind() as behind:
+        share = _run(job, numbers, manifest, behind, watches, progress or (lambda _: None), lambda: False)
+    return _put_together(job, manifest, [share])
+
+
+def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Progress], None] | None) -> Done:
+    """Do it in several processes, which take turns at the batches."""
+    parts = [manifest.part() for _ in range(jobs)]
+    total = len(job.inputs.names)
+    heard: dict[int, Progress] = {}
+
+    def hear(number: int, said: Progress) -> None:
+        heard[number] = said
+        if progress:
+            done, failed = (sum(getattr(each, name) for each in heard.values()) for name in ("done", "failed"))
+            progress(Progress(done, failed, total, said.image))
+
+    def work(number: int, tell: Callable[[Any], None], stop: Event) -> _Share:
+        mine = [image for image in range(total) if image // job.batch_size % jobs == number]
+        # One thread for everything: the other cores have jobs of their own.
+        with Behind(thread=False) as behind:
+            share = _run(job, mine, parts[number], behind, (), tell, stop.is_set)
+        share.state = parts[number].state()
+        if share.error is not None:
+            stop.set()
+            share.error = sendable(share.error)
+        return share
+
+    shares = run_jobs(jobs, work, hear)
+    for part, share in zip(parts, shares, strict=True):
+        if share is not None:
+            manifest.take(part, share.state)
+    return _put_together(job, manifest, [share or _Share(0, [], {}, interrupted=True, error=None) for share in shares])
+
+
+def _run(
+    job: Job,
+    numbers: Iterable[int],
+    manifest: Manifest,
+    behind: Behind,
+    watches: Sequence[Write],
+    tell: Callable[[Progress], None],
+    stopped: Callable[[], bool],
+) -> _Share:
+    """Run some of the inputs. An error is part of what is returned: what was finished before it stays."""
+    failed = job.inputs.failed
+    interrupted, error = False, None
+    run = Run(job.opened, manifest, job.recipe, job.span, job.colors, job.subject, behind)
+    try:
+        with run.sinks(job.sinks, job.folder), Ahead(job.inputs.read(numbers), 2 * job.batch_size) as inputs:
+            run.now += watches
+            begun = 0
+            try:
+                for batch in batches(inputs, job.batch_size):
+                    reason = misfit(job.original, batch[0].values) or run.batch(
+                        batch, job.seed, job.device, output=job.output
+                    )
+                    if reason:
+                        failed += [Failure(str(item.path), reason, item.number) for item in batch]
+                        continue
+                    begun += len(batch)
+                    tell(Progress(begun, len(failed), len(job.inputs.names), batch[-1].name))
+                    if stopped():
+                        interrupted = True
+                        break
+            except KeyboardInterrupt:
+                interrupted = True
+                run.drop()
+    except Exception as caught:  # noqa: BLE001 - raised once the manifest is written
+        error = caught
+    return _Share(run.done, failed, run.findings, interrupted, error)
+
+
+def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Done:
+    """Write the manifest of all shares. Raises the error of one of them, if there was one."""
+    findings: dict[str, Finding] = {}
+    for share in shares:
+        merge_findings(findings, share.findings)
+    failed = sorted((failure for share in shares for failure in share.failed), key=lambda failure: failure.number)
+    images = sum(share.images for share in shares)
+    error = next((share.error for share in shares if share.error is not None), None)
+    interrupted = error is not None or any(share.interrupted for share in shares)
+    if error is not None:
+        if images:
+            with suppress(OutputError):
+                manifest.write(job.folder, findings, failed, interrupted=True)
+        raise error
+    files = manifest.write(job.folder, findings, failed, interrupted=interrupted)
+    return Done(images, files, tuple(failed), tuple(findings.values()), interrupted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from threading import local
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -37,14 +38,20 @@ _SAMPLE = 1 << 13
 
 
 def encode(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> bytes:
-    """A picture as the bytes of a PNG file: 8-bit palette or RGB, with UTF-8 `text` in compressed chunks.
+    """A picture as the bytes of a PNG file: what `parts` gives, joined."""
+    return b"".join(parts(picture, text, level))
+
+
+def parts(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> list[Bytes]:
+    """A picture as a PNG file: 8-bit palette or RGB, with UTF-8 `text` in compressed chunks. To be written in order.
 
     `level` from 1 to 3 is isal's; 4 and more, to 9, are zlib's; 0 stores. At 1, a picture that a sample says would not
-    shrink by a tenth is stored: noise, which no compressor makes smaller.
+    shrink by a tenth is stored: noise, which no compressor makes smaller. What is returned is good until the next call
+    on this thread, which uses the same buffer.
     """
     rows = picture.pixels.reshape(len(picture.pixels), -1)
     height, width = picture.pixels.shape[:2]
-    lines = np.empty((height, rows.shape[1] + 1), np.uint8)
+    lines = _scratch.of(height, rows.shape[1] + 1)
     if picture.palette is None:
         kind = _RGB
         lines[:, 0] = _UP
@@ -54,14 +61,30 @@ def encode(picture: Picture, text: Mapping[str, bytes] | None = None, level: int
         kind = _PALETTE
         lines[:, 0] = _NONE
         lines[:, 1:] = rows
-    parts = [_SIGNATURE, *_chunk(b"IHDR", [struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)])]
+    found = [_SIGNATURE, *_chunk(b"IHDR", [struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)])]
     if picture.palette is not None:
-        parts += _chunk(b"PLTE", [picture.palette.tobytes()])
+        found += _chunk(b"PLTE", [picture.palette.tobytes()])
     for keyword, value in (text or {}).items():
-        parts += _chunk(b"iTXt", [keyword.encode("latin-1") + b"\0\1\0\0\0", *_compressed(memoryview(value), 1)])
+        found += _chunk(b"iTXt", [keyword.encode("latin-1") + b"\0\1\0\0\0", *_compressed(memoryview(value), 1)])
     store = level == 0 or (level == 1 and not _shrinks(lines))
-    parts += _chunk(b"IDAT", _stored(lines.data.cast("B")) if store else _compressed(lines.data.cast("B"), level))
-    return b"".join([*parts, *_chunk(b"IEND", [])])
+    data = lines.data.cast("B")
+    found += _chunk(b"IDAT", _stored(data) if store else _compressed(data, level))
+    return [*found, *_chunk(b"IEND", [])]
+
+
+class _Scratch(local):
+    """A buffer for the lines of a picture, which stays in the cache."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def of(self, height: int, width: int) -> NDArray[np.uint8]:
+        if len(self._bytes) < height * width:
+            self._bytes = np.empty(height * width, np.uint8)
+        return self._bytes[: height * width].reshape(height, width)
+
+
+_scratch = _Scratch()
 
 
 def _compressed(data: memoryview, level: int) -> list[Bytes]:
@@ -71,11 +94,11 @@ def _compressed(data: memoryview, level: int) -> list[Bytes]:
 
 def _stored(data: memoryview) -> list[Bytes]:
     """A zlib stream of stored blocks (RFC 1951, 3.2.4)."""
-    parts: list[Bytes] = [b"\x78\x01"]
+    found: list[Bytes] = [b"\x78\x01"]
     for start in range(0, len(data), _BLOCK):
         block = data[start : start + _BLOCK]
-        parts += [struct.pack("<BHH", start + _BLOCK >= len(data), len(block), len(block) ^ _BLOCK), block]
-    return [*parts, struct.pack(">I", _adler32(data))]
+        found += [struct.pack("<BHH", start + _BLOCK >= len(data), len(block), len(block) ^ _BLOCK), block]
+    return [*found, struct.pack(">I", _adler32(data))]
 
 
 def _shrinks(lines: NDArray[np.uint8]) -> bool:

@@ -88,19 +88,21 @@ def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
     batch, count, height, width = levels.shape
     rows, full = math.ceil(count / columns), count // columns
     tall, wide = height * factor + gap, width * factor + gap
-    canvas = levels.new_full((batch, rows * tall, columns * wide), BACKGROUND)
+    canvas = levels.new_empty((batch, rows, tall, columns, wide))
+    canvas[:, :, height * factor :] = BACKGROUND
+    canvas[..., width * factor :] = BACKGROUND
+    canvas[:, full:, :, count - full * columns :] = BACKGROUND
     if factor > 1:
         levels = levels.repeat_interleave(factor, 3)
     # A tile is cells[:, row, :, :, column], each of its lines `factor` times.
-    cells = canvas.view(batch, rows, tall, columns, wide)[:, :, : height * factor, :, : width * factor]
-    cells = cells.unflatten(2, (height, factor))
+    cells = canvas[:, :, : height * factor, :, : width * factor].unflatten(2, (height, factor))
     if full:
         tiles = levels[:, : full * columns].unflatten(1, (full, columns)).transpose(2, 3)
         cells[:, :full].copy_(tiles.unsqueeze(3).expand_as(cells[:, :full]))
     if rest := count - full * columns:
         last = cells[:, full, :, :, :rest]
         last.copy_(levels[:, full * columns :].transpose(1, 2).unsqueeze(2).expand_as(last))
-    return canvas[:, None, : rows * tall - gap, : columns * wide - gap]
+    return canvas.view(batch, 1, rows * tall, columns * wide)[..., : rows * tall - gap, : columns * wide - gap]
 
 
 def _enlargement(height: int, width: int, least: int) -> int:

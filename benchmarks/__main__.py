@@ -1,116 +1,182 @@
-"""What pictures of all operations cost, beside a plain forward and beside the usual snippet, in one run.
+"""What pictures of all operations cost, beside a plain forward and beside what one would otherwise write, in one run.
 
-    python -m benchmarks [--quick]
+    python -m benchmarks [--quick] [--memory] [--profile] [--device cuda]
 
-CPU time is user and system of the whole process; each way runs in turn, several times, and the median counts.
+The model is pix2pix's unet_256 with 64 channels; the images are label maps of 256 x 256. CPU is user and system time of
+whole processes less their start: what so many more images cost. Each way runs in turn, several times; medians count.
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import argparse
+import importlib.util
+import math
+import os
 import platform
-import resource
 import statistics
-import tempfile
-from pathlib import Path
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
-import surgery
-from surgery.builtin.normalizers import Percentile
-from surgery.builtin.sinks import Png, Sheet
+from benchmarks.measuring import Result, Way, measure, other, ours, run
+from benchmarks.ways import SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
+
+console = Console(width=110)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three rounds in place of seven")
-    rounds = 3 if parser.parse_args().quick else 7
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = surgery.load_model("unet_256").eval()
-    with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "image.png"
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)).save(image)
-        values = surgery.load_image(image)
-        out = Path(folder) / "out"
-        ways: dict[str, Callable[[], object]] = {
-            "plain forward": lambda: plain(model, values),
-            "surgery: a PNG for each operation": lambda: extract(model, image, out, [Png()]),
-            "surgery: the same, percentile": lambda: surgery.extract(
-                model, image, out=out, sinks=[Png()], normalizer=Percentile()
-            ),
-            "surgery: the same and the sheet": lambda: extract(model, image, out, [Png(), Sheet()]),
-            "hooks, clamp, save_image": lambda: hooks(model, values, Path(folder)),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, way in ways.items():
-                before = cpu()
-                way()
-                taken[name].append(cpu() - before)
-    show(taken, rounds)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one round in place of five")
+    parser.add_argument("--memory", action="store_true", help="peak memory over 32 to 256 images instead")
+    parser.add_argument("--profile", action="store_true", help="where the time of one run goes instead")
+    parser.add_argument("--device", default="cpu", help="cuda: images a second on a GPU instead")
+    chosen = parser.parse_args()
+    said()
+    if chosen.memory:
+        memory()
+    elif chosen.profile:
+        from benchmarks.profiling import profile
+
+        profile(console)
+    elif chosen.device != "cpu":
+        from benchmarks.gpu import compare
+
+        compare(console, chosen.device)
+    else:
+        compare_ways(1 if chosen.quick else 5)
 
 
-def cpu() -> float:
-    """Seconds of CPU that this process has used."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def compare_ways(rounds: int) -> None:
+    cores = os.cpu_count() or 1
+    ways = [
+        other("plain forward, batch 8", "plain", 8, 40, 8),
+        ours("surgery, batch 8", 8, 40, "--batch-size", "8"),
+        ours("surgery, batch 8, percentile", 8, 40, "--batch-size", "8", "--normalizer", "percentile"),
+        other("plain forward, batch 1", "plain", 4, 20, 1),
+        ours("surgery, batch 1", 4, 20),
+        ours("surgery, batch 1, overview sheet", 2, 8, "--sink", "sheet"),
+        other("hooks, clamp, save_image", "hooks", 1, 3, 1),
+        other("torchvision, make_grid, save_image", "torchvision", 1, 3, 1),
+        other(f"plain forward, batch 8, {cores} threads", "plain", 8, 40, 8, threads=cores),
+        other(f"plain forward, batch 8, {cores} processes", "plain", 8, 40, 8, processes=cores),
+        ours(f"surgery, batch 8, {cores} threads", 8, 40, "--batch-size", "8", threads=cores),
+        ours(f"surgery, batch 8, --jobs {cores}", 8 * cores, 40 * cores, "--batch-size", "8", "--jobs", str(cores)),
+    ]
+    if importlib.util.find_spec("matplotlib"):
+        ways.append(other("hooks, matplotlib subplots", "matplotlib", 1, 2, 1, factor=SHARE))
+    results = measure(ways, rounds)
+    show(results)
+    targets(results, cores)
+    linear(results["plain forward, batch 1"].seconds)
+    start()
 
 
-def plain(model: nn.Module, values: Tensor) -> None:
-    with torch.no_grad():
-        model(values)
-
-
-def extract(model: nn.Module, image: Path, out: Path, sinks: list[Png | Sheet]) -> None:
-    surgery.extract(model, image, out=out, sinks=sinks)
-
-
-def hooks(model: nn.Module, values: Tensor, folder: Path) -> None:
-    """The snippet that is passed around: each leaf module's value, clamped, its channels as a grid."""
-    from torchvision.utils import save_image
-
-    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: object, value: Tensor) -> None:
-            maps = value.detach().clone()[0].unsqueeze(1)
-            save_image(maps.clamp(0, 1), folder / f"{name}.png", nrow=int(len(maps) ** 0.5))
-
-        return hook
-
-    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(keep(name)) for name, module in leaves]
-    plain(model, values)
-    for handle in handles:
-        handle.remove()
-
-
-def show(taken: dict[str, list[float]], rounds: int) -> None:
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    base = medians["plain forward"]
-    table = Table("one image, one thread", "CPU", "x plain forward", "spread", box=None, pad_edge=False)
-    for name, times in taken.items():
-        spread = f"{min(times):.2f} to {max(times):.2f} s"
-        table.add_row(name, f"{medians[name]:.2f} s", f"{medians[name] / base:.1f}", spread)
-    console = Console(width=100)
+def show(results: Mapping[str, Result]) -> None:
+    table = Table("an image", "CPU", "x plain", "CPU, least to most", "wall", "peak", box=None, pad_edge=False)
+    for name, result in results.items():
+        plain = results[f"plain forward, batch {8 if 'batch 8' in name else 1}"]
+        table.add_row(
+            name,
+            f"{result.seconds:.3f} s",
+            f"{result.seconds / plain.seconds:.2f}",
+            f"{min(result.cpu):.3f} to {max(result.cpu):.3f} s",
+            f"{result.wall_seconds:.3f} s",
+            f"{statistics.median(result.peak):.0f} MB",
+        )
     console.print(table)
+    console.print()
+
+
+def targets(results: Mapping[str, Result], cores: int) -> None:
+    """The ratios that matter, and what they are hoped to be."""
+    cpu = {name: result.seconds for name, result in results.items()}
+    wall = {name: result.wall_seconds for name, result in results.items()}
+    best_plain = min(wall[name] for name in wall if name.startswith(f"plain forward, batch 8, {cores}"))
+    best = min(wall[name] for name in wall if name.startswith("surgery, batch 8,") and "percentile" not in name)
+    more = (cpu["surgery, batch 8, percentile"] - cpu["surgery, batch 8"]) / cpu["plain forward, batch 8"]
+    rows = [
+        ("surgery / plain forward, batch 8", cpu["surgery, batch 8"] / cpu["plain forward, batch 8"], "<= 1.45"),
+        ("surgery / plain forward, batch 1", cpu["surgery, batch 1"] / cpu["plain forward, batch 1"], "<= 1.5"),
+        (f"wall on {cores} cores, the best of each", best / best_plain, "<= 1.35"),
+        ("hooks, clamp, save_image / surgery", cpu["hooks, clamp, save_image"] / cpu["surgery, batch 1"], ">= 8"),
+        ("torchvision / surgery", cpu["torchvision, make_grid, save_image"] / cpu["surgery, batch 1"], ">= 15"),
+        ("percentile: more, in plain forwards", more, "<= 0.15"),
+    ]
+    if "hooks, matplotlib subplots" in cpu:
+        rows.insert(5, ("matplotlib / surgery", cpu["hooks, matplotlib subplots"] / cpu["surgery, batch 1"], ">= 300"))
+    table = Table("ratio", "measured", "goal", box=None, pad_edge=False)
+    for name, ratio, goal in rows:
+        table.add_row(name, f"{ratio:.2f}", goal)
+    console.print(table)
+    console.print()
+
+
+def linear(plain: float) -> None:
+    """What it costs to draw some of the operations, beside how many values they have."""
+    table = Table("drawn", "operations", "values", "CPU over a plain forward", box=None, pad_edge=False)
+    import torch
+
+    import surgery
+
+    traced = surgery.trace(surgery.load_model("unet_256").eval(), torch.zeros(1, 3, 256, 256))
+    for at in ("up1.tanh", "up2.* | up1.tanh", "down* | up1.tanh", "*"):  # all run to the end
+        chosen = surgery.select(traced, at)
+        values = sum(math.prod(operation.shape or ()) for operation in chosen)
+        result = measure([ours(at, 4, 20, "--at", at)], 1)[at]
+        over = f"{1000 * (result.seconds - plain):.0f} ms"
+        table.add_row(at, str(len(chosen)), f"{values / 1e6:.2f} M", over)
+    console.print(table)
+    console.print()
+
+
+def start() -> None:
+    """CPU of the command on the model that ships, and of what it waits for."""
+    shell = Way("shell", (sys.executable, "-m", "surgery", "extract", "-o", "{out}"), 1, 1)
+    torch = Way("torch", (sys.executable, "-c", "import torch"), 1, 1)
+    whole, imports = (statistics.median(run(way, 1).cpu for _ in range(3)) for way in (shell, torch))
     console.print(
-        f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} thread, "
-        f"median of {rounds}; surgery's figures include tracing, hashing the weights and the manifest",
-        style="dim",
+        f"`surgery extract`, the model that ships, one image: {whole:.2f} s of CPU, of which `import torch` "
+        f"{imports:.2f} s; the rest {whole - imports:.2f} s (goal: under 1.5 s)"
     )
+
+
+def memory() -> None:
+    """Peak memory over more and more images."""
+    plain = run(other("plain", "plain", 8, 32, 8), 32).peak
+    table = Table("images, in batches of 8", "peak memory", "over the plain forward", box=None, pad_edge=False)
+    for count in (32, 64, 128, 256):
+        peak = run(ours("surgery", 8, 32, "--batch-size", "8"), count).peak
+        table.add_row(str(count), f"{peak:.0f} MB", f"{peak - plain:.0f} MB")
+    console.print(table)
+
+
+def said() -> None:
+    """What was measured, and on what."""
+    names = ("torch", "torchvision", "numpy", "pillow", "isal", "matplotlib")
+    versions = []
+    for name in names:
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            versions.append(f"no {name}")
+    console.print(f"Python {platform.python_version()}, {', '.join(versions)}; {os.cpu_count()} cores, {processor()}")
+    console.print("one thread (OMP_NUM_THREADS=1) where nothing else is said", style="dim")
+    console.print()
+
+
+def processor() -> str:
+    try:
+        listed = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in listed.splitlines() if line.startswith("Model name")), "?")
 
 
 if __name__ == "__main__":

@@ -420,6 +420,7 @@ def _settle_process() -> None:
     from surgery.memory import keep_freed_memory
 
     keep_freed_memory()
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's: large pages for large tensors, where there are any
     # Threads of torch that wait for work would else spin, and take the time of those that write.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

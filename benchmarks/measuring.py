@@ -1,0 +1,118 @@
+"""Whole processes, measured from outside: what they cost an image, less what it costs to start them."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.ways import images
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one process."""
+
+    cpu: float
+    """Seconds, user and system, of the process and its children."""
+    wall: float
+    """Seconds."""
+    peak: float
+    """Most memory that was resident, in MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Something that is measured: how it is run on so many images."""
+
+    name: str
+    command: tuple[str, ...]
+    """With ``{images}`` for their number, ``{files}`` for their paths and ``{out}`` for a folder."""
+    few: int
+    many: int
+    threads: int = 1
+    processes: int = 1
+    """So many of it at once."""
+    factor: float = 1.0
+    """For a way that does a part of the work: what its time is multiplied by."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What was measured of one way, a value for each round; per image, less the start."""
+
+    way: Way
+    cpu: list[float]
+    wall: list[float]
+    peak: list[float]
+
+    @property
+    def seconds(self) -> float:
+        """CPU of one image."""
+        return statistics.median(self.cpu)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Wall time of one image."""
+        return statistics.median(self.wall)
+
+
+def ours(name: str, few: int, many: int, *options: str, threads: int = 1) -> Way:
+    """`surgery extract`: a PNG for each of the 55 operations, the input and the output."""
+    command = (sys.executable, "-m", "surgery", "extract", "unet_256", "{files}", "--sink", "png", "--no-check")
+    return Way(name, (*command, "-o", "{out}", *options), few, many, threads)
+
+
+def other(name: str, way: str, few: int, many: int, batch: int, **settings: float) -> Way:
+    """One of `benchmarks.ways`."""
+    command = (sys.executable, "-m", "benchmarks.ways", way, "{images}", str(batch), "{out}")
+    return Way(name, command, few, many, **settings)  # type: ignore[arg-type]
+
+
+def measure(ways: Sequence[Way], rounds: int) -> dict[str, Result]:
+    """Each way in turn, several times."""
+    results = {way.name: Result(way, [], [], []) for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            few, many = (run(way, count) for count in (way.few, way.many))
+            more = (way.many - way.few) * way.processes
+            result = results[way.name]
+            result.cpu.append((many.cpu - few.cpu) / more * way.factor)
+            result.wall.append((many.wall - few.wall) / more * way.factor)
+            result.peak.append(many.peak)
+    return results
+
+
+def run(way: Way, count: int) -> Cost:
+    """One run on so many images, or several at once, to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        running = [_start(way, count, Path(folder, str(number))) for number in range(way.processes)]
+        ended = [os.wait4(process.pid, 0) for process in running]
+        wall = time.perf_counter() - started
+    for process, (_, status, _) in zip(running, ended, strict=True):
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{way.name} ended with {process.returncode}")
+    used = [usage for _, _, usage in ended]
+    cpu = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    return Cost(cpu, wall, max(usage.ru_maxrss for usage in used) / 1024)
+
+
+def _start(way: Way, count: int, out: Path) -> subprocess.Popen[bytes]:
+    out.mkdir()
+    words: list[str] = []
+    for word in way.command:
+        words += [str(path) for path in images(count)] if word == "{files}" else [word]
+    words = [word.replace("{images}", str(count)).replace("{out}", str(out)) for word in words]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(way.threads)}
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)

@@ -1,0 +1,103 @@
+"""Where the CPU time of a run goes, by stage: measured inside one process, with its clock of each thread."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from benchmarks.ways import images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+IMAGES, BATCH = 24, 8
+
+
+def profile(console: Console) -> None:
+    """Print what each stage of `surgery extract` takes of an image, in batches of 8."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    import surgery
+    from surgery import extraction, pipeline, png, rendering, running
+    from surgery.builtin.sinks import Png
+
+    torch.set_num_threads(1)
+    model = surgery.load_model("unet_256").eval()
+    taken: dict[str, float] = defaultdict(float)
+    stages = [
+        ("model and all inside it", running.Run, "forward"),
+        ("extremes", rendering, "find_extremes"),
+        ("quantise", rendering, "quantise"),
+        ("settle, in all", rendering.BatchDrawing, "settle"),
+        ("tile", rendering.BatchDrawing, "_laid_out"),
+        ("compress", png, "_compressed"),
+        ("PNG, in all", png, "parts"),
+        ("draw, encode, write, record: in all", running.Run, "keep"),
+        ("read ahead", extraction, "load_image"),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        surgery.extract(model, images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)
+        waited = 0.0
+        with _timed(stages, taken), _waiting(pipeline.Behind) as waits:
+            started = time.perf_counter()
+            surgery.extract(model, images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
+            wall = time.perf_counter() - started
+            waited = sum(waits)
+    table = Table("stage", "CPU of an image", box=None, pad_edge=False)
+    for name, *_ in stages:
+        table.add_row(name, f"{1000 * taken[name] / IMAGES:.1f} ms")
+    table.add_row("the model waits for the writer (wall)", f"{1000 * waited / IMAGES:.1f} ms")
+    table.add_row("everything (wall)", f"{1000 * wall / IMAGES:.1f} ms")
+    console.print(table)
+
+
+@contextmanager
+def _timed(stages: list[tuple[str, Any, str]], taken: dict[str, float]) -> Iterator[None]:
+    before = [(owner, attribute, getattr(owner, attribute)) for _, owner, attribute in stages]
+    for (name, owner, attribute), (_, _, function) in zip(stages, before, strict=True):
+        setattr(owner, attribute, _timing(function, name, taken))
+    try:
+        yield
+    finally:
+        for owner, attribute, function in before:
+            setattr(owner, attribute, function)
+
+
+def _timing(function: Callable[..., Any], name: str, taken: dict[str, float]) -> Callable[..., Any]:
+    @wraps(function)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        started = time.thread_time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            taken[name] += time.thread_time() - started
+
+    return timed
+
+
+@contextmanager
+def _waiting(owner: Any) -> Iterator[list[float]]:
+    """Wall time that is spent handing work over."""
+    waits: list[float] = []
+    put = owner.put
+
+    def timed(self: Any, *args: Any) -> None:
+        started = time.perf_counter()
+        put(self, *args)
+        waits.append(time.perf_counter() - started)
+
+    owner.put = timed
+    try:
+        yield waits
+    finally:
+        owner.put = put

@@ -1,0 +1,134 @@
+"""The ways that are compared, each as a user would write it: ``python -m benchmarks.ways WAY IMAGES BATCH FOLDER``.
+
+Each runs unet_256 (64 channels, random weights) on so many images of 256 x 256 in batches, and writes to the folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor, nn
+
+SHARE = 40
+"""Matplotlib draws one channel in so many, and its time is multiplied by that."""
+
+
+def images(count: int) -> list[Path]:
+    """Label maps that ship with the project, over and over."""
+    from surgery.data import inputs
+
+    known = [Path(path) for path in inputs()]
+    return [known[number % len(known)] for number in range(count)]
+
+
+def loaded(count: int, batch: int, device: str = "cpu") -> Iterator[Tensor]:
+    """The images in batches ``(B, 3, 256, 256)``."""
+    import torch
+
+    from surgery import load_image
+
+    for paths in _batched(images(count), batch):
+        yield torch.cat([load_image(path, size=256) for path in paths]).to(device)
+
+
+def plain(model: nn.Module, batches: Iterator[Tensor], _folder: Path) -> None:
+    """Nothing but the network."""
+    for values in batches:
+        model(values)
+
+
+def hooks(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
+    """The snippet that is passed around: hooks on every layer, clamp, a grid of channels."""
+    from torchvision.utils import save_image
+
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: object, value: Tensor) -> None:
+            kept[name] = value.detach().clone()
+
+        return hook
+
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(keep(name))
+    for number, values in enumerate(batches):
+        model(values)
+        for name, maps in kept.items():
+            for place, image in enumerate(maps):
+                columns = int(len(image) ** 0.5)
+                save_image(image.unsqueeze(1).clamp(0, 1), folder / f"{number}-{place}-{name}.png", nrow=columns)
+
+
+def torchvision(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
+    """The extractor of torchvision, each channel scaled by itself, a grid of channels."""
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+    from torchvision.utils import make_grid, save_image
+
+    names = [name for name in get_graph_node_names(model)[1] if name != "x"]
+    extractor = create_feature_extractor(model.eval(), return_nodes=names)
+    for number, values in enumerate(batches):
+        for name, maps in extractor(values).items():
+            for place, image in enumerate(maps):
+                columns = int(len(image) ** 0.5)
+                grid = make_grid(image.unsqueeze(1), nrow=columns, normalize=True, scale_each=True)
+                save_image(grid, folder / f"{number}-{place}-{name}.png")
+
+
+def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
+    """Hooks and subplots: one figure for each layer, one axis for each channel (of those that are drawn, see SHARE)."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        return lambda _module, _inputs, value: kept.update({name: value.detach().clone()})
+
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(keep(name))
+    for number, values in enumerate(batches):
+        model(values)
+        for name, maps in kept.items():
+            for place, image in enumerate(maps):
+                drawn = image[::SHARE]
+                side = max(1, round(len(drawn) ** 0.5))
+                figure, axes = plt.subplots(-(-len(drawn) // side), side, squeeze=False)
+                for axis, channel in zip(axes.flat, drawn, strict=False):
+                    axis.imshow(channel)
+                    axis.axis("off")
+                figure.savefig(folder / f"{number}-{place}-{name}.png")
+                plt.close(figure)
+
+
+WAYS: dict[str, Callable[[nn.Module, Iterator[Tensor], Path], None]] = {
+    way.__name__: way for way in (plain, hooks, torchvision, matplotlib)
+}
+
+
+def main() -> None:
+    import torch
+
+    import surgery
+
+    way, count, batch, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    torch.manual_seed(0)
+    model = surgery.load_model("unet_256").eval()
+    with torch.no_grad():
+        WAYS[way](model, loaded(count, batch), folder)
+
+
+def _batched(paths: list[Path], size: int) -> Iterator[list[Path]]:
+    return (paths[start : start + size] for start in range(0, len(paths), size))
+
+
+if __name__ == "__main__":
+    main()

@@ -417,10 +417,9 @@ def _opened(traced: Any, chosen: list[Selection]) -> Any:
 
 def _settle_process() -> None:
     """What is measured to be faster for a process that does nothing else, and no library should decide for others."""
-    from surgery.memory import keep_freed_memory
-
-    keep_freed_memory()
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's: large pages for large tensors, where there are any
+    # Torch's: large pages for large tensors, where there are any. A batch's memory is given back to the system after
+    # each operation and taken again for the next, page by page.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # Threads of torch that wait for work would else spin, and take the time of those that write.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

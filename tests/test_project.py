@@ -31,7 +31,7 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 LAYERS = """
     __init__
-    errors bits compiled texts pipeline memory
+    errors bits compiled texts pipeline
     types inplace contexts hookspecs data sources hazards jobs
     values folder png twins fetching report options loading
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix

@@ -174,12 +174,10 @@ def _check_jobs(jobs: int, job: Job, audience: Audience) -> None:
     for sink in job.sinks:
         if not getattr(sink, "alone", False):
             raise ModelError(
-                f"sink {describe(sink)} writes what is of all images, which {jobs} jobs can't share; use one"
+                f"sink {describe(sink)} writes what is of several images, which {jobs} jobs can't share; use one job"
             )
     if audience.writes:
-        raise ModelError(
-            f"a plugin watches activations, and {jobs} jobs can't share it; use one job, or no such plugin"
-        )
+        raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
 
 
 def _check_settings(mode: str, batch_size: int, side: str) -> None:

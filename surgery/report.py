@@ -95,7 +95,7 @@ def merge_findings(into: dict[str, Finding], found: Mapping[str, Finding]) -> No
     """Add findings to those that are known, in order of execution."""
     for path, finding in found.items():
         known = into.get(path)
-        into[path] = replace(finding, facts=merge(known.facts, finding.facts)) if known else finding
+        into[path] = replace(known, facts=merge(known.facts, finding.facts)) if known else finding
 
 
 def merge(one: Facts, other: Facts) -> Facts:

@@ -1,0 +1,252 @@
+"""The threads and processes of a run: nothing is lost, and errors surface where the model runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import surgery
+from surgery.builtin.sinks import Npz, Png, Sheet
+from surgery.errors import ModelError, OutputError, SurgeryError
+from surgery.jobs import run_jobs, sendable
+from surgery.pipeline import Ahead, Behind
+from tests.test_extraction import Net, manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.synchronize import Event
+
+
+def test_reading_goes_ahead_by_so_many_and_no_more() -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    with Ahead(source(), 3) as items:
+        assert next(items) == 0
+        time.sleep(0.05)
+        assert len(taken) <= 6
+        assert list(items) == list(range(1, 100))
+    assert threading.active_count() == 1
+
+
+def test_an_error_ahead_is_raised_where_its_item_would_have_been() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    with Ahead(source(), 5) as items:
+        assert next(items) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(items)
+
+
+def test_who_stops_taking_ends_the_thread() -> None:
+    with Ahead(iter(range(1000)), 2) as items:
+        assert next(items) == 0
+    assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("thread", [True, False])
+def test_jobs_are_done_in_order_and_all_of_them(thread: bool) -> None:
+    done: list[int] = []
+    with Behind(thread=thread, limit=2) as behind:
+        for number in range(50):
+            behind.put(partial(done.append, number), 1)
+        behind.flush()
+        assert done == list(range(50))
+
+
+def test_no_more_bytes_wait_than_are_allowed() -> None:
+    release, waiting = threading.Event(), []
+    with Behind(limit=10) as behind:
+        behind.put(release.wait, 6)
+        behind.put(lambda: None, 4)
+
+        def give() -> None:
+            behind.put(lambda: waiting.append("done"), 6)
+
+        giver = threading.Thread(target=give)
+        giver.start()
+        giver.join(0.05)
+        assert giver.is_alive()
+        release.set()
+        giver.join(5)
+        assert not giver.is_alive()
+    assert waiting == ["done"]
+
+
+def test_an_error_behind_is_raised_by_the_next_to_give_and_what_waits_is_thrown_away() -> None:
+    done: list[int] = []
+    with Behind() as behind:
+        started = threading.Event()
+
+        def fail() -> None:
+            started.wait()
+            raise ZeroDivisionError
+
+        behind.put(fail)
+        behind.put(lambda: done.append(1))
+        started.set()
+        with pytest.raises(ZeroDivisionError):
+            behind.flush()
+        with pytest.raises(ZeroDivisionError):
+            behind.put(lambda: done.append(2))
+    assert done == []
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(7):
+        Image.fromarray(random.integers(0, 256, (8, 10, 3), np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    del files["manifest.json"]
+    return files
+
+
+@pytest.mark.parametrize(("jobs", "batch_size", "mode"), [(2, 1, "eval"), (3, 2, "train"), (2, 3, "eval")])
+def test_several_jobs_write_what_one_writes(
+    model: nn.Module, photos: Path, tmp_path: Path, jobs: int, batch_size: int, mode: Any
+) -> None:
+    settings: dict[str, Any] = {"sinks": [Png(), Npz(), Sheet(size=32)], "batch_size": batch_size, "mode": mode}
+    seen: list[surgery.Report] = []
+    for name, count in (("one", 1), ("several", jobs)):
+        torch.set_num_threads(1)
+        seen.append(surgery.extract(model, photos, out=tmp_path / name, jobs=count, check=True, **settings))
+    assert contents(tmp_path / "one") == contents(tmp_path / "several")
+    one, several = (manifest(tmp_path / name) for name in ("one", "several"))
+    assert one == several
+    assert [image["name"] for image in several["images"]] == [str(number) for number in range(7)]
+    assert several["check"]
+    assert (seen[0].images, seen[0].files, seen[0].findings) == (seen[1].images, seen[1].files, seen[1].findings)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_several_jobs_tell_how_far_they_are_together(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    (photos / "3.png").write_text("no image")
+    told: list[Any] = []
+    report = surgery.extract(model, photos, out=tmp_path / "out", jobs=2, sinks=[Png()], progress=told.append)
+    assert (told[-1].done, told[-1].failed, told[-1].total) == (6, 1, 7)
+    assert report.images == 6
+    assert [failure.path for failure in report.failed] == [str(photos / "3.png")]
+    assert manifest(tmp_path / "out")["failed"][0]["number"] == 3
+
+
+def test_an_error_in_one_job_stops_the_others_and_keeps_what_is_finished(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    @contextmanager
+    def breaks(folder: surgery.OutputFolder) -> Iterator[Any]:
+        def write(activation: surgery.Activation) -> None:
+            if activation.image == "3" and activation.operation.index > 2:
+                raise OutputError("the disk is on fire")
+
+        yield write
+
+    breaks.alone = True  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="the disk is on fire"):
+        surgery.extract(model, photos, out=out, jobs=2, sinks=[Png(), breaks])
+    content = manifest(out)
+    assert content["interrupted"]
+    names = [image["name"] for image in content["images"]]
+    assert "1" in names
+    assert "3" not in names
+    assert not (out / "3").exists()
+    assert {path.name for path in out.iterdir() if path.is_dir()} == set(names)
+
+
+def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def everything(folder: surgery.OutputFolder) -> Iterator[Any]:
+        yield lambda activation: None
+
+    def extract(**settings: Any) -> None:
+        surgery.extract(model, photos, out=tmp_path / "out", **settings)
+
+    with pytest.raises(ModelError, match=r"everything writes what is of several images, which 2 jobs can't share"):
+        extract(sinks=[everything], jobs=2)
+    with pytest.raises(ModelError, match="there is at least 1 job, not 0"):
+        extract(jobs=0)
+    with pytest.raises(ModelError, match="2 jobs are for the CPU, not for meta"):
+        extract(jobs=2, device="meta")
+
+
+def test_a_job_that_is_killed_is_said() -> None:
+    def work(number: int, tell: Any, stop: Event) -> int:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        stop.wait(10)
+        return number
+
+    with pytest.raises(SurgeryError, match=r"job 1 was killed \(exit code -9\)"):
+        run_jobs(2, work, lambda number, content: None)
+
+
+def test_an_error_that_no_other_process_could_read_is_put_in_words() -> None:
+    class LocalError(Exception):
+        pass
+
+    assert str(sendable(LocalError("here"))) == "LocalError: here"
+    assert isinstance(sendable(ValueError("x")), ValueError)
+
+
+def test_an_error_of_a_deferred_sink_leaves_nothing_half_written(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    @contextmanager
+    def breaks(folder: surgery.OutputFolder) -> Iterator[Any]:
+        def write(activation: surgery.Activation) -> None:
+            if activation.image == "4" and activation.path == "norm":
+                raise ZeroDivisionError
+
+        yield write
+
+    breaks.deferred = True  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    with pytest.raises(ZeroDivisionError):
+        surgery.extract(model, photos, out=out, sinks=[Png(), breaks])
+    assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2", "3", "manifest.json"]
+    assert [image["name"] for image in json.loads((out / "manifest.json").read_text())["images"]] == list("0123")
+    assert threading.active_count() == 1
+
+
+def test_a_deferred_sink_sees_shape_and_dtype_and_no_values(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    @contextmanager
+    def looks(folder: surgery.OutputFolder) -> Iterator[Any]:
+        yield lambda activation: seen.append((activation.path, activation.values.shape, activation.values.device.type))
+
+    looks.deferred = True  # type: ignore[attr-defined]
+    surgery.extract(model, photos / "0.png", out=tmp_path / "out", sinks=[looks], at="conv")
+    assert ("conv", torch.Size([4, 8, 10]), "meta") in seen

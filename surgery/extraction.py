@@ -95,7 +95,10 @@ def extract(
     raises a SurgeryError. Ctrl-C ends the run after what is finished.
     """
     started = time.perf_counter()
-    _check_settings(mode, batch_size, side)
+    _check_settings(mode, batch_size, side, jobs, device)
+    audience = Audience(watchers)
+    if jobs > 1:
+        _check_shared(jobs, sinks, audience)
     paths = find_images(images, suffixes_of(reader))
     original = unwrap(model)
     span = range or (-1.0, 1.0)
@@ -133,8 +136,6 @@ def extract(
         seed=seed,
         output=output,
     )
-    audience = Audience(watchers)
-    _check_jobs(jobs, job, audience)
     audience.started(
         Start(folder.path, tuple(paths), tuple(each.operation for each in extractors(opened)), folder.about)
     )
@@ -164,29 +165,28 @@ def input_channels(model: nn.Module) -> int:
     return first.in_channels if first is not None else 3
 
 
-def _check_jobs(jobs: int, job: Job, audience: Audience) -> None:
-    if jobs < 1:
-        raise ModelError(f"there is at least 1 job, not {jobs}")
-    if jobs == 1:
-        return
-    if job.device.type != "cpu":
-        raise ModelError(f"{jobs} jobs are for the CPU, not for {job.device}; use one job")
-    for sink in job.sinks:
-        if not getattr(sink, "alone", False):
-            raise ModelError(
-                f"sink {describe(sink)} writes what is of several images, which {jobs} jobs can't share; use one job"
-            )
-    if audience.writes:
-        raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
-
-
-def _check_settings(mode: str, batch_size: int, side: str) -> None:
+def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str | torch.device) -> None:
     if mode not in ("eval", "train", "as-is"):
         raise ModelError(f"mode is eval, train or as-is, not {mode!r}")
     if batch_size < 1:
         raise ModelError(f"a batch has at least 1 image, not {batch_size}")
     if side not in get_args(Side):
         raise ImageError(f"side is left, right or none, not {side!r}")
+    if jobs < 1:
+        raise ModelError(f"there is at least 1 job, not {jobs}")
+    if jobs > 1 and not str(device).startswith("cpu"):
+        raise ModelError(f"{jobs} jobs are for the CPU, not for {device}; use one job")
+
+
+def _check_shared(jobs: int, sinks: Sequence[Sink], audience: Audience) -> None:
+    """Raise ModelError for what several jobs can't share."""
+    for sink in sinks:
+        if not getattr(sink, "alone", False):
+            raise ModelError(
+                f"sink {describe(sink)} writes what is of several images, which {jobs} jobs can't share; use one job"
+            )
+    if audience.writes:
+        raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
 
 
 def _reader(

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 import surgery
+from surgery import rendering
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
 from surgery.errors import RenderError
+from surgery.quantising import finite_extremes
 from surgery.rendering import STANDARD, BatchDrawing, activations_of, palette, palette_of
 from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation, Recipe
 from surgery.values import tensors_in
@@ -292,6 +294,45 @@ def test_a_colormap_that_is_not_there_has_a_near_miss() -> None:
 def test_a_broken_stage_is_named(stages: dict[str, Any], message: str) -> None:
     with pytest.raises(RenderError, match=message):
         drawing(torch.arange(24.0).reshape(2, 3, 2, 2), **stages).pictures(0)
+
+
+@pytest.mark.parametrize("spoil", [False, True])
+def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+    values[1, 2] = 3
+    if spoil:
+        values[0, 1, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    here = drawing(values)
+
+    def of(maps: Tensor) -> rendering._Extremes:
+        spoiled = torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2)
+        raw = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
+        return rendering._Extremes(raw, finite_extremes(maps), spoiled, None)
+
+    monkeypatch.setattr(rendering._Extremes, "of", of)
+    # What is no float32 on the CPU is quantised as it is on any other device.
+    there = drawing(values.double())
+    for position in range(2):
+        one, other = here.levels(position), there.levels(position)
+        assert np.abs(one.indices.astype(int) - other.indices).max() <= 1
+        assert (one.indices != other.indices).mean() < 1e-3
+        assert here.facts(position) == there.facts(position)
+
+
+def test_settled_drawings_need_their_values_no_more() -> None:
+    values = torch.randn(2, 3, 5, 5)
+    one, other = drawing(values.clone(), stats=True), drawing(values, stats=True)
+    assert other.settle(pixels=True) == 2 * 3 * 5 * 5
+    assert other.settle(pixels=True) == 0
+    values.zero_()
+    for position in range(2):
+        assert np.array_equal(one.pictures(position)[0].pixels, other.pictures(position)[0].pixels)
+        assert one.facts(position) == other.facts(position)
+    numbers = drawing(torch.ones(1, 1, 2, 2))
+    numbers.settle(pixels=False)
+    assert numbers.facts(0).max == 1
+    with pytest.raises(RenderError, match="the values of an activation are gone once the model has run on"):
+        numbers.levels(0)
 
 
 def test_steps_are_made_once_for_all_who_ask() -> None:

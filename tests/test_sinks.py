@@ -93,6 +93,17 @@ def test_the_writer_is_read_by_pillow_at_every_level(level: int, shape: tuple[in
             assert image.getpalette() == colors.ravel().tolist()
 
 
+def test_noise_is_stored_and_all_else_is_compressed() -> None:
+    noise = np.random.default_rng(0).integers(0, 251, (700, 600), np.uint8)
+    smooth = np.tile(np.arange(600, dtype=np.uint16) // 3, (700, 1)).astype(np.uint8)
+    gray = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
+    for pixels, least, most in ((noise, 1.0, 1.01), (smooth, 0, 0.1)):
+        data = png.encode(Picture(pixels, gray, np.zeros(1), np.ones(1)))
+        assert least <= len(data) / pixels.size <= most
+        with Image.open(io.BytesIO(data)) as image:
+            assert np.array_equal(np.asarray(image), pixels)
+
+
 def test_exact_values_come_back_bit_for_bit(tmp_path: Path) -> None:
     values = VALUES | {"half": torch.ones(2, 3).bfloat16() / 3, "number": torch.randn(2, 2, dtype=torch.complex64)}
     run(Npz(), tmp_path, values)

@@ -76,7 +76,7 @@ class Sheet:
                     several = f"rows {start + 1} to {start + len(part)} of {len(drawn)}"
                     count = several if len(drawn) > self.rows else f"{len(drawn)} rows"
                     pixels = np.asarray(self._draw(part, f"{about.get('model', 'model')}  on  {image}", count, about))
-                    path.write_bytes(encode(Picture(pixels, None, np.zeros(1), np.ones(1)), said, level=3))
+                    path.write_bytes(encode(Picture(pixels, None, np.zeros(1), np.ones(1)), said, level=2))
 
         folder.when_finished(finished)
         folder.when_dropped(lambda image: rows.pop(image, None))
@@ -215,13 +215,20 @@ def telling(levels: Levels, count: int) -> list[int]:
 def _reduced(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """``(C, h, w)`` with h and w of 64 at most, by averaging; what is no value counts as the middle."""
     import numpy as np
-    import torch
 
     from surgery.types import LEVELS
 
-    values = torch.from_numpy(np.where(codes < LEVELS, codes, LEVELS // 2).astype(np.float32))
-    blocks = [max(1, -(-side // 64)) for side in codes.shape[1:]]
-    return torch.nn.functional.avg_pool2d(values, blocks).numpy()
+    values = np.where(codes < LEVELS, codes, LEVELS // 2) if (codes >= LEVELS).any() else codes
+    down, across = (max(1, -(-side // 64)) for side in codes.shape[1:])
+    values = values[:, : codes.shape[1] // down * down, : codes.shape[2] // across * across]
+    # Sums of lines and then of columns: exact, and a third of the time of a pooling of floats.
+    lines = values[:, ::down].astype(np.uint32)
+    for start in range(1, down):
+        lines += values[:, start::down]
+    sums = lines[:, :, ::across].astype(np.float32)
+    for start in range(1, across):
+        sums += lines[:, :, start::across]
+    return sums / np.float32(down * across)
 
 
 def _colored(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:

@@ -12,7 +12,7 @@ it breaks and the input that broke it. What each stage promises stands in `surge
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -188,10 +188,11 @@ def _sink_faults(sink: Sink) -> Iterator[str]:
             elif raised is not None and not isinstance(raised, _Stop):
                 yield f"{_said(raised)}, in {name}"
             else:
-                known = {str(path) for path, _ in folder.take_written()}
-                there = {file.relative_to(place).as_posix() for file in Path(place).rglob("*") if file.is_file()}
-                for stray in sorted(there - known)[:3]:
-                    yield f"writes {stray} past folder.file(), in {name}"
+                known = {path for path, _ in folder.take_written()}
+                there = {PurePosixPath(file.relative_to(place)) for file in Path(place).rglob("*") if file.is_file()}
+                strays = sorted(str(file) for file in there if known.isdisjoint({file, *file.parents}))
+                for stray in strays[:3]:
+                    yield f"writes {stray} past folder.file() and folder.directory(), in {name}"
     with TemporaryDirectory() as place, ExitStack() as stack:
         try:
             stack.enter_context(sink(OutputFolder(place)))

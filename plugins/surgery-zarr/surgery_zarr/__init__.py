@@ -1,0 +1,19 @@
+"""A sink that keeps exact values in a Zarr v3 store: one array for each operation, whose first axis are the images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import surgery
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from surgery.types import Sink
+
+
+@surgery.hookimpl
+def surgery_sinks() -> Mapping[str, Sink]:
+    from surgery_zarr.sink import Zarr
+
+    return {"zarr": Zarr()}

@@ -273,17 +273,18 @@ def check_whole(path: Path, truth: Any) -> int:
 
 def test_a_killed_process_leaves_whole_images(tmp_path: Path) -> None:
     images = sorted(photos(tmp_path / "in", 400))
-    process = subprocess.Popen(
-        [sys.executable, __file__, *map(str, (tmp_path / "in", tmp_path / "out"))], stderr=subprocess.PIPE
-    )
+    command = [sys.executable, __file__, *map(str, (tmp_path / "in", tmp_path / "out"))]
     place = tmp_path / "out" / "activations.zarr"
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if (place / "zarr.json").exists() and xarray.open_zarr(place).sizes["image"] >= 3:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    _, said = process.communicate()
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            while time.monotonic() < deadline and process.poll() is None:
+                if (place / "zarr.json").exists() and xarray.open_zarr(place).sizes["image"] >= 3:
+                    break
+                time.sleep(0.01)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        _, said = process.communicate()
     assert process.returncode == -signal.SIGKILL, said.decode()
     length = xarray.open_zarr(place).sizes["image"]
     assert 3 <= length < 400

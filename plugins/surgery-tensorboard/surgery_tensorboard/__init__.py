@@ -1,0 +1,19 @@
+"""A sink that writes TensorBoard's event files: of every operation its pictures, its facts and a histogram."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import surgery
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from surgery.types import Sink
+
+
+@surgery.hookimpl
+def surgery_sinks() -> Mapping[str, Sink]:
+    from surgery_tensorboard.sink import TensorBoard
+
+    return {"tensorboard": TensorBoard()}

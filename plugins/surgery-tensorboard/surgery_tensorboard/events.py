@@ -1,0 +1,108 @@
+"""Event files as TensorBoard reads them: records of protocol buffers, each with its checksum."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING, Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from surgery.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from surgery import Picture
+
+RGB = 3
+"""Of TensorBoard's color spaces."""
+EXACT = 1 << 24
+"""Counts up to this are exact in float32."""
+
+
+class EventFile:
+    """A new event file in a directory, behind those that are there.
+
+    It is written in whole records and flushed after each step, so that TensorBoard can read it while it grows, and all
+    steps but the last if the run is killed. It begins with TensorBoard's own mark for a run that starts anew, at which
+    the steps of earlier files in the directory are no longer shown.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Open it. Raises OutputError where it can't be written."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            numbers = [int(file.name.split(".")[3]) for file in directory.glob("events.out.tfevents.*.surgery")]
+            self.path = directory / f"events.out.tfevents.{max(numbers, default=0) + 1:010}.surgery"
+            self._file = self.path.open("xb")
+        except OSError as error:
+            raise OutputError(_said(directory, error)) from error
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+        self._write(step=0, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, step: int, values: Iterable[Any]) -> None:
+        """Write the values of one step. Raises OutputError where that fails."""
+        self._write(step=step, summary=Summary(value=values))
+
+    def close(self) -> None:
+        """Nothing is left to be written."""
+        self._file.close()
+
+    def _write(self, **content: Any) -> None:
+        try:
+            self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(_said(self.path, error)) from error
+
+
+def _said(path: Path, error: OSError) -> str:
+    return f"can't write {path}: {(error.strerror or str(error)).lower()}"
+
+
+def image(tag: str, picture: Picture) -> Any:
+    """A picture, pixel for pixel."""
+    data = io.BytesIO()
+    picture.image().save(data, "PNG", compress_level=1)
+    height, width = picture.pixels.shape[:2]
+    encoded = Summary.Image(height=height, width=width, colorspace=RGB, encoded_image_string=data.getvalue())
+    return Summary.Value(tag=tag, image=encoded)
+
+
+def scalar(tag: str, number: float) -> Any:
+    """A number, as float32."""
+    return Summary.Value(tag=tag, simple_value=number)
+
+
+def text(tag: str, words: str) -> Any:
+    """Markdown."""
+    return text_pb(tag, words).value[0]
+
+
+def histogram(tag: str, values: Tensor, bins: int) -> Any:
+    """How many of the finite values, of which there must be some, are in each of so many even parts of their range."""
+    values = values.detach().flatten()
+    values = (values.abs() if values.is_complex() else values).to("cpu")
+    values = values.float() if values.numel() < EXACT else values.double()
+    values = values[values.isfinite()]
+    low, high = float(values.min()), float(values.max())
+    counts = values.histc(bins, low, high).tolist() if low < high else [float(values.numel())]
+    step = (high - low) / len(counts)
+    content = HistogramProto(
+        min=low,
+        max=high,
+        num=values.numel(),
+        sum=float(values.double().sum()),
+        sum_squares=float(values.double().square().sum()),
+        bucket_limit=[*(low + step * number for number in range(1, len(counts))), high],
+        bucket=counts,
+    )
+    return Summary.Value(tag=tag, histo=content)

@@ -1,0 +1,8 @@
+"""The kinds of files that an animation can be."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Format: TypeAlias = Literal["apng", "webp"]
+SUFFIXES: dict[Format, str] = {"apng": ".png", "webp": ".webp"}

@@ -1,0 +1,20 @@
+"""timm's models by name: ``timm/resnet18``, with its weights and its own preprocessing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import surgery
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from surgery.types import ModelFamily
+
+
+@surgery.hookimpl
+def surgery_models() -> Mapping[str, ModelFamily]:
+    from surgery.types import ModelFamily
+    from surgery_timm.models import build, names
+
+    return {"timm": ModelFamily(build, names)}

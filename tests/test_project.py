@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -249,3 +250,79 @@ def test_what_ships_is_small() -> None:
     assert sizes["facades.safetensors"] < 2e6
     assert sizes["facades-discriminator.safetensors"] < 1e6
     assert sum(sizes.values()) < 10e6
+
+
+PUBLIC = ("surgery", "surgery.data", "surgery.errors", "surgery.testing", "surgery.types")
+"""What a plugin may import of ours; of `surgery` itself, the names in `surgery.__all__`."""
+PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
+HEAVY = {"torch", "numpy", "PIL", "rich", "typer", "timm", "zarr", "tensorboard"}
+
+
+def strange(path: Path) -> Iterator[str]:
+    """What a module uses of ours that is not public."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "surgery":
+            names = {alias.name for alias in node.names}
+            if node.module not in PUBLIC or (node.module == "surgery" and not names <= set(surgery.__all__)):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names if alias.name.partition(".")[0] == "surgery"}
+            yield from sorted(names - set(PUBLIC))
+        elif (
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "surgery"
+            and node.attr not in surgery.__all__
+        ):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
+def test_a_plugin_imports_what_is_public_alone(folder: Path) -> None:
+    modules = list(folder.rglob("*.py"))
+    assert len(modules) >= 2
+    assert {str(path): list(strange(path)) for path in modules if list(strange(path))} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import surgery.plugins",
+        "from surgery.rendering import draw",
+        "from surgery import plugins",
+        "surgery.__version__",
+    ],
+)
+def test_what_is_not_public_is_found(line: str, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(line)
+    assert list(strange(tmp_path / "a.py"))
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
+def test_a_plugin_is_a_distribution_with_all_that_belongs_to_it(folder: Path) -> None:
+    about = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = folder.name.replace("-", "_")
+    assert about["name"] == folder.name
+    assert list(about["entry-points"]["surgery"].values()) == [package]
+    assert any(needed.startswith("surgery>=") for needed in about["dependencies"])
+    assert (folder / package / "py.typed").exists()
+    assert list((folder / "tests").glob("test_*.py"))
+    assert f"-e ./plugins/{folder.name}[test]" in (ROOT / "plugins" / "requirements.txt").read_text().splitlines()
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 24
+    for name in re.findall(r"!\[[^]]*\]\(([^)]*)\)", readme):
+        assert (folder / name).stat().st_size < 250_000
+
+
+def test_what_plugins_offer_is_listed_without_what_they_need(tmp_path: Path) -> None:
+    packages = ", ".join(folder.name.replace("-", "_") for folder in PLUGINS)
+    text = f"""
+import sys
+import {packages}
+for module in ({packages}):
+    for name, hook in vars(module).items():
+        if name.startswith("surgery_"):
+            assert hook()
+print(sorted({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from surgery_ember import embers, surgery_colormaps
 
 import surgery
 from surgery.testing import check_colormap
+from surgery_ember import embers, surgery_colormaps
 
 HERE = Path(__file__).parent.parent
 LEVELS = np.linspace(0, 1, 251)
@@ -57,6 +57,9 @@ def test_the_command_of_the_readme_makes_its_picture(tmp_path: Path) -> None:
     readme = (HERE / "README.md").read_text(encoding="utf-8")
     command = next(line.split() for line in readme.splitlines() if line.startswith("    surgery"))
     subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=True, capture_output=True)
-    with Image.open(tmp_path / "activations/facade-1/048-up3.cat.png") as made, Image.open(HERE / "embers.png") as shown:
+    with (
+        Image.open(tmp_path / "activations/facade-1/048-up3.cat.png") as made,
+        Image.open(HERE / "embers.png") as shown,
+    ):
         assert np.array_equal(np.array(made.getpalette()), np.array(shown.getpalette()))
         assert np.abs(np.asarray(made, float) - np.asarray(shown, float)).mean() < 1

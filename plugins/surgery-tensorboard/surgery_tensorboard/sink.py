@@ -23,8 +23,8 @@ class TensorBoard:
 
     Of every operation there are its pictures, under its path; its facts, under ``path/min``, ``path/max`` and so on,
     exact statistics among them where the run has them (``--stats``); and a histogram, under its path, of its finite
-    values. Text has the images' names, by step, under ``surgery/image``, and what the run is, under ``surgery/run``. What belongs to a
-    whole batch stands at the step of the batch's first image.
+    values. Text has the images' names, by step, under ``surgery/image``, and what the run is, under ``surgery/run``.
+    What belongs to a whole batch stands at the step of the batch's first image.
 
     A second run into the folder takes the place of the first in what TensorBoard shows; the files of both stay.
     """
@@ -37,6 +37,11 @@ class TensorBoard:
     def __post_init__(self) -> None:
         if self.histograms < 0:
             raise OutputError(f"histograms have at least 0 bins, not {self.histograms}")
+
+    @property
+    def deferred(self) -> bool:
+        """Whether it does without the values themselves."""
+        return not self.histograms
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:

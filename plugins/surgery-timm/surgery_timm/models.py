@@ -52,7 +52,7 @@ def build(name: str) -> nn.Module:
         instead = f"; timm/{known}{RANDOM} has random ones" if ":" not in known else ""
         raise ModelError(f"the weights of timm/{known} can't be had: {reason}{instead}") from error
     if (own := preprocessing(model, options)) is not None:
-        model.preprocessing = own  # type: ignore[assignment]
+        model.preprocessing = own
     return model
 
 
@@ -81,7 +81,7 @@ def parsed(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def converted(text: str) -> bool | int | float | str | None:
-    """true and false, none, numbers; anything else is text."""
+    """True and false, none, numbers; anything else is text."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -95,7 +95,7 @@ def converted(text: str) -> bool | int | float | str | None:
 
 def preprocessing(model: nn.Module, options: dict[str, Any]) -> Preprocessing | None:
     """What timm gives the model when it validates it; None for a number of channels that no image has."""
-    from timm.data import resolve_model_data_config
+    from timm.data.config import resolve_model_data_config
 
     wanted = {name: options[name] for name in ("img_size", "in_chans") if name in options}
     config = resolve_model_data_config(model, wanted)

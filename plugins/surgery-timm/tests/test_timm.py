@@ -16,14 +16,15 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
-from surgery_timm import models, surgery_models
-from surgery_timm.models import build, names, parsed
-from timm.data import create_transform, resolve_model_data_config
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 import surgery
 from surgery.errors import ModelError
 from surgery.testing import check_model
+from surgery_timm import models, surgery_models
+from surgery_timm.models import build, names, parsed
 
 HERE = Path(__file__).parent.parent
 
@@ -69,7 +70,7 @@ def test_weights_that_can_not_be_had_are_one_line_that_says_what_to_do() -> None
         "the weights of timm/test_resnet can't be had: the hub can't be reached, and they are not in its cache on this "
         "disk; timm/test_resnet:pretrained=false has random ones"
     )
-    with pytest.raises(ModelError, match="No pretrained weights exist.*; timm/resnet51q:pretrained=false|resnet51q"):
+    with pytest.raises(ModelError, match=r"No pretrained weights exist.*; timm/resnet51q:pretrained=false|resnet51q"):
         surgery.load_model("timm/resnet51q")
 
 
@@ -99,19 +100,19 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
 
 
 def test_names_that_timm_has_not_are_refused() -> None:
-    with pytest.raises(ModelError, match="timm has no model 'resnt18'; did you mean 'resnet18'"):
+    with pytest.raises(ModelError, match=r"timm has no model 'resnt18'; did you mean 'resnet18'"):
         build("resnt18")
-    with pytest.raises(ModelError, match="timm has no weights 'test_vit.in1k'; there are test_vit.r160_in1k"):
+    with pytest.raises(ModelError, match=r"timm has no weights 'test_vit.in1k'; there are test_vit.r160_in1k"):
         build("test_vit.in1k")
-    with pytest.raises(ModelError, match="can't be built: TypeError: .*'colour'"):
+    with pytest.raises(ModelError, match=r"can't be built: TypeError: .*'colour'"):
         surgery.load_model("timm/resnet18:pretrained=false,colour=1")
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_100", "test_vit", "test_vit:img_size=96"])
 def test_an_image_is_prepared_as_timm_prepares_it(name: str, photo: Path) -> None:
     _, options = parsed(name)
-    model = build(f"{name}{',' if options else ':'}pretrained=false")
-    given = surgery.load_image(photo, preprocessing=model.preprocessing)[0]  # type: ignore[arg-type]
+    model: Any = build(f"{name}{',' if options else ':'}pretrained=false")
+    given = surgery.load_image(photo, preprocessing=model.preprocessing)[0]
     config = resolve_model_data_config(model, options)
     with Image.open(photo) as image:
         wanted: Any = create_transform(**config, is_training=False)(image)
@@ -128,8 +129,8 @@ def test_a_model_of_one_channel_is_given_gray_and_one_of_five_no_image() -> None
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_efficientnet"])
 def test_what_is_extracted_is_what_timm_computes(name: str, photo: Path) -> None:
-    model = surgery.load_model(f"timm/{name}:pretrained=false").eval()
-    example = torch.randn(1, 3, *model.preprocessing.size, generator=torch.Generator().manual_seed(0))  # type: ignore
+    model: Any = surgery.load_model(f"timm/{name}:pretrained=false").eval()
+    example = torch.randn(1, 3, *model.preprocessing.size, generator=torch.Generator().manual_seed(0))
     opened = surgery.insert(traced := surgery.trace(model, example), surgery.operations(traced))
     values: dict[str, Tensor] = {}
     hooks = [

@@ -32,7 +32,11 @@ _MILLISECONDS = 1000
 
 
 def animate(
-    pictures: Sequence[Picture], path: str | os.PathLike[str], *, fps: float = 4, format: Format = "apng"  # noqa: A002
+    pictures: Sequence[Picture],
+    path: str | os.PathLike[str],
+    *,
+    fps: float = 4,
+    format: Format = "apng",  # noqa: A002
 ) -> None:
     """Write pictures as one animation that goes round for ever, `fps` of them a second.
 
@@ -97,7 +101,9 @@ class _Apng:
         elif head != self.head:
             raise RenderError("the pictures of an animation have one palette, or are all of them RGB")
         height, width = self.size
-        self._put(b"fcTL", struct.pack(">IIIIIHHBB", self._next(), width, height, 0, 0, self.delay, _MILLISECONDS, 0, 0))
+        self._put(
+            b"fcTL", struct.pack(">IIIIIHHBB", self._next(), width, height, 0, 0, self.delay, _MILLISECONDS, 0, 0)
+        )
         first = self.number == 1
         for kind, data in chunks:
             if kind == b"IDAT":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -15,11 +16,13 @@ from surgery.errors import OutputError
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, Picture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    Codes = NDArray[np.uint8]
     Limits = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -41,9 +44,9 @@ class Spool:
         self.folder = folder
         self._file: IO[bytes] | None = None
 
-    def put(self, codes: NDArray[np.uint8], limits: Limits) -> Frame:
+    def put(self, codes: Codes, limits: Limits) -> Frame:
         """Keep a frame. Raises OutputError where that fails."""
-        data = zlib.compress(np.ascontiguousarray(codes), 1)
+        data = zlib.compress(np.ascontiguousarray(codes).data, 1)
         try:
             if self._file is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,7 @@ class Spool:
             raise OutputError(f"can't write to {self.folder}: {(error.strerror or str(error)).lower()}") from error
         return Frame(place, len(data), codes.shape, len(limits[0]))
 
-    def get(self, frame: Frame) -> tuple[NDArray[np.uint8], Limits]:
+    def get(self, frame: Frame) -> tuple[Codes, Limits]:
         """A frame that was kept."""
         assert self._file is not None  # noqa: S101 - there is a frame, and so there is a file
         self._file.seek(frame.place)
@@ -66,6 +69,44 @@ class Spool:
         """Let the file go."""
         if self._file is not None:
             self._file.close()
+
+
+class Reels:
+    """Those of all operations, in order, and the frames of images that are not finished yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder)
+        self._reels: dict[Hashable, Reel] = {}
+        self._waiting: defaultdict[str | None, list[tuple[Reel, Frame, Limits]]] = defaultdict(list)
+        self._seen: defaultdict[str | None, Counter[Hashable]] = defaultdict(Counter)
+        self._batch: list[str] = []
+
+    def add(self, image: str | None, begin: Callable[[], Reel], key: Hashable, codes: Codes, limits: Limits) -> None:
+        """A frame of the reel with this key, which is begun if there is none; an image's second is of another reel."""
+        self._seen[image][key] += 1
+        key = (key, image is None, self._seen[image][key])
+        if key not in self._reels:
+            self._reels[key] = begin()
+        self._waiting[image].append((self._reels[key], self.spool.put(codes, limits), limits))
+
+    def finish(self, image: str | None) -> None:
+        """The image's frames count; None for those of the batch, under the names of its images."""
+        for reel, frame, limits in self._waiting.pop(image, []):
+            reel.add(", ".join(self._batch) if image is None else image, frame, limits)
+        self._seen.pop(image, None)
+        if image is None:
+            self._batch.clear()
+        else:
+            self._batch.append(image)
+
+    def drop(self, image: str | None) -> None:
+        """The image's frames do not count."""
+        self._waiting.pop(image, None)
+        self._seen.pop(image, None)
+        self._batch.clear()
+
+    def __iter__(self) -> Iterator[Reel]:
+        return (reel for reel in self._reels.values() if reel.frames)
 
 
 class Reel:
@@ -105,7 +146,7 @@ class Reel:
         return Picture(picture.pixels, self.palette, *self.limits)
 
 
-def values_of(codes: NDArray[np.uint8], limits: Limits) -> Tensor:
+def values_of(codes: Codes, limits: Limits) -> Tensor:
     """``(1, C, H, W)`` float64, or ``(1, C)`` of a vector's codes, right to half a level; NaN and infinities too."""
     low, high = (limit.reshape(-1, *[1] * (codes.ndim - 1)) for limit in limits)
     # Divided first: the difference of two finite limits may overflow.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 import surgery
 from surgery.errors import OutputError
@@ -15,12 +15,9 @@ from surgery_video.formats import SUFFIXES, Format
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from surgery import Activation, OutputFolder
     from surgery.types import Write
-    from surgery_video.reels import Frame, Limits, Reel, Spool
+    from surgery_video.reels import Codes, Limits, Reel, Spool
 
 Scale: TypeAlias = Literal["run", "image"]
 _LONGEST = 120
@@ -52,6 +49,8 @@ class Video:
     channels: int | None = None
     """The first so many channels alone, with a scale of the run."""
 
+    deferred: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not 0.1 <= self.fps <= 100:
             raise OutputError(f"fps is 0.1 to 100, not {self.fps:g}")
@@ -63,60 +62,38 @@ class Video:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        from surgery_video.reels import Reel, Spool
+        from surgery_video.reels import Reel, Reels
 
         chosen = surgery.path(self.at)
-        spool = Spool(folder.path)
-        reels: dict[tuple[Any, ...], Reel] = {}
-        waiting: defaultdict[str | None, list[tuple[Reel, Frame, Limits]]] = defaultdict(list)
-        times: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
-        batch: list[str] = []
+        reels = Reels(folder.path)
 
         def write(activation: Activation) -> None:
             if not chosen.matches(activation.operation):
                 return
-            times[activation.image][activation.path] += 1
             for number, (codes, limits, palette, anew) in enumerate(self._frames(activation)):
-                run = times[activation.image][activation.path]
-                key = (activation.path, activation.image is None, run, number, anew, len(limits[0]), codes.ndim)
-                if key not in reels:
-                    reels[key] = Reel(_name(activation), _about(activation), palette, anew=anew)
-                waiting[activation.image].append((reels[key], spool.put(codes, limits), limits))
+                begin = partial(Reel, _name(activation), _about(activation), palette, anew=anew)
+                key = (activation.path, number, anew, len(limits[0]), codes.ndim)
+                reels.add(activation.image, begin, key, codes, limits)
 
-        def finished(image: str | None) -> None:
-            for reel, frame, limits in waiting.pop(image, []):
-                reel.add(", ".join(batch) if image is None else image, frame, limits)
-            times.pop(image, None)
-            if image is None:
-                batch.clear()
-            else:
-                batch.append(image)
-
-        def dropped(image: str | None) -> None:
-            waiting.pop(image, None)
-            times.pop(image, None)
-            batch.clear()
-
-        folder.when_finished(finished)
-        folder.when_dropped(dropped)
-        with closing(spool):
+        folder.when_finished(reels.finish)
+        folder.when_dropped(reels.drop)
+        with closing(reels.spool):
             try:
                 yield write
             finally:  # what was finished is drawn however the run ends
                 names: set[str] = set()
-                for reel in reels.values():
-                    if reel.frames:
-                        self._draw(reel, _free(reel.name, names), spool, folder)
+                for reel in reels:
+                    self._draw(reel, _free(reel.name, names), reels.spool, folder)
 
-    def _frames(self, activation: Activation) -> Iterator[tuple[NDArray[np.uint8], Limits, NDArray[np.uint8] | None, bool]]:
-        """What is kept of an activation: its levels, or the pixels of its pictures."""
+    def _frames(self, activation: Activation) -> Iterator[tuple[Codes, Limits, Codes | None, bool]]:
+        """What is kept of an activation, its levels or the pixels of its pictures, with limits and palette."""
         pictures = activation.pictures
         if self.scale == "run" and pictures and pictures[0].palette is not None:
-            levels = activation.levels
-            codes, low, high = (array[: self.channels] for array in (levels.indices, levels.low, levels.high))
+            levels, shown = activation.levels, slice(self.channels)
+            codes = levels.indices[shown]
             if activation.values.ndim == 1 and codes.shape[:2] == (1, 1):
                 codes = codes[0, 0]  # a vector, to be folded as vectors are
-            yield codes, (low, high), pictures[0].palette, True
+            yield codes, (levels.low[shown], levels.high[shown]), pictures[0].palette, True
             return
         for picture in pictures:
             yield picture.pixels, (picture.low, picture.high), picture.palette, False

@@ -13,13 +13,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from surgery_video.animation import animate
-from surgery_video.sink import Video
 from torch import Tensor, nn
 
 import surgery
 from surgery.errors import OutputError, RenderError
 from surgery.testing import check_sink
+from surgery_video.animation import animate
+from surgery_video.sink import Video
 
 HERE = Path(__file__).parent.parent
 
@@ -201,7 +201,7 @@ def test_memory_holds_one_frame_at_a_time(tmp_path: Path) -> None:
 
 def test_the_example_makes_the_picture_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(HERE / "examples" / "watch_training.py"), run_name="__main__")
+    runpy.run_path(str(HERE / "examples" / "animate_training.py"), run_name="__main__")
     made, shown = frames(Path("training.png")), frames(HERE / "training.png")
     assert len(made) == 4
     for one, other in zip(made, shown, strict=True):

@@ -15,16 +15,15 @@ import torch
 import xarray
 import zarr
 from PIL import Image
-from surgery_zarr import store as stores
-from surgery_zarr.sink import Zarr
-from surgery_zarr.store import Column, chunk_shape
 from torch import Tensor, nn
 
 import surgery
 from surgery.data import inputs
 from surgery.errors import OutputError
 from surgery.testing import check_sink
-
+from surgery_zarr import store as stores
+from surgery_zarr.sink import Zarr
+from surgery_zarr.store import Column, chunk_shape
 
 HERE = Path(__file__).parent.parent
 
@@ -294,7 +293,7 @@ def test_a_killed_process_leaves_whole_images(tmp_path: Path) -> None:
 
 def test_its_options_are_set_from_the_command_line_and_the_store_is_listed(tmp_path: Path) -> None:
     (photo,) = photos(tmp_path / "in", 1, (32, 32))
-    command = [sys.executable, "-m", "surgery", "extract", "facades", photo, "--size", "256", "--at", "up1.tanh"]
+    command = [sys.executable, "-m", "surgery", "extract", "facades", str(photo), "--size", "256", "--at", "up1.tanh"]
     subprocess.run([*command, "--sink", "zarr:level=0,chunk=1"], cwd=tmp_path, check=True, capture_output=True)
     array = json.loads((tmp_path / "activations" / "activations.zarr" / "up1.tanh" / "zarr.json").read_text())
     assert [codec["name"] for codec in array["codecs"]] == ["bytes"]

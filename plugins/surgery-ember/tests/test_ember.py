@@ -9,10 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from surgery_ember import embers, surgery_colormaps
 
 import surgery
 from surgery.testing import check_colormap
-from surgery_ember import embers, surgery_colormaps
 
 HERE = Path(__file__).parent.parent
 LEVELS = np.linspace(0, 1, 251)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from surgery_tensorboard.events import EventFile, histogram, image
+from surgery_tensorboard.sink import TensorBoard
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
@@ -18,8 +20,6 @@ import surgery
 from surgery.data import inputs
 from surgery.errors import OutputError
 from surgery.testing import check_sink
-from surgery_tensorboard.events import EventFile, histogram, image
-from surgery_tensorboard.sink import TensorBoard
 
 HERE = Path(__file__).parent.parent
 EVERYTHING = {"images": 0, "scalars": 0, "histograms": 0, "tensors": 0}

@@ -43,7 +43,7 @@ def build(name: str) -> nn.Module:
     options = {"pretrained": True, **options}
     try:
         with quick() if options["pretrained"] else nullcontext():
-            model: nn.Module = timm.create_model(known, **options)
+            model: Any = timm.create_model(known, **options)
     except (OSError, RuntimeError) as error:
         if not options["pretrained"]:
             raise
@@ -53,7 +53,8 @@ def build(name: str) -> nn.Module:
         raise ModelError(f"the weights of timm/{known} can't be had: {reason}{instead}") from error
     if (own := preprocessing(model, options)) is not None:
         model.preprocessing = own
-    return model
+    built: nn.Module = model
+    return built
 
 
 def _check_known(name: str) -> None:

@@ -16,6 +16,8 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
+from surgery_timm import models, surgery_models
+from surgery_timm.models import build, names, parsed
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
@@ -23,8 +25,6 @@ from torch import Tensor
 import surgery
 from surgery.errors import ModelError
 from surgery.testing import check_model
-from surgery_timm import models, surgery_models
-from surgery_timm.models import build, names, parsed
 
 HERE = Path(__file__).parent.parent
 

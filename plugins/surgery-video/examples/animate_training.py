@@ -1,10 +1,10 @@
 """One layer after 100, 300 and 1,000 steps of training and at its end, as an animation: frames need not be images."""
 
 import torch
+from surgery_video.animation import animate
 
 import surgery
 from surgery.data import inputs
-from surgery_video.animation import animate
 
 
 def over_training(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

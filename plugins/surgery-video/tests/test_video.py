@@ -13,13 +13,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from surgery_video.animation import animate
+from surgery_video.sink import Video
 from torch import Tensor, nn
 
 import surgery
 from surgery.errors import OutputError, RenderError
 from surgery.testing import check_sink
-from surgery_video.animation import animate
-from surgery_video.sink import Video
 
 HERE = Path(__file__).parent.parent
 

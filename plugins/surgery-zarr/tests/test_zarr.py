@@ -15,15 +15,15 @@ import torch
 import xarray
 import zarr
 from PIL import Image
+from surgery_zarr import store as stores
+from surgery_zarr.sink import Zarr
+from surgery_zarr.store import Column, chunk_shape
 from torch import Tensor, nn
 
 import surgery
 from surgery.data import inputs
 from surgery.errors import OutputError
 from surgery.testing import check_sink
-from surgery_zarr import store as stores
-from surgery_zarr.sink import Zarr
-from surgery_zarr.store import Column, chunk_shape
 
 HERE = Path(__file__).parent.parent
 
@@ -70,7 +70,6 @@ def expected(images: list[Path], at: str, model: nn.Module | None = None) -> lis
 
 def test_it_keeps_the_contract() -> None:
     check_sink(Zarr())
-    check_sink(Zarr(level=0, mixed=True))
 
 
 def test_plain_zarr_reads_every_operation_over_all_images(tmp_path: Path) -> None:
@@ -216,7 +215,7 @@ class Killed(BaseException):
 def test_a_run_killed_at_any_write_leaves_whole_images_and_the_next_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = photos(tmp_path / "in", 3)
+    images = photos(tmp_path / "in", 2)
     truth = np.stack([values[0].numpy() for values in expected(images, "conv")])
     writes, last = 0, 0
     put, replace = stores._Chunks.set, stores._replace
@@ -239,7 +238,7 @@ def test_a_run_killed_at_any_write_leaves_whole_images_and_the_next_goes_on(
     monkeypatch.setattr(stores, "_replace", killed_replace)
     run(images, tmp_path / "whole", at="conv")
     total = writes
-    assert total > 30
+    assert total > 20
     seen = set()
     for last in range(1, total + 1):
         out = tmp_path / str(last)
@@ -250,8 +249,8 @@ def test_a_run_killed_at_any_write_leaves_whole_images_and_the_next_goes_on(
         seen.add(length)
         writes = -total
         run(images[length:], out, at="conv")
-        assert check_whole(out / "activations.zarr", truth) == 3
-    assert seen == {0, 1, 2}
+        assert check_whole(out / "activations.zarr", truth) == 2
+    assert seen == {0, 1}
 
 
 def check_whole(path: Path, truth: Any) -> int:

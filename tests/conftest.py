@@ -1,13 +1,25 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from surgery import cli
+from surgery import cli, origins
 from tests.distributions import Site
+
+INSTALLED = {str(distribution.locate_file("")) for distribution in distributions()}
+"""Where distributions were before a test began."""
+
+
+@pytest.fixture(autouse=True)
+def no_installed_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that happen to be installed beside the project are not seen; those of a test's own `site` are."""
+    monkeypatch.setattr(
+        origins, "distributions", lambda: [d for d in distributions() if str(d.locate_file("")) not in INSTALLED]
+    )
 
 
 class Result:

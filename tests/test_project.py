@@ -319,7 +319,7 @@ def test_what_plugins_offer_is_listed_without_what_they_need(tmp_path: Path) -> 
 import sys
 import {packages}
 for module in ({packages}):
-    for name, hook in vars(module).items():
+    for name, hook in list(vars(module).items()):
         if name.startswith("surgery_"):
             assert hook()
 print(sorted({HEAVY!r} & set(sys.modules)))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,20 @@ def test_reversed_it_has_the_same_colors_the_other_way_round() -> None:
     assert np.array_equal(surgery_colormaps()["embers_r"](LEVELS), embers(1 - LEVELS))
 
 
-def test_the_command_of_the_readme_makes_its_picture(tmp_path: Path) -> None:
+def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
+    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    (surgery_command,) = entry_points(group="console_scripts", name="surgery")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["surgery", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        surgery_command.load()()
+    return ended.value.code
+
+
+def test_the_command_of_the_readme_makes_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (HERE / "README.md").read_text(encoding="utf-8")
-    command = next(line.split() for line in readme.splitlines() if line.startswith("    surgery"))
-    subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=True, capture_output=True)
+    _, *arguments = next(line.split() for line in readme.splitlines() if line.startswith("    surgery"))
+    assert command(monkeypatch, tmp_path, *arguments) == 0
     with (
         Image.open(tmp_path / "activations/facade-1/048-up3.cat.png") as made,
         Image.open(HERE / "embers.png") as shown,

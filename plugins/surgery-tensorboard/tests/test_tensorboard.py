@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +179,19 @@ def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path: Path) -
         run(tmp_path)
 
 
-def test_its_options_are_set_from_the_command_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "surgery", "extract", "--at", "up1.tanh", "--sink", "tensorboard:images=false"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
+    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    (surgery_command,) = entry_points(group="console_scripts", name="surgery")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["surgery", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        surgery_command.load()()
+    return ended.value.code
+
+
+def test_its_options_are_set_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = "tensorboard:images=false"
+    assert command(monkeypatch, tmp_path, "extract", "--at", "up1.tanh", "--sink", sink) == 0
     tags = read(tmp_path / "activations").Tags()
     assert tags["images"] == []
     assert "up1.tanh/max" in tags["scalars"]

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +160,20 @@ def test_the_python_of_the_readme_makes_its_picture(tmp_path: Path, monkeypatch:
     assert manifest["images"][0]["size"] == [224, 224]
 
 
-def test_a_command_without_a_network_fails_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "surgery", "extract", "timm/resnet18"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("surgery: the weights of timm/resnet18 can't be had: ")
-    assert done.stderr.count("\n") == 1
+def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
+    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    (surgery_command,) = entry_points(group="console_scripts", name="surgery")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["surgery", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        surgery_command.load()()
+    return ended.value.code
+
+
+def test_a_command_without_a_network_fails_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, tmp_path, "extract", "timm/resnet18") == 1
+    said = capfd.readouterr().err
+    assert said.startswith("surgery: the weights of timm/resnet18 can't be had: ")
+    assert said.count("\n") == 1

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 import runpy
-import subprocess
 import sys
 import tracemalloc
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -208,10 +208,19 @@ def test_the_example_makes_the_picture_of_the_readme(tmp_path: Path, monkeypatch
         assert np.abs(one.astype(float) - other).mean() < 1
 
 
-def test_its_options_are_set_from_the_command_line(tmp_path: Path) -> None:
+def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
+    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    (surgery_command,) = entry_points(group="console_scripts", name="surgery")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["surgery", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        surgery_command.load()()
+    return ended.value.code
+
+
+def test_its_options_are_set_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = "video:fps=2,format=webp,at=up1.*,channels=1,scale=run"
-    command = [sys.executable, "-m", "surgery", "extract", "--at", "up1.*", "--at", "up2.cat", "--sink", options]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert command(monkeypatch, tmp_path, "extract", "--at", "up1.*", "--at", "up2.cat", "--sink", options) == 0
     made = sorted((tmp_path / "activations" / "video").iterdir())
     assert [file.name for file in made] == ["053-up1.act.webp", "054-up1.deconv.webp", "055-up1.tanh.webp"]
     assert frames(made[0])[0].shape[:2] == (128, 128)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -271,10 +272,10 @@ def check_whole(path: Path, truth: Any) -> int:
 
 def test_a_killed_process_leaves_whole_images(tmp_path: Path) -> None:
     images = sorted(photos(tmp_path / "in", 400))
-    command = [sys.executable, __file__, *map(str, (tmp_path / "in", tmp_path / "out"))]
+    program = [sys.executable, __file__, *map(str, (tmp_path / "in", tmp_path / "out"))]
     place = tmp_path / "out" / "activations.zarr"
     deadline = time.monotonic() + 60
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(program, stderr=subprocess.PIPE) as process:
         try:
             while time.monotonic() < deadline and process.poll() is None:
                 if (place / "zarr.json").exists() and xarray.open_zarr(place).sizes["image"] >= 3:
@@ -290,13 +291,24 @@ def test_a_killed_process_leaves_whole_images(tmp_path: Path) -> None:
     assert check_whole(place, truth) == length
 
 
-def test_its_options_are_set_from_the_command_line_and_the_store_is_listed(tmp_path: Path) -> None:
-    (photo,) = photos(tmp_path / "in", 1, (32, 32))
-    command = [sys.executable, "-m", "surgery", "extract", "facades", str(photo), "--size", "256", "--at", "up1.tanh"]
-    subprocess.run([*command, "--sink", "zarr:level=0,chunk=1"], cwd=tmp_path, check=True, capture_output=True)
+def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
+    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    (surgery_command,) = entry_points(group="console_scripts", name="surgery")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["surgery", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        surgery_command.load()()
+    return ended.value.code
+
+
+def test_its_options_are_set_from_the_command_line_and_the_store_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(monkeypatch, tmp_path, "extract", "--at", "up1.tanh", "--sink", "zarr:level=0,chunk=1") == 0
     array = json.loads((tmp_path / "activations" / "activations.zarr" / "up1.tanh" / "zarr.json").read_text())
     assert [codec["name"] for codec in array["codecs"]] == ["bytes"]
     assert array["shape"] == [1, 3, 256, 256]
+    assert json.loads(Path("activations/manifest.json").read_text())["files"] == ["activations.zarr"]
 
 
 def test_options_that_make_no_sense_are_refused() -> None:

@@ -1,0 +1,99 @@
+"""What the stages that draw promise: normalizers, tilers and colormaps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surgery.quantising import find_limits, repair
+from surgery.rendering import palette
+from surgery.testing.maps import codes, finite_maps, spoiled_maps
+from surgery.testing.promises import Fault, left_alone, said, same, shown
+from surgery.types import BACKGROUND, LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from surgery.types import Colormap, Normalizer, Tiler
+
+
+def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
+    """Limits that are finite, ordered and broadcastable, the same each time; the input is not written to."""
+    repaired = ((f"{name}, repaired", repair(values)) for name, values in spoiled_maps())
+    for name, values in (*finite_maps(), *repaired):
+        given = values.clone()
+        try:
+            with left_alone(name) as found:
+                low, high = find_limits(normalizer, given)
+            again = find_limits(normalizer, given)
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
+            yield Fault(said(error), name)
+            continue
+        yield from found
+        if not same(given, values):
+            yield Fault("writes to its input", name)
+        if not (same(low, again[0]) and same(high, again[1])):
+            yield Fault("gives other limits the second time", name)
+
+
+def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
+    """``(B, N, H', W')`` codes of the input or background, each image's own, the same each time; its input is kept."""
+    for name, values in codes():
+        given = values.clone()
+        try:
+            with left_alone(name) as found:
+                tiles = tiler(given)
+            again, last = tiler(given), tiler(given[-1:])
+        except Exception as error:  # noqa: BLE001
+            yield Fault(said(error), name)
+            continue
+        yield from found
+        if not isinstance(tiles, Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
+            yield Fault(f"gives {shown(tiles)}, not (B, N, H, W) uint8", name)
+            continue
+        if len(tiles) != len(values) or tiles.numel() == 0:
+            yield Fault(f"gives pictures of shape {tuple(tiles.shape)}", name)
+            continue
+        if not same(given, values):
+            yield Fault("writes to its input", name)
+        if not same(tiles, again):
+            yield Fault("gives other pictures the second time", name)
+        if not same(tiles[-1:], last):
+            yield Fault("lets the other images of a batch change an image's pictures", name)
+        if made := set(tiles.unique().tolist()) - {*values.unique().tolist(), BACKGROUND}:
+            yield Fault(f"makes up the code {min(made)}", name)
+
+
+def colormap_faults(colormap: Colormap) -> Iterator[Fault]:
+    """``(N, 3)`` or ``(N, 4)`` in [0, 1] for any N levels, each level's color its own, or what `cmap` takes."""
+    try:
+        with left_alone(f"{LEVELS} levels") as found:
+            palette(colormap)
+    except Exception as error:  # noqa: BLE001
+        yield Fault(said(error))
+        return
+    yield from found
+    if not callable(colormap):
+        return
+    whole = np.asarray(colormap(np.linspace(0, 1, LEVELS)))
+    if whole.min() < 0 or whole.max() > 1:
+        yield Fault(f"gives colors from {whole.min():.3g} to {whole.max():.3g}, not within [0, 1]")
+    if not np.array_equal(whole, np.asarray(colormap(np.linspace(0, 1, LEVELS)))):
+        yield Fault("gives other colors the second time")
+    for count in (1, 2, 1000):
+        levels = np.linspace(0, 1, count)
+        given = levels.copy()
+        try:
+            colors = np.asarray(colormap(given))
+        except Exception as error:  # noqa: BLE001
+            yield Fault(said(error), f"{count} levels")
+            continue
+        if colors.shape not in ((count, 3), (count, 4)):
+            yield Fault(f"gives {colors.shape}, not ({count}, 3) or ({count}, 4)", f"{count} levels")
+        elif not np.allclose(colors[:1], whole[:1]) or (count > 1 and not np.allclose(colors[-1], whole[-1])):
+            yield Fault(f"gives a level another color when there are {count} levels")
+        if not np.array_equal(given, levels):
+            yield Fault("writes to its input", f"{count} levels")

@@ -1,0 +1,191 @@
+"""Runs for a sink to prove itself in: every kind of value, several images, one of which may fail half-way."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
+from surgery.builtin.normalizers import MinMax
+from surgery.builtin.tilers import Channels
+from surgery.folder import OutputFolder
+from surgery.rendering import STANDARD, activations_of, image_activations
+from surgery.testing.promises import devices, said, same
+from surgery.types import Operation, Recipe, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from surgery.types import Activation, Sink, Write
+
+ABOUT = {"model": "net", "weights_sha256": "0" * 64, "mode": "eval"}
+IMAGES = (("one", "two words, é"), ("three",))
+"""Names of the images of a rehearsal, by batch."""
+LOST = "lost"
+"""The image that fails half-way, where one does."""
+A_PICTURE_EACH = Recipe(MinMax(), Channels(limit=3))
+"""Draws several pictures of one activation."""
+
+
+class RefusedError(Exception):
+    """A sink raised when it was given an activation."""
+
+
+class _StopError(Exception):
+    """What a rehearsal fails with."""
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What a sink did in one run."""
+
+    files: dict[str, object] = field(default_factory=dict)
+    """What is in its folder at the end: of images their pixels and texts, which an encoder does not pack alike each
+    time, of other files their bytes."""
+    before: dict[str, int] = field(default_factory=dict)
+    """Sizes of the files that were there before the last image failed."""
+    after: dict[str, int] = field(default_factory=dict)
+    """Sizes of the files that are there at the end."""
+    strays: list[str] = field(default_factory=list)
+    """Files that the folder does not know of."""
+    written_to: list[str] = field(default_factory=list)
+    """Kinds of values that it wrote to."""
+    raised: BaseException | None = None
+    hidden: bool = False
+    """Whether the error that the run ended with never came out of the sink."""
+
+
+def rehearse(
+    sink: Sink,
+    images: Sequence[Sequence[str]] = IMAGES,
+    *,
+    place: Path | None = None,
+    recipe: Recipe = STANDARD,
+    seed: int = 0,
+    lost: str = "",
+    overwrite: bool = True,
+    step: Callable[[], object] = lambda: None,
+) -> Rehearsal:
+    """A run in a folder of its own, or in `place`.
+
+    With `lost` "in the middle", an image fails half-way and others follow; "at the end", the run fails with it.
+    Values are overwritten once they have been taken, as a later operation that works in place would do. `step` is
+    called before each activation.
+    """
+    with TemporaryDirectory() as made:
+        folder = OutputFolder(place or made, ABOUT)
+        played = Rehearsal()
+        known: set[str] = set()
+        try:
+            with sink(folder) as write:
+                for number, batch in enumerate(images):
+                    if number and lost == "in the middle":
+                        _offer(folder, write, (LOST,), recipe, seed, half=True)
+                    played.written_to += _offer(folder, write, batch, recipe, seed, overwrite=overwrite, step=step)
+                    known |= {str(path) for path, _ in folder.take_written()}
+                if lost == "at the end":
+                    played.before = sizes(folder.path)
+                    _offer(folder, write, (LOST,), recipe, seed, half=True)
+                    played.hidden = True
+                    raise _StopError  # noqa: TRY301 - it has to pass through the sink
+        except _StopError:
+            played.hidden = False
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
+            played.hidden, played.raised = False, error
+        played.files = {name: _content(folder.path / name) for name in sizes(folder.path)}
+        played.after = sizes(folder.path)
+        known |= {str(path) for path, _ in folder.take_written()}
+        played.strays = sorted(set(played.files) - known)
+    return played
+
+
+def sizes(place: Path) -> dict[str, int]:
+    """Sizes of the files in a folder, by their names relative to it."""
+    return {file.relative_to(place).as_posix(): file.stat().st_size for file in place.rglob("*") if file.is_file()}
+
+
+def _content(file: Path) -> object:
+    if file.suffix.lower() in (".png", ".apng", ".webp", ".gif", ".jpg", ".jpeg", ".tif", ".tiff"):
+        with suppress(UnidentifiedImageError, OSError), Image.open(file) as image:
+            frames = [frame.convert("RGBA").tobytes() for frame in ImageSequence.Iterator(image)]
+            return image.size, frames, getattr(image, "text", None)
+    return file.read_bytes()
+
+
+def _offer(
+    folder: OutputFolder,
+    write: Write,
+    images: Sequence[str],
+    recipe: Recipe,
+    seed: int,
+    *,
+    half: bool = False,
+    overwrite: bool = True,
+    step: Callable[[], object] = lambda: None,
+) -> list[str]:
+    """One batch, with every kind of value; only half of them, and then it is dropped, if so wanted."""
+    written_to: list[str] = []
+    values = list(_values(len(images), seed + len(images)))
+    for index, (name, whole) in enumerate(values[: len(values) // 2] if half else values):
+        for activation in _activations(index, name, whole, images, recipe):
+            before = activation.values.clone()
+            step()
+            try:
+                write(activation)
+            except Exception as error:
+                raise RefusedError(f"{said(error)}, given {name}") from error
+            if not same(activation.values, before):
+                written_to.append(name)
+        if overwrite:
+            whole.zero_()
+    for image in (*images, None):
+        (folder.drop if half else folder.finish)(image)
+    return written_to
+
+
+def _activations(index: int, name: str, whole: Tensor, images: Sequence[str], recipe: Recipe) -> Iterator[Activation]:
+    tensors = (TensorSpec("", tuple(whole.shape), str(whole.dtype).removeprefix("torch.")),)
+    if not index:
+        given = Operation("input", "input", "input", 0, tensors=tensors)
+        return image_activations(given, whole, images, (-1.0, 1.0), recipe)
+    operation = Operation(f"op_{index}", f"block.{name}", "kind", index, ("block",), "net.py:1", tensors)
+    return activations_of(operation, whole, images, recipe)
+
+
+def _values(batch: int, seed: int) -> Iterator[tuple[str, Tensor]]:
+    random = torch.Generator().manual_seed(seed)
+    maps = torch.randn(batch, 5, 7, 6, generator=random)
+    yield "an image", maps[:, :3].clamp(-1, 1)
+    yield "maps", maps
+    spoiled = maps.clone()
+    spoiled[0, 0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    yield "maps with NaN and infinities", spoiled
+    yield "only NaN", torch.full((batch, 2, 3, 3), torch.nan)
+    yield "a constant", torch.full((batch, 2, 3, 3), 0.5)
+    yield "one channel", maps[:, :1].clone()
+    yield "maps of 1x1", maps[:, :, :1, :1].clone()
+    yield "2,000 channels", maps[:, :1, :1, :1].repeat(1, 2000, 1, 1)
+    yield "vectors", maps[:, :, 0, 0].clone()
+    yield "tokens", maps[:, 0].clone()
+    yield "volumes", maps.unflatten(1, (1, 5)).clone()
+    yield "windows", torch.cat([maps, maps])
+    yield "numbers", maps[:, 0, 0, 0].clone()
+    yield "one number for the batch", maps[0, 0, 0, 0].clone()
+    yield "no values", maps[:, :, :0].clone()
+    yield "half", maps.half()
+    yield "bfloat16", maps.bfloat16()
+    yield "float64", maps.double()
+    yield "int64", (maps * 9).long()
+    yield "bool", maps > 0
+    yield "complex", torch.complex(maps, maps)
+    yield "a/strange: name, é, " + "long " * 60, maps.clone()
+    if "cuda" in devices():
+        yield "maps on a GPU", maps.cuda()
+    yield "maps", maps.clone()  # an operation that runs again

@@ -40,9 +40,11 @@ LAYERS = """
     builtin.sinks builtin.models watching insertion recording origins
     tracing builtin.hooks
     plugins selection display batches manifest oracle
-    models running testing certificate
+    models running certificate
     working
     extraction
+    testing samples scaffold
+    commands
     cli
     __main__
 """

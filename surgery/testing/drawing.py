@@ -1,4 +1,4 @@
-"""What the stages that draw promise: normalizers, tilers and colormaps."""
+"""What the stages that draw promise: transforms, normalizers, tilers and colormaps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,43 @@ from surgery.types import BACKGROUND, LEVELS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from surgery.types import Colormap, Normalizer, Tiler
+    from surgery.types import Colormap, Normalizer, Tiler, Transform
+
+
+def transform_faults(transform: Transform) -> Iterator[Fault]:
+    """``(B, C', H', W')`` float, each image's own, the same each time; the input is not written to."""
+    for name, values in (*finite_maps(), *spoiled_maps()):
+        given = values.clone()
+        try:
+            with left_alone(name) as found:
+                maps = transform(given)
+            again, last = transform(given), transform(given[-1:])
+        except Exception as error:  # noqa: BLE001
+            yield Fault(said(error), name)
+            continue
+        yield from found
+        if not isinstance(maps, Tensor) or not maps.is_floating_point() or maps.ndim != 4:
+            yield Fault(f"gives {shown(maps)}, not (B, C, H, W) float", name)
+            continue
+        if len(maps) != len(values) or maps.numel() == 0:
+            yield Fault(f"gives maps of shape {tuple(maps.shape)}, given {tuple(values.shape)}", name)
+            continue
+        if getattr(transform, "color", False) and maps.shape[1] != 3:
+            yield Fault(f"says that it gives colors, and gives {maps.shape[1]} channels, not 3", name)
+        if maps.device != given.device:
+            yield Fault(f"gives maps on {maps.device}", name)
+        if not same(given, values):
+            yield Fault("writes to its input", name)
+        if not same(maps, again):
+            yield Fault("gives other maps the second time", name)
+        # Sums over a batch may be rounded otherwise than those over an image.
+        elif not torch.allclose(maps[-1:], last, rtol=1e-3, atol=1e-5 * _greatest(last), equal_nan=True):
+            yield Fault("lets the other images of a batch change an image's maps", name)
+
+
+def _greatest(maps: Tensor) -> float:
+    finite = maps[maps.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
+from surgery.extraction import input_channels
 from surgery.testing.promises import Fault, said, shown
-from surgery.types import ModelFamily
+from surgery.twins import twin
+from surgery.types import ModelFamily, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,5 +39,25 @@ def model_faults(model: ModelFactory | ModelFamily) -> Iterator[Fault]:
     except Exception as error:  # noqa: BLE001
         yield Fault(said(error), name)
         return
-    if not isinstance(built, nn.Module):
+    if isinstance(built, nn.Module):
+        yield from _run(built, name)
+    else:
         yield Fault(f"gives {shown(built)}, not a torch.nn.Module", name)
+
+
+def _run(model: nn.Module, name: str) -> Iterator[Fault]:
+    """Whether a model that says what input it takes does take it."""
+    preprocessing = getattr(model, "preprocessing", None)
+    if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
+        yield Fault(f"has {shown(preprocessing)} as preprocessing, not a surgery.types.Preprocessing", name)
+        return
+    side = preprocessing.size if preprocessing is not None else getattr(model, "size", None)
+    if side is None:
+        return
+    channels = len(preprocessing.mean) if preprocessing is not None else input_channels(model)
+    height, width = side if isinstance(side, tuple) else (side, side)
+    try:
+        with torch.no_grad():
+            twin(model).eval()(torch.zeros(1, channels, height, width))
+    except Exception as error:  # noqa: BLE001
+        yield Fault(f"does not take the {channels}x{height}x{width} that it says it takes: {said(error)}", name)

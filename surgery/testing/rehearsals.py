@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,8 @@ class Rehearsal:
     """Sizes of the files that were there before the last image failed."""
     after: dict[str, int] = field(default_factory=dict)
     """Sizes of the files that are there at the end."""
+    stores: tuple[str, ...] = ()
+    """Directories that keep files of their own, with a slash at the end."""
     strays: list[str] = field(default_factory=list)
     """Files that the folder does not know of."""
     written_to: list[str] = field(default_factory=list)
@@ -82,14 +84,14 @@ def rehearse(
     with TemporaryDirectory() as made:
         folder = OutputFolder(place or made, ABOUT)
         played = Rehearsal()
-        known: set[str] = set()
+        known: set[PurePosixPath] = set()
         try:
             with sink(folder) as write:
                 for number, batch in enumerate(images):
                     if number and lost == "in the middle":
                         _offer(folder, write, (LOST,), recipe, seed, half=True)
                     played.written_to += _offer(folder, write, batch, recipe, seed, overwrite=overwrite, step=step)
-                    known |= {str(path) for path, _ in folder.take_written()}
+                    known |= {path for path, _ in folder.take_written()}
                 if lost == "at the end":
                     played.before = sizes(folder.path)
                     _offer(folder, write, (LOST,), recipe, seed, half=True)
@@ -101,8 +103,11 @@ def rehearse(
             played.hidden, played.raised = False, error
         played.files = {name: _content(folder.path / name) for name in sizes(folder.path)}
         played.after = sizes(folder.path)
-        known |= {str(path) for path, _ in folder.take_written()}
-        played.strays = sorted(set(played.files) - known)
+        known |= {path for path, _ in folder.take_written()}
+        played.stores = tuple(f"{name}/" for name in known if (folder.path / name).is_dir())
+        played.strays = sorted(
+            name for name in played.files if PurePosixPath(name) not in known and not name.startswith(played.stores)
+        )
     return played
 
 
@@ -132,31 +137,37 @@ def _offer(
 ) -> list[str]:
     """One batch, with every kind of value; only half of them, and then it is dropped, if so wanted."""
     written_to: list[str] = []
-    values = list(_values(len(images), seed + len(images)))
-    for index, (name, whole) in enumerate(values[: len(values) // 2] if half else values):
-        for activation in _activations(index, name, whole, images, recipe):
-            before = activation.values.clone()
-            step()
-            try:
-                write(activation)
-            except Exception as error:
-                raise RefusedError(f"{said(error)}, given {name}") from error
-            if not same(activation.values, before):
-                written_to.append(name)
-        if overwrite:
-            whole.zero_()
+    for name, activation in activations(images, recipe, seed, half=half, overwrite=overwrite):
+        before = activation.values.clone()
+        step()
+        try:
+            write(activation)
+        except Exception as error:
+            raise RefusedError(f"{said(error)}, given {name}") from error
+        if not same(activation.values, before):
+            written_to.append(name)
     for image in (*images, None):
         (folder.drop if half else folder.finish)(image)
     return written_to
 
 
-def _activations(index: int, name: str, whole: Tensor, images: Sequence[str], recipe: Recipe) -> Iterator[Activation]:
-    tensors = (TensorSpec("", tuple(whole.shape), str(whole.dtype).removeprefix("torch.")),)
-    if not index:
-        given = Operation("input", "input", "input", 0, tensors=tensors)
-        return image_activations(given, whole, images, (-1.0, 1.0), recipe)
-    operation = Operation(f"op_{index}", f"block.{name}", "kind", index, ("block",), "net.py:1", tensors)
-    return activations_of(operation, whole, images, recipe)
+def activations(
+    images: Sequence[str], recipe: Recipe = STANDARD, seed: int = 0, *, half: bool = False, overwrite: bool = False
+) -> Iterator[tuple[str, Activation]]:
+    """Every kind of value, or half of them, for a batch of images, and what each is in words."""
+    values = list(_values(len(images), seed + len(images)))
+    for index, (name, whole) in enumerate(values[: len(values) // 2] if half else values):
+        tensors = (TensorSpec("", tuple(whole.shape), str(whole.dtype).removeprefix("torch.")),)
+        operation = Operation(f"op_{index}", f"block.{name}", "kind", index, ("block",), "net.py:1", tensors)
+        if index:
+            made = activations_of(operation, whole, images, recipe)
+        else:
+            given = replace(operation, name="input", path="input", kind="input", scopes=(), source=None)
+            made = image_activations(given, whole, images, (-1.0, 1.0), recipe)
+        for activation in made:
+            yield name, activation
+        if overwrite:
+            whole.zero_()
 
 
 def _values(batch: int, seed: int) -> Iterator[tuple[str, Tensor]]:

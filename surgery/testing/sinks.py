@@ -58,7 +58,7 @@ def _faults_of(played: Rehearsal, run: str, *, strays: bool = True) -> Iterator[
     for name in played.written_to:
         yield Fault("writes to the values that it is given", name)
     for name in played.strays[:3] if strays else ():
-        yield Fault(f"writes {name} past folder.file()", run)
+        yield Fault(f"writes {name} past folder.file() and folder.directory()", run)
 
 
 def _half_way(played: Rehearsal, whole: Rehearsal) -> Iterator[Fault]:
@@ -71,12 +71,14 @@ def _half_way(played: Rehearsal, whole: Rehearsal) -> Iterator[Fault]:
     if played.raised is not None:
         return
     for name, size in played.before.items():
+        if name.startswith(played.stores):  # a store packs its files as it likes
+            continue
         if played.after.get(name, -1) < size:
             yield Fault(f"{'cuts' if name in played.after else 'removes'} {name}, which was finished before", run)
     for name in sorted(set(played.files) - set(played.before)):
         if any(part.partition(".")[0] == LOST for part in name.split("/")):
             yield Fault(f"leaves {name} of the image that failed", run)
-    if gone := sorted(set(whole.files) - set(played.files)):
+    if gone := sorted(name for name in set(whole.files) - set(played.files) if not name.startswith(whole.stores)):
         yield Fault(f"loses {gone[0]}; write it when an image is finished, or in a finally", run)
 
 

@@ -1,0 +1,1 @@
+"""What `surgery plugins new` writes, for a plugin called ember."""

@@ -1,0 +1,54 @@
+"""Files for readers to prove themselves on: small ones of the common kinds, and spoiled ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+def good_files(place: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """A small file of each kind among `suffixes` that is common enough for everybody to know what is in it."""
+    values = np.random.default_rng(0).standard_normal((1, 3, 8, 6)).astype(np.float32)
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8))
+    for suffix in suffixes:
+        file = place / f"good{suffix}"
+        if suffix == ".npy":
+            np.save(file, values)
+        elif suffix == ".npz":
+            np.savez(file, x=values)
+        elif suffix in (".pt", ".pth"):
+            torch.save(torch.from_numpy(values), file)
+        elif suffix in (".txt", ".csv"):
+            rows = values[0, 0].tolist()
+            file.write_text("\n".join((" " if suffix == ".txt" else ",").join(map(str, row)) for row in rows))
+        elif suffix in (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"):
+            pixels.save(file)
+        else:
+            continue
+        yield file
+
+
+def spoiled_files(place: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Files with the first of `suffixes` that nobody can read, and what each is in words."""
+    suffix = suffixes[0] if suffixes else ".bin"
+    yield "a file that is not there", place / f"gone{suffix}"
+    empty = place / f"empty{suffix}"
+    empty.write_bytes(b"")
+    yield "an empty file", empty
+    noise = place / f"noise{suffix}"
+    noise.write_bytes(bytes(np.random.default_rng(0).integers(0, 256, 300, np.uint8)))
+    yield "a file of random bytes", noise
+    folder = place / f"folder{suffix}"
+    folder.mkdir()
+    yield "a folder", folder
+    for good in good_files(place, suffixes[:1]):
+        cut = place / f"cut{suffix}"
+        cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+        yield f"half of a {suffix} file", cut

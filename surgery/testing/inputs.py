@@ -1,0 +1,149 @@
+"""What the things that read files promise: readers of inputs, and readers of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from surgery.errors import CheckpointError, ImageError
+from surgery.testing.files import good_files, spoiled_files
+from surgery.testing.promises import Fault, left_alone, said, same, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from surgery.types import CheckpointReader, Reader
+
+
+def reader_faults(reader: Reader, files: Sequence[Path] = ()) -> Iterator[Fault]:
+    """``(1, C, H, W)`` float, the same each time, of memory of its own; ImageError for what can't be read."""
+    suffixes: object = getattr(reader, "suffixes", ())
+    if not isinstance(suffixes, (tuple, list, set, frozenset)) or not all(
+        isinstance(suffix, str) and suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes
+    ):
+        yield Fault(f"has suffixes {suffixes!r:.60}, not such as ('.npy',) in lower case")
+        suffixes = ()
+    with TemporaryDirectory() as place:
+        named = [str(suffix) for suffix in suffixes]
+        for file in (*files, *good_files(Path(place), named)):
+            yield from _reading(reader, file, asked=file in files)
+        for name, file in spoiled_files(Path(place), named):
+            try:
+                read: object = reader(file)
+            except ImageError:
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
+                yield Fault(f"{said(error)}, not surgery.errors.ImageError", name)
+            else:
+                if not _is_input(read):
+                    yield Fault(f"gives {shown(read)}, not an ImageError", name)
+
+
+def _reading(reader: Reader, file: Path, *, asked: bool) -> Iterator[Fault]:
+    """One file that should be readable; where nobody `asked` for it, a reader may refuse it."""
+    before = file.read_bytes() if file.is_file() else b""
+    given = str(file) if asked else f"a small {file.suffix} file"
+    try:
+        with left_alone(given) as found:
+            read: object = reader(file)
+        again: object = reader(file)
+    except ImageError as error:
+        if asked:
+            yield Fault(said(error), given)
+        return
+    except Exception as error:  # noqa: BLE001
+        yield Fault(f"{said(error)}, not surgery.errors.ImageError", given)
+        return
+    yield from found
+    if not isinstance(read, Tensor) or not isinstance(again, Tensor) or not _is_input(read):
+        yield Fault(f"gives {shown(read)}, not (1, C, H, W) float", given)
+        return
+    if not same(read, again):
+        yield Fault("gives other values the second time", given)
+    kept = read.clone()
+    again.zero_()
+    if not same(read, kept):
+        yield Fault("gives the same memory each time, and a model may write to it", given)
+    if file.is_file() and file.read_bytes() != before:
+        yield Fault("writes to the file that it reads", given)
+
+
+def _is_input(read: object) -> bool:
+    return (
+        isinstance(read, Tensor) and read.ndim == 4 and len(read) == 1 and read.numel() > 0 and read.is_floating_point()
+    )
+
+
+def checkpoint_faults(reader: CheckpointReader, files: Sequence[Path] = ()) -> Iterator[Fault]:
+    """A network with its weights, the same each time, or None for a file of another kind; what it is given is kept."""
+    with TemporaryDirectory() as place:
+        for name, path, state in _strange_states(Path(place)):
+            yield from _recognising(reader, path, state, name, asked=False)
+    for file in files:
+        try:
+            yield from _recognising(reader, file, _state_of(file), str(file), asked=True)
+        except CheckpointError as error:
+            yield Fault(said(error), str(file))
+
+
+def _recognising(
+    reader: CheckpointReader, path: Path, state: Mapping[str, Tensor], given: str, *, asked: bool
+) -> Iterator[Fault]:
+    """One file; where nobody `asked` for it, a reader need not recognise it."""
+    before = {name: value.clone() for name, value in state.items()}
+    try:
+        read: object = reader(path, MappingProxyType(state))
+        again: object = reader(path, MappingProxyType(state))
+    except CheckpointError as error:
+        if asked:
+            yield Fault(said(error), given)
+        return
+    except Exception as error:  # noqa: BLE001
+        yield Fault(f"{said(error)}; for a file that it does not know it gives None", given)
+        return
+    if any(not same(state[name], before[name]) for name in before):
+        yield Fault("writes to the weights that it is given", given)
+    if not isinstance(read, nn.Module) or not isinstance(again, nn.Module):
+        if asked or read is not None:
+            yield Fault(f"gives {shown(read)}, not a torch.nn.Module{'' if asked else ' or None'}", given)
+        return
+    first, second = read.state_dict(), again.state_dict()
+    if odd := [name for name in first if name not in second or not same(first[name], second[name])]:
+        yield Fault(f"gives {odd[0]} other values the second time, as if they were not loaded", given)
+
+
+def _state_of(file: Path) -> Mapping[str, Tensor]:
+    """The state_dict that a reader is given of a file."""
+    from surgery.checkpoints import load_checkpoint
+
+    seen: list[Mapping[str, Tensor]] = []
+
+    def take(_: Path, state: Mapping[str, Tensor]) -> nn.Module:
+        seen.append({name: value.clone() for name, value in state.items()})
+        return nn.Identity()
+
+    load_checkpoint(file, readers=[take])
+    return seen[0]
+
+
+def _strange_states(place: Path) -> Iterator[tuple[str, Path, dict[str, Tensor]]]:
+    """Weights of no network that anybody knows, each with a file that holds them."""
+    random = torch.Generator().manual_seed(0)
+    states: dict[str, dict[str, Tensor]] = {
+        "no weights": {},
+        "one number": {"x": torch.tensor(1.0)},
+        "a convolution of nobody's": {"x.weight": torch.randn(4, 3, 3, 3, generator=random), "x.bias": torch.ones(4)},
+        "whole numbers": {"step": torch.tensor(3), "table": torch.arange(6).reshape(2, 3)},
+        "half precision": {"0.weight": torch.randn(5, 5, generator=random).half()},
+        "an empty tensor": {"0.weight": torch.zeros(0, 3)},
+    }
+    for name, state in states.items():
+        path = place / f"{name.replace(' ', '_')}.pth"
+        torch.save(state, path)
+        yield name, path, state

@@ -1,0 +1,77 @@
+"""Everything that a plugin offers, held against what its kind promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from surgery.errors import PluginError
+from surgery.plugin import KINDS
+from surgery.testing.drawing import colormap_faults, normalizer_faults, tiler_faults, transform_faults
+from surgery.testing.inputs import checkpoint_faults, reader_faults
+from surgery.testing.models import model_faults
+from surgery.testing.promises import lines_of
+from surgery.testing.sinks import sink_faults
+from surgery.testing.watchers import watcher_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from surgery.plugin import Kind, Plugin
+    from surgery.testing.promises import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found of one thing that a plugin offers, or of the plugin itself."""
+
+    kind: str
+    """One of the kinds of things, ``"watcher"``, or ``"plugin"``."""
+    name: str
+    faults: tuple[str, ...]
+    """A line for each promise that it breaks, with the input that broke it; empty where it keeps all."""
+
+
+def verdicts(plugin: Plugin, files: Sequence[Path] = ()) -> Iterator[Verdict]:
+    """Each thing that a plugin offers, tried in turn; readers are tried on `files` as well."""
+    try:
+        remarks = plugin.load()
+    except PluginError as error:
+        yield Verdict("plugin", plugin.name, (str(error),))
+        return
+    if remarks:
+        yield Verdict("plugin", plugin.name, tuple(remarks))
+    for kind in KINDS:
+        try:
+            offered, remarks = plugin.ask(kind)
+        except PluginError as error:
+            yield Verdict("plugin", plugin.name, (str(error),))
+            continue
+        if remarks:
+            yield Verdict("plugin", plugin.name, tuple(remarks))
+        for name, thing in offered.items():
+            yield Verdict(kind, name, tuple(lines_of(_faults(kind, thing, files))))
+    if (watcher := plugin.watcher()) is not None:
+        yield Verdict("watcher", plugin.name, tuple(lines_of(watcher_faults(watcher))))
+
+
+def _faults(kind: Kind, thing: Any, files: Sequence[Path]) -> Iterator[Fault]:
+    if kind == "reader":
+        suffixes = getattr(thing, "suffixes", ())
+        return reader_faults(thing, [file for file in files if not suffixes or file.suffix.lower() in suffixes])
+    if kind == "checkpoint":
+        from surgery.checkpoints import SUFFIXES
+
+        return checkpoint_faults(thing, [file for file in files if file.suffix.lower() in SUFFIXES])
+    return _FAULTS[kind](thing)
+
+
+_FAULTS: Mapping[Kind, Callable[[Any], Iterator[Fault]]] = {
+    "transform": transform_faults,
+    "normalizer": normalizer_faults,
+    "tiler": tiler_faults,
+    "colormap": colormap_faults,
+    "sink": sink_faults,
+    "model": model_faults,
+}

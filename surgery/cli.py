@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, Self
 
 import typer
 
+from surgery.arguments import NoPlugin, NoPlugins, PluginFiles, Strict, complain, open_plugins
+from surgery.authoring import app as authoring
 from surgery.errors import SurgeryError
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from surgery.images import Size
-    from surgery.plugins import Plugins
     from surgery.report import Progress, Report
     from surgery.selection import Selection
 
@@ -61,12 +62,6 @@ At = Annotated[
         help="Operations: patterns of paths, op:KIND, inside:MODULE, joined by & | ~ ( ). Repeatable.",
     ),
 ]
-PluginFiles = Annotated[
-    list[Path], typer.Option("--plugin", metavar="PATH", help="A plugin: a Python file or a folder. Repeatable.")
-]
-NoPlugin = Annotated[list[str], typer.Option(metavar="NAME", help="A plugin to leave out. Repeatable.")]
-NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Leave out all but the built-in ones and --plugin's.")]
-Strict = Annotated[bool, typer.Option("--strict-plugins", help="Take what is wrong with any plugin as an error.")]
 Leaves = Annotated[
     list[str], typer.Option("--leaf", metavar="MODULE", help="A module to keep whole: its path or class. Repeatable.")
 ]
@@ -167,7 +162,7 @@ def extract(
 ) -> None:
     """Run a model on images, and draw what every chosen operation computes."""
     _settle_process()
-    plugins = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
     single: dict[Any, str | None] = {"normalizer": normalizer, "tiler": tiler, "colormap": colormap, "reader": reader}
     stages: dict[str, Any] = {kind: plugins.resolve(kind, name) for kind, name in single.items() if name}
     stages |= {"sinks": [plugins.resolve("sink", name) for name in sink]} if sink else {}
@@ -209,7 +204,7 @@ def extract(
         )
     console = terminal()
     for hazard in report.hazards:
-        _complain(f"note: {hazard}")
+        complain(f"note: {hazard}")
     console.print(report_view(report, console.width), soft_wrap=False)
     for trouble in report.troubles:
         plugins.trouble(trouble)
@@ -233,7 +228,7 @@ def inspect(
     strict_plugins: Strict = False,
 ) -> None:
     """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
-    plugins = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
     from surgery.display import code_view, graph_record, graph_view
     from surgery.models import load_model
     from surgery.selection import parse
@@ -274,7 +269,7 @@ def check(
     strict_plugins: Strict = False,
 ) -> None:
     """Certify that the rewritten model is the original: everything compared bit for bit, in eval and in train mode."""
-    plugins = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
     import torch
 
     from surgery.certificate import certify
@@ -297,34 +292,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
-def plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
-    plugin: PluginFiles = [],  # noqa: B006
-    no_plugin: NoPlugin = [],  # noqa: B006
-    no_plugins: NoPlugins = False,
-    strict_plugins: Strict = False,
-) -> None:
-    """List every plugin with what it offers."""
-    from surgery.plugins import KINDS
-    from surgery.terminal import plugins_view, terminal
-
-    found = _plugins(plugin, no_plugin, no_plugins, strict_plugins)
-    found.check()
-    if not as_json:
-        terminal().print(plugins_view(found, KINDS))
-        return
-    listed = [
-        {
-            "name": entry.name,
-            "version": entry.version,
-            "origin": entry.origin,
-            "state": entry.state,
-            **{f"{kind}s": [n for owner, v in found.offered(kind) if owner is entry for n in v] for kind in KINDS},
-        }
-        for entry in found.plugins
-    ]
-    print(json.dumps(listed, indent=1))  # noqa: T201
+app.add_typer(authoring, name="plugins")
 
 
 def main() -> None:
@@ -332,7 +300,7 @@ def main() -> None:
     try:
         app()
     except SurgeryError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(1)
 
 
@@ -367,12 +335,6 @@ class _Bar:
         self.bar.update(self.task, completed=progress.done + progress.failed, description=progress.image)
 
 
-def _plugins(files: list[Path], blocked: list[str], bare: bool, strict: bool) -> Plugins:
-    from surgery.plugins import Plugins
-
-    return Plugins(files, blocked=blocked, bare=bare, strict=strict, tell=_complain)
-
-
 def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
     """The model traced with an example of the size it takes; without shapes, and saying why, where that can't run."""
     import torch
@@ -385,7 +347,7 @@ def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
     try:
         return trace(model, torch.zeros(_example_shape(model, size)), leaves=leaves, allow=allow)
     except TraceError as error:
-        _complain(f"{error}; shown without shapes")
+        complain(f"{error}; shown without shapes")
         return bare
 
 
@@ -394,7 +356,7 @@ def _noted(traced: Any) -> Any:
     from surgery.hazards import hazards
 
     for hazard in hazards(traced):
-        _complain(f"note: {hazard}")
+        complain(f"note: {hazard}")
     return traced
 
 
@@ -456,9 +418,9 @@ def _save(file: Path, text: str) -> None:
 
 def _finish(report: Report) -> None:
     for failure in report.failed:
-        _complain(failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}")
+        complain(failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}")
     if report.failed:
-        _complain(f"{len(report.failed)} of {len(report.failed) + report.images} images failed")
+        complain(f"{len(report.failed)} of {len(report.failed) + report.images} images failed")
     if report.failed or report.interrupted:
         raise typer.Exit(1)
 
@@ -468,7 +430,3 @@ def _aside(wanted: bool) -> Iterator[None]:
     """What a model prints goes to stderr, where stdout is for machines."""
     with redirect_stdout(sys.stderr) if wanted else nullcontext():
         yield
-
-
-def _complain(line: str) -> None:
-    print(f"surgery: {line}", file=sys.stderr)  # noqa: T201

@@ -54,6 +54,8 @@ class Plugin:
     """Whether it is to be asked to watch runs."""
     state: State = "waiting"
     """``waiting`` until it is imported, then ``ready`` or ``broken``; ``blocked`` where it was left out on request."""
+    faults: list[str] = field(default_factory=list, init=False)
+    """A line for each thing that is wrong with it, as far as that was found."""
     _manager: pluggy.PluginManager | None = field(default=None, init=False, repr=False)
     _answers: dict[Kind, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
 

@@ -50,7 +50,7 @@ class Plugins:
         self._tell = tell
         self._bare = bare
         self._blocked = {canonical(name): name for name in blocked}
-        self._builtin = Plugin(BUILTIN, version("surgery"), "built in", lambda: [hooks])
+        self._builtin = builtin()
         self._builtin.load()
         self._near = [self._builtin]
         self._add([plugin for file in files for plugin in named(file)])
@@ -70,8 +70,21 @@ class Plugins:
 
         Raises PluginError, saying what there is, for an unknown name or option and for a name offered twice.
         """
-        name, value, options = self._find(kind, text)
-        return configured(name, value, options) if options else value
+        found = self.find(kind, text)
+        if found is None:
+            raise PluginError(self._unknown(kind, text))
+        return found[1]
+
+    def find(self, kind: Kind, text: str) -> tuple[Plugin, Any] | None:
+        """Whose a name is, and its value with the options behind its colon; None where nothing is called so.
+
+        Raises PluginError for an unknown option and for a name offered twice.
+        """
+        found = self._find(kind, text)
+        if found is None:
+            return None
+        name, (owner, value), options = found
+        return owner, configured(name, value, options) if options else value
 
     def names(self, kind: Kind) -> list[str]:
         """All names of a kind, as they are offered."""
@@ -183,8 +196,10 @@ class Plugins:
         try:
             remarks = plugin.load()
         except PluginError as error:
+            plugin.faults.append(str(error))
             self.trouble(f"plugin {plugin.name} is left out: {error}")
             return False
+        plugin.faults += remarks
         for remark in remarks:
             self.trouble(f"plugin {plugin.name} {remark}")
         return plugin.state == "ready"
@@ -195,24 +210,23 @@ class Plugins:
         try:
             offered, remarks = plugin.ask(kind)
         except PluginError as error:
+            plugin.faults.append(str(error))
             self.trouble(f"plugin {plugin.name}: {error}; its {kind}s are left out")
             return {}
+        plugin.faults += remarks
         for remark in remarks:
             self.trouble(f"plugin {plugin.name}: {remark}")
         return offered
 
-    def _find(self, kind: Kind, text: str) -> tuple[str, Any, str]:
-        """Name, value and text of the options. Installed plugins are imported where the name may be one of theirs."""
+    def _find(self, kind: Kind, text: str) -> tuple[str, tuple[Plugin, Any], str] | None:
+        """Name, owner and value, options. Installed plugins are imported if the name may be one of theirs."""
         near = [(plugin, self._ask(plugin, kind)) for plugin in self._near]
         found = self._look(kind, text, near)
         if found is None or kind == "colormap" or found[1][0] is not self._builtin:
             owner = canonical(text.partition(":")[0])
             asked = [plugin for plugin in self._installed if canonical(plugin.name) == owner] or self._installed
             found = self._look(kind, text, [*near, *((plugin, self._ask(plugin, kind)) for plugin in asked)])
-        if found is None:
-            raise PluginError(self._unknown(kind, text))
-        name, (_, value), options = found
-        return name, value, options
+        return found
 
     def _look(
         self, kind: Kind, text: str, offered: Sequence[tuple[Plugin, Mapping[str, Any]]]
@@ -248,3 +262,8 @@ class Plugins:
         broken = [plugin.name for plugin in self.plugins if plugin.state == "broken"]
         left = f"; left out {'is' if len(broken) == 1 else 'are'} {', '.join(broken)}" if broken else ""
         return f"no {kind} is called {asked!r}{did_you_mean(asked, known) or listed}{left}"
+
+
+def builtin() -> Plugin:
+    """What comes with the project, as a plugin."""
+    return Plugin(BUILTIN, version("surgery"), "built in", lambda: [hooks])

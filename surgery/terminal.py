@@ -11,13 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import JustifyMethod, RenderableType
 
     from surgery.certificate import Certificate, Comparison
+    from surgery.exhibits import Exhibit
     from surgery.plugins import Kind, Plugins
     from surgery.report import Report
+    from surgery.samples import Sample
+    from surgery.testing.verdicts import Verdict
     from surgery.types import Operation
 
 _PIPED_WIDTH = 160
@@ -97,8 +101,63 @@ def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
             if names := offered[kind].get(plugin.name):
                 table.add_row(f"  {kind}s", _some(names))
         state = {"broken": ("  left out", "bold red"), "blocked": ("  blocked", "yellow")}.get(plugin.state, "")
+        for fault in plugin.faults:
+            table.add_row("", Text(fault, style="red"))
         parts += [Text.assemble((plugin.name, "bold"), f" {plugin.version}  ", (plugin.origin, "dim"), state), table]
     return Group(*parts)
+
+
+def begun_view(files: Sequence[Path], steps: Mapping[str, Sequence[str]]) -> RenderableType:
+    """The files of a plugin that was begun, and the commands to go on with."""
+    lines = [Text(str(file), style="bold green") for file in files]
+    wide = max(map(len, steps))
+    for step, commands in steps.items():
+        for number, command in enumerate(commands):
+            lines.append(Text.assemble((f"  {'' if number else step:{wide}}  ", "dim"), command))
+    return Group(*lines)
+
+
+def verdict_lines(verdict: Verdict) -> RenderableType:
+    """A thing that was checked: `ok`, or a line for each promise that it breaks."""
+    what = Text.assemble((f"{verdict.kind} ", "dim"), (verdict.name, "bold"), "  ")
+    if not verdict.faults:
+        return Text.assemble(what, ("ok", "green"))
+    return Group(*(Text.assemble(what, (fault, "red")) for fault in verdict.faults))
+
+
+def exhibit_view(exhibit: Exhibit, sample: Sample) -> RenderableType:
+    """What a name stands for: of which kind, whose, its options, and a sample."""
+    owner = exhibit.owner
+    whose = " ".join(filter(None, (owner.name, owner.version)))
+    where = f"  {owner.origin}" if owner.origin != owner.name else ""
+    parts: list[RenderableType] = [
+        Text.assemble((exhibit.name, "bold"), f"  {exhibit.kind}  ", (f"{whose}{where}", "dim"))
+    ]
+    if exhibit.summary:
+        parts.append(Text(exhibit.summary))
+    if exhibit.options:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for option in exhibit.options:
+            value = Text(option_text(option.value), style="cyan")
+            note = Text(exhibit.notes.get(option.name, ""), style="dim")
+            table.add_row(f"  {option.name}", value, option.wanted, note)
+        parts.append(table)
+    parts += [Text(line, style="dim") for line in sample.said]
+    if sample.image is not None:
+        from surgery.blocks import Blocks
+
+        parts.append(Blocks(sample.image))
+    return Group(*parts)
+
+
+def option_text(value: object) -> str:
+    """The value of an option, as it is written behind the colon of a name."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def export(view: RenderableType, width: int, kind: str, title: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError
@@ -51,9 +53,15 @@ def verdicts(plugin: Plugin, files: Sequence[Path] = ()) -> Iterator[Verdict]:
         if remarks:
             yield Verdict("plugin", plugin.name, tuple(remarks))
         for name, thing in offered.items():
-            yield Verdict(kind, name, tuple(lines_of(_faults(kind, thing, files))))
+            yield Verdict(kind, name, _lines(_faults(kind, thing, files)))
     if (watcher := plugin.watcher()) is not None:
-        yield Verdict("watcher", plugin.name, tuple(lines_of(watcher_faults(watcher))))
+        yield Verdict("watcher", plugin.name, _lines(watcher_faults(watcher)))
+
+
+def _lines(faults: Iterator[Fault]) -> tuple[str, ...]:
+    """What is found while what the plugin prints is kept from the terminal."""
+    with redirect_stdout(StringIO()):
+        return tuple(lines_of(faults))
 
 
 def _faults(kind: Kind, thing: Any, files: Sequence[Path]) -> Iterator[Fault]:

@@ -1,0 +1,186 @@
+"""The commands about plugins: list them, begin one, check one, show what one offers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from surgery.arguments import NoPlugin, NoPlugins, PluginFiles, Strict, open_plugins
+from surgery.errors import PluginError, did_you_mean
+
+if TYPE_CHECKING:
+    from surgery.plugins import Plugin
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+class Kinds(StrEnum):
+    """What a plugin can be begun as."""
+
+    transform = "transform"
+    normalizer = "normalizer"
+    tiler = "tiler"
+    colormap = "colormap"
+    sink = "sink"
+    model = "model"
+    checkpoint = "checkpoint"
+    reader = "reader"
+    watcher = "watcher"
+
+
+@app.callback(invoke_without_command=True)
+def listed(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
+) -> None:
+    """List every plugin with what it offers; begin a new one, check one, show what one offers."""
+    if context.invoked_subcommand is not None:
+        if as_json or plugin or no_plugin or no_plugins or strict_plugins:
+            raise typer.BadParameter(f"options stand behind {context.invoked_subcommand}, not before it")
+        return
+    from surgery.plugins import KINDS
+    from surgery.terminal import plugins_view, terminal
+
+    found = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    found.check()
+    if not as_json:
+        terminal().print(plugins_view(found, KINDS))
+        return
+    entries = [
+        {
+            "name": entry.name,
+            "version": entry.version,
+            "origin": entry.origin,
+            "state": entry.state,
+            "faults": entry.faults,
+            **{f"{kind}s": [n for owner, v in found.offered(kind) if owner is entry for n in v] for kind in KINDS},
+        }
+        for entry in found.plugins
+    ]
+    print(json.dumps(entries, indent=1))  # noqa: T201
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the plugin, and of the thing that it offers.")],
+    kind: Annotated[Kinds, typer.Option(help="What it offers; a watcher offers nothing and is told of every run.")],
+    package: Annotated[
+        bool, typer.Option("--package", help="A distribution that can be installed, not a single file.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write to.")] = Path(),
+    plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
+) -> None:
+    """Begin a plugin: a file that works at once, or with --package a distribution with its test."""
+    from surgery.scaffold import commands_to_try, write_plugin
+    from surgery.terminal import begun_view, terminal
+
+    known = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    target = write_plugin(name, kind.value, out, package=package, known=known)
+    files = sorted(file for file in target.rglob("*") if file.is_file()) if package else [target]
+    steps = {"try": commands_to_try(name, kind.value, target), "check": [f"surgery plugins check {target}"]}
+    if kind.value != "watcher":
+        given = "" if package else f" --plugin {target}"
+        steps["show"] = [f"surgery plugins show {name}{given}"]
+    if package:
+        steps = {"install": [f"pip install -e '{target}[test]' && pytest {target}"], **steps}
+    terminal().print(begun_view(files, steps), soft_wrap=True)
+
+
+@app.command()
+def check(
+    what: Annotated[str, typer.Argument(metavar="PLUGIN", help="A file, a folder, or the name of an installed one.")],
+    sample: Annotated[list[Path], typer.Option(metavar="FILE", help="A file for readers to read. Repeatable.")] = [],  # noqa: B006
+) -> None:
+    """Hold everything that a plugin offers against what its kind promises. Exit code 1 where a promise is broken."""
+    plugins = _found(what)
+    from surgery.terminal import terminal, verdict_lines
+    from surgery.testing import verdicts
+
+    logging.getLogger("cmap").setLevel(logging.ERROR)  # it remarks on names that have several meanings
+    console = terminal()
+    kept = broken = 0
+    for plugin in plugins:
+        for verdict in verdicts(plugin, sample):
+            kept += not verdict.faults
+            broken += len(verdict.faults)
+            # Of the catalog of colormaps only what is wrong is worth a line.
+            if verdict.faults or not (plugin.origin == "built in" and verdict.kind == "colormap"):
+                console.print(verdict_lines(verdict))
+    said = ["1 thing keeps its promises" if kept == 1 else f"{kept} things keep their promises"] if kept else []
+    said += ["1 promise is broken" if broken == 1 else f"{broken} promises are broken"] if broken else []
+    console.print(", ".join(said) or f"{what} offers nothing")
+    if broken or not kept:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of what a plugin offers: ember, grid:columns=2, topk.")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it so
+        typer.Option("--out", "-o", metavar="FILE", help="Save the picture as PNG."),
+    ] = None,
+    plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
+) -> None:
+    """Show what a name stands for: who offers it, its options, and a sample of what it does."""
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    from surgery.exhibits import exhibits_of
+    from surgery.loading import attempt
+    from surgery.samples import Sample, sample_of
+    from surgery.terminal import exhibit_view, terminal
+
+    exhibits = exhibits_of(name, plugins)
+    pictures = []
+    console = terminal()
+    for number, exhibit in enumerate(exhibits):
+        said = f"{exhibit.kind} {exhibit.name} can't be shown:"
+        sample, _ = attempt(said, partial(sample_of, exhibit.kind, exhibit.thing))
+        assert isinstance(sample, Sample)  # noqa: S101
+        pictures += [sample.image] if sample.image is not None else []
+        if number:
+            console.print()
+        console.print(exhibit_view(exhibit, sample))
+    if out is None:
+        return
+    if not pictures:
+        raise PluginError(f"{name} has no picture to save; it is a {exhibits[0].kind}")
+    from surgery.folder import OutputFolder
+
+    with OutputFolder(out.parent).file(out.name) as path:
+        pictures[0].save(path, "PNG")
+    console.print(f"{out}  {pictures[0].width}x{pictures[0].height}")
+
+
+def _found(what: str) -> list[Plugin]:
+    """The plugins of a file, of a folder, or the installed one of that name, none of them imported yet."""
+    from surgery.origins import canonical, installed, named
+    from surgery.plugins import BUILTIN, builtin
+
+    if what == BUILTIN:
+        return [builtin()]
+    path = Path(what)
+    if path.exists() or path.suffix == ".py" or len(path.parts) > 1:
+        return named(path)
+    there = installed()
+    chosen = [plugin for plugin in there if canonical(plugin.name) == canonical(what)]
+    if chosen:
+        return chosen
+    names = [BUILTIN, *(plugin.name for plugin in there)]
+    near = did_you_mean(what, names) or f"; installed are {', '.join(names)}"
+    raise PluginError(f"no plugin is called {what!r}, and there is no such file{near}")

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Any
 from surgery.errors import PluginError, did_you_mean
 from surgery.options import Option, options_of
 from surgery.plugins import KINDS
+from surgery.types import ModelFamily
 
 if TYPE_CHECKING:
     from surgery.plugins import Kind, Plugin, Plugins
+
+
+CONFIGURED = ("transform", "normalizer", "tiler", "sink", "reader")
+"""Kinds of which a command line sets options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,13 @@ def exhibits_of(name: str, plugins: Plugins) -> list[Exhibit]:
     refused: PluginError | None = None
     for kind in KINDS:
         try:
-            known = plugins.find(kind, name)
+            known = plugins.find(kind, name) or (_member(name, plugins) if kind == "model" else None)
         except PluginError as error:  # its options may be those of another kind
             refused = refused or error
             continue
         if known is not None:
             owner, thing = known
-            options = tuple(options_of(thing))
+            options = tuple(options_of(thing)) if kind in CONFIGURED else ()
             found.append(Exhibit(kind, name, owner, thing, summary_of(thing), options, _notes(thing)))
     if found:
         return found
@@ -59,6 +64,15 @@ def exhibits_of(name: str, plugins: Plugins) -> list[Exhibit]:
     names = [known for kind in KINDS for known in plugins.names(kind)]
     near = did_you_mean(asked, names) or "; `surgery plugins` lists what there is"
     raise PluginError(f"nothing is called {asked!r}{near}")
+
+
+def _member(name: str, plugins: Plugins) -> tuple[Plugin, Any] | None:
+    """One of a family of models, under ``family/name``."""
+    family, slash, bare = name.partition("/")
+    known = plugins.find("model", family) if slash else None
+    if known is None or not isinstance(known[1], ModelFamily):
+        return None
+    return known[0], partial(known[1].build, bare)
 
 
 def summary_of(thing: Any) -> str:

@@ -59,7 +59,11 @@ def configured(name: str, stage: Any, text: str) -> Any:
 
 
 def _hints(stage: Any) -> dict[str, Any]:
-    return typing.get_type_hints(type(stage), vars(sys.modules[type(stage).__module__]))
+    kind = type(stage)
+    try:
+        return typing.get_type_hints(kind, vars(sys.modules[kind.__module__]))
+    except NameError as error:  # imported under TYPE_CHECKING alone
+        raise PluginError(f"the types of {kind.__name__}'s options can't be read: {error}") from error
 
 
 def _converted(name: str, option: str, text: str, hint: Any) -> Any:

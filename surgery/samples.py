@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from surgery.builtin.tilers import Grid
 from surgery.data import inputs
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction import extract, input_channels
@@ -20,10 +21,10 @@ from surgery.insertion import insert
 from surgery.models import load_model
 from surgery.plugins import Plugins
 from surgery.recording import record
-from surgery.rendering import NOT_VALUES, draw, palette
+from surgery.rendering import NOT_VALUES, STANDARD, draw, image_activations, palette
 from surgery.selection import select
 from surgery.tracing import trace
-from surgery.types import LEVELS, ModelFamily
+from surgery.types import LEVELS, ModelFamily, Operation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,7 @@ def sample_of(kind: Kind, thing: Any) -> Sample:
         return Sample(Image.fromarray(palette(thing)[levels]))
     if kind in ("transform", "normalizer", "tiler"):
         given: dict[str, Any] = {"transforms": [thing]} if kind == "transform" else {kind: thing}
+        given = {"tiler": Grid(columns=4), **given}
         return Sample(_side_by_side(draw(activation(), **given)), (f"{OPERATION} of facades",))
     if kind == "sink":
         return _written(thing)
@@ -122,4 +124,6 @@ def _read(reader: Any) -> Sample:
         values = reader(inputs()[0])
     except SurgeryError as error:
         return Sample(None, (first_line(error),))
-    return Sample(_side_by_side(draw(values)), (f"{inputs()[0].name} as {tuple(values.shape)}",))
+    operation = Operation("input", "input", "input", 0)
+    (shown,) = image_activations(operation, values, ["input"], (-1.0, 1.0), STANDARD)
+    return Sample(_side_by_side(shown.pictures), (f"{inputs()[0].name} as {tuple(values.shape)}",))

@@ -137,13 +137,12 @@ def exhibit_view(exhibit: Exhibit, sample: Sample) -> RenderableType:
         parts.append(Text(exhibit.summary))
     if exhibit.options:
         table = Table.grid(padding=(0, 2, 0, 0))
-        for _ in range(3):
-            table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold", ratio=2)
+        table.add_column(overflow="fold", ratio=3)
         for option in exhibit.options:
-            value = Text(option_text(option.value), style="cyan")
-            note = Text(exhibit.notes.get(option.name, ""), style="dim")
-            table.add_row(f"  {option.name}", value, option.wanted, note)
+            default = Text.assemble(f"  {option.name}=", (option_text(option.value), "cyan"))
+            table.add_row(default, option.wanted, Text(exhibit.notes.get(option.name, ""), style="dim"))
         parts.append(table)
     parts += [Text(line, style="dim") for line in sample.said]
     if sample.image is not None:

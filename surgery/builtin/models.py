@@ -77,6 +77,7 @@ def _torchvision_names() -> Sequence[str]:
 
 
 def _pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+    """Generators and discriminators of pix2pix, in the public layout or in ours."""
     from surgery.checkpoints import read_pix2pix
 
     return read_pix2pix(path, state)

@@ -118,7 +118,7 @@ def check(
             broken += len(verdict.faults)
             # Of the catalog of colormaps only what is wrong is worth a line.
             if verdict.faults or not (plugin.origin == "built in" and verdict.kind == "colormap"):
-                console.print(verdict_lines(verdict))
+                console.print(verdict_lines(verdict), soft_wrap=True)
     said = ["1 thing keeps its promises" if kept == 1 else f"{kept} things keep their promises"] if kept else []
     said += ["1 promise is broken" if broken == 1 else f"{broken} promises are broken"] if broken else []
     console.print(", ".join(said) or f"{what} offers nothing")

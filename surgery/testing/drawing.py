@@ -26,8 +26,7 @@ def transform_faults(transform: Transform) -> Iterator[Fault]:
         given = values.clone()
         try:
             with left_alone(name) as found:
-                maps = transform(given)
-            again, last = transform(given), transform(given[-1:])
+                maps, again, last = transform(given), transform(given), transform(given[-1:])
         except Exception as error:  # noqa: BLE001
             yield Fault(said(error), name)
             continue
@@ -64,7 +63,7 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
         try:
             with left_alone(name) as found:
                 low, high = find_limits(normalizer, given)
-            again = find_limits(normalizer, given)
+                again = find_limits(normalizer, given)
         except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
             yield Fault(said(error), name)
             continue
@@ -81,8 +80,7 @@ def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
         given = values.clone()
         try:
             with left_alone(name) as found:
-                tiles = tiler(given)
-            again, last = tiler(given), tiler(given[-1:])
+                tiles, again, last = tiler(given), tiler(given), tiler(given[-1:])
         except Exception as error:  # noqa: BLE001
             yield Fault(said(error), name)
             continue

@@ -52,7 +52,7 @@ def _reading(reader: Reader, file: Path, *, asked: bool) -> Iterator[Fault]:
     try:
         with left_alone(given) as found:
             read: object = reader(file)
-        again: object = reader(file)
+            again: object = reader(file)
     except ImageError as error:
         if asked:
             yield Fault(said(error), given)

@@ -46,19 +46,23 @@ def left_alone(given: str) -> Iterator[list[Fault]]:
     found: list[Fault] = []
     state, dtype = torch.random.get_rng_state(), torch.get_default_dtype()
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
-    yield found
-    if not torch.equal(torch.random.get_rng_state(), state):
-        torch.random.set_rng_state(state)
-        found.append(Fault("draws from torch's random numbers, which are the model's; take a torch.Generator", given))
-    if torch.get_default_dtype() != dtype:
-        torch.set_default_dtype(dtype)
-        found.append(Fault("changes torch's default dtype", given))
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-        found.append(Fault("changes the number of torch's threads", given))
-    if torch.is_grad_enabled() != gradients:
-        torch.set_grad_enabled(gradients)
-        found.append(Fault("switches gradients on or off", given))
+    try:
+        yield found
+    finally:
+        if not torch.equal(torch.random.get_rng_state(), state):
+            torch.random.set_rng_state(state)
+            found.append(
+                Fault("draws from torch's random numbers, which are the model's; take a torch.Generator", given)
+            )
+        if torch.get_default_dtype() != dtype:
+            torch.set_default_dtype(dtype)
+            found.append(Fault("changes torch's default dtype", given))
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+            found.append(Fault("changes the number of torch's threads", given))
+        if torch.is_grad_enabled() != gradients:
+            torch.set_grad_enabled(gradients)
+            found.append(Fault("switches gradients on or off", given))
 
 
 def devices() -> list[str]:

@@ -127,6 +127,10 @@ class BatchDrawing:
         self._drawn: tuple[int, tuple[Picture, ...]] | None = None
 
     def levels(self, position: int, /) -> Levels:
+        if self._empty:
+            channels, height, width = self._shape[1:]
+            low, high = np.zeros((2, channels))
+            return Levels(np.zeros((channels, height, width), np.uint8), low, high)
         codes, low, high = self._codes.numpy()
         return Levels(codes[position], low[position], high[position])
 
@@ -156,8 +160,12 @@ class BatchDrawing:
         return as_maps(self._values, windows=self.windows)
 
     @cached_property
+    def _shape(self) -> torch.Size:
+        return self._maps.shape
+
+    @cached_property
     def _empty(self) -> bool:
-        return self._maps.numel() == 0
+        return 0 in self._shape
 
     @cached_property
     def _extremes(self) -> _Extremes:

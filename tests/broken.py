@@ -135,6 +135,15 @@ BROKEN = {
         offering("normalizer", "lambda values: (-values.square().mean(), values.square().mean())"),
         r"not finite with low <= high, given values of 1e30",
     ),
+    "a normalizer that is not what it says of extremes": (
+        offering(
+            "normalizer",
+            "f",
+            "def f(values): return values.amin(), values.amax()",
+            "f.of_extremes = lambda low, high: (low, high)",
+        ),
+        r"gives other limits by of_extremes than when it is called, given three images of four channels",
+    ),
     # tilers
     "a tiler that makes up codes": (
         offering("tiler", "lambda levels: (levels.float().mean(1, keepdim=True) + 1).byte()"),
@@ -249,6 +258,22 @@ BROKEN = {
     "a sink that finds its folder empty": (
         sink(start="(folder.path / 'store').mkdir()", body="with folder.directory('store'): yield write"),
         r"raises FileExistsError: .*, given a second run into the same folder",
+    ),
+    "a sink that is called later and wants values": (
+        sink("activation.values.sum().item()").replace("return {'bad'", "bad.deferred = True\n    return {'bad'"),
+        r"raises RuntimeError: .*meta.*, given an image in a run",
+    ),
+    "a sink that is called later and keeps to its thread": (
+        sink("base.execute('select 1')", start="base = sqlite3.connect(':memory:')", end="base.close()").replace(
+            "return {'bad'", "bad.deferred = True\n    return {'bad'"
+        ),
+        r"raises ProgrammingError: SQLite objects created in a thread can only be used in that same thread",
+    ),
+    "a sink that is not alone": (
+        sink(
+            KEEP, body="try: yield write\nfinally:\n    with folder.file('rows.txt') as path: path.write_text('')"
+        ).replace("return {'bad'", "bad.alone = True\n    return {'bad'"),
+        r"says by `alone` that it writes nothing of several images, and writes rows.txt",
     ),
     # models
     "a model that is none": (offering("model", "lambda: 'resnet'"), r"gives str, not a torch.nn.Module"),

@@ -349,3 +349,12 @@ def test_steps_are_made_once_for_all_who_ask() -> None:
         assert activation.pictures
         assert activation.levels
     assert calls == ["limits"]
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 3, 3), (2, 3, 0, 4)])
+def test_of_what_has_no_values_there_are_levels_without_pixels(shape: tuple[int, ...]) -> None:
+    one, two = activations_of(Operation("a", "a", "k", 1), torch.zeros(shape), ["one", "two"], STANDARD)
+    one.drawing.settle(pixels=True)
+    assert one.pictures == ()
+    assert [levels.indices.shape for levels in (one.levels, two.levels)] == [shape[1:], shape[1:]]
+    assert one.levels.low.tolist() == [0] * shape[1]

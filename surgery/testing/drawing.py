@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surgery.quantising import find_limits, repair
+from surgery.quantising import check_limits, find_extremes, find_limits, repair
 from surgery.rendering import palette
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
@@ -64,6 +64,8 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
             with left_alone(name) as found:
                 low, high = find_limits(normalizer, given)
                 again = find_limits(normalizer, given)
+                check_limits(normalizer, low.cpu().numpy(), high.cpu().numpy())
+                fast = find_limits(normalizer, given, find_extremes(given))
         except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
             yield Fault(said(error), name)
             continue
@@ -72,6 +74,8 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
             yield Fault("writes to its input", name)
         if not (same(low, again[0]) and same(high, again[1])):
             yield Fault("gives other limits the second time", name)
+        elif not (same(low, fast[0]) and same(high, fast[1])):
+            yield Fault("gives other limits by of_extremes than when it is called", name)
 
 
 def tiler_faults(tiler: Tiler) -> Iterator[Fault]:

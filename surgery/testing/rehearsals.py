@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
@@ -14,6 +15,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 from surgery.builtin.normalizers import MinMax
 from surgery.builtin.tilers import Channels
 from surgery.folder import OutputFolder
+from surgery.pipeline import Behind
 from surgery.rendering import STANDARD, activations_of, image_activations
 from surgery.testing.promises import devices, said, same
 from surgery.types import Operation, Recipe, TensorSpec
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.types import Activation, Sink, Write
+
+Call: TypeAlias = "Callable[[Callable[[], object]], None]"
 
 ABOUT = {"model": "net", "weights_sha256": "0" * 64, "mode": "eval"}
 IMAGES = (("one", "two words, é"), ("three",))
@@ -86,15 +90,16 @@ def rehearse(
         played = Rehearsal()
         known: set[PurePosixPath] = set()
         try:
-            with sink(folder) as write:
+            with _calling(sink) as call, sink(folder) as write:
+                offer = partial(_offer, folder, write, call, recipe=recipe, seed=seed, step=step)
                 for number, batch in enumerate(images):
                     if number and lost == "in the middle":
-                        _offer(folder, write, (LOST,), recipe, seed, half=True)
-                    played.written_to += _offer(folder, write, batch, recipe, seed, overwrite=overwrite, step=step)
+                        offer((LOST,), number=9, half=True)
+                    played.written_to += offer(batch, number=2 * number, overwrite=overwrite)
                     known |= {path for path, _ in folder.take_written()}
                 if lost == "at the end":
                     played.before = sizes(folder.path)
-                    _offer(folder, write, (LOST,), recipe, seed, half=True)
+                    offer((LOST,), number=9, half=True)
                     played.hidden = True
                     raise _StopError  # noqa: TRY301 - it has to pass through the sink
         except _StopError:
@@ -124,30 +129,58 @@ def _content(file: Path) -> object:
     return file.read_bytes()
 
 
+@contextmanager
+def _calling(sink: Sink) -> Iterator[Call | None]:
+    """How a deferred sink is called: on a thread that is not the one on which it was opened. None for others."""
+    if not getattr(sink, "deferred", False):
+        yield None
+        return
+    with Behind() as behind:
+
+        def call(function: Callable[[], object]) -> None:
+            behind.put(function)
+            behind.flush()
+
+        yield call
+
+
 def _offer(
     folder: OutputFolder,
     write: Write,
+    call: Call | None,
     images: Sequence[str],
+    *,
     recipe: Recipe,
     seed: int,
-    *,
+    number: int,
     half: bool = False,
     overwrite: bool = True,
     step: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """One batch, with every kind of value; only half of them, and then it is dropped, if so wanted."""
     written_to: list[str] = []
+    folder.batch = number
     for name, activation in activations(images, recipe, seed, half=half, overwrite=overwrite):
         before = activation.values.clone()
         step()
         try:
-            write(activation)
+            if call is None:
+                write(activation)
+            else:
+                activation.drawing.settle(pixels=True)
+                shape, dtype = activation.values.shape, activation.values.dtype
+                call(partial(write, replace(activation, values=torch.empty(shape, dtype=dtype, device="meta"))))
         except Exception as error:
             raise RefusedError(f"{said(error)}, given {name}") from error
         if not same(activation.values, before):
             written_to.append(name)
     for image in (*images, None):
-        (folder.drop if half else folder.finish)(image)
+        if half:
+            folder.drop(image)
+        elif call is None:
+            folder.finish(image)
+        else:
+            call(partial(folder.finish, image))
     return written_to
 
 

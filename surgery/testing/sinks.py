@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from surgery.errors import first_line
 from surgery.testing.promises import Fault, left_alone, said
-from surgery.testing.rehearsals import A_PICTURE_EACH, LOST, RefusedError, Rehearsal, rehearse
+from surgery.testing.rehearsals import A_PICTURE_EACH, IMAGES, LOST, RefusedError, Rehearsal, rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,16 +36,20 @@ def _in_all_runs(sink: Sink) -> Iterator[Fault]:
     if whole.raised is not None:  # in every other run as well
         return
     yield from _faults_of(rehearse(sink, ()), "a run without an activation")
+    if getattr(sink, "alone", False):
+        places = [*(name for batch in IMAGES for name in batch), "batch"]
+        for name in sorted(name for name in whole.files if name.partition("/")[0] not in places):
+            yield Fault(f"says by `alone` that it writes nothing of several images, and writes {name}")
     again = rehearse(sink)
     yield from _faults_of(again, "a second run")
     steady = again.files == whole.files
-    if steady and (name := _odd(rehearse(sink, overwrite=False), whole)):
-        yield Fault(f"keeps values without copying them: what a later operation writes to them is in {name}")
+    if steady and (odd := _odd(rehearse(sink, overwrite=False), whole)):
+        yield Fault(f"keeps values without copying them: what a later operation writes to them is in {odd}")
     yield from _half_way(rehearse(sink, lost="at the end"), whole)
     resumed = rehearse(sink, lost="in the middle")
     yield from _faults_of(resumed, "a run in which an image fails half-way")
-    if resumed.raised is None and (name := _odd(resumed, whole, contents=steady)):
-        yield Fault(f"lets an image that fails half-way change what is kept of others: {name}")
+    if resumed.raised is None and (odd := _odd(resumed, whole, contents=steady)):
+        yield Fault(f"lets an image that fails half-way change what is kept of others: {odd}")
     with TemporaryDirectory() as place:
         rehearse(sink, place=Path(place))
         again = rehearse(sink, place=Path(place), recipe=A_PICTURE_EACH)

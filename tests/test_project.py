@@ -129,11 +129,7 @@ def test_every_public_function_and_class_says_what_it_is() -> None:
     for path in MODULES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:
-            if (
-                not isinstance(node, (ast.FunctionDef, ast.ClassDef))
-                or path.stem in ("hooks", "cli")
-                or path.is_relative_to(ROOT / "surgery" / "templates")
-            ):
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or path.stem in ("hooks", "cli"):
                 continue
             assert node.name.startswith("_") or ast.get_docstring(node), f"{path}: {node.name} has no docstring"
 

@@ -137,7 +137,9 @@ def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
         `Activation`. That is called inside the model's forward: what is kept of ``activation.values``, any shape and
         dtype, must be copied. Pictures are made when ``activation.pictures`` is read. Files are written through
         ``folder.file(name)``, which makes them appear whole and lists them in the manifest;
-        ``folder.when_finished(callback)`` tells when all activations of an image have been offered. A sink that uses
+        ``folder.when_finished(callback)`` tells when all activations of an image have been offered, and
+        ``folder.when_dropped(callback)`` that an image failed half-way, of which nothing is to be left. In a run the
+        calls come one after another; several runs may go on at once, each with a folder of its own. A sink that uses
         pictures, levels and facts alone says so with an attribute ``deferred`` that is true, and is called on another
         thread. One with options is a frozen dataclass with ``__call__``: ``--sink png:level=6``.
     Several: side by side; a name offered twice is written ``plugin:name``. A run has all that are asked for.
@@ -149,15 +151,20 @@ def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
 
         @contextmanager
         def ranges(folder):
-            rows = []
+            rows = {}
 
             def write(activation):
                 facts = activation.facts
-                rows.append(f"{activation.image},{activation.path},{facts.min},{facts.max}")
+                rows.setdefault(activation.image, []).append(f"{activation.path},{facts.min},{facts.max}")
 
+            def finished(image):
+                if image in rows:
+                    with folder.file(f"{folder.place(image)}/ranges.csv") as path:
+                        path.write_text("\n".join(rows.pop(image)))
+
+            folder.when_finished(finished)
+            folder.when_dropped(lambda image: rows.pop(image, None))
             yield write
-            with folder.file("ranges.csv") as path:
-                path.write_text("\n".join(rows))
 
         @surgery.hookimpl
         def surgery_sinks():

@@ -308,18 +308,23 @@ BROKEN = {
         r"has a name that is int, not text",
     ),
     # readers
-    "a reader that lets errors of its own out": (
+    "a reader that ends the run": (
+        offering("reader", "f", "import sys", "def f(path): sys.exit('gone')"),
+        r"ends the run, not with surgery.errors.ImageError but SystemExit, given a file that is not there",
+    ),
+    "a reader that keeps to its thread": (
         offering(
             "reader",
             "f",
-            "def f(path): return torch.from_numpy(np.load(path))",
+            "base = sqlite3.connect(':memory:')",
+            "def f(path): return torch.tensor(base.execute('select 1.0').fetchall())[None, None]",
             "f.suffixes = ('.npy',)",
         ),
-        r"raises FileNotFoundError: .*, not surgery.errors.ImageError, given a file that is not there",
+        r"raises ProgrammingError: SQLite objects created in a thread .*, given a small .npy file",
     ),
     "a reader without a batch": (
-        offering("reader", "lambda path: torch.zeros(3, 8, 8)"),
-        r"gives \(3, 8, 8\) torch.float32, not an ImageError, given a file that is not there",
+        offering("reader", "f", "def f(path): return torch.zeros(3, 8, 8)", "f.suffixes = ('.npy',)"),
+        r"gives \(3, 8, 8\) torch.float32, not \(1, C, H, W\) float, given a small .npy file",
     ),
     "a reader of bytes": (
         offering(

@@ -6,7 +6,7 @@ import surgery
 
 @contextmanager
 def ember(folder):
-    """`<image>/ember.csv`: the range of each activation of an image."""
+    """`<image>/ember.csv`: the range of each activation."""
     rows = {}
 
     def write(activation):
@@ -14,10 +14,10 @@ def ember(folder):
         rows.setdefault(activation.image, []).append((activation.path, facts.min, facts.max))
 
     def finished(image):
-        found = rows.pop(image, [])
-        if image is not None:  # None stands for what belongs to a whole batch
-            with folder.file(f"{image}/ember.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("operation", "min", "max"), *found])
+        if image in rows:
+            name = f"{folder.place(image)}/ember.csv"
+            with folder.file(name) as path, path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("operation", "min", "max"), *rows.pop(image)])
 
     folder.when_finished(finished)
     folder.when_dropped(lambda image: rows.pop(image, None))

@@ -111,9 +111,10 @@ def check_model(model: ModelFactory | ModelFamily) -> None:
 
 
 def check_reader(reader: Reader, *files: Path) -> None:
-    """``(1, C, H, W)`` float, the same each time, of memory of its own; ImageError for what can't be read.
+    """``(1, C, H, W)`` float, the same each time, of memory of its own; a file that can't be read does not end a run.
 
-    It is tried on `files`, which it has to read, and on small files of its suffixes where they are of a common kind.
+    It is called on another thread than the model. It is tried on `files`, which it has to read, and on small files of
+    its suffixes where they are of a common kind.
     """
     _check("reader", reader, reader_faults(reader, files))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import re
 import runpy
@@ -30,6 +31,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEMPLATES = ROOT / "surgery" / "templates"
 """What `surgery plugins new` writes, as a stranger would."""
 MODULES = sorted(path for path in (ROOT / "surgery").rglob("*.py") if not path.is_relative_to(TEMPLATES))
+PLUGINS = ("ember", "spread", "ranges")
+"""Of the examples, those that are plugins, in the order in which the README tells of them."""
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ("facades", "train_facades"))
 
 LAYERS = """
@@ -145,32 +148,56 @@ def python_of_readme() -> list[str]:
 
 
 def test_the_python_in_the_readme_runs(in_empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main, plugin = python_of_readme()
-    exec(main, {})  # noqa: S102
+    exec(python_of_readme()[0], {})  # noqa: S102
     assert "down1.conv (1, 8, 128, 128)" in capsys.readouterr().out
     assert len(list((in_empty_folder / "activations").glob("*/*.png"))) == 4 * (7 + 3)
-    ember = (ROOT / "examples" / "ember.py").read_text(encoding="utf-8")
-    assert ember.split() == plugin.split()
 
 
 def commands_of_readme() -> list[str]:
     return [line.strip() for line in re.findall(r"^ {4}(surgery .*|pip .*)$", README, re.MULTILINE)]
 
 
-def test_the_commands_in_the_readme_run(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def shell(command: str, **environment: str) -> None:
+    """Run a command line as it is printed, with the `surgery` and the `pip` of this Python."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command],
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_the_commands_in_the_readme_run_and_write_the_plugins_that_it_shows(in_empty_folder: Path) -> None:
     torch.save(to_public(UNet(5, width=2)), "latest_net_G.pth")
     (in_empty_folder / "facades").mkdir()
     with Image.open(inputs()[0]) as image:
         image.resize((64, 64)).save("facades/1.png")
-    (in_empty_folder / "examples").symlink_to(ROOT / "examples")
     commands = [command for command in commands_of_readme() if command.startswith("surgery")]
-    assert len(commands) == 3
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    assert len(commands) == 11
     for command in commands:
-        done = subprocess.run(
-            ["/bin/bash", "-c", command], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        shell(command)
+    for name, shown in zip(PLUGINS, python_of_readme()[1:], strict=True):
+        assert (in_empty_folder / f"{name}.py").read_text() == shown
+        assert (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8") == shown
+    assert (in_empty_folder / "activations" / "facade-1" / "ranges.csv").is_file()
+    with Image.open("spread.png") as image:
+        assert image.size == (515, 257)
+
+
+def test_the_package_of_the_readme_is_installed_and_used_as_it_says(in_empty_folder: Path) -> None:
+    pytest.importorskip("hatchling")
+    site = str(in_empty_folder / "site")
+    # Into a folder of its own, with what there is here instead of what can be fetched.
+    aside = {"PIP_TARGET": site, "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    path = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH", "")]))
+    begin, install = (line for line in commands_of_readme() if "surgery-spread" in line or "--package" in line)
+    for command in (begin, install):
+        shell(command, PYTHONPATH=path, **aside)
+    manifest = json.loads((in_empty_folder / "activations" / "manifest.json").read_text())
+    assert manifest["recipe"]["normalizer"] == "Spread(deviations=2.0)"
 
 
 def test_the_readme_shows_what_inspect_prints() -> None:
@@ -213,6 +240,10 @@ def test_the_pictures_of_the_readme_are_what_the_code_makes(
     assert made_by is not None
     surgery.extract(surgery.load_model("facades"), inputs()[0], at=made_by[1], source="facades")
     assert_looks_like(pictures / "sheet.png", Path("activations/facade-1/sheet.png"))
+    ember = "--at down1.conv --tiler grid:columns=4"
+    assert f"`{ember}`" in README
+    shell(f"surgery extract --plugin {ROOT}/examples/ember.py --colormap ember {ember}")
+    assert_looks_like(pictures / "ember.png", Path("activations/facade-1/001-down1.conv.png"))
     for name in ("eval_against_train", "patchgan_scores"):
         runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
         assert_looks_like(pictures / f"{name}.png", Path(f"{name}.png"))
@@ -225,7 +256,7 @@ def test_an_example_runs_as_it_is_and_writes_pictures(
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
     monkeypatch.syspath_prepend(str(path.parent))
     runpy.run_path(str(path), run_name="__main__")
-    assert path.stem == "ember" or list(in_empty_folder.rglob("*.png"))
+    assert path.stem in PLUGINS or list(in_empty_folder.rglob("*.png"))
 
 
 def test_the_training_of_the_shipped_model_runs(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

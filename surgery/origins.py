@@ -42,12 +42,14 @@ def installed() -> list[Plugin]:
 
 
 def named(path: str | Path) -> list[Plugin]:
-    """The plugins of a Python file, or of a folder: its files that mark a hook, or the package that it is.
+    """The plugins of a Python file, or of a folder: its files that mark a hook, the package or the distribution it is.
 
     Raises PluginError where there is none.
     """
     path = Path(path)
     if path.is_dir():
+        if modules := _distributed(path):
+            return [plugin for module in modules for plugin in named(module)]
         if (path / "__init__.py").is_file():
             return [Plugin(path.resolve().name, "", str(path), partial(_module, path / "__init__.py"))]
         files = [file for file in sorted(path.glob("*.py")) if b"hookimpl" in file.read_bytes()]
@@ -59,6 +61,24 @@ def named(path: str | Path) -> list[Plugin]:
     if path.suffix != ".py":
         raise PluginError(f"{path} is no Python file; a plugin is a module like ember.py")
     return [Plugin(path.name, "", str(path), partial(_module, path))]
+
+
+def _distributed(folder: Path) -> list[Path]:
+    """The modules that a folder's pyproject.toml has entry points to, where they are in it."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+        points = project.get("entry-points", {})
+        names = {
+            value.partition(":")[0].strip() for group in (GROUP, WATCHERS) for value in points.get(group, {}).values()
+        }
+    except (OSError, ValueError, AttributeError):
+        return []
+    found = []
+    for name in sorted(names):
+        for place in (folder, folder / "src"):
+            path = place.joinpath(*name.split("."))
+            found += [module for module in (path, path.with_name(f"{path.name}.py")) if module.exists()]
+    return found
 
 
 def from_environment() -> list[str]:

@@ -106,8 +106,11 @@ def test_a_new_distribution_is_found_by_its_entry_point_and_its_test_passes(
     site.install(project["name"], None, entry=project["entry-points"]["surgery"][name], watchers=kind == "watcher")
     monkeypatch.syspath_prepend(str(folder))
     runpy.run_path(str(folder / "tests" / f"test_{name}.py"))["test_it_keeps_every_promise"]()
-    checked = run("plugins", "check", project["name"])
-    assert (checked.code, checked.err) == (0, ""), checked.out
+    assert commands(begun.out)["check"] == [f"surgery plugins check mine/{folder.name}"]
+    for what in (project["name"], f"mine/{folder.name}"):
+        checked = run("plugins", "check", what)
+        assert (checked.code, checked.err) == (0, ""), checked.out
+        assert checked.out.endswith("  ok\n1 thing keeps its promises\n")
     readme = (folder / "README.md").read_text()
     advised = re.findall(r"^ {4}(surgery extract.*)$", readme, re.MULTILINE)
     assert advised == commands(begun.out)["try"][-1:]

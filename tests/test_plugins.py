@@ -303,3 +303,11 @@ def test_a_plugin_offers_a_model_by_name(tmp_path: Path) -> None:
     text = "import surgery, torch\n@surgery.hookimpl\ndef surgery_models():\n    return {'id': torch.nn.Tanh}\n"
     found = Plugins([plugin(tmp_path, text)])
     assert isinstance(surgery.load_model("id", plugins=found), torch.nn.Tanh)
+
+
+@pytest.mark.parametrize("place", ["glow/__init__.py", "glow.py", "src/glow/__init__.py", "src/glow.py"])
+def test_a_folder_may_be_a_distribution_that_is_not_installed(tmp_path: Path, place: str) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project.entry-points.surgery]\nglow = "glow"\ngone = "gone:module"\n')
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text(EMBER)
+    assert Plugins([tmp_path]).resolve("colormap", "ember")[0] == "black"

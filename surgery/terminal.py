@@ -103,7 +103,9 @@ def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
         state = {"broken": ("  left out", "bold red"), "blocked": ("  blocked", "yellow")}.get(plugin.state, "")
         for fault in plugin.faults:
             table.add_row("", Text(fault, style="red"))
-        parts += [Text.assemble((plugin.name, "bold"), f" {plugin.version}  ", (plugin.origin, "dim"), state), table]
+        version = f" {plugin.version}" if plugin.version else ""
+        origin = f"  {plugin.origin}" if plugin.origin != plugin.name else ""
+        parts += [Text.assemble((plugin.name, "bold"), version, (origin, "dim"), state), table]
     return Group(*parts)
 
 

@@ -12,7 +12,7 @@ from surgery.quantising import check_limits, find_extremes, find_limits, repair
 from surgery.rendering import palette
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
-from surgery.types import BACKGROUND, LEVELS
+from surgery.types import BACKGROUND, LEVELS, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,7 @@ def transform_faults(transform: Transform) -> Iterator[Fault]:
             yield Fault(f"gives maps on {maps.device}", name)
         if not same(given, values):
             yield Fault("writes to its input", name)
+            continue
         if not same(maps, again):
             yield Fault("gives other maps the second time", name)
         # Sums over a batch may be rounded otherwise than those over an image.
@@ -67,11 +68,12 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
                 check_limits(normalizer, low.cpu().numpy(), high.cpu().numpy())
                 fast = find_limits(normalizer, given, find_extremes(given))
         except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
-            yield Fault(said(error), name)
+            yield Fault(said(error).removeprefix(f"normalizer {describe(normalizer)} "), name)
             continue
         yield from found
-        if not same(given, values):
+        if not same(given, values):  # and so what it gives the second time is of something else
             yield Fault("writes to its input", name)
+            continue
         if not (same(low, again[0]) and same(high, again[1])):
             yield Fault("gives other limits the second time", name)
         elif not (same(low, fast[0]) and same(high, fast[1])):
@@ -97,6 +99,7 @@ def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
             continue
         if not same(given, values):
             yield Fault("writes to its input", name)
+            continue
         if not same(tiles, again):
             yield Fault("gives other pictures the second time", name)
         if not same(tiles[-1:], last):
@@ -111,7 +114,7 @@ def colormap_faults(colormap: Colormap) -> Iterator[Fault]:
         with left_alone(f"{LEVELS} levels") as found:
             palette(colormap)
     except Exception as error:  # noqa: BLE001
-        yield Fault(said(error))
+        yield Fault(said(error).removeprefix(f"colormap {describe(colormap)} "))
         return
     yield from found
     if not callable(colormap):

@@ -31,7 +31,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEMPLATES = ROOT / "surgery" / "templates"
 """What `surgery plugins new` writes, as a stranger would."""
 MODULES = sorted(path for path in (ROOT / "surgery").rglob("*.py") if not path.is_relative_to(TEMPLATES))
-PLUGINS = ("ember", "spread", "ranges")
+PLUGIN_EXAMPLES = ("ember", "spread", "ranges")
 """Of the examples, those that are plugins, in the order in which the README tells of them."""
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ("facades", "train_facades"))
 
@@ -179,7 +179,7 @@ def test_the_commands_in_the_readme_run_and_write_the_plugins_that_it_shows(in_e
     assert len(commands) == 11
     for command in commands:
         shell(command)
-    for name, shown in zip(PLUGINS, python_of_readme()[1:], strict=True):
+    for name, shown in zip(PLUGIN_EXAMPLES, python_of_readme()[1:], strict=True):
         assert (in_empty_folder / f"{name}.py").read_text() == shown
         assert (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8") == shown
     assert (in_empty_folder / "activations" / "facade-1" / "ranges.csv").is_file()
@@ -256,7 +256,7 @@ def test_an_example_runs_as_it_is_and_writes_pictures(
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
     monkeypatch.syspath_prepend(str(path.parent))
     runpy.run_path(str(path), run_name="__main__")
-    assert path.stem in PLUGINS or list(in_empty_folder.rglob("*.png"))
+    assert path.stem in PLUGIN_EXAMPLES or list(in_empty_folder.rglob("*.png"))
 
 
 def test_the_training_of_the_shipped_model_runs(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

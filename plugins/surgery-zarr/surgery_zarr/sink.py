@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from surgery.types import Write
     from surgery_zarr.store import Column, Store, Values
 
-SAME = ("weights_sha256", "mode", "range", "side")
+SAME = ("weights_sha256", "mode", "range", "side", "preprocessing", "reader")
 """What has to be the same in all runs that add to a store."""
 AXES: dict[int, tuple[str, ...]] = {
     1: ("feature",),
@@ -43,7 +43,7 @@ class Zarr:
     for such images, `activations-2.zarr` and so on.
 
     A run into the folder of an earlier one adds its images behind the earlier ones. It is refused, with OutputError,
-    where its model, mode, range or side differ, and where it begins with other operations or shapes.
+    where its model, its mode or how images are read differ, and where it begins with other operations or shapes.
 
     What NumPy has no dtype for, bfloat16 and the 8-bit floats, is kept as float32, which holds it exactly; the
     attribute `dtype` of an array is torch's own.
@@ -142,8 +142,9 @@ def _check_same(store: Store, folder: OutputFolder) -> None:
     for name in SAME:
         there, now = store.about.get(name), folder.about.get(name)
         if there != now:
-            short = f"{there:.12} and not {now:.12}" if there and now else f"{there} and not {now}"
-            raise OutputError(f"{store.path} is of a run with {name} {short}; write to another folder")
+            if name == "weights_sha256" and there and now:
+                there, now = there[:12], now[:12]
+            raise OutputError(f"{store.path} is of a run with {name} {there} and not {now}; write to another folder")
 
 
 def _refuse(store: Store, columns: dict[str, Column]) -> None:

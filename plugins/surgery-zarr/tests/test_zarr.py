@@ -135,6 +135,7 @@ def test_a_second_run_adds_its_images(tmp_path: Path) -> None:
     [
         ({"model": Net(seed=1)}, "is of a run with weights_sha256 .* and not .*; write to another folder"),
         ({"mode": "train"}, "is of a run with mode eval and not train"),
+        ({"range": (0.0, 1.0)}, r"is of a run with range \[-1.0, 1.0\] and not \[0.0, 1.0\]"),
         ({"at": "conv"}, "holds .* as well, which this run does not"),
         ({"size": 8}, "holds input as 3x12x10 float32, and this run begins with 3x8x8 float32; write to another"),
     ],

@@ -6,6 +6,8 @@ in an installed distribution with an entry point of group ``surgery``. An instal
 for that is not the project's own; one that watches runs has an entry point of group ``surgery.watchers`` as well, and
 is imported for every run.
 
+``surgery plugins new`` begins one of any kind, and ``surgery plugins check`` holds one against what is promised here.
+
 The hooks of the first part return mappings from names to values that are ready to be used. Each is called once at most,
 when that kind of thing is wanted or everything is listed, so imports of heavy libraries belong inside the functions
 that are offered. Names of several plugins stand

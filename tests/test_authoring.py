@@ -330,6 +330,14 @@ def test_what_draws_is_shown_as_a_picture_of_more_than_one_color(run: Any, tmp_p
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 8
 
 
+def test_of_what_a_sink_writes_the_largest_picture_is_shown(run: Any, tmp_path: Path) -> None:
+    result = run("plugins", "show", "png:level=9", "-o", "shown.png")
+    listed = re.findall(r"^(facade-1/\S+\.png)  [\d,]+ bytes$", result.out, re.MULTILINE)
+    assert [name[9:12] for name in listed] == ["000", "001", "048", "056"]
+    with Image.open("shown.png") as image:  # 32 maps of 64x64, and a line between them
+        assert image.size == (6 * 65 - 1, 6 * 65 - 1)
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import surgery
 from surgery.errors import TraceError
@@ -321,6 +321,27 @@ def test_optional_inputs_keep_their_defaults_unless_the_example_gives_them() -> 
     assert surgery.trace(Optional(), (x, x, x, x))(x, x, x, x).tolist() == [3, 3]
     with pytest.raises(TraceError, match="forward takes 1: input"):
         surgery.trace(nn.Sequential(nn.Identity()), (x, x))
+
+
+@fx.wrap
+def shrink(window: list[int], sizes: dict[str, list[int]]) -> list[int]:
+    """Writes to the lists that it is given, as `swin3d` of torchvision does."""
+    window[0] = min(window[0], 2)
+    sizes["first"].append(window[0])
+    return sizes["first"]
+
+
+def test_a_function_that_is_kept_whole_may_write_to_the_lists_it_is_given() -> None:
+    class Window(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = shrink([x.shape[0], 1], {"first": [7]})[:2], shrink([3], {"first": [9]})
+            return x * first[0] + x * first[1] + second[1]
+
+    x = torch.ones(3)
+    traced = surgery.trace(Window(), x)
+    for _ in range(2):
+        assert traced(x).tolist() == [11, 11, 11]
+        assert surgery.record(surgery.insert(traced, surgery.operations(traced)), x)[-1].values.tolist() == [11, 11, 11]
 
 
 def test_an_example_that_does_not_fit_is_one_clear_line() -> None:

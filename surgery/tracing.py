@@ -66,8 +66,8 @@ def trace(
     names = _input_names(inspect.signature(model.forward), inputs)
     owner = twin(model)
 
-    def graph_of(one: nn.Module) -> tuple[fx.Graph, tuple[Hazard, ...]]:
-        traced = _symbolic_graph(one, names, leaves)
+    def graph_of(training: bool) -> tuple[fx.Graph, tuple[Hazard, ...]]:
+        traced = _symbolic_graph(model, training, names, leaves)
         for hazard in traced.hazards:
             if hazard.changes and hazard.kind not in allow:
                 raise TraceError(
@@ -77,10 +77,10 @@ def trace(
         _take_constants(traced, owner)
         return _retarget(traced.graph), traced.hazards
 
-    graph, noticed = graph_of(model)
+    graph, noticed = graph_of(model.training)
     graphs: Graphs = {model.training: graph, not model.training: graph}
     try:
-        other, more = graph_of(twin(model).train(not model.training))
+        other, more = graph_of(not model.training)
     except TraceError as error:
         modes = ("eval", "train") if model.training else ("train", "eval")
         graphs[not model.training] = f"traced in {modes[1]} mode, and there is no {modes[0]} mode: {error}"
@@ -112,7 +112,7 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def _symbolic_graph(model: nn.Module, names: Sequence[str], leaves: Leaves) -> _Traced:
+def _symbolic_graph(model: nn.Module, training: bool, names: Sequence[str], leaves: Leaves) -> _Traced:
     """The graph of a holder of `model`, where targets and scopes begin with the holder's name for it.
 
     First everything is recorded: tensors that are made, buffers that are read and written. Code that needs their values
@@ -120,8 +120,9 @@ def _symbolic_graph(model: nn.Module, names: Sequence[str], leaves: Leaves) -> _
     """
     for factories, buffers in ((True, True), (True, False), (False, False)):
         holder = nn.Module()
-        holder.train(model.training)
-        setattr(holder, HOLDER, twin(model))
+        holder.training = training
+        # Modules may be in different modes by themselves, which is the mode of none but the model as it came.
+        setattr(holder, HOLDER, twin(model) if training == model.training else twin(model).train(training))
         make_tracer = partial(ModelTracer, names, leaves, factories=factories, buffers=buffers)
         try:
             graph, tracer = watched(make_tracer, holder)

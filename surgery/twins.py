@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="nn.Module")
 
+MODULES_OWN = frozenset(vars(torch.nn.Module()))
+"""The attributes that every module has."""
+
 
 def twin(model: M) -> M:
     """A copy of `model` with modules, modes, hooks and buffers of its own, and the very same parameters.
@@ -24,12 +28,52 @@ def twin(model: M) -> M:
     """
     memo: dict[int, Any] = {id(shared): shared for shared in _shared(model)}
     try:
-        return copy.deepcopy(model, memo)
+        return _copied(model, memo)
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__} can't be copied ({type(error).__name__}: {error}); take what can't be copied out "
             "of the module's attributes"
         ) from error
+
+
+def _copied(module: M, memo: dict[int, Any]) -> M:
+    """What `copy.deepcopy` gives, in a third of the time: that asks each module how it wants to be pickled."""
+    if id(module) in memo:
+        return memo[id(module)]  # type: ignore[no-any-return]
+    if not _is_copied_plainly(type(module)):
+        return copy.deepcopy(module, memo)
+    copied = memo[id(module)] = type(module).__new__(type(module))
+    state = vars(copied)
+    for name, value in vars(module).items():
+        if name == "_compiled_call_impl":
+            continue
+        if name == "_modules":
+            state[name] = type(value)(
+                (key, None if child is None else _copied(child, memo)) for key, child in value.items()
+            )
+        elif name == "_parameters":
+            state[name] = type(value)(value)
+        elif name in MODULES_OWN and not value and isinstance(value, (dict, set)):
+            state[name] = type(value)()
+        else:
+            state[name] = value if type(value) in _ATOMS else copy.deepcopy(value, memo)
+    return copied
+
+
+_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None)))
+
+
+def _is_copied_plainly(kind: type[nn.Module]) -> bool:
+    """Whether `copy.deepcopy` copies a module's attributes one by one, and does nothing else."""
+    pickled_otherwise = any(hasattr(kind, name) for name in ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__"))
+    return (
+        not pickled_otherwise
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and kind.__getstate__ is torch.nn.Module.__getstate__
+        and kind.__setstate__ is torch.nn.Module.__setstate__
+        and kind not in copyreg.dispatch_table
+    )
 
 
 def own_parameters(module: nn.Module) -> None:

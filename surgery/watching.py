@@ -14,6 +14,7 @@ from surgery.graphs import same_graph
 from surgery.hazards import Hazard
 from surgery.sources import shown, user_line
 from surgery.tracer import HOLDER, ModelTracer
+from surgery.twins import MODULES_OWN
 
 if TYPE_CHECKING:
     import types
@@ -80,11 +81,8 @@ def _attributes(model: nn.Module) -> dict[str, Any]:
         f"{path}.{name}" if path else name: _mark(value)
         for path, module in model.named_modules()
         for name, value in vars(module).items()
-        if name not in _MODULES_OWN and not name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
+        if name not in MODULES_OWN and not name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
     }
-
-
-_MODULES_OWN = frozenset(vars(nn.Module()))
 
 
 def _mark(value: Any) -> object:

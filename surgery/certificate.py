@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from surgery.bits import apart, same_bits
-from surgery.errors import first_line
+from surgery.errors import SurgeryError, first_line
 from surgery.nodes import is_extractor, operation_nodes
-from surgery.oracle import against_eager
+from surgery.oracle import open_everywhere, values_against_eager
 from surgery.tracing import unwrap
 from surgery.twins import twin
 from surgery.values import copied, tensors_in
@@ -87,8 +87,9 @@ def certify(
     before = _state(model)
     comparisons: list[Comparison] = []
     for mode in modes:
+        rewritten = _in_mode(opened, training=mode == "train")
         for case, given in _cases(inputs):
-            comparisons += _side_by_side(model, opened, given, mode, case)
+            comparisons += _side_by_side(model, rewritten, given, mode, case)
     comparisons += _parameters(model, opened)
     comparisons.append(_untouched(model, before))
     known = list(operation_nodes(opened))
@@ -123,8 +124,23 @@ class _Ran:
     hooks: Counter[tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rewritten:
+    """The rewritten model in one mode, as it is and with extractors everywhere."""
+
+    opened: fx.GraphModule
+    everywhere: fx.GraphModule
+
+
+def _in_mode(opened: fx.GraphModule, *, training: bool) -> _Rewritten | Exception:
+    try:
+        return _Rewritten(twin(opened).train(training), open_everywhere(opened, training=training))
+    except SurgeryError as error:  # there is no graph for this mode
+        return error
+
+
 def _side_by_side(
-    model: nn.Module, opened: fx.GraphModule, inputs: tuple[Any, ...], mode: str, case: str
+    model: nn.Module, rewritten: _Rewritten | Exception, inputs: tuple[Any, ...], mode: str, case: str
 ) -> Iterator[Comparison]:
     def compared(what: str, count: int, difference: str | None) -> Comparison:
         return Comparison(
@@ -146,13 +162,15 @@ def _side_by_side(
             yield compared("output", 0, f"the original does not run: {first_line(error)}")
         return
     try:
-        opened = twin(opened).train(mode == "train")
+        if isinstance(rewritten, Exception):
+            raise rewritten  # noqa: TRY301
+        opened = rewritten.opened
         ours = run(opened)
     except Exception as error:  # noqa: BLE001
         yield compared("output", 1, f"the original runs, the rewritten does not: {first_line(error)}")
         return
     found = [compared(what, *pair) for what, pair in _differences(truth, ours, opened).items()]
-    found.insert(1, compared("values", *against_eager(model, opened, inputs, training=mode == "train", seed=SEED)))
+    found.insert(1, compared("values", *values_against_eager(model, rewritten.everywhere, inputs, seed=SEED)))
     if any(comparison.same is False for comparison in found):
         again = _differences(truth, run(model), opened)
         for comparison in found:

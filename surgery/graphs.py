@@ -13,7 +13,7 @@ from torch.fx.node import _get_qualified_name
 
 from surgery import contexts, inplace
 from surgery.errors import TraceError
-from surgery.twins import own_parameters
+from surgery.twins import copy_module, own_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ class TracedModule(fx.GraphModule):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
-        owner = copy.deepcopy(shell(self), memo)
+        owner = copy_module(shell(self), memo)
         return assemble(owner, each_graph(self, copy_graph), type(self).__name__, self.hazards)
 
     def __reduce__(self) -> tuple[Callable[..., TracedModule], tuple[Any, ...]]:

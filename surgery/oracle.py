@@ -102,11 +102,23 @@ def against_eager(
 
     Returns how many values were compared, and the first that differs, in words.
     """
+    return values_against_eager(model, open_everywhere(opened, training=training), inputs, seed=seed)
+
+
+def open_everywhere(opened: fx.GraphModule, *, training: bool) -> fx.GraphModule:
+    """A copy in one of the modes, with an extractor after every operation."""
     opened = twin(opened).train(training)
-    known = list(operation_nodes(opened))
-    free = [operation for node, operation in known if not any(is_extractor(opened, user) for user in node.users)]
-    full = insert(opened, free)
-    source = _indexed(opened, known)
+    known = operation_nodes(opened)
+    return insert(
+        opened, [operation for node, operation in known if not any(is_extractor(opened, user) for user in node.users)]
+    )
+
+
+def values_against_eager(
+    model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], *, seed: int
+) -> tuple[int, str | None]:
+    """The same for a graph that is open everywhere already, in its mode."""
+    source = _indexed(everywhere)
     recorded: list[_Value] = []
     containers: set[str] = set()
 
@@ -116,10 +128,12 @@ def against_eager(
         if tensors := [tensor.detach().clone() for _, tensor in tensors_in(value)]:
             recorded.append(_Value(operation, tensors, source.get(operation.path) in containers))
 
-    whole = {str(n.target) for n in opened.graph.nodes if n.op == "call_module" and not is_extractor(opened, n)}
+    graph = everywhere.graph
+    whole = {str(n.target) for n in graph.nodes if n.op == "call_module" and not is_extractor(everywhere, n)}
+    full = twin(everywhere)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        _, seen = run_eagerly(twin(model).train(training), whole, [copied(value) for value in inputs])
+        _, seen = run_eagerly(twin(model).train(full.training), whole, [copied(value) for value in inputs])
         torch.manual_seed(seed)
         # Modules of torch that have a fast path do not take it where a mode is on, as one is in the eager run.
         with listening(full, keep), BaseTorchFunctionMode():
@@ -135,17 +149,17 @@ class _Value:
     """Whether it was taken out of a tuple, list or dict: a step of Python's, which no eager run shows."""
 
 
-def _indexed(opened: fx.GraphModule, known: Sequence[tuple[fx.Node, Operation]]) -> dict[str, str]:
+def _indexed(opened: fx.GraphModule) -> dict[str, str]:
     """The paths of the operations that index what another computes, and the path of the other."""
-    paths = {node: operation.path for node, operation in known}
+    paths = {node: operation.path for node, operation in operation_nodes(opened)}
     found: dict[str, str] = {}
-    for node, operation in known:
+    for node, path in paths.items():
         if node.target is getitem:
             behind = node.args[0]
             while isinstance(behind, fx.Node) and is_extractor(opened, behind):
                 behind = behind.args[0]
             if behind in paths:
-                found[operation.path] = paths[behind]  # type: ignore[index]
+                found[path] = paths[behind]  # type: ignore[index]
     return found
 
 

@@ -73,6 +73,10 @@ class Operation:
         """The dtype of its value, where that is one tensor and an example has run."""
         return self.tensors[0].dtype if self.tensors is not None and len(self.tensors) == 1 else None
 
+    def __deepcopy__(self, _memo: dict[int, object]) -> Operation:
+        """Itself, since nothing in it can change: copies of a rewritten model have their operations in common."""
+        return self
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Levels:

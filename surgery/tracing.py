@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import fx, nn
-from torch.fx.immutable_collections import immutable_dict, immutable_list
 
 from surgery import contexts
 from surgery.bits import same_bits
 from surgery.errors import TraceError, first_line
 from surgery.graphs import assemble, same_graph
 from surgery.hazards import KINDS
+from surgery.interpreter import NodeByNode
 from surgery.nodes import called, specs
 from surgery.sources import is_users, shown
 from surgery.tracer import HOLDER, ModelTracer
@@ -221,28 +221,14 @@ def _input_names(signature: inspect.Signature, inputs: tuple[Any, ...] | None) -
     return names + [f"{rest}_{number}" for number in range(extra)]
 
 
-class _Shapes(fx.Interpreter):
-    """Runs a graph and keeps, with each node that calls something, what tensors came out."""
+class _Shapes(NodeByNode):
+    """Keeps, with each node that calls something, what tensors came out."""
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.op.startswith("call_"):
             n.meta["surgery_tensors"] = specs(value)
         return value
-
-    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a node, its lists and dicts new in each call, as in generated code: a callee may write."""
-        args, kwargs = super().fetch_args_kwargs_from_env(n)
-        return tuple(map(_mutable, args)), {name: _mutable(value) for name, value in kwargs.items()}
-
-
-def _mutable(value: Any) -> Any:
-    """A graph's constant, whose lists and dicts can't be written to, as the code generated for it has it."""
-    if isinstance(value, immutable_dict):
-        return {name: _mutable(item) for name, item in value.items()}
-    if isinstance(value, immutable_list):
-        return [_mutable(item) for item in value]
-    return tuple(map(_mutable, value)) if type(value) is tuple else value
 
 
 def _learn_shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> None:

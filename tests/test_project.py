@@ -39,7 +39,7 @@ LAYERS = """
     __init__
     errors bits compiled texts pipeline blocks
     types inplace contexts hookspecs data sources hazards jobs
-    values folder png twins fetching report options loading
+    values folder png twins fetching report options loading interpreter
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
     plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints tracer
     builtin.sinks builtin.models watching insertion recording origins

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,15 +73,19 @@ class Certificate:
 
 
 def certify(
-    model: nn.Module, opened: fx.GraphModule, *inputs: Any, modes: Sequence[str] = ("eval", "train")
+    model: nn.Module,
+    opened: fx.GraphModule,
+    *inputs: Any,
+    modes: Sequence[str] = ("eval", "train"),
+    others: bool = True,
 ) -> Certificate:
     """Hold a rewritten (or just traced) model against the original, bit for bit.
 
-    In each mode, on the inputs, on a batch twice as large, and on images twice as wide where the original takes them:
-    outputs, the state of the random generators, buffers, gradients of the outputs with respect to inputs and
-    parameters, hooks that fire, and the value of every operation, extracted or not, against a run of the original that
-    clones each value as it is produced. Then that parameters are shared or equal, and that the original is as it was:
-    parameters, buffers, modes module by module, hooks.
+    In each mode, on the inputs, and with `others` on a batch twice as large, and on images twice as wide where the
+    original takes them: outputs, the state of the random generators, buffers, hooks that fire, and the value of every
+    operation, extracted or not, against a run of the original that clones each value as it is produced; on the inputs
+    themselves the gradients of the outputs with respect to inputs and parameters too. Then that parameters are shared
+    or equal, and that the original is as it was: parameters, buffers, modes module by module, hooks.
 
     Nothing is left behind in either. `inputs` are tensors, or whatever `model` takes by position.
     """
@@ -88,7 +94,7 @@ def certify(
     comparisons: list[Comparison] = []
     for mode in modes:
         rewritten = _in_mode(opened, training=mode == "train")
-        for case, given in _cases(inputs):
+        for case, given in _cases(inputs) if others else [("example", inputs)]:
             comparisons += _side_by_side(model, rewritten, given, mode, case)
     comparisons += _parameters(model, opened)
     comparisons.append(_untouched(model, before))
@@ -98,19 +104,19 @@ def certify(
 
 
 def _cases(inputs: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The inputs; twice as many of them; where they are images, twice as wide."""
+    """The inputs; twice as many of them; where they are images or films, twice as wide."""
     yield "example", inputs
     tensors = [value for value in inputs if isinstance(value, Tensor) and value.ndim]
     if tensors and len({len(tensor) for tensor in tensors}) == 1:
-        batch = 2 * len(tensors[0])
-        yield f"batch {batch}", tuple(_doubled(value, 0) for value in inputs)
-    if tensors and all(tensor.ndim == 4 for tensor in tensors):
-        height, width = tensors[0].shape[2], 2 * tensors[0].shape[3]
-        yield f"{height}x{width}", tuple(_doubled(value, 3) for value in inputs)
+        yield f"batch {2 * len(tensors[0])}", tuple(_doubled(value, 0) for value in inputs)
+    if tensors and all(tensor.ndim in (4, 5) for tensor in tensors):
+        height, width = tensors[0].shape[-2:]
+        yield f"{height}x{2 * width}", tuple(_doubled(value, -1) for value in inputs)
 
 
 def _doubled(value: Any, axis: int) -> Any:
-    return torch.cat([value, value.flip(axis)], axis) if isinstance(value, Tensor) and value.ndim > axis else value
+    """A tensor and, behind it, its mirror image."""
+    return torch.cat([value, value.flip(-1)], axis) if isinstance(value, Tensor) and value.ndim else value
 
 
 @dataclass(slots=True)
@@ -147,16 +153,11 @@ def _side_by_side(
             what, mode, case, difference is None if count or difference else None, count, difference or ""
         )
 
-    def run(one: nn.Module) -> _Ran:
+    def run(one: nn.Module, gradients: bool) -> _Ran:
         return _run(twin(one).train(mode == "train"), inputs, gradients=gradients)
 
-    gradients = True
     try:
-        try:
-            truth = run(model)
-        except Exception:  # noqa: BLE001 - a model may run without gradients alone
-            gradients = False
-            truth = run(model)
+        truth, gradients = _truth(partial(run, model), gradients=case == "example")
     except Exception as error:  # noqa: BLE001 - what a model raises is its own business
         if case == "example":
             yield compared("output", 0, f"the original does not run: {first_line(error)}")
@@ -165,20 +166,29 @@ def _side_by_side(
         if isinstance(rewritten, Exception):
             raise rewritten  # noqa: TRY301
         opened = rewritten.opened
-        ours = run(opened)
+        ours = run(opened, gradients)
     except Exception as error:  # noqa: BLE001
         yield compared("output", 1, f"the original runs, the rewritten does not: {first_line(error)}")
         return
     found = [compared(what, *pair) for what, pair in _differences(truth, ours, opened).items()]
-    found.insert(1, compared("values", *values_against_eager(model, rewritten.everywhere, inputs, seed=SEED)))
+    count, others = values_against_eager(model, rewritten.everywhere, inputs, seed=SEED)
+    found.insert(1, compared("values", count, next(iter(others), None)))
     if any(comparison.same is False for comparison in found):
-        again = _differences(truth, run(model), opened)
+        again = _differences(truth, run(model, gradients), opened)
         for comparison in found:
             itself = again.get(comparison.what, (0, None))[1]
             unsure = replace(comparison, same=None, difference="the original itself gives another each time it runs")
             yield unsure if comparison.same is False and itself else comparison
     else:
         yield from found
+
+
+def _truth(run: Callable[[bool], _Ran], *, gradients: bool) -> tuple[_Ran, bool]:
+    """A run of the original, and whether it was one with gradients: some models run without them alone."""
+    if gradients:
+        with suppress(Exception):
+            return run(True), True
+    return run(False), False
 
 
 def _differences(truth: _Ran, ours: _Ran, opened: fx.GraphModule) -> dict[str, tuple[int, str | None]]:
@@ -209,7 +219,7 @@ def _run(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> _Ran
         generators = [torch.random.get_rng_state()]
         if torch.cuda.is_available():
             generators += torch.cuda.get_rng_state_all()
-        found = _gradients(result, [value for _, value in sources])
+        found = _gradients(result, [value for _, value in sources]) if gradients else []
     return _Ran(
         output=[*_plain(result), *((key, tensor.detach().clone()) for key, tensor in tensors_in(result))],
         generators=[(f"generator {number}", state) for number, state in enumerate(generators)],

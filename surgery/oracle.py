@@ -20,7 +20,7 @@ from surgery.twins import twin
 from surgery.values import copied, tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from torch import nn
 
@@ -102,7 +102,8 @@ def against_eager(
 
     Returns how many values were compared, and the first that differs, in words.
     """
-    return values_against_eager(model, open_everywhere(opened, training=training), inputs, seed=seed)
+    count, others = values_against_eager(model, open_everywhere(opened, training=training), inputs, seed=seed)
+    return count, others[0] if others else None
 
 
 def open_everywhere(opened: fx.GraphModule, *, training: bool) -> fx.GraphModule:
@@ -116,8 +117,8 @@ def open_everywhere(opened: fx.GraphModule, *, training: bool) -> fx.GraphModule
 
 def values_against_eager(
     model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], *, seed: int
-) -> tuple[int, str | None]:
-    """The same for a graph that is open everywhere already, in its mode."""
+) -> tuple[int, tuple[str, ...]]:
+    """The same for a graph that is open everywhere already, in its mode; and all that differ."""
     source = _indexed(everywhere)
     recorded: list[_Value] = []
     containers: set[str] = set()
@@ -138,7 +139,7 @@ def values_against_eager(
         # Modules of torch that have a fast path do not take it where a mode is on, as one is in the eager run.
         with listening(full, keep), BaseTorchFunctionMode():
             full(*(copied(value) for value in inputs))
-    return len(recorded), _first_other(recorded, seen)
+    return len(recorded), tuple(_others(recorded, seen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,8 @@ def _indexed(opened: fx.GraphModule) -> dict[str, str]:
     return found
 
 
-def _first_other(recorded: Sequence[_Value], seen: Seen) -> str | None:
-    """The first operation whose value the eager run did not give there, and in that order.
+def _others(recorded: Sequence[_Value], seen: Seen) -> Iterator[str]:
+    """The operations whose value the eager run did not give there, and in that order.
 
     A function that is traced whole (`torch.fx.wrap`) can't be seen in the eager run, and what runs inside it is seen in
     its place; so a path that was not seen is looked for among all values, and of one that was, some may be passed over.
@@ -176,14 +177,14 @@ def _first_other(recorded: Sequence[_Value], seen: Seen) -> str | None:
         path = operation.path.partition("@")[0]
         if value.part or path not in seen:
             if not all(any(same_bits(tensor, other) for other in everything) for tensor in tensors):
-                return f"{operation.path} ({operation.source or operation.kind}) gives what the eager run never gives"
+                yield f"{operation.path} ({operation.source or operation.kind}) gives what the eager run never gives"
             continue
         runs = seen[path]
         place = next((n for n in range(places[path], len(runs)) if _equal(tensors, runs[n])), None)
         if place is None:
-            return f"{operation.path} ({operation.source or operation.kind}){_distance(tensors, runs, places[path])}"
-        places[path] = place + 1
-    return None
+            yield f"{operation.path} ({operation.source or operation.kind}){_distance(tensors, runs, places[path])}"
+        else:
+            places[path] = place + 1
 
 
 def _equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

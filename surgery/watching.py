@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sized
+from collections.abc import MutableMapping, MutableSequence, MutableSet
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def _mark(value: Any) -> object:
         return id(value)
     if type(value) is Tensor:
         return id(value), value._version  # noqa: SLF001
-    return id(value), len(value) if isinstance(value, Sized) and not isinstance(value, Tensor) else 0
+    return id(value), len(value) if isinstance(value, (MutableSequence, MutableMapping, MutableSet)) else 0
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -359,6 +359,19 @@ def test_a_branch_on_a_value_is_refused_with_its_line() -> None:
         surgery.trace(Branch())
 
 
+class Packed:
+    """As the packed weights of quantized modules: something whose length nobody knows."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+def test_an_attribute_that_has_no_length_stands_in_nobodys_way() -> None:
+    model = nn.ReLU()
+    model.packed = Packed()  # type: ignore[assignment]
+    assert hazards(surgery.trace(nn.Sequential(model))) == ()
+
+
 def test_an_attribute_that_is_only_set_is_a_note() -> None:
     class Remembering(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

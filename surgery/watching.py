@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, fx, nn
 
-from surgery.graphs import same_graph
 from surgery.hazards import Hazard
+from surgery.memory import computes_the_same_again
 from surgery.sources import shown, user_line
 from surgery.tracer import HOLDER, ModelTracer
 from surgery.twins import MODULES_OWN
@@ -54,8 +54,7 @@ def watched(make_tracer: Callable[[], ModelTracer], holder: nn.Module) -> tuple[
         what = f"forward writes or replaces the buffer {name} in a way that a graph can't hold, and it stays as it was"
         tracer.hazards.append(Hazard("buffer", None, what, f"write it in place ({name}.copy_(...))", changes=True))
     if changed := _changed(attributes, _attributes(model)):
-        again = make_tracer()
-        matters = not same_graph(graph, again.run(holder))
+        matters = not computes_the_same_again(graph, make_tracer(), holder)
         for name in changed:
             what = f"forward sets the attribute {name}" + (
                 ", and computes something else for it: a graph has what was computed while tracing"

@@ -42,6 +42,7 @@ LAYERS = """
     values folder png twins fetching report options loading interpreter
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
     plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints tracer
+    memory
     builtin.sinks builtin.models watching insertion recording origins
     tracing builtin.hooks
     plugins selection display batches manifest oracle

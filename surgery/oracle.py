@@ -139,7 +139,8 @@ def values_against_eager(
         # Modules of torch that have a fast path do not take it where a mode is on, as one is in the eager run.
         with listening(full, keep), BaseTorchFunctionMode():
             full(*(copied(value) for value in inputs))
-    return len(recorded), tuple(_others(recorded, seen))
+    received = [tensor.detach() for _, tensor in tensors_in([copied(value) for value in inputs])]
+    return len(recorded), tuple(_others(recorded, {**seen, "": [received]}))
 
 
 @dataclass(frozen=True, slots=True)

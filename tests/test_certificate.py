@@ -115,6 +115,23 @@ def test_what_a_graph_does_otherwise_is_found(spoil: Callable[[fx.GraphModule], 
     assert what in {c.what for c in certificate.comparisons if c.same is False}
 
 
+@fx.wrap
+def passed(x: Tensor) -> tuple[Tensor, int]:
+    """What it got, as a function does that only makes sure of a shape."""
+    return x, x.ndim
+
+
+def test_a_function_that_is_kept_whole_may_give_what_it_got() -> None:
+    class Passing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return passed(x)[0] + 1
+
+    model = Passing()
+    x = torch.randn(1, 2)
+    certificate = surgery.certify(model, surgery.trace(model, x), x)
+    assert certificate.same, certificate.difference
+
+
 def test_a_value_that_is_taken_too_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """As forward hooks take them: when the next operation has run, which may have worked in place."""
     waiting: list[Callable[[], None]] = []

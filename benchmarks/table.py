@@ -1,0 +1,162 @@
+"""What was found of the models of the zoos, as Markdown."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from benchmarks.peers import PEERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from benchmarks.peers import Given
+    from benchmarks.truth import Row
+
+_HEAD = """# Truth
+
+For each model: the original runs eagerly beside the traced model that is open after every operation, and everything is
+compared bit for bit. In eval mode on one input, on two, and on one twice as wide where the model takes it: outputs, the
+value of every operation against a run that clones each value the moment it is produced, buffers, random numbers. In
+train mode on two inputs: the same. Gradients on the first input in both modes. Afterwards the original's parameters,
+buffers, modes, attributes and hooks. Weights are random, and none is zero or one all over, nor are running statistics,
+so that no operation leaves its input as it is.
+"""
+
+_TOOLS = """The same models in eval mode, one input each, and each tool asked for every value it can give. *Known* are
+the values that can be held against the truth: those of modules against a run whose hooks clone; torchvision's, of
+functions too, against its own graph run node by node; ours against the hooks that clone as well, since its functions
+are held above. *Wrong* is what is not, bit for bit, what was computed there. A tool that raises gives nothing for that
+model.
+"""
+
+
+def written(rows: Sequence[Row], skipped: Sequence[str], arguments: Sequence[str], seconds: float) -> str:
+    """The whole file: summaries first, then what was refused or noted, then a line a model."""
+    parts = [_HEAD, _made(arguments, seconds), "## Ours\n", _ours(rows)]
+    if any(row.peers for row in rows):
+        parts += ["## Beside others\n", _TOOLS, _others(rows)]
+    if differing := [row for row in rows if row.differences or not row.untouched]:
+        lines = [f"{row.name}: {difference}" for row in differing for difference in row.differences or ["touched"]]
+        parts += ["## What differs\n", _list(lines)]
+    unsure = [f"{row.name}: {line}" for row in rows for line in row.unsure]
+    parts += ["## Where the original differs from itself\n", _list(unsure)] if unsure else []
+    parts += ["## What is refused\n", _refused(rows)]
+    noted = [f"`{row.name}`: {_few(row.notes)}" for row in rows if row.notes]
+    parts += ["## What was noted while tracing\n", _list(noted)] if noted else []
+    parts += ["## What was not run\n", _list(skipped)] if skipped else []
+    for zoo, some in groupby(rows, key=lambda row: row.zoo):
+        parts += [f"## {zoo}\n", _models(list(some))]
+    return "\n".join(parts)
+
+
+def _made(arguments: Sequence[str], seconds: float) -> str:
+    names = ["torch", "torchvision", "timm", "segmentation-models-pytorch"]
+    known = [f"{name} {found}" for name in names if (found := _version(name))]
+    command = " ".join(["python -m benchmarks.truth", *arguments])
+    python = f"Python {platform.python_version()}"
+    where = f"on one thread ({platform.machine()}); {', '.join([python, *known])}, surgery {_version('surgery')}"
+    return f"Made by `{command}` in {seconds / 60:.0f} minutes of CPU {where}.\n"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _ours(rows: Sequence[Row]) -> str:
+    head = ["zoo", "models", "torch.fx alone", "traced", "values", "wrong", "other differences", "originals touched"]
+    lines = []
+    for zoo, some in [*((zoo, list(some)) for zoo, some in groupby(rows, key=lambda row: row.zoo)), ("**all**", rows)]:
+        traced = [row for row in some if not row.refusal]
+        others = sum(not line.startswith("values") for row in traced for line in row.differences)
+        wrong, touched = sum(row.wrong for row in traced), sum(not row.untouched for row in traced)
+        plain = sum(row.plain == "right" for row in some)
+        values = sum(row.values for row in traced)
+        lines.append([zoo, len(some), plain, len(traced), f"{values:,}", wrong, others, touched])
+    explained = "*torch.fx alone*: how many `torch.fx.symbolic_trace` takes and gets right on the first input.\n"
+    return _table(head, lines) + "\n" + explained
+
+
+def _others(rows: Sequence[Row]) -> str:
+    head = ["tool", "models", "raises on", "values", "known", "wrong", "of known", "models with a wrong value", "CPU"]
+    lines = []
+    for tool in dict.fromkeys(tool for row in rows for tool in row.peers):
+        given = [row.peers[tool] for row in rows if tool in row.peers]
+        gave = [one for one in given if not one.failure]
+        known, wrong = sum(one.known for one in gave), sum(one.wrong for one in gave)
+        share = f"{wrong / known:.1%}" if known else "–"
+        spoilt = sum(one.wrong > 0 for one in gave)
+        taken = f"{sum(one.seconds for one in given):.0f} s"
+        values = f"{sum(one.values for one in gave):,}"
+        name = f"{tool} {_version(tool)}".strip()
+        lines.append(
+            [name, len(gave), len(given) - len(gave), values, f"{known:,}", f"{wrong:,}", share, spoilt, taken]
+        )
+    return _table(head, lines)
+
+
+def _refused(rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        if row.refusal:
+            plain = {"right": " **torch.fx alone gets it right.**", "wrong": " torch.fx alone gets it wrong."}
+            lines.append(f"`{row.zoo}` `{row.name}`: {row.refusal}.{plain.get(row.plain, '')}")
+    return _list(lines) if lines else "Nothing.\n"
+
+
+def _models(rows: Sequence[Row]) -> str:
+    tools = list(dict.fromkeys(tool for row in rows for tool in row.peers if tool != "surgery"))
+    head = ["model", "input", "operations", "values", "wrong", "batches", "sizes", "train", "untouched", *tools]
+    lines = []
+    for row in rows:
+        shape = "×".join(map(str, row.shape))
+        facts = [row.operations, row.values, row.wrong, row.batches, row.sizes, _tick(row.train), _tick(row.untouched)]
+        found = ["refused", *["–"] * (len(facts) - 1)] if row.refusal else facts
+        lines.append([row.name, shape, *found, *(_given(row.peers[tool]) for tool in tools)])
+    return _table(head, lines)
+
+
+def _given(one: Given) -> str:
+    return "raises" if one.failure else f"**{one.wrong}**/{one.known}" if one.wrong else f"0/{one.known}"
+
+
+def _tick(yes: bool) -> str:
+    return "✓" if yes else "✗"
+
+
+def _few(notes: Iterable[str]) -> str:
+    counted = Counter(notes)
+    first = next(iter(counted))
+    return first if len(counted) == 1 else f"{first}; and {len(counted) - 1} more like it"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    rows = [head, ["---", *["--:"] * (len(head) - 1)], *([str(cell) for cell in line] for line in lines)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A few lines for the terminal."""
+    traced = [row for row in rows if not row.refusal]
+    values, wrong = sum(row.values for row in traced), sum(row.wrong for row in traced)
+    plain = sum(row.plain == "right" for row in rows)
+    lines = [
+        f"{len(rows)} models, {len(traced)} traced, {plain} by torch.fx alone",
+        f"surgery: {wrong} wrong values of {values:,}",
+    ]
+    for tool in PEERS:
+        given = [row.peers[tool] for row in rows if tool in row.peers and not row.peers[tool].failure]
+        if given and tool != "surgery":
+            wrong, known = sum(one.wrong for one in given), sum(one.known for one in given)
+            lines.append(f"{tool}: {wrong:,} wrong values of {known:,}")
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""Every model of the zoos against an eager run that clones: ``pytest -m zoo``, some twenty minutes on one thread."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from benchmarks.truth import examine
+from benchmarks.zoo import entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.truth import Row
+    from benchmarks.zoo import Entry
+
+# What the models of others warn of is not ours to raise.
+pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]
+
+ENTRIES = tuple(entries())
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    gc.collect()
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.zoo}-{entry.name}")
+def test_a_model_is_traced_as_it_is_wherever_torch_fx_alone_can_and_every_value_is_right(
+    entry: Entry, rows: list[Row]
+) -> None:
+    if entry.missing:
+        pytest.skip(entry.missing)
+    row = examine(entry, ["surgery", "forward hooks", "torchvision"])
+    rows.append(row)
+    if row.refusal:
+        assert row.plain != "right", row.refusal
+        assert ".py:" in row.refusal, "a refusal names the line"
+        return
+    assert row.differences == ()
+    assert row.unsure == ()
+    assert row.wrong == row.peers["surgery"].wrong == 0
+    assert row.values >= row.peers["surgery"].known > 0
+    assert row.batches == 2
+    assert row.train
+    assert row.untouched
+    if entry.zoo.startswith("torchvision."):
+        assert row.notes == (), "a false alarm"
+
+
+def test_at_least_150_models_are_traced_and_all_that_torch_fx_alone_takes(rows: list[Row]) -> None:
+    if len(rows) < 150:
+        pytest.skip("only some models were chosen")
+    traced = [row for row in rows if not row.refusal]
+    assert len(traced) >= 150
+    assert len(traced) >= sum(row.plain == "right" for row in rows)
+    assert sum(row.wrong for row in traced) == 0
+    assert sum(row.peers["forward hooks"].wrong for row in rows) > 1000, "the yardstick sees what hooks get wrong"

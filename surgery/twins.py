@@ -40,38 +40,43 @@ def copy_module(module: M, memo: dict[int, Any]) -> M:
     """What `copy.deepcopy` gives, in a third of the time: that asks each module how it wants to be pickled."""
     if id(module) in memo:
         return memo[id(module)]  # type: ignore[no-any-return]
-    if not _is_copied_plainly(type(module)):
+    kind = type(module)
+    if not _is_copied_plainly(kind):
         return copy.deepcopy(module, memo)
-    copied = memo[id(module)] = type(module).__new__(type(module))
-    state = vars(copied)
-    for name, value in vars(module).items():
-        if name == "_compiled_call_impl":
-            continue
-        if name == "_modules":
-            state[name] = type(value)(
-                (key, None if child is None else copy_module(child, memo)) for key, child in value.items()
-            )
-        elif name == "_parameters":
-            state[name] = type(value)(value)
-        elif name in MODULES_OWN and not value and isinstance(value, (dict, set)):
-            state[name] = type(value)()
-        else:
-            state[name] = value if type(value) in _ATOMS else copy.deepcopy(value, memo)
+    copied = memo[id(module)] = kind.__new__(kind)
+    # In two steps, since what is in a module may refer to it.
+    state = vars(copied) if kind.__setstate__ is torch.nn.Module.__setstate__ else {}
+    for name, value in module.__getstate__().items():  # type: ignore[no-untyped-call]
+        state[name] = _copied(name, value, memo)
+    if state is not vars(copied):
+        copied.__setstate__(state)  # type: ignore[no-untyped-call]
     return copied
+
+
+def _copied(name: str, value: Any, memo: dict[int, Any]) -> Any:
+    """An attribute of a module."""
+    if name == "_modules":
+        copies = ((key, None if child is None else copy_module(child, memo)) for key, child in value.items())
+        return type(value)(copies)
+    if name == "_parameters":
+        return type(value)(value)
+    if type(value) in _ATOMS:
+        return value
+    if name in MODULES_OWN and not value and isinstance(value, (dict, set)):
+        return type(value)()
+    return copy.deepcopy(value, memo)
 
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None)))
 
 
 def _is_copied_plainly(kind: type[nn.Module]) -> bool:
-    """Whether `copy.deepcopy` copies a module's attributes one by one, and does nothing else."""
+    """Whether `copy.deepcopy` copies what a module says are its attributes one by one, and does nothing else."""
     pickled_otherwise = any(hasattr(kind, name) for name in ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__"))
     return (
         not pickled_otherwise
         and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
-        and kind.__getstate__ is torch.nn.Module.__getstate__
-        and kind.__setstate__ is torch.nn.Module.__setstate__
         and kind not in copyreg.dispatch_table
     )
 

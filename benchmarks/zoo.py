@@ -132,14 +132,16 @@ def _shape(name: str) -> tuple[int, ...]:
 def _timm(name: str) -> nn.Module:
     import timm
 
-    return timm.create_model(name, pretrained=False)  # type: ignore[no-any-return]
+    model: nn.Module = timm.create_model(name, pretrained=False)
+    return model
 
 
 def _smp(name: str) -> nn.Module:
     import segmentation_models_pytorch as smp
 
     encoder = "tu-vit_tiny_patch16_224" if name == "DPT" else "resnet18"
-    return getattr(smp, name)(encoder_name=encoder, encoder_weights=None)  # type: ignore[no-any-return]
+    model: nn.Module = getattr(smp, name)(encoder_name=encoder, encoder_weights=None)
+    return model
 
 
 def _wake(model: nn.Module) -> None:

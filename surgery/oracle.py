@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from surgery import inplace
@@ -30,11 +33,14 @@ Seen = dict[str, list[list["Tensor"]]]
 """Under the path of an operation, without ``@n``: for each time it ran, the tensors that it gave."""
 
 
-def run_eagerly(model: nn.Module, whole: Collection[str], inputs: Sequence[Any]) -> tuple[Any, Seen]:
+def run_eagerly(
+    model: nn.Module, whole: Collection[str], inputs: Sequence[Any], functions: Collection[object] = ()
+) -> tuple[Any, Seen]:
     """Run `model`, and clone each value the moment it is produced.
 
     `whole` are the paths of the modules that are taken as one operation; of all others, the operations in them are
-    seen. Returns the output and what was seen. Hooks are put on `model` for the time of the run.
+    seen. So are those in functions of the user's, but for `functions` that were given to `torch.fx.wrap`: they are one
+    operation too. Returns the output and what was seen. Hooks are put on `model` for the time of the run.
     """
     watcher = _Watcher(set(whole))
     handles = []
@@ -42,12 +48,29 @@ def run_eagerly(model: nn.Module, whole: Collection[str], inputs: Sequence[Any])
         handles.append(module.register_forward_pre_hook(watcher.entering(name), prepend=True))
         handles.append(module.register_forward_hook(watcher.leaving(name)))
     try:
-        with watcher:
+        with watcher, _kept_whole(functions, watcher):
             output = model(*inputs)
     finally:
         for handle in handles:
             handle.remove()
     return output, dict(watcher.seen)
+
+
+@contextmanager
+def _kept_whole(functions: Collection[object], watcher: _Watcher) -> Iterator[None]:
+    """Within the block, those of the functions that `torch.fx.wrap` knows are seen as one operation each."""
+    places = [
+        (space, name, space[name])
+        for (_, name), space in _wrapped_fns_to_patch.items()
+        if any(space.get(name) is function for function in functions)
+    ]
+    try:
+        for space, name, function in places:
+            space[name] = watcher.seeing(function)
+        yield
+    finally:
+        for space, name, function in places:
+            space[name] = function
 
 
 class _Watcher(TorchFunctionMode):
@@ -80,6 +103,28 @@ class _Watcher(TorchFunctionMode):
 
         return hook
 
+    def seeing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` as one operation."""
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.inside:
+                return function(*args, **kwargs)
+            self.inside.append(function.__name__)
+            try:
+                value = function(*args, **kwargs)
+            finally:
+                self.inside.pop()
+            self.keep_here(function, value)
+            return value
+
+        return call
+
+    def keep_here(self, function: Callable[..., Any], value: Any) -> None:
+        """Keep what a function gave in the module that runs."""
+        scope, kind = self.scopes[-1], kind_of(function)
+        self.keep(f"{scope}.{kind}" if scope else kind, value)
+
     def keep(self, path: str, value: Any) -> None:
         if tensors := [tensor.detach().clone() for _, tensor in tensors_in(value)]:
             self.seen[path].append(tensors)
@@ -90,8 +135,7 @@ class _Watcher(TorchFunctionMode):
         del types
         value = func(*args, **(kwargs or {}))
         if not self.inside:
-            scope, kind = self.scopes[-1], kind_of(func)
-            self.keep(f"{scope}.{kind}" if scope else kind, value)
+            self.keep_here(func, value)
         return value
 
 
@@ -131,10 +175,11 @@ def values_against_eager(
 
     graph = everywhere.graph
     whole = {str(n.target) for n in graph.nodes if n.op == "call_module" and not is_extractor(everywhere, n)}
+    functions = [node.target for node in graph.nodes if node.op == "call_function"]
     full = twin(everywhere)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        _, seen = run_eagerly(twin(model).train(full.training), whole, [copied(value) for value in inputs])
+        _, seen = run_eagerly(twin(model).train(full.training), whole, [copied(value) for value in inputs], functions)
         torch.manual_seed(seed)
         # Modules of torch that have a fast path do not take it where a mode is on, as one is in the eager run.
         with listening(full, keep), BaseTorchFunctionMode():
@@ -168,8 +213,9 @@ def _indexed(opened: fx.GraphModule) -> dict[str, str]:
 def _others(recorded: Sequence[_Value], seen: Seen) -> Iterator[str]:
     """The operations whose value the eager run did not give there, and in that order.
 
-    A function that is traced whole (`torch.fx.wrap`) can't be seen in the eager run, and what runs inside it is seen in
-    its place; so a path that was not seen is looked for among all values, and of one that was, some may be passed over.
+    A function of Python's that is traced whole, such as `getattr`, can't be seen in the eager run, and what runs inside
+    it is seen in its place; so a path that was not seen is looked for among all values, and of one that was, some may
+    be passed over.
     """
     everything = [tensor for runs in seen.values() for tensors in runs for tensor in tensors]
     places = dict.fromkeys(seen, 0)

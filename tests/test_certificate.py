@@ -121,6 +121,38 @@ def passed(x: Tensor) -> tuple[Tensor, int]:
     return x, x.ndim
 
 
+@fx.wrap
+def filled(x: Tensor, value: float) -> Tensor:
+    """Writes to what it got through a view, and gives it, so that no function of torch gives the same."""
+    x[:, 1:].fill_(value)
+    return x
+
+
+class Filling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = filled(self.inner(x), 1.0) + 1
+        return filled(first, 2.0) * 2
+
+
+def test_a_function_that_is_kept_whole_is_one_operation_of_the_eager_run_too() -> None:
+    model = Filling()
+    x = torch.randn(1, 3)
+    traced = surgery.trace(model, x)
+    count, first = against_eager(model, traced, [x], training=False, seed=0)
+    assert (count, first) == (5, None)
+    for node in traced.graph.nodes:
+        if node.target is filled and node.args[1] == 2.0:
+            node.args = (node.args[0], 3.0)
+    traced.recompile()
+    _, first = against_eager(model, traced, [x], training=False, seed=0)
+    assert first is not None
+    assert first.startswith("filled@1 (")
+
+
 def test_a_function_that_is_kept_whole_may_give_what_it_got() -> None:
     class Passing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def examine(entry: Entry, tools: Collection[str]) -> Row:
     begun = time.process_time()
     model = entry.model()
     inputs = entry.inputs(1)
-    plain = _plain(model, inputs)
+    plain, before = _plain(model, inputs), _marks(model)
     head: dict[str, Any] = {"zoo": entry.zoo, "name": entry.name, "shape": entry.shape, "plain": plain}
     try:
         traced = surgery.trace(model, inputs)
@@ -97,12 +97,24 @@ def examine(entry: Entry, tools: Collection[str]) -> Row:
         found["wrong"] = _wrong(model, opened, inputs, [*evaluated.comparisons, *trained.comparisons])
         found["notes"] = tuple(map(str, hazards(traced)))
         del traced, opened
+    found["untouched"] = found.get("untouched", True) and _marks(model) == before
     peers: dict[str, Given] = {}
     if tools:
         with torch.no_grad():
             truth = truth_of(model, inputs)
         peers = {tool: ask(tool, model, inputs, truth) for tool in tools}
     return Row(**head, **found, peers=peers, seconds=time.process_time() - begun)
+
+
+def _marks(model: nn.Module) -> list[object]:
+    """All of a model that could be touched, tensors as what they are and their sum."""
+    found: list[object] = []
+    for path, module in model.named_modules():
+        hooks = [(name, tuple(value)) for name, value in vars(module).items() if name.endswith("_hooks")]
+        found.append((path, module.training, tuple(vars(module)), hooks))
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        found.append((name, id(value), value._version, value.requires_grad, repr(value.detach().double().sum())))  # noqa: SLF001
+    return found
 
 
 def _plain(model: nn.Module, inputs: Sequence[Any]) -> str:

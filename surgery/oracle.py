@@ -144,6 +144,8 @@ def against_eager(
 ) -> tuple[int, str | None]:
     """Every operation of a graph, extracted or not, against a run of the original that clones each value.
 
+    Memory that nobody has written yet is not compared.
+
     Returns how many values were compared, and the first that differs, in words.
     """
     count, others = values_against_eager(model, open_everywhere(opened, training=training), inputs, seed=seed)
@@ -170,7 +172,8 @@ def values_against_eager(
     def keep(operation: Operation, value: Any) -> None:
         if not isinstance(value, Tensor):
             containers.add(operation.path)
-        if tensors := [tensor.detach().clone() for _, tensor in tensors_in(value)]:
+        tensors = [tensor.detach().clone() for _, tensor in tensors_in(value)]
+        if tensors and operation.kind not in _NOT_SEEN:
             recorded.append(_Value(operation, tensors, source.get(operation.path) in containers))
 
     graph = everywhere.graph
@@ -186,6 +189,10 @@ def values_against_eager(
             full(*(copied(value) for value in inputs))
     received = [tensor.detach() for _, tensor in tensors_in([copied(value) for value in inputs])]
     return len(recorded), tuple(_others(recorded, {**seen, "": [received]}))
+
+
+_NOT_SEEN = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "get_rng_state"}
+"""Operations whose values are chance, or which no mode of torch sees."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,20 @@ def test_a_function_that_is_kept_whole_is_one_operation_of_the_eager_run_too() -
     assert first.startswith("filled@1 (")
 
 
+def test_memory_that_nobody_has_written_is_not_compared() -> None:
+    class Mask(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * x.new_empty((4096,)).bernoulli_(0.5)
+
+    model = Mask()
+    x = torch.randn(4096)
+    traced = surgery.trace(model, x)
+    held = torch.full((4096,), 7.0)  # so that the memory is not zero by chance
+    del held
+    count, first = against_eager(model, traced, [x], training=True, seed=0)
+    assert (count, first) == (2, None)
+
+
 def test_a_function_that_is_kept_whole_may_give_what_it_got() -> None:
     class Passing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

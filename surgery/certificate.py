@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,18 +12,16 @@ from torch import Tensor, fx, nn
 
 from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, first_line
+from surgery.graphs import graphs_of
 from surgery.nodes import is_extractor, operation_nodes
 from surgery.oracle import open_everywhere, values_against_eager
+from surgery.runs import SEED, Ran, run_once
 from surgery.tracing import unwrap
-from surgery.twins import twin
-from surgery.values import copied, tensors_in
+from surgery.twins import in_its_mode, twin
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator, Sequence
-
-
-SEED = 0
-"""Of the random generators, before each of the two runs that are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +29,11 @@ class Comparison:
     """One thing that was compared in one case."""
 
     what: str
-    """``output``, ``values``, ``random numbers``, ``buffers``, ``gradients``, ``hooks``, or of the model itself."""
+    """``output``, ``values``, ``random numbers``, ``buffers``, ``modes``, ``gradients``, ``hooks``, or of no run."""
     mode: str
-    """``eval`` or ``train``; empty for what is of no run."""
+    """``eval``, ``train`` or ``as-is``; empty for what is of no run."""
     case: str
-    """``example``, ``batch 2``, ``256x512``; empty for what is of no run."""
+    """``example``, ``again``, ``batch 2``, ``256x512``; empty for what is of no run."""
     same: bool | None
     """Whether all bits are the same; None where there was nothing to compare."""
     count: int
@@ -62,38 +58,46 @@ class Certificate:
 
     @property
     def difference(self) -> str:
-        """The first thing that differs; empty where nothing does."""
-        return next((_said(c) for c in self.comparisons if c.same is False), "")
+        """The first operation that differs, or else the first other thing; empty where nothing does."""
+        found = [comparison for comparison in self.comparisons if comparison.same is False]
+        return next((_said(c) for c in (*(c for c in found if c.what == "values"), *found)), "")
 
     def record(self) -> dict[str, Any]:
         """As plain values, for machines."""
         comparisons = [asdict(comparison) for comparison in self.comparisons]
         head = {"model": self.model, "operations": self.operations, "extracted": self.extracted, "same": self.same}
-        return {**head, "comparisons": comparisons}
+        return {**head, "difference": self.difference, "comparisons": comparisons}
 
 
 def certify(
     model: nn.Module,
     opened: fx.GraphModule,
     *inputs: Any,
-    modes: Sequence[str] = ("eval", "train"),
+    modes: Sequence[str] | None = None,
     others: bool = True,
 ) -> Certificate:
     """Hold a rewritten (or just traced) model against the original, bit for bit.
 
-    In each mode, on the inputs, and with `others` on a batch twice as large, and on images twice as wide where the
-    original takes them: outputs, the state of the random generators, buffers, hooks that fire, and the value of every
-    operation, extracted or not, against a run of the original that clones each value as it is produced; on the inputs
-    themselves the gradients of the outputs with respect to inputs and parameters too. Then that parameters are shared
-    or equal, and that the original is as it was: parameters, buffers, modes module by module, hooks.
+    In each mode, on the inputs, and with `others` in a second run after that, on a batch twice as large, and on images
+    twice as wide where the original takes them: outputs, the state of the random generators, buffers, modes module by
+    module, hooks that fire, and the value of every operation, extracted or not, against a run of the original that
+    clones each value as it is produced; on the inputs themselves the gradients of the outputs with respect to inputs
+    and parameters too. Then that parameters are shared or equal, and that the original is as it was: parameters,
+    buffers, modes module by module, hooks.
 
-    Nothing is left behind in either. `inputs` are tensors, or whatever `model` takes by position.
+    `modes` are eval and train, and ``as-is`` too where some modules of the model are in another mode than the rest, and
+    the rewritten model has not been put into one. A mode that the rewritten model refuses is not compared, and its
+    refusal is said. Nothing is left behind in either. `inputs` are tensors, or whatever `model` takes by position.
     """
     model = unwrap(model)
     before = _state(model)
+    modes = modes or ("eval", "train", *(["as-is"] if None in graphs_of(opened) else []))
     comparisons: list[Comparison] = []
     for mode in modes:
-        rewritten = _in_mode(opened, training=mode == "train")
+        rewritten = _in_mode(opened, _TRAINING[mode])
+        if isinstance(rewritten, SurgeryError):
+            comparisons.append(Comparison("output", mode, "example", None, 0, str(rewritten)))
+            continue
         for case, given in _cases(inputs) if others else [("example", inputs)]:
             comparisons += _side_by_side(model, rewritten, given, mode, case)
     comparisons += _parameters(model, opened)
@@ -104,9 +108,10 @@ def certify(
 
 
 def _cases(inputs: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The inputs; twice as many of them; where they are images or films, twice as wide."""
+    """The inputs; the same again; twice as many of them; where they are images or films, twice as wide."""
     yield "example", inputs
-    tensors = [value for value in inputs if isinstance(value, Tensor) and value.ndim]
+    yield "again", inputs
+    tensors = [value for value in inputs if isinstance(value, Tensor) and value.ndim and value.layout is torch.strided]
     if tensors and len({len(tensor) for tensor in tensors}) == 1:
         yield f"batch {2 * len(tensors[0])}", tuple(_doubled(value, 0) for value in inputs)
     if tensors and all(tensor.ndim in (4, 5) for tensor in tensors):
@@ -119,17 +124,6 @@ def _doubled(value: Any, axis: int) -> Any:
     return torch.cat([value, value.flip(-1)], axis) if isinstance(value, Tensor) and value.ndim else value
 
 
-@dataclass(slots=True)
-class _Ran:
-    """What is known of one run."""
-
-    output: list[tuple[str, Any]]
-    generators: list[tuple[str, Tensor]]
-    buffers: list[tuple[str, Tensor]]
-    gradients: list[tuple[str, Tensor | None]]
-    hooks: Counter[tuple[str, str]]
-
-
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
     """The rewritten model in one mode, as it is and with extractors everywhere."""
@@ -138,23 +132,29 @@ class _Rewritten:
     everywhere: fx.GraphModule
 
 
-def _in_mode(opened: fx.GraphModule, *, training: bool) -> _Rewritten | Exception:
+_TRAINING: dict[str, bool | None] = {"eval": False, "train": True, "as-is": None}
+
+
+def _in_mode(opened: fx.GraphModule, training: bool | None) -> _Rewritten | SurgeryError:
     try:
-        return _Rewritten(twin(opened).train(training), open_everywhere(opened, training=training))
+        return _Rewritten(in_its_mode(twin(opened), training), open_everywhere(opened, training=training))
     except SurgeryError as error:  # there is no graph for this mode
         return error
 
 
 def _side_by_side(
-    model: nn.Module, rewritten: _Rewritten | Exception, inputs: tuple[Any, ...], mode: str, case: str
+    model: nn.Module, rewritten: _Rewritten, inputs: tuple[Any, ...], mode: str, case: str
 ) -> Iterator[Comparison]:
     def compared(what: str, count: int, difference: str | None) -> Comparison:
         return Comparison(
             what, mode, case, difference is None if count or difference else None, count, difference or ""
         )
 
-    def run(one: nn.Module, gradients: bool) -> _Ran:
-        return _run(twin(one).train(mode == "train"), inputs, gradients=gradients)
+    def run(one: nn.Module, gradients: bool) -> Ran:
+        subject = in_its_mode(twin(one), _TRAINING[mode])
+        if case == "again":
+            run_once(subject, inputs, gradients=False)
+        return run_once(subject, inputs, gradients=gradients)
 
     try:
         truth, gradients = _truth(partial(run, model), gradients=case == "example")
@@ -162,17 +162,16 @@ def _side_by_side(
         if case == "example":
             yield compared("output", 0, f"the original does not run: {first_line(error)}")
         return
+    opened = rewritten.opened
     try:
-        if isinstance(rewritten, Exception):
-            raise rewritten  # noqa: TRY301
-        opened = rewritten.opened
         ours = run(opened, gradients)
     except Exception as error:  # noqa: BLE001
         yield compared("output", 1, f"the original runs, the rewritten does not: {first_line(error)}")
         return
     found = [compared(what, *pair) for what, pair in _differences(truth, ours, opened).items()]
-    count, others = values_against_eager(model, rewritten.everywhere, inputs, seed=SEED)
-    found.insert(1, compared("values", count, next(iter(others), None)))
+    if case != "again":
+        count, others = values_against_eager(model, rewritten.everywhere, inputs, _TRAINING[mode], seed=SEED)
+        found.insert(1, compared("values", count, next(iter(others), None)))
     if any(comparison.same is False for comparison in found):
         again = _differences(truth, run(model, gradients), opened)
         for comparison in found:
@@ -183,7 +182,7 @@ def _side_by_side(
         yield from found
 
 
-def _truth(run: Callable[[bool], _Ran], *, gradients: bool) -> tuple[_Ran, bool]:
+def _truth(run: Callable[[bool], Ran], *, gradients: bool) -> tuple[Ran, bool]:
     """A run of the original, and whether it was one with gradients: some models run without them alone."""
     if gradients:
         with suppress(Exception):
@@ -191,89 +190,18 @@ def _truth(run: Callable[[bool], _Ran], *, gradients: bool) -> tuple[_Ran, bool]
     return run(False), False
 
 
-def _differences(truth: _Ran, ours: _Ran, opened: fx.GraphModule) -> dict[str, tuple[int, str | None]]:
+def _differences(truth: Ran, ours: Ran, opened: fx.GraphModule) -> dict[str, tuple[int, str | None]]:
     """How many there are of each thing, and the first difference."""
     kept = [(name, value) for name, value in ours.buffers if name in dict(truth.buffers)]
+    modes = [(path, training) for path, training in ours.modes if path in dict(truth.modes)]
     return {
         "output": (len(truth.output) - 1, _first(truth.output, ours.output)),
         "random numbers": (len(truth.generators), _first(truth.generators, ours.generators)),
         "buffers": (len(truth.buffers), _first(truth.buffers, kept)),
+        "modes": (len(truth.modes), _first(truth.modes, modes)),
         "gradients": (len(truth.gradients), _first(truth.gradients, ours.gradients)),
         "hooks": _hooks(truth.hooks, ours.hooks, opened),
     }
-
-
-def _run(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> _Ran:
-    """Run a module that nobody else has."""
-    fired = _count_hooks(module)
-    leaves = [
-        value.detach().clone().requires_grad_(gradients) if _takes_gradient(value) else copied(value)
-        for value in inputs
-    ]
-    sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _takes_gradient(leaf)]
-    sources += [(name, value) for name, value in module.named_parameters() if value.requires_grad]
-    with torch.random.fork_rng(), torch.set_grad_enabled(gradients):
-        torch.manual_seed(SEED)
-        # A clone, since a model may work in place on its input, which a leaf does not allow.
-        result = module(*(leaf.clone() if _takes_gradient(leaf) else leaf for leaf in leaves))
-        generators = [torch.random.get_rng_state()]
-        if torch.cuda.is_available():
-            generators += torch.cuda.get_rng_state_all()
-        found = _gradients(result, [value for _, value in sources]) if gradients else []
-    return _Ran(
-        output=[*_plain(result), *((key, tensor.detach().clone()) for key, tensor in tensors_in(result))],
-        generators=[(f"generator {number}", state) for number, state in enumerate(generators)],
-        buffers=[(name, buffer.detach().clone()) for name, buffer in module.named_buffers()],
-        gradients=[(name, gradient) for (name, _), gradient in zip(sources, found, strict=False)],
-        hooks=fired,
-    )
-
-
-def _takes_gradient(value: Any) -> bool:
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-
-
-def _gradients(result: Any, sources: list[Tensor]) -> list[Tensor | None]:
-    outputs = [tensor for _, tensor in tensors_in(result) if tensor.requires_grad]
-    if not outputs or not sources:
-        return []
-    generator = torch.Generator().manual_seed(SEED)
-    weights = [torch.randn(tensor.shape, generator=generator).to(tensor) for tensor in outputs]
-    return list(torch.autograd.grad(outputs, sources, weights, allow_unused=True))
-
-
-def _plain(result: Any) -> list[tuple[str, Any]]:
-    """What in an output is no tensor, and how it is built."""
-    return [("", _shape_of(result))]
-
-
-def _shape_of(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return "tensor"
-    if isinstance(value, Mapping):
-        return {name: _shape_of(item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_shape_of(item) for item in value]
-    return value if isinstance(value, (int, float, str, bool, type(None))) else type(value).__name__
-
-
-def _count_hooks(module: nn.Module) -> Counter[tuple[str, str]]:
-    """Make each hook of each module count how often it fires."""
-    fired: Counter[tuple[str, str]] = Counter()
-
-    def counting(hook: Callable[..., Any], key: tuple[str, str]) -> Callable[..., Any]:
-        def count(*args: Any, **kwargs: Any) -> Any:
-            fired[key] += 1
-            return hook(*args, **kwargs)
-
-        return count
-
-    for path, part in module.named_modules():
-        for kind in ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"):
-            hooks = getattr(part, kind)
-            for key, hook in list(hooks.items()):
-                hooks[key] = counting(hook, (path, kind.strip("_")))
-    return fired
 
 
 def _hooks(

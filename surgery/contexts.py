@@ -1,7 +1,7 @@
 """Blocks such as ``with torch.no_grad():`` as functions, for graphs: a graph has no blocks.
 
 Each entering function returns what `leave` takes. A block that an error, or a graph cut short, leaves open is closed at
-the end of `closing`.
+the end of `closing`, and gradients are on or off as before it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ class _Open(local):
 _open = _Open()
 
 
-def enter_grad(enabled: bool) -> Any:
-    """``with torch.set_grad_enabled(enabled):``, and the blocks that are made of it."""
-    return _enter(torch.enable_grad() if enabled else torch.no_grad())
+def enter_grad(enabled: bool) -> bool:
+    """``with torch.set_grad_enabled(enabled):``, the blocks that are made of it, and a mere call. Returns what was."""
+    before = torch.is_grad_enabled()
+    torch._C._set_grad_enabled(enabled)  # noqa: SLF001
+    return before
+
+
+def leave_grad(before: bool) -> None:
+    """The end of a block of `enter_grad`."""
+    torch._C._set_grad_enabled(before)  # noqa: SLF001
 
 
 def enter_inference(enabled: bool) -> Any:
@@ -49,12 +56,13 @@ def leave(context: Any) -> None:
 @contextmanager
 def closing() -> Iterator[None]:
     """Close the blocks that are entered within and not left."""
-    depth = len(_open.contexts)
+    depth, enabled = len(_open.contexts), torch.is_grad_enabled()
     try:
         yield
     finally:
         while len(_open.contexts) > depth:
             _open.contexts.pop().__exit__(None, None, None)
+        torch._C._set_grad_enabled(enabled)  # noqa: SLF001
 
 
 def _enter(context: Any) -> Any:

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
     from surgery.hazards import Hazard
 
-Graphs: TypeAlias = "dict[bool, fx.Graph | str]"
-"""The graph for train mode (True) and for eval mode (False), or why there is none."""
+Graphs: TypeAlias = "dict[bool | None, fx.Graph | str]"
+"""The graph for train mode (True) and for eval mode (False), or why there is none.
+
+Where some modules are in one mode and some in the other, there is a third graph (None) for that, which runs until a
+mode is set.
+"""
+Modes: TypeAlias = "dict[bool, dict[str, bool]]"
+"""For train mode and for eval mode, the modules that the model puts into the other one."""
 
 _STATE = (
     "_parameters",
@@ -40,10 +46,12 @@ class TracedModule(fx.GraphModule):
     """A graph module with all the state of the module it was traced from, through copies and files as well.
 
     `torch.fx.GraphModule` itself keeps what its graph refers to alone, and makes a persistent buffer of every tensor.
-    It has a graph for eval mode and one for train mode, which are one where the model does the same in both.
+    It has a graph for eval mode and one for train mode, which are one where the model does the same in both. Modules
+    that the model itself keeps in a mode (frozen batch norms, say) are kept in it.
     """
 
     graphs: Graphs
+    modes: Modes
     hazards: tuple[Hazard, ...]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -61,6 +69,9 @@ class TracedModule(fx.GraphModule):
         if isinstance(graph, str):
             raise TraceError(graph)
         super().train(mode)
+        for path, other in self.modes.get(mode, {}).items():
+            self.get_submodule(path).training = other
+        self.graphs.pop(None, None)
         if graph is not self.graph:
             self.graph = graph
         return self
@@ -72,14 +83,18 @@ class TracedModule(fx.GraphModule):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
         owner = copy_module(shell(self), memo)
-        return assemble(owner, each_graph(self, copy_graph), type(self).__name__, self.hazards)
+        return assemble(owner, each_graph(self, copy_graph), type(self).__name__, self)
 
     def __reduce__(self) -> tuple[Callable[..., TracedModule], tuple[Any, ...]]:
-        return _restore, (each_graph(self, _written), shell(self), type(self).__name__, self.hazards)
+        return _restore, (each_graph(self, _written), shell(self), type(self).__name__, self.hazards, self.modes)
 
 
-def _restore(written: dict[bool, Any], owner: nn.Module, class_name: str, hazards: tuple[Hazard, ...]) -> TracedModule:
-    return assemble(owner, _each(written, _read), class_name, hazards)
+def _restore(
+    written: dict[bool | None, Any], owner: nn.Module, class_name: str, hazards: tuple[Hazard, ...], modes: Modes
+) -> TracedModule:
+    restored = assemble(owner, _each(written, _read), class_name)
+    restored.hazards, restored.modes = hazards, modes
+    return restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +154,13 @@ def _read(written: tuple[Any, list[tuple[Any, ...]]]) -> fx.Graph:
 
 
 def assemble(
-    owner: nn.Module, graphs: Graphs, class_name: str | None = None, hazards: tuple[Hazard, ...] = ()
+    owner: nn.Module, graphs: Graphs, class_name: str | None = None, like: fx.GraphModule | None = None
 ) -> TracedModule:
-    """A graph module that runs the graph of its mode and has all that `owner` has, whether that is used or not."""
-    graph = graphs[owner.training]
+    """A graph module that runs the graph of its mode and has all that `owner` has, whether that is used or not.
+
+    What was noticed when `like` was traced, and the modes that its modules are kept in, are those of the new one.
+    """
+    graph = graphs.get(None, graphs[owner.training])
     if isinstance(graph, str):
         raise TraceError(graph)
     assembled = TracedModule(owner, graph, class_name=class_name or type(owner).__name__)
@@ -152,7 +170,8 @@ def assemble(
     for name, value in vars(owner).items():
         if isinstance(value, Tensor):
             object.__setattr__(assembled, name, value)
-    assembled.hazards = hazards
+    assembled.hazards = getattr(like, "hazards", ())
+    assembled.modes = getattr(like, "modes", {})
     # The graph module has made a copy; the graph of both modes has to stay one.
     assembled.graphs = {mode: assembled.graph if other is graph else other for mode, other in graphs.items()}
     return assembled
@@ -163,12 +182,12 @@ def graphs_of(graph_module: fx.GraphModule) -> Graphs:
     return getattr(graph_module, "graphs", {False: graph_module.graph, True: graph_module.graph})
 
 
-def each_graph(graph_module: fx.GraphModule, change: Callable[[fx.Graph], Any]) -> dict[bool, Any]:
+def each_graph(graph_module: fx.GraphModule, change: Callable[[fx.Graph], Any]) -> dict[bool | None, Any]:
     """What `change` makes of the graph of each mode, called once where both are one."""
     return _each(graphs_of(graph_module), change)
 
 
-def _each(graphs: dict[bool, Any], change: Callable[[Any], Any]) -> dict[bool, Any]:
+def _each(graphs: dict[bool | None, Any], change: Callable[[Any], Any]) -> dict[bool | None, Any]:
     done: dict[int, Any] = {}
     for graph in graphs.values():
         if id(graph) not in done:

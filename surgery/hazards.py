@@ -7,10 +7,14 @@
 | `attribute` | an attribute that forward sets and reads | has its value as it was |
 | `swallowed` | a branch on a value, in a ``try`` that hides that it can't be traced | has what the ``except`` does |
 | `isinstance` | a test of the type of something that is not known to be a tensor | has one branch |
+| `identity` | ``is``, or a look into a table, with something that is not known | has one branch |
+| `text` | text made of something that is not known, in what is computed | has the text that was made while tracing |
+| `parameter` | a parameter that forward writes to | does not write, or writes to the model's own parameter |
+| `state` | anything outside the model that makes the next tracing another | has what was computed while tracing |
 | `hook` | hooks of a module that is traced into | has the operations in them, and calls them no more |
 
-The first five may change what the model computes: they are errors unless they are allowed by name. The rest, and an
-attribute that is only set, are notes.
+All but the last may change what the model computes: they are errors unless they are allowed by name. Hooks, unless they
+are of the backward pass or remove themselves, and an attribute that is only set, are notes.
 """
 
 from __future__ import annotations
@@ -21,7 +25,18 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from torch import fx
 
-Kind: TypeAlias = Literal["random", "buffer", "attribute", "swallowed", "isinstance", "hook"]
+Kind: TypeAlias = Literal[
+    "random",
+    "buffer",
+    "attribute",
+    "swallowed",
+    "isinstance",
+    "identity",
+    "text",
+    "parameter",
+    "state",
+    "hook",
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -9,7 +9,6 @@ from torch import fx, nn
 from surgery.errors import SelectionError
 from surgery.extractor import ActivationExtractor
 from surgery.graphs import assemble, each_graph, empty_like, shell
-from surgery.hazards import hazards
 from surgery.nodes import is_extractor, operation_nodes
 from surgery.twins import twin
 from surgery.values import cloned
@@ -53,7 +52,7 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
         return graph
 
     owner.add_module(home, inserted)
-    return assemble(owner, each_graph(traced, rewrite), type(traced).__name__, hazards(traced))
+    return assemble(owner, each_graph(traced, rewrite), type(traced).__name__, traced)
 
 
 def until_last(opened: fx.GraphModule) -> fx.GraphModule:
@@ -73,7 +72,7 @@ def until_last(opened: fx.GraphModule) -> fx.GraphModule:
         graph.output(None)
         return graph
 
-    return assemble(twin(shell(opened)), each_graph(opened, cut), type(opened).__name__, hazards(opened))
+    return assemble(twin(shell(opened)), each_graph(opened, cut), type(opened).__name__, opened)
 
 
 def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
@@ -99,7 +98,7 @@ def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         return graph
 
-    return assemble(twin(shell(opened)), each_graph(opened, gather), type(opened).__name__, hazards(opened))
+    return assemble(twin(shell(opened)), each_graph(opened, gather), type(opened).__name__, opened)
 
 
 def _free_name(owner: nn.Module, name: str) -> str:

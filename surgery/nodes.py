@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING
 
 from surgery import inplace
@@ -30,7 +31,7 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
     seen: Counter[str] = Counter()
     index = 0
     for node in (graph or graph_module.graph).nodes:
-        if not node.op.startswith("call_") or is_extractor(graph_module, node):
+        if not node.op.startswith("call_") or is_extractor(graph_module, node) or _only_holds(node.target):
             continue
         index += 1
         scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
@@ -54,6 +55,11 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
                 tensors=node.meta.get("surgery_tensors"),
             ),
         )
+
+
+def _only_holds(target: object) -> bool:
+    """Whether what a node calls is a class that keeps what it is given, as an output does that has names."""
+    return isinstance(target, type) and (issubclass(target, (dict, tuple)) or is_dataclass(target))
 
 
 def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:

@@ -19,7 +19,8 @@ from surgery.bits import apart, same_bits
 from surgery.extractor import listening
 from surgery.insertion import insert
 from surgery.nodes import is_extractor, operation_nodes
-from surgery.twins import twin
+from surgery.questions import fresh_caches
+from surgery.twins import in_its_mode, twin
 from surgery.values import copied, tensors_in
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def run_eagerly(
     watcher = _Watcher(set(whole))
     handles = []
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+            continue
         handles.append(module.register_forward_pre_hook(watcher.entering(name), prepend=True))
         handles.append(module.register_forward_hook(watcher.leaving(name)))
     try:
@@ -98,7 +101,7 @@ class _Watcher(TorchFunctionMode):
                 self.scopes.pop()
                 return
             self.inside.pop()
-            if not self.inside:
+            if not self.inside or name in self.whole:
                 self.keep(name, value)
 
         return hook
@@ -140,21 +143,22 @@ class _Watcher(TorchFunctionMode):
 
 
 def against_eager(
-    model: nn.Module, opened: fx.GraphModule, inputs: Sequence[Any], *, training: bool, seed: int
+    model: nn.Module, opened: fx.GraphModule, inputs: Sequence[Any], *, training: bool | None, seed: int
 ) -> tuple[int, str | None]:
     """Every operation of a graph, extracted or not, against a run of the original that clones each value.
 
-    Memory that nobody has written yet is not compared.
+    Both run in a mode, or for None as they are. Memory that nobody has written yet is not compared.
 
     Returns how many values were compared, and the first that differs, in words.
     """
-    count, others = values_against_eager(model, open_everywhere(opened, training=training), inputs, seed=seed)
+    everywhere = open_everywhere(opened, training=training)
+    count, others = values_against_eager(model, everywhere, inputs, training, seed=seed)
     return count, others[0] if others else None
 
 
-def open_everywhere(opened: fx.GraphModule, *, training: bool) -> fx.GraphModule:
-    """A copy in one of the modes, with an extractor after every operation."""
-    opened = twin(opened).train(training)
+def open_everywhere(opened: fx.GraphModule, *, training: bool | None) -> fx.GraphModule:
+    """A copy in one of the modes, or for None as it is, with an extractor after every operation."""
+    opened = in_its_mode(twin(opened), training)
     known = operation_nodes(opened)
     return insert(
         opened, [operation for node, operation in known if not any(is_extractor(opened, user) for user in node.users)]
@@ -162,10 +166,10 @@ def open_everywhere(opened: fx.GraphModule, *, training: bool) -> fx.GraphModule
 
 
 def values_against_eager(
-    model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], *, seed: int
+    model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
 ) -> tuple[int, tuple[str, ...]]:
     """The same for a graph that is open everywhere already, in its mode; and all that differ."""
-    source = _indexed(everywhere)
+    source, scripted = _indexed(everywhere), _scripted(everywhere)
     recorded: list[_Value] = []
     containers: set[str] = set()
 
@@ -173,7 +177,7 @@ def values_against_eager(
         if not isinstance(value, Tensor):
             containers.add(operation.path)
         tensors = [tensor.detach().clone() for _, tensor in tensors_in(value)]
-        if tensors and operation.kind not in _NOT_SEEN:
+        if tensors and operation.kind not in _NOT_SEEN and operation.path not in scripted:
             recorded.append(_Value(operation, tensors, source.get(operation.path) in containers))
 
     graph = everywhere.graph
@@ -182,7 +186,9 @@ def values_against_eager(
     full = twin(everywhere)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        _, seen = run_eagerly(twin(model).train(full.training), whole, [copied(value) for value in inputs], functions)
+        subject, given = in_its_mode(twin(model), training), [copied(value) for value in inputs]
+        with fresh_caches(subject):
+            _, seen = run_eagerly(subject, whole, given, functions)
         torch.manual_seed(seed)
         # Modules of torch that have a fast path do not take it where a mode is on, as one is in the eager run.
         with listening(full, keep), BaseTorchFunctionMode():
@@ -193,6 +199,15 @@ def values_against_eager(
 
 _NOT_SEEN = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "get_rng_state"}
 """Operations whose values are chance, or which no mode of torch sees."""
+
+
+def _scripted(opened: fx.GraphModule) -> set[str]:
+    """The paths of the calls of TorchScript, into which no eager run can see."""
+    return {
+        operation.path
+        for node, operation in operation_nodes(opened)
+        if node.op == "call_module" and isinstance(opened.get_submodule(str(node.target)), torch.jit.ScriptModule)
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,6 +369,8 @@ class _AllOf:
     """The images of a batch taken as one."""
 
     def __init__(self, values: Tensor, recipe: Recipe) -> None:
+        if values.layout not in (torch.strided, torch.sparse_coo):
+            values = values.to_dense()  # since the others take no further axis
         self.drawing = BatchDrawing(values if values.ndim else values[None], recipe)
         self.as_one = BatchDrawing(values[None], recipe)
 

@@ -170,7 +170,13 @@ class Run:
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed)
             truth = twin(original)(values)
-        for (key, ours), (_, theirs) in zip(tensors_in(result), tensors_in(truth), strict=True):
+        found, expected = list(tensors_in(result)), list(tensors_in(truth))
+        if [key for key, _ in found] != [key for key, _ in expected]:
+            raise TraceError(
+                f"the rewritten model gives {len(found)} tensors, the original {len(expected)}, or in another order; "
+                "`surgery check` shows where they part"
+            )
+        for (key, ours), (_, theirs) in zip(found, expected, strict=True):
             if not same_bits(ours, theirs):
                 raise TraceError(
                     f"the rewritten model does not give the output{key} of the original: {apart(ours, theirs)}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,13 @@ if TYPE_CHECKING:
     import types
 
 _TORCH = f"{Path(getattr(find_spec('torch'), 'origin', None) or 'torch').parent}{os.sep}"  # not imported for it
-_OURS = {str(Path(__file__).with_name(f"{name}.py")) for name in ("graphs", "inplace", "sources", "tracer", "tracing")}
+_PYTHON = f"{sysconfig.get_path('stdlib')}{os.sep}"
+_HERE = f"{Path(__file__).parent}{os.sep}"
+_NETWORKS = f"{Path(__file__).with_name('pix2pix')}{os.sep}"
 
 
 def user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
-    """File and line of the innermost frame that is neither torch's nor ours."""
+    """File and line of the innermost frame that is neither torch's, nor Python's own, nor ours."""
     while frame is not None:
         if is_users(frame.f_code.co_filename):
             return frame.f_code.co_filename, frame.f_lineno
@@ -24,8 +27,12 @@ def user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file is neither torch's nor part of the tracing itself."""
-    return not (filename.startswith((_TORCH, "<")) or filename in _OURS)
+    """Whether a file is neither torch's, nor of Python's own library, nor part of the tracing itself."""
+    if filename.startswith((_TORCH, "<frozen", "<string>", "<eval_with_key>")):
+        return False
+    if filename.startswith(_PYTHON):
+        return "site-packages" in filename or "dist-packages" in filename
+    return not filename.startswith(_HERE) or filename.startswith(_NETWORKS)
 
 
 def shown(source: tuple[str, int] | None) -> str | None:

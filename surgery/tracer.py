@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, contextmanager
+from collections import OrderedDict
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._device import _device_constructors
+from torch import fx, nn
 
-from surgery import contexts, inplace
-from surgery.graphs import InPlaceProxy, InPlaceTracer
+from surgery.calls import FACTORIES, Calls
+from surgery.graphs import InPlaceTracer
 from surgery.hazards import Hazard
-from surgery.sources import is_users, shown, user_line
+from surgery.patches import (
+    answered_by_torch,
+    buffers_in_place,
+    recorded_contexts,
+    recorded_factories,
+    recorded_functions,
+    recorded_settings,
+)
+from surgery.proxies import ModelProxy, texts_in, type_of
+from surgery.questions import answered, fresh_caches
+from surgery.sources import shown, user_line
+from surgery.swallowing import seen_errors
+from surgery.writes import written_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 HOLDER = "model"
 """What a model is called in the module that holds it while it is traced."""
 
-FACTORIES: set[Callable[..., Any]] = {*filter(None, _device_constructors()), torch.normal}
-"""Functions that make a tensor out of none."""
+_WHOLE = "keep the module around it whole with leaves=[...]"
 
 
 class ModelTracer(InPlaceTracer):
@@ -37,25 +48,48 @@ class ModelTracer(InPlaceTracer):
         *,
         factories: bool,
         buffers: bool,
+        inputs: Mapping[str, type],
     ) -> None:
         super().__init__()
         self.names = names
+        self.inputs = inputs
         self.leaves = leaves
         self.leaves_used: set[object] = set()
         self.traced_into: set[str] = set()
         self.factories = factories
         self.proxy_buffer_attributes = buffers
         self.hazards: list[Hazard] = []
+        self.attributes: set[str] = set()
+        """Of values, which the model sets."""
+        self.texts: dict[str, tuple[str, int]] = {}
+        """What values not yet known look like, where the model makes text of them, and its line."""
+        self.sets: dict[tuple[nn.Module, str], tuple[str, int] | None] = {}
+        """Where the model sets attributes of its modules."""
+        self.cached: set[fx.Node] = set()
+        """What functions with a cache give."""
 
     def run(self, holder: nn.Module) -> fx.Graph:
         """Trace it. Random generators of torch are put back; what was noticed is in `hazards`."""
+        self.parts, self.parameters = set(holder.modules()), dict(holder.named_parameters())
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[]))
-            stack.enter_context(_recorded_contexts(self))
-            stack.enter_context(_recorded_factories(self))
-            stack.enter_context(_buffers_in_place(self))
-            stack.enter_context(_Calls(self))
-            return self.trace(holder)
+            stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))  # which the model may set
+            stack.enter_context(recorded_contexts(self))
+            stack.enter_context(recorded_factories(self))
+            stack.enter_context(recorded_settings(self))
+            stack.enter_context(recorded_functions(self))
+            stack.enter_context(answered_by_torch())
+            stack.enter_context(buffers_in_place(self))
+            stack.enter_context(answered(holder))
+            stack.enter_context(fresh_caches(holder, self._remember))
+            stack.enter_context(Calls(self))
+            swallowed = stack.enter_context(seen_errors())
+            graph = self.trace(holder)
+        for place, message in swallowed:
+            what = f"a `try` hides that this can't be traced ({message})"
+            self.hazards.append(Hazard("swallowed", shown(place), what, "take the `try` away", changes=True))
+        self._find_texts(graph)
+        return graph
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:  # noqa: ARG002
         values = [self.create_proxy("placeholder", name, (), {}) for name in self.names]
@@ -66,208 +100,80 @@ class ModelTracer(InPlaceTracer):
         return call, [self.root, *values]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        path = module_qualified_name.removeprefix(HOLDER).removeprefix(".")
+        path = _inside(module_qualified_name)
         leaf = next((leaf for leaf in self.leaves if path and _is_leaf(leaf, m, path)), None)
         if leaf is not None:
             self.leaves_used.add(leaf)
             return True
-        whole = bool(path) and super().is_leaf_module(m, module_qualified_name)
+        whole = bool(path) and (
+            isinstance(m, torch.jit.ScriptModule) or super().is_leaf_module(m, module_qualified_name)
+        )
         if not whole:
             self.traced_into.add(path)
         return whole
 
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if m in self.parts:
+            return super().call_module(m, forward, args, kwargs)
+        return forward(*args, **kwargs)  # made in forward, or kept where no module is looked for
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, torch.Generator):
+            raise TypeError("a random generator of the model's own, which a graph can't hold")
+        if type(a) is OrderedDict:  # torch.fx would make it a dict
+            return self.create_proxy("call_function", OrderedDict, (list(a.items()),), {}).node
+        return super().create_arg(a.item() if isinstance(a, np.generic) else a)
+
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
         node.meta["surgery_source"] = user_line(sys._getframe(1))  # noqa: SLF001
+        for written in written_by(node, self.root):
+            if written in self.cached:
+                what = "what a function with a cache gave is written in place, and stays so from run to run"
+                self.note("attribute", what, "write to a copy of it")
+            elif written.op == "get_attr" and str(written.target) in self.parameters:
+                self.note_parameter(str(written.target))
+        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+            self.note_parameter(f"{node.target}.weight")
         return node
+
+    def note_parameter(self, name: str) -> None:
+        what = f"forward writes to the parameter {_inside(name)}, which the traced model shares with the model"
+        self.note("parameter", what, "write to a copy of it, or make it a buffer")
+
+    def _remember(self, value: Any) -> Any:
+        fx.node.map_aggregate(value, lambda item: self.cached.add(item.node) if isinstance(item, fx.Proxy) else None)
+        return value
+
+    def _find_texts(self, graph: fx.Graph) -> None:
+        """Note what values not yet known look like as text, where that text is part of what is computed."""
+        if not self.texts:
+            return
+        for node in graph.nodes:
+            if node.target is torch._assert:  # noqa: SLF001
+                continue
+            for text in texts_in((node.args, node.kwargs)):
+                if (place := next((p for t, p in self.texts.items() if t in text), None)) is not None:
+                    what = "text is made of a value that is not known while tracing, and is part of what is computed"
+                    self.hazards.append(Hazard("text", shown(place), what, _WHOLE, changes=True))
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return ModelProxy(node, self)
 
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        self._refusing("a branch on a value")
-        return super().to_bool(obj)
-
-    def iter(self, obj: fx.Proxy) -> Any:
-        found = super().iter(obj)
-        self._refusing("a loop over a tensor")
-        return found
-
-    def is_tensor(self, node: fx.Node) -> bool:
-        """Whether what a node gives is known to be one tensor."""
-        if node.op in ("placeholder", "get_attr") or node.target in FACTORIES:
-            return True
-        if node.op == "call_module":
-            module = self.root.get_submodule(str(node.target))
-            several = isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) or getattr(
-                module, "return_indices", False
-            )
-            return type(module).__module__.startswith("torch.nn") and not several
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-        home = "torch" if node.op == "call_method" else getattr(node.target, "__module__", None) or "torch"
-        if name.strip("_") in _NOT_ONE_TENSOR or home.partition(".")[0] not in ("torch", "_operator", "surgery"):
-            return False
-        return any(self.is_tensor(argument) for argument in node.all_input_nodes)
+    def type_of(self, proxy: fx.Proxy) -> type | None:
+        """What a proxy stands for, where that is known."""
+        return type_of(proxy, self.root, self.inputs, FACTORIES)
 
     def note(self, kind: Any, what: str, remedy: str, *, changes: bool = True) -> None:
         source = shown(user_line(sys._getframe(1)))  # noqa: SLF001
         self.hazards.append(Hazard(kind, source, what, remedy, changes))
 
-    def _refusing(self, what: str) -> None:
-        """Tracing is about to end here. If it goes on, somebody has hidden the error."""
-        self.note("swallowed", f"{what} in a `try` that hides that it can't be traced", "take the `try` away")
 
-
-class ModelProxy(InPlaceProxy):
-    """A proxy that says it is a tensor where the model asks and it is known to be one."""
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        frame = sys._getframe(1)  # noqa: SLF001
-        if not is_users(frame.f_code.co_filename):
-            return type(self)
-        tracer: Any = self.tracer
-        if tracer.is_tensor(self.node):
-            return Tensor
-        tracer.note(
-            "isinstance",
-            f"the type of {self.node.name}, not known while tracing, is asked for, and one branch is taken",
-            "keep the module around it whole with leaves=[...]",
-        )
-        return type(self)
-
-
-_NOT_ONE_TENSOR = {
-    *("split", "chunk", "unbind", "topk", "sort", "max", "min", "median", "mode", "kthvalue", "cummax", "cummin"),
-    *("aminmax", "svd", "qr", "eigh", "eig", "slogdet", "lu", "getitem", "getattr", "size", "dim", "ndimension"),
-    *("numel", "stride", "item", "tolist", "unique", "meshgrid", "broadcast_tensors", "tensor_split", "hsplit"),
-    *("vsplit", "dsplit", "nonzero", "frexp", "std_mean", "var_mean", "is_floating_point", "is_complex", "data_ptr"),
-    *("type", "multi_head_attention_forward"),
-}
-"""Names of functions and methods that give several tensors, or none, or may do so."""
-
-
-class _Calls(TorchFunctionMode):
-    """Sees the functions of torch that are called while a model is traced, those without a proxy too."""
-
-    def __init__(self, tracer: ModelTracer) -> None:
-        super().__init__()
-        self.tracer = tracer
-        self.blocks: list[fx.Proxy] = []
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        del types
-        kwargs = kwargs or {}
-        if func is torch._C._set_grad_enabled:  # noqa: SLF001
-            self.block(*args)
-            return func(*args, **kwargs)
-        if self.tracer.factories and func in FACTORIES:
-            # Made anew in each run, as the model makes it: random numbers are drawn, and nothing is kept between runs.
-            return self.tracer.create_proxy("call_function", func, args, kwargs)
-        before = torch.random.get_rng_state()
-        value = func(*args, **kwargs)
-        if not isinstance(value, fx.Proxy) and not torch.equal(before, torch.random.get_rng_state()):
-            self.tracer.note(
-                "random",
-                f"random numbers are drawn by {getattr(func, '__name__', func)} and used as plain numbers, and a graph "
-                "keeps those that were drawn while tracing",
-                "keep the module around it whole with leaves=[...]",
-            )
-        return value
-
-    def block(self, enabled: bool) -> None:
-        """The beginning or the end of a block without or with gradients."""
-        frame = sys._getframe(2)  # noqa: SLF001
-        ending = False
-        while frame.f_back is not None and frame.f_code.co_filename.endswith("grad_mode.py"):
-            ending = ending or frame.f_code.co_name == "__exit__"
-            frame = frame.f_back
-        if not ending:
-            self.blocks.append(self.tracer.create_proxy("call_function", contexts.enter_grad, (enabled,), {}))
-        elif self.blocks:
-            self.tracer.create_proxy("call_function", contexts.leave, (self.blocks.pop(),), {})
-
-
-@contextmanager
-def _recorded_contexts(tracer: ModelTracer) -> Iterator[None]:
-    """Within the block, autocast and inference mode are recorded where the model enters and leaves them."""
-    entered: dict[int, fx.Proxy] = {}
-
-    def recording(owner: Any, enter: Callable[[Any], fx.Proxy]) -> Callable[[], None]:
-        before = owner.__enter__, owner.__exit__
-
-        def entering(self: Any) -> Any:
-            entered[id(self)] = enter(self)
-            return before[0](self)
-
-        def leaving(self: Any, *error: Any) -> Any:
-            if (block := entered.pop(id(self), None)) is not None:
-                tracer.create_proxy("call_function", contexts.leave, (block,), {})
-            return before[1](self, *error)
-
-        owner.__enter__, owner.__exit__ = entering, leaving
-
-        def restore() -> None:
-            owner.__enter__, owner.__exit__ = before
-
-        return restore
-
-    def autocast(block: Any) -> fx.Proxy:
-        settings = (block.device, block.fast_dtype, block._enabled, block._cache_enabled)  # noqa: SLF001
-        return tracer.create_proxy("call_function", contexts.enter_autocast, settings, {})
-
-    def inference(block: Any) -> fx.Proxy:
-        return tracer.create_proxy("call_function", contexts.enter_inference, (block.mode,), {})
-
-    with ExitStack() as stack:
-        stack.callback(recording(torch.autocast, autocast))
-        stack.callback(recording(torch.inference_mode, inference))
-        yield
-
-
-@contextmanager
-def _recorded_factories(tracer: ModelTracer) -> Iterator[None]:
-    """Within the block, torch's factories take proxies (``torch.zeros(3, device=x.device)``), which C code refuses."""
-    patched = {f.__name__: f for f in FACTORIES if getattr(torch, f.__name__, None) is f}
-
-    def recording(factory: Callable[..., Any]) -> Callable[..., Any]:
-        def make(*args: Any, **kwargs: Any) -> Any:
-            if tracer.factories:
-                return tracer.create_proxy("call_function", factory, args, kwargs)
-            return factory(*args, **kwargs)
-
-        return make
-
-    try:
-        for name, factory in patched.items():
-            setattr(torch, name, recording(factory))
-        yield
-    finally:
-        for name, factory in patched.items():
-            setattr(torch, name, factory)
-
-
-@contextmanager
-def _buffers_in_place(tracer: ModelTracer) -> Iterator[None]:
-    """Within the block, ``self.calls += 1`` on a buffer is what it is: a write in place, and no new buffer."""
-    before = nn.Module.__setattr__
-
-    def set_attribute(self: nn.Module, name: str, value: Any) -> None:
-        if type(value) is ModelProxy and name in self._buffers and value.node.target in inplace.AUGMENTED:
-            written = value.node.args[0]
-            if isinstance(written, fx.Node) and written.op == "get_attr":
-                home, _, attribute = str(written.target).rpartition(".")
-                if tracer.root.get_submodule(home) is self and attribute == name:
-                    return
-        before(self, name, value)
-
-    nn.Module.__setattr__ = set_attribute  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.__setattr__ = before  # type: ignore[method-assign]
+def _inside(path: str) -> str:
+    return path.removeprefix(HOLDER).removeprefix(".")
 
 
 def _is_leaf(leaf: object, module: nn.Module, path: str) -> bool:

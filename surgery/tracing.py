@@ -14,22 +14,23 @@ from surgery import contexts
 from surgery.bits import same_bits
 from surgery.errors import TraceError, first_line
 from surgery.graphs import assemble, same_graph
-from surgery.hazards import KINDS
+from surgery.hazards import KINDS, Hazard
+from surgery.inputs import input_names, refuse_unready
 from surgery.interpreter import NodeByNode
 from surgery.nodes import called, specs
-from surgery.sources import is_users, shown
+from surgery.reasons import explain
+from surgery.sources import shown
 from surgery.tracer import HOLDER, ModelTracer
-from surgery.twins import twin
+from surgery.twins import in_its_mode, twin
 from surgery.values import copied
 from surgery.watching import watched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from surgery.graphs import Graphs
-    from surgery.hazards import Hazard
 
 Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
 
@@ -63,35 +64,79 @@ def trace(
     for kind in set(allow) - set(KINDS):
         raise TraceError(f"no hazard is called {kind!r}; there is {', '.join(KINDS)}")
     inputs = None if example is None else tuple(example) if isinstance(example, (tuple, list)) else (example,)
-    names = _input_names(inspect.signature(model.forward), inputs)
+    names = input_names(inspect.signature(model.forward), inputs)
+    types = {name: type(value) for name, value in zip(names, inputs or (), strict=False)}
+    refuse_unready(model, names, inputs)
     owner = twin(model)
 
-    def graph_of(training: bool) -> tuple[fx.Graph, tuple[Hazard, ...]]:
-        traced = _symbolic_graph(model, training, names, leaves)
+    def graph_of(one: nn.Module) -> tuple[fx.Graph, tuple[Hazard, ...]]:
+        traced = _symbolic_graph(one, names, leaves, types)
         for hazard in traced.hazards:
-            if hazard.changes and hazard.kind not in allow:
-                raise TraceError(
-                    f"{type(model).__name__} would not be traced as it is: {hazard}; {hazard.remedy}, or accept it "
-                    f"with allow=[{hazard.kind!r}] (--allow {hazard.kind})"
-                )
+            _refuse(model, hazard, allow)
         _take_constants(traced, owner)
         return _retarget(traced.graph), traced.hazards
 
-    graph, noticed = graph_of(model.training)
-    graphs: Graphs = {model.training: graph, not model.training: graph}
-    try:
-        other, more = graph_of(not model.training)
-    except TraceError as error:
-        modes = ("eval", "train") if model.training else ("train", "eval")
-        graphs[not model.training] = f"traced in {modes[1]} mode, and there is no {modes[0]} mode: {error}"
-    else:
-        noticed = tuple(dict.fromkeys((*noticed, *more)))
-        if not same_graph(graph, other):
-            graphs[not model.training] = other
-    traced = assemble(owner, graphs, hazards=noticed)
+    first, noticed = graph_of(model)
+    graphs: Graphs = {None: first}
+    modes = _modes(model)
+    for mode in (model.training, not model.training):
+        in_mode = in_its_mode(twin(model), mode)
+        if _modes(in_mode) == modes:
+            graphs[mode] = first
+            graphs.pop(None, None)
+            continue
+        try:
+            graph, more = graph_of(in_mode)
+        except TraceError as error:
+            words = {True: "train", False: "eval"}
+            here = "mixed" if None in graphs else words[not mode]
+            graphs[mode] = f"traced in {here} mode, and there is no {words[mode]} mode: {error}"
+        else:
+            graphs[mode] = first if same_graph(first, graph) else graph
+            noticed = tuple(dict.fromkeys((*noticed, *more)))
+    if any(graph is not first for graph in graphs.values()) and (hazard := _outside(first, graph_of(model)[0])):
+        _refuse(model, hazard, allow)
+        noticed = (*noticed, hazard)
+    traced = assemble(owner, graphs)
+    traced.hazards = noticed
+    traced.modes = {mode: _kept(in_its_mode(twin(model), mode), mode) for mode in (True, False)}
     if inputs is not None:
         _learn_shapes(traced, inputs)
     return traced
+
+
+def _modes(model: nn.Module) -> dict[str, bool]:
+    return {path: module.training for path, module in model.named_modules()}
+
+
+def _kept(model: nn.Module, mode: bool) -> dict[str, bool]:
+    """The modules that a model keeps in the other mode when it is put into one."""
+    return {path: training for path, training in _modes(model).items() if training is not mode}
+
+
+def _refuse(model: nn.Module, hazard: Hazard, allow: Sequence[str]) -> None:
+    if hazard.changes and hazard.kind not in allow:
+        raise TraceError(
+            f"{type(model).__name__} would not be traced as it is: {hazard}; {hazard.remedy}, or accept it "
+            f"with allow=[{hazard.kind!r}] (--allow {hazard.kind})"
+        )
+
+
+def _outside(graph: fx.Graph, again: fx.Graph) -> Hazard | None:
+    """What follows where another tracing in the same mode, of a fresh copy of the model, gives another graph."""
+    if same_graph(graph, again):
+        return None
+    for one, other in zip(graph.nodes, again.nodes, strict=False):
+        if (one.op, one.target, str(one.args), str(one.kwargs)) != (
+            other.op,
+            other.target,
+            str(other.args),
+            str(other.kwargs),
+        ):
+            break
+    place = one.meta.get("surgery_source")
+    what = "forward computes something else each time it is called, by something outside the model"
+    return Hazard("state", shown(place), what, "make it part of the model, or an input", changes=True)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -112,27 +157,30 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def _symbolic_graph(model: nn.Module, training: bool, names: Sequence[str], leaves: Leaves) -> _Traced:
+def _symbolic_graph(model: nn.Module, names: Sequence[str], leaves: Leaves, inputs: Mapping[str, type]) -> _Traced:
     """The graph of a holder of `model`, where targets and scopes begin with the holder's name for it.
 
     First everything is recorded: tensors that are made, buffers that are read and written. Code that needs their values
     while it is traced (a loop over a list of rates, say) is given them in a second and a third attempt.
     """
     for factories, buffers in ((True, True), (True, False), (False, False)):
-        holder = nn.Module()
-        holder.training = training
-        # Modules may be in different modes by themselves, which is the mode of none but the model as it came.
-        setattr(holder, HOLDER, twin(model) if training == model.training else twin(model).train(training))
-        make_tracer = partial(ModelTracer, names, leaves, factories=factories, buffers=buffers)
+        make_tracer = partial(ModelTracer, names, leaves, factories=factories, buffers=buffers, inputs=inputs)
         try:
-            graph, tracer = watched(make_tracer, holder)
+            graph, tracer, holder = watched(make_tracer, partial(_holding, model))
         except Exception as error:  # noqa: BLE001 - whatever a model's code raises
             failure = error
             continue
         for unused in set(leaves) - tracer.leaves_used:
             raise TraceError(f"{_leaf_name(unused)!r} is neither the path nor the class of a module that is called")
         return _Traced(graph, holder, tuple(dict.fromkeys(tracer.hazards)))
-    raise TraceError(_explain(model, failure)) from failure
+    raise TraceError(explain(model, failure)) from failure
+
+
+def _holding(model: nn.Module) -> nn.Module:
+    holder = nn.Module()
+    setattr(holder, HOLDER, twin(model))
+    holder.training = model.training
+    return holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,26 +249,6 @@ def _inside(path: str) -> str:
     return path.removeprefix(HOLDER).removeprefix(".")
 
 
-def _input_names(signature: inspect.Signature, inputs: tuple[Any, ...] | None) -> list[str]:
-    """Names of the inputs: those that the example gives, or those that must be given."""
-    positional = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    rest = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL), None)
-    if inputs is None:
-        return [parameter.name for parameter in positional if parameter.default is parameter.empty]
-    names = [parameter.name for parameter in positional[: len(inputs)]]
-    extra = len(inputs) - len(names)
-    if extra and rest is None:
-        raise TraceError(f"the example has {len(inputs)} inputs, but forward takes {len(names)}: {', '.join(names)}")
-    missing = [p.name for p in positional[len(inputs) :] if p.default is p.empty]
-    if missing:
-        raise TraceError(f"the example has {len(inputs)} inputs, but forward also needs {', '.join(missing)}")
-    return names + [f"{rest}_{number}" for number in range(extra)]
-
-
 class _Shapes(NodeByNode):
     """Keeps, with each node that calls something, what tensors came out."""
 
@@ -232,56 +260,14 @@ class _Shapes(NodeByNode):
 
 
 def _learn_shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
-    before = [(buffer, buffer.clone()) for buffer in traced.buffers()]
     devices = {tensor.device for tensor in inputs if isinstance(tensor, torch.Tensor) and tensor.is_cuda}
+    run = twin(traced)  # whose buffers, hooks and attributes may change
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices, key=str)), contexts.closing():
-            _Shapes(traced).run(*(copied(value) for value in inputs))
+            _Shapes(run).run(*(copied(value) for value in inputs))
     except Exception as error:
         shown = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs))
         raise TraceError(f"the example of shape {shown} does not run: {first_line(error)}") from error
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
-
-
-def _explain(model: nn.Module, error: Exception) -> str:
-    """One line: where tracing stopped, why, and what to do."""
-    where, caller = None, None
-    trail = error.__traceback__
-    while trail is not None:
-        frame = trail.tb_frame
-        if is_users(frame.f_code.co_filename):
-            where = (frame.f_code.co_filename, trail.tb_lineno)
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module):
-                caller = owner
-        trail = trail.tb_next
-    place = shown(where) or type(model).__name__
-    whole = type(caller if caller is not None else model).__name__
-    remedy = (
-        f"write it without, or keep a module around it whole: leaves=[{whole!r}], or --leaf {whole} on the command line"
-        if caller is not None and caller is not model and whole != type(model).__name__
-        else "write it without, or move it into a module of its own that is kept whole with leaves=[...]"
-    )
-    return f"{type(model).__name__} can't be traced: {place}: {_reason(error)}; {remedy}"
-
-
-_REASONS = (
-    ("control flow", "a branch or loop that depends on the values of a tensor or on its shape"),
-    ("cannot be iterated", "a loop, or an unpacking, over a tensor whose length is not known while tracing"),
-    (
-        "Proxy object cannot be iterated",
-        "a loop, or an unpacking, over a tensor whose length is not known while tracing",
-    ),
-    ("'len' is not supported", "len() of a tensor, which is not known while tracing"),
-    ("cannot be interpreted as an integer", "a number is needed that is not known while tracing, in range() perhaps"),
-    ("Proxy", "a function that takes no tensor whose values are not known yet"),
-)
-
-
-def _reason(error: Exception) -> str:
-    message = first_line(error).partition(". ")[0]
-    plain = next((reason for sign, reason in _REASONS if sign in message), None)
-    return f"{plain} ({message})" if plain else f"{type(error).__name__}: {message}"
+    for node, ran in zip(traced.graph.nodes, run.graph.nodes, strict=True):
+        if "surgery_tensors" in ran.meta:
+            node.meta["surgery_tensors"] = ran.meta["surgery_tensors"]

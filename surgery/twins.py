@@ -36,6 +36,13 @@ def twin(model: M) -> M:
         ) from error
 
 
+def in_its_mode(model: M, training: bool | None) -> M:
+    """`model` itself, put into train or eval mode in its own way; left as it is for None."""
+    if training is not None:
+        model.train(training)  # which may be the model's own, and return nothing
+    return model
+
+
 def copy_module(module: M, memo: dict[int, Any]) -> M:
     """What `copy.deepcopy` gives, in a third of the time: that asks each module how it wants to be pickled."""
     if id(module) in memo:
@@ -62,8 +69,8 @@ def _copied(name: str, value: Any, memo: dict[int, Any]) -> Any:
         return type(value)(value)
     if type(value) in _ATOMS:
         return value
-    if name in MODULES_OWN and not value and isinstance(value, (dict, set)):
-        return type(value)()
+    if name in MODULES_OWN and not value and isinstance(value, (dict, set)) and id(value) not in memo:
+        memo[id(value)] = type(value)()  # a handle of a hook refers to it
     return copy.deepcopy(value, memo)
 
 

@@ -39,5 +39,9 @@ def cloned(value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """A tensor cloned, for a model that may write to it; anything else as it is."""
-    return value.clone() if isinstance(value, Tensor) else value
+    """A value whose tensors are cloned, in lists and dicts too, for a model that may write to it."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(copied(item) for item in value)
+    return {name: copied(item) for name, item in value.items()} if type(value) is dict else value

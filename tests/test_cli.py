@@ -218,3 +218,75 @@ def test_it_is_installed_as_a_command_and_as_a_module() -> None:
     for arguments in ([str(command)], [sys.executable, "-m", "surgery"]):
         result = shell(*arguments, "--version")
         assert (result.returncode, result.stdout) == (0, f"surgery {surgery.__version__}\n")
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    """Have a model traced with a difference at one of its operations."""
+
+    def trace(*arguments: Any, **options: Any) -> Any:
+        traced = surgery.trace(*arguments, **options)
+        cat = next(node for node in traced.graph.nodes if node.name == "up2_cat")
+        cat.args = (list(reversed(cat.args[0])), *cat.args[1:])
+        traced.recompile()
+        return traced
+
+    monkeypatch.setattr(f"surgery.{home}.trace", trace)
+
+
+def test_check_certifies_the_shipped_model(run: Any) -> None:
+    result = run("check", "--size", "256")
+    assert (result.code, result.err) == (0, "")
+    assert "UNet: 55 operations, 55 extracted" in result.out
+    assert result.out.rstrip().endswith("the same, bit for bit")
+    for what in ("output", "values", "random numbers", "buffers", "modes", "gradients"):
+        (row,) = [line for line in result.out.splitlines() if line.startswith(what)]
+        assert "✓" in row
+        assert "✗" not in row
+
+
+def test_check_prints_for_machines(run: Any, checkpoint: Path) -> None:
+    result = run("check", checkpoint, "--at", "op:cat", "--size", "32", "--json")
+    assert result.code == 0
+    found = json.loads(result.out)
+    assert (found["model"], found["same"], found["difference"]) == ("UNet", True, "")
+    assert found["extracted"] == 4
+    assert {c["mode"] for c in found["comparisons"]} == {"eval", "train", ""}
+    assert {"output", "values", "buffers", "modes", "gradients", "parameters", "the original"} <= {
+        c["what"] for c in found["comparisons"]
+    }
+    assert {c["case"] for c in found["comparisons"]} == {"example", "again", "batch 2", "32x64", ""}
+
+
+def test_check_names_the_first_operation_that_differs_and_exits_with_1(
+    run: Any, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, "tracing")
+    result = run("check", checkpoint, "--size", "32")
+    assert result.code == 1
+    assert "not the same: values (eval, example): up2.cat (" in result.out
+    result = run("check", checkpoint, "--size", "32", "--json")
+    assert result.code == 1
+    found = json.loads(result.out)
+    assert not found["same"]
+    assert found["difference"].startswith("values (eval, example): up2.cat (")
+
+
+def test_extract_records_the_check_and_no_check_turns_it_off(run: Any, checkpoint: Path, photo: Path) -> None:
+    common = ("extract", checkpoint, photo, "--at", "op:cat", "--size", "32", "-o")
+    assert run(*common, "checked").code == 0
+    assert run(*common, "unchecked", "--no-check").code == 0
+    checked, unchecked = (json.loads(Path(n, "manifest.json").read_text()) for n in ("checked", "unchecked"))
+    assert checked["check"] == "the output of the first batch is the original model's, bit for bit"
+    assert "check" not in unchecked
+
+
+def test_extract_stops_at_an_output_that_is_not_the_originals(
+    run: Any, checkpoint: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, "extraction")
+    common = ("extract", checkpoint, photo, "--at", "op:cat", "--size", "32", "-o")
+    result = run(*common, "checked")
+    assert result.code == 1
+    assert "the rewritten model does not give the output of the original: the values differ" in result.err
+    assert "`surgery check` shows where they part" in result.err
+    assert run(*common, "unchecked", "--no-check").code == 0

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.builtin.sinks import Npz, Png, Sheet
-from surgery.errors import ImageError, ModelError, SelectionError
+from surgery.errors import ImageError, ModelError, SelectionError, TraceError
 from surgery.images import find_images, load_image
 from surgery.report import Progress
+from surgery.twins import twin
 from tests.test_tracing import assert_same, state
 
 
@@ -342,3 +343,71 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     with pytest.raises(ImageError, match="more pixels than an honest image"):
         load_image(tmp_path / "x.png")
+
+
+def spoiled(how: str) -> Any:
+    """`surgery.trace`, but with a difference."""
+
+    def trace(*arguments: Any, **options: Any) -> Any:
+        traced = surgery.trace(*arguments, **options)
+        output = next(node for node in traced.graph.nodes if node.op == "output")
+        with traced.graph.inserting_before(output):
+            output.args = (
+                (traced.graph.call_function(torch.neg, output.args),) if how == "value" else ((output.args * 2),)
+            )
+        traced.recompile()
+        return traced
+
+    return trace
+
+
+@pytest.mark.parametrize("mode", ["eval", "train", "as-is"])
+def test_the_first_output_is_held_against_the_original_where_that_is_asked(
+    mode: Any, model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    surgery.extract(model, photos, out=tmp_path / "checked", mode=mode, check=True, sinks=[Npz()])
+    surgery.extract(model, photos, out=tmp_path / "unchecked", mode=mode, sinks=[Npz()])
+    assert "bit for bit" in manifest(tmp_path / "checked")["check"]
+    assert "check" not in manifest(tmp_path / "unchecked")
+
+
+def test_the_original_runs_on_the_first_batch_alone(
+    model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[nn.Module] = []
+
+    def copied(original: nn.Module) -> nn.Module:
+        copies.append(twin(original))
+        return copies[-1]
+
+    monkeypatch.setattr("surgery.running.twin", copied)
+    surgery.extract(model, photos, out=tmp_path / "out", check=True, batch_size=2, sinks=[])
+    assert len(copies) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("value", "does not give the output of the original: the values differ"), ("more", "2 tensors")],
+)
+def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_asked(
+    how: str, message: str, model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("surgery.extraction.trace", spoiled(how))
+    surgery.extract(model, photos, out=tmp_path / "unchecked")
+    with pytest.raises(TraceError, match=message):
+        surgery.extract(model, photos, out=tmp_path / "checked", check=True)
+    assert not (tmp_path / "checked" / "manifest.json").exists()
+
+
+def test_parts_in_another_mode_stay_so_in_a_run_as_it_is(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    """A frozen batch norm in a model that trains, say."""
+    model.train()
+    model.norm.eval()
+    with torch.no_grad():
+        model.norm.running_mean.fill_(0.5)
+    surgery.extract(model, photos, at="norm", out=tmp_path / "out", mode="as-is", check=True, sinks=[Npz()])
+    value = exact(tmp_path / "out", "a")["norm"]
+    x = load_image(photos / "a.png")
+    expected = model.norm(model.conv(x)).detach().numpy()
+    assert np.array_equal(value.reshape(expected.shape), expected)
+    assert (model.training, model.norm.training) == (True, False)

@@ -330,7 +330,7 @@ class Branch(nn.Module):
     [
         (PythonsRandom, "random", "drawn from Python's or numpy's generator", "the mark of Python's random"),
         (Luck, "random", "random numbers are drawn by randint", "the mark of luck"),
-        (Swallowing, "swallowed", "a branch on a value in a `try`", "the mark of swallowing"),
+        (Swallowing, "swallowed", "a `try` hides that this can't be traced", "the mark of swallowing"),
         (Replacing, "buffer", "writes or replaces the buffer average", None),
         (Counting, "attribute", "sets the attribute calls, and computes something else for it", None),
         (UnknownType, "isinstance", "is asked for, and one branch is taken", "the mark of types"),

@@ -39,9 +39,11 @@ LAYERS = """
     __init__
     errors bits compiled texts pipeline blocks
     types inplace contexts hookspecs data sources hazards jobs
-    values folder png twins fetching report options loading interpreter
-    quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix
-    plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints tracer
+    values interpreter folder png twins fetching report options loading functions swallowing reasons inputs writes calls
+    quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
+    plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints proxies runs
+    questions patches
+    tracer
     memory
     builtin.sinks builtin.models watching insertion recording origins
     tracing builtin.hooks
@@ -210,6 +212,21 @@ def test_the_readme_shows_what_inspect_prints() -> None:
     assert block is not None
     end = [line.removeprefix("    ").rstrip() for line in block[1].splitlines()]
     assert text.splitlines()[-len(end) :] == end
+
+
+def test_the_readme_shows_the_certificate_of_the_shipped_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from surgery import cli
+
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "argv", ["surgery", "check"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    printed = [line.rstrip() for line in capsys.readouterr().out.rstrip().splitlines()]
+    block = re.search(r"it prints\n\n((?: {4}.*\n|\n)+)", README)
+    assert block is not None
+    assert [line.removeprefix("    ") for line in block[1].rstrip().splitlines()] == printed
 
 
 def example_input() -> Path:

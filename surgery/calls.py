@@ -1,0 +1,98 @@
+"""The functions of torch that are called while a model is traced, those that are given no proxy too."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from surgery import contexts, inplace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from surgery.tracer import ModelTracer
+
+
+FACTORIES: set[Callable[..., Any]] = {*filter(None, _device_constructors()), torch.normal}
+"""Functions that make a tensor out of none."""
+_rng_state = torch.random.get_rng_state
+
+
+class Calls(TorchFunctionMode):
+    """Sees the functions of torch that are called while a model is traced, those without a proxy too."""
+
+    def __init__(self, tracer: ModelTracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self.blocks: dict[int, tuple[object, fx.Proxy]] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        kwargs = kwargs or {}
+        if func is torch._C._set_grad_enabled:  # noqa: SLF001
+            self.block(*args)
+            return None if isinstance(args[0], fx.Proxy) else func(*args, **kwargs)
+        if self.tracer.factories and func in FACTORIES:
+            # Made anew in each run, as the model makes it: random numbers are drawn, and nothing is kept between runs.
+            return self.tracer.create_proxy("call_function", func, args, kwargs)
+        if (name := self.parameter_written(func, args, kwargs)) is not None:
+            self.tracer.note_parameter(name)
+            return args[0] if args else None
+        before = _rng_state()
+        value = func(*args, **kwargs)
+        drawn = isinstance(kwargs.get("generator"), torch.Generator) or not torch.equal(before, _rng_state())
+        if drawn and not isinstance(value, fx.Proxy):
+            self.tracer.note(
+                "random",
+                f"random numbers are drawn by {getattr(func, '__name__', func)} and used as plain numbers, and a graph "
+                "keeps those that were drawn while tracing",
+                "keep the module around it whole with leaves=[...]",
+            )
+        return value
+
+    def block(self, enabled: bool) -> None:
+        """The beginning or the end of a block without or with gradients, or a call that sets them."""
+        frame, owner, step = sys._getframe(2), None, ""  # noqa: SLF001
+        while frame.f_back is not None and frame.f_code.co_filename.endswith("grad_mode.py"):
+            owner, step = frame.f_locals.get("self"), frame.f_code.co_name
+            frame = frame.f_back
+        if step == "__enter__" and id(owner) in self.blocks:
+            return  # `set_grad_enabled` sets it when it is made
+        if step in ("__exit__", "__call__"):
+            if id(owner) in self.blocks:
+                _, before = self.blocks.pop(id(owner))
+                self.tracer.create_proxy("call_function", contexts.leave_grad, (before,), {})
+            return
+        before = self.tracer.create_proxy("call_function", contexts.enter_grad, (enabled,), {})
+        if owner is not None:
+            self.blocks[id(owner)] = owner, before
+
+    def parameter_written(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """The parameter that a call without proxies would write to."""
+        name = getattr(func, "__name__", "")
+        writes = (name.endswith("_") and not name.endswith("__")) or name in _WRITING
+        target = kwargs.get("out", args[0] if args and writes else None)
+        if not isinstance(target, Tensor) or isinstance(target, fx.Proxy) or name == "requires_grad_":
+            return None
+        memory = _memory(target)
+        return next(
+            (path for path, value in self.tracer.parameters.items() if memory and _memory(value) == memory), None
+        )
+
+
+_WRITING = {f"__{function.__name__}__" for function in inplace.AUGMENTED} | {"__setitem__"}
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where the values of a tensor are; 0 where it has none."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # sparse ones have no storage
+        return 0

@@ -229,6 +229,22 @@ def test_the_readme_shows_the_certificate_of_the_shipped_model(
     assert [line.removeprefix("    ") for line in block[1].rstrip().splitlines()] == printed
 
 
+def test_the_readme_shows_the_certificate_of_the_model_that_ships(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from surgery.cli import app
+
+    monkeypatch.setenv("COLUMNS", "100")
+    printed = CliRunner().invoke(app, ["check"])
+    assert printed.exit_code == 0
+    block = re.search(r"Of the model that ships:\n\n((?: {4}.*\n|\n)+)", README)
+    assert block is not None
+    shown = [line.strip() for line in block[1].strip().splitlines()]
+    assert [line.strip() for line in printed.stdout.strip().splitlines()] == shown
+
+
 def example_input() -> Path:
     return Path(inputs()[0])
 

@@ -118,7 +118,7 @@ def _models(rows: Sequence[Row]) -> str:
         shape = "×".join(map(str, row.shape))
         facts = [row.operations, row.values, row.wrong, row.batches, row.sizes, _tick(row.train), _tick(row.untouched)]
         found = ["refused", *["–"] * (len(facts) - 1)] if row.refusal else facts
-        lines.append([row.name, shape, *found, *(_given(row.peers[tool]) for tool in tools)])
+        lines.append([row.name, shape, *found, *(_given(row.peers[tool]) if tool in row.peers else "" for tool in tools)])
     return _table(head, lines)
 
 

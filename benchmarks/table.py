@@ -26,8 +26,8 @@ buffers, modes, attributes and hooks. Weights are random, and none is zero or on
 so that no operation leaves its input as it is.
 """
 
-_TOOLS = """The same models in eval mode, one input each, and each tool asked for every value it can give. *Known* are
-the values that can be held against the truth: those of modules against a run whose hooks clone; torchvision's, of
+_TOOLS = """{count} of these models in eval mode, one input each, and each tool asked for every value it can give.
+*Known* are the values that can be held against the truth: those of modules against a run whose hooks clone; torchvision's, of
 functions too, against its own graph run node by node; ours against the hooks that clone as well, since its functions
 are held above. *Wrong* is what is not, bit for bit, what was computed there. A tool that raises gives nothing for that
 model.
@@ -38,7 +38,7 @@ def written(rows: Sequence[Row], skipped: Sequence[str], arguments: Sequence[str
     """The whole file: summaries first, then what was refused or noted, then a line a model."""
     parts = [_HEAD, _made(arguments, seconds), "## Ours\n", _ours(rows)]
     if any(row.peers for row in rows):
-        parts += ["## Beside others\n", _TOOLS, _others(rows)]
+        parts += ["## Beside others\n", _TOOLS.format(count=sum(bool(row.peers) for row in rows)), _others(rows)]
     if differing := [row for row in rows if row.differences or not row.untouched]:
         lines = [f"{row.name}: {difference}" for row in differing for difference in row.differences or ["touched"]]
         parts += ["## What differs\n", _list(lines)]
@@ -118,7 +118,9 @@ def _models(rows: Sequence[Row]) -> str:
         shape = "×".join(map(str, row.shape))
         facts = [row.operations, row.values, row.wrong, row.batches, row.sizes, _tick(row.train), _tick(row.untouched)]
         found = ["refused", *["–"] * (len(facts) - 1)] if row.refusal else facts
-        lines.append([row.name, shape, *found, *(_given(row.peers[tool]) if tool in row.peers else "" for tool in tools)])
+        lines.append(
+            [row.name, shape, *found, *(_given(row.peers[tool]) if tool in row.peers else "" for tool in tools)]
+        )
     return _table(head, lines)
 
 

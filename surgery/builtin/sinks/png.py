@@ -43,7 +43,7 @@ class Png:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        from surgery.png import parts
+        from surgery.png import encode
 
         used: Counter[str] = Counter()
 
@@ -56,9 +56,9 @@ class Png:
                 used[name] += 1
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
-                said = {"surgery": note(folder, activation, picture)}
-                with folder.file(f"{name}.png", activation) as path, path.open("wb") as file:
-                    file.writelines(parts(picture, said, self.level))
+                data = encode(picture, {"surgery": note(folder, activation, picture)}, self.level)
+                with folder.file(f"{name}.png", activation) as path, path.open("wb", buffering=0) as file:
+                    file.write(data)
 
         folder.when_finished(lambda _: used.clear())
         folder.when_dropped(lambda _: used.clear())

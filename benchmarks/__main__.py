@@ -16,18 +16,23 @@ import platform
 import statistics
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import Result, Way, measure, other, ours, run
-from benchmarks.ways import SHARE
+import surgery
+from benchmarks.measuring import Result, Way, extrapolated, measure, other, ours, run
+from benchmarks.ways import SHARES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import fx
+
+MATPLOTLIB = "hooks, matplotlib subplots"
 console = Console(width=110)
 
 
@@ -70,8 +75,11 @@ def compare_ways(rounds: int) -> None:
         ours(f"surgery, batch 8, --jobs {cores}", 8 * cores, 40 * cores, "--batch-size", "8", "--jobs", str(cores)),
     ]
     if importlib.util.find_spec("matplotlib"):
-        ways.append(other("hooks, matplotlib subplots", "matplotlib", 1, 2, 1, factor=SHARE))
+        ways += [other(f"matplotlib-{share}", f"matplotlib-{share}", 1, 3, 1) for share in SHARES]
     results = measure(ways, rounds)
+    if importlib.util.find_spec("matplotlib"):
+        less, more = (results.pop(f"matplotlib-{share}") for share in SHARES)
+        results[MATPLOTLIB] = extrapolated(MATPLOTLIB, less, more, channels())
     show(results)
     targets(results, cores)
     linear(results["plain forward, batch 1"].seconds)
@@ -109,8 +117,8 @@ def targets(results: Mapping[str, Result], cores: int) -> None:
         ("torchvision / surgery", cpu["torchvision, make_grid, save_image"] / cpu["surgery, batch 1"], ">= 15"),
         ("percentile: more, in plain forwards", more, "<= 0.15"),
     ]
-    if "hooks, matplotlib subplots" in cpu:
-        rows.insert(5, ("matplotlib / surgery", cpu["hooks, matplotlib subplots"] / cpu["surgery, batch 1"], ">= 300"))
+    if MATPLOTLIB in cpu:
+        rows.insert(5, ("matplotlib / surgery", cpu[MATPLOTLIB] / cpu["surgery, batch 1"], ">= 300"))
     table = Table("ratio", "measured", "goal", box=None, pad_edge=False)
     for name, ratio, goal in rows:
         table.add_row(name, f"{ratio:.2f}", goal)
@@ -118,16 +126,27 @@ def targets(results: Mapping[str, Result], cores: int) -> None:
     console.print()
 
 
+def channels() -> tuple[int, int, int]:
+    """How many channels of all layers are drawn with each of `SHARES`, and how many there are."""
+    counts = [
+        operation.shape[1] for operation in surgery.operations(traced()) if operation.shape and operation.kind != "cat"
+    ]
+    low, high = (sum(-(-count // share) for count in counts) for share in SHARES)
+    return low, high, sum(counts)
+
+
+@cache
+def traced() -> fx.GraphModule:
+    import torch
+
+    return surgery.trace(surgery.load_model("unet_256").eval(), torch.zeros(1, 3, 256, 256))
+
+
 def linear(plain: float) -> None:
     """What it costs to draw some of the operations, beside how many values they have."""
     table = Table("drawn", "operations", "values", "CPU over a plain forward", box=None, pad_edge=False)
-    import torch
-
-    import surgery
-
-    traced = surgery.trace(surgery.load_model("unet_256").eval(), torch.zeros(1, 3, 256, 256))
     for at in ("up1.tanh", "up2.* | up1.tanh", "down* | up1.tanh", "*"):  # all run to the end
-        chosen = surgery.select(traced, at)
+        chosen = surgery.select(traced(), at)
         values = sum(math.prod(operation.shape or ()) for operation in chosen)
         result = measure([ours(at, 4, 20, "--at", at)], 1)[at]
         over = f"{1000 * (result.seconds - plain):.0f} ms"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,6 @@ class Way:
     threads: int = 1
     processes: int = 1
     """So many of it at once."""
-    factor: float = 1.0
-    """For a way that does a part of the work: what its time is multiplied by."""
 
 
 @dataclass(slots=True)
@@ -72,10 +70,10 @@ def ours(name: str, few: int, many: int, *options: str, threads: int = 1) -> Way
     return Way(name, (*command, "-o", "{out}", *options), few, many, threads)
 
 
-def other(name: str, way: str, few: int, many: int, batch: int, **settings: float) -> Way:
+def other(name: str, way: str, few: int, many: int, batch: int, **settings: int) -> Way:
     """One of `benchmarks.ways`."""
     command = (sys.executable, "-m", "benchmarks.ways", way, "{images}", str(batch), "{out}")
-    return Way(name, command, few, many, **settings)  # type: ignore[arg-type]
+    return Way(name, command, few, many, **settings)
 
 
 def measure(ways: Sequence[Way], rounds: int) -> dict[str, Result]:
@@ -86,10 +84,24 @@ def measure(ways: Sequence[Way], rounds: int) -> dict[str, Result]:
             few, many = (run(way, count) for count in (way.few, way.many))
             more = (way.many - way.few) * way.processes
             result = results[way.name]
-            result.cpu.append((many.cpu - few.cpu) / more * way.factor)
-            result.wall.append((many.wall - few.wall) / more * way.factor)
+            result.cpu.append((many.cpu - few.cpu) / more)
+            result.wall.append((many.wall - few.wall) / more)
             result.peak.append(many.peak)
     return results
+
+
+def extrapolated(name: str, less: Result, more: Result, drawn: tuple[int, int, int]) -> Result:
+    """What drawing all channels would take, of what drawing few and drawing more of them took: as much for each more.
+
+    `drawn` are their numbers: in the two, and all.
+    """
+    low, high, everything = drawn
+
+    def line(some: list[float], others: list[float]) -> list[float]:
+        pairs = zip(some, others, strict=True)
+        return [one + (other - one) / (high - low) * (everything - low) for one, other in pairs]
+
+    return Result(replace(more.way, name=name), line(less.cpu, more.cpu), line(less.wall, more.wall), more.peak)
 
 
 def run(way: Way, count: int) -> Cost:

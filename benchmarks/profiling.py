@@ -28,7 +28,7 @@ def profile(console: Console) -> None:
     import torch
 
     import surgery
-    from surgery import extraction, pipeline, png, rendering, running
+    from surgery import drawing, extraction, pipeline, png, running
     from surgery.builtin.sinks import Png
 
     torch.set_num_threads(1)
@@ -36,10 +36,10 @@ def profile(console: Console) -> None:
     taken: dict[str, float] = defaultdict(float)
     stages = [
         ("model and all inside it", running.Run, "forward"),
-        ("extremes", rendering, "find_extremes"),
-        ("quantise", rendering, "quantise"),
-        ("settle, in all", rendering.BatchDrawing, "settle"),
-        ("tile", rendering.BatchDrawing, "_laid_out"),
+        ("extremes", drawing, "find_extremes"),
+        ("quantise", drawing, "quantise"),
+        ("settle, in all", drawing.BatchDrawing, "settle"),
+        ("tile", drawing.BatchDrawing, "_laid_out"),
         ("compress", png, "_compressed"),
         ("PNG, in all", png, "parts"),
         ("draw, encode, write, record: in all", running.Run, "keep"),

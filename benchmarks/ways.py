@@ -6,6 +6,7 @@ Each runs unet_256 (64 channels, random weights) on so many images of 256 x 256 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-SHARE = 40
-"""Matplotlib draws one channel in so many, and its time is multiplied by that."""
+SHARES = (40, 20)
+"""Matplotlib draws one channel in so many; what two of them take tells what all would (`measuring.extrapolated`)."""
 
 
 def images(count: int) -> list[Path]:
@@ -80,8 +81,8 @@ def torchvision(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> No
                 save_image(grid, folder / f"{number}-{place}-{name}.png")
 
 
-def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
-    """Hooks and subplots: one figure for each layer, one axis for each channel (of those that are drawn, see SHARE)."""
+def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path, share: int) -> None:
+    """Hooks and subplots: one figure for each layer, one axis for each channel, of one in `share` of them."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -99,7 +100,7 @@ def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> Non
         model(values)
         for name, maps in kept.items():
             for place, image in enumerate(maps):
-                drawn = image[::SHARE]
+                drawn = image[::share]
                 side = max(1, round(len(drawn) ** 0.5))
                 figure, axes = plt.subplots(-(-len(drawn) // side), side, squeeze=False)
                 for axis, channel in zip(axes.flat, drawn, strict=False):
@@ -110,7 +111,8 @@ def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> Non
 
 
 WAYS: dict[str, Callable[[nn.Module, Iterator[Tensor], Path], None]] = {
-    way.__name__: way for way in (plain, hooks, torchvision, matplotlib)
+    **{way.__name__: way for way in (plain, hooks, torchvision)},
+    **{f"matplotlib-{share}": partial(matplotlib, share=share) for share in SHARES},
 }
 
 

@@ -343,10 +343,10 @@ def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
     from surgery.tracing import trace
 
     model.eval()
-    bare = trace(model, leaves=leaves, allow=allow)
     try:
         return trace(model, torch.zeros(_example_shape(model, size)), leaves=leaves, allow=allow)
     except TraceError as error:
+        bare = trace(model, leaves=leaves, allow=allow)  # where it is not for the example, it raises here again
         complain(f"{error}; shown without shapes")
         return bare
 

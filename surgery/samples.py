@@ -19,9 +19,10 @@ from surgery.extraction import extract, input_channels
 from surgery.images import load_image
 from surgery.insertion import insert
 from surgery.models import load_model
+from surgery.palettes import NOT_VALUES, palette
 from surgery.plugins import Plugins
 from surgery.recording import record
-from surgery.rendering import NOT_VALUES, STANDARD, draw, image_activations, palette
+from surgery.rendering import STANDARD, draw, image_activations
 from surgery.selection import select
 from surgery.tracing import trace
 from surgery.types import LEVELS, ModelFamily, Operation

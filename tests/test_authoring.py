@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from surgery.blocks import SHADES, Blocks
+from surgery.palettes import palette
 from surgery.plugin import KINDS
-from surgery.rendering import palette
 from surgery.scaffold import TEMPLATES
 from surgery.testing import check_plugin
 from tests.broken import BROKEN, offering

@@ -16,8 +16,9 @@ from surgery.builtin.normalizers import Fixed
 from surgery.builtin.sinks import Png, Sheet
 from surgery.builtin.transforms import FFT, PCA, TRANSFORMS, Abs, Mean, TopK
 from surgery.errors import RenderError
+from surgery.palettes import NOT_VALUES
 from surgery.plugins import Plugins
-from surgery.rendering import NOT_VALUES, STANDARD, activations_of
+from surgery.rendering import STANDARD, activations_of
 from surgery.report import Watcher
 from surgery.types import NAN, PLUS_INF, Operation, Recipe, describe
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surgery.palettes import palette
 from surgery.quantising import check_limits, find_extremes, find_limits, repair
-from surgery.rendering import palette
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
 from surgery.types import BACKGROUND, LEVELS, describe

@@ -158,7 +158,7 @@ class Sheet:
         pen.text((left - 8, 115), "low", fill=SOFT, font=_font(14), anchor="rm")
         pen.text((left + LEVELS + 8, 115), "high of its limits", fill=SOFT, font=_font(14), anchor="lm")
         if any(row.facts.nan or row.facts.inf for row in rows):
-            from surgery.rendering import NOT_VALUES
+            from surgery.palettes import NOT_VALUES
 
             x = left + LEVELS + 170
             for name, (_, color) in list(NOT_VALUES.items())[:3]:

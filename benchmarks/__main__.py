@@ -38,7 +38,7 @@ console = Console(width=110)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one round in place of five")
+    parser.add_argument("--quick", action="store_true", help="one round in place of five, fewer images, no matplotlib")
     parser.add_argument("--memory", action="store_true", help="peak memory over 32 to 256 images instead")
     parser.add_argument("--profile", action="store_true", help="where the time of one run goes instead")
     parser.add_argument("--device", default="cpu", help="cuda: images a second on a GPU instead")
@@ -55,34 +55,37 @@ def main() -> None:
 
         compare(console, chosen.device)
     else:
-        compare_ways(1 if chosen.quick else 5)
+        compare_ways(quick=chosen.quick)
 
 
-def compare_ways(rounds: int) -> None:
+def compare_ways(*, quick: bool) -> None:
     cores = os.cpu_count() or 1
+    rounds, eights, ones = (1, 24, 8) if quick else (5, 40, 20)
+    with_matplotlib = not quick and importlib.util.find_spec("matplotlib") is not None
     ways = [
-        other("plain forward, batch 8", "plain", 8, 40, 8),
-        ours("surgery, batch 8", 8, 40, "--batch-size", "8"),
-        ours("surgery, batch 8, percentile", 8, 40, "--batch-size", "8", "--normalizer", "percentile"),
-        other("plain forward, batch 1", "plain", 4, 20, 1),
-        ours("surgery, batch 1", 4, 20),
+        other("plain forward, batch 8", "plain", 8, eights, 8),
+        ours("surgery, batch 8", 8, eights, "--batch-size", "8"),
+        ours("surgery, batch 8, percentile", 8, eights, "--batch-size", "8", "--normalizer", "percentile"),
+        other("plain forward, batch 1", "plain", 4, ones, 1),
+        ours("surgery, batch 1", 4, ones),
         ours("surgery, batch 1, overview sheet", 2, 8, "--sink", "sheet"),
         other("hooks, clamp, save_image", "hooks", 1, 3, 1),
         other("torchvision, make_grid, save_image", "torchvision", 1, 3, 1),
-        other(f"plain forward, batch 8, {cores} threads", "plain", 8, 40, 8, threads=cores),
-        other(f"plain forward, batch 8, {cores} processes", "plain", 8, 40, 8, processes=cores),
-        ours(f"surgery, batch 8, {cores} threads", 8, 40, "--batch-size", "8", threads=cores),
-        ours(f"surgery, batch 8, --jobs {cores}", 8 * cores, 40 * cores, "--batch-size", "8", "--jobs", str(cores)),
+        other(f"plain forward, batch 8, {cores} threads", "plain", 8, eights, 8, threads=cores),
+        other(f"plain forward, batch 8, {cores} processes", "plain", 8, eights, 8, processes=cores),
+        ours(f"surgery, batch 8, {cores} threads", 8, eights, "--batch-size", "8", threads=cores),
+        ours(f"surgery, batch 8, --jobs {cores}", 8 * cores, eights * cores, "--batch-size", "8", "--jobs", str(cores)),
     ]
-    if importlib.util.find_spec("matplotlib"):
+    if with_matplotlib:
         ways += [other(f"matplotlib-{share}", f"matplotlib-{share}", 1, 3, 1) for share in SHARES]
     results = measure(ways, rounds)
-    if importlib.util.find_spec("matplotlib"):
+    if with_matplotlib:
         less, more = (results.pop(f"matplotlib-{share}") for share in SHARES)
         results[MATPLOTLIB] = extrapolated(MATPLOTLIB, less, more, channels())
     show(results)
     targets(results, cores)
-    linear(results["plain forward, batch 1"].seconds)
+    if not quick:
+        linear(results["plain forward, batch 1"].seconds)
     start()
 
 

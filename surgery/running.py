@@ -208,9 +208,13 @@ class Run:
 
     def offer(self, activations: Iterable[Activation]) -> None:
         for activation in activations:
-            for write in self.now:
-                write(activation)
-            cost = activation.drawing.settle(pixels=bool(self.later))
+            try:
+                for write in self.now:
+                    write(activation)
+                cost = activation.drawing.settle(pixels=bool(self.later))
+            except Exception as error:
+                _tell_where(error, activation)
+                raise
             shape, dtype = activation.values.shape, activation.values.dtype
             drawn = replace(activation, values=torch.empty(shape, dtype=dtype, device="meta"))
             self.behind.put(partial(self.keep, drawn, self.folder.take_written(), self.folder.batch), cost)
@@ -218,12 +222,25 @@ class Run:
     def keep(self, activation: Activation, written: Written, batch: int) -> None:
         """Give an activation to the sinks that need no values, and record it: on the thread that keeps up behind."""
         self.folder_later.batch = batch
-        for write in self.later:
-            write(activation)
-        self.manifest.activation(activation, [*written, *self.folder_later.take_written()])
+        try:
+            for write in self.later:
+                write(activation)
+            self.manifest.activation(activation, [*written, *self.folder_later.take_written()])
+        except Exception as error:
+            _tell_where(error, activation)
+            raise
         known = self.found.get(activation.path)
         facts = merge(known.facts, activation.facts) if known else activation.facts
         self.found[activation.path] = Finding(replace(activation.operation, path=activation.path), facts)
+
+
+def _tell_where(error: Exception, activation: Activation) -> None:
+    """Have an error say at which activation it was: in its line, where it is one of ours, or else below it."""
+    where = f"at {activation.path}" + (f" of {activation.image}" if activation.image is not None else "")
+    if isinstance(error, SurgeryError):
+        error.args = (f"{error} ({where})",)
+    else:
+        error.add_note(where)
 
 
 def is_image(values: Tensor, result: Any, limits: tuple[float, float]) -> bool:

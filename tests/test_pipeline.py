@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.builtin.sinks import Npz, Png, Sheet
-from surgery.errors import ModelError, OutputError, SurgeryError
+from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
 from surgery.jobs import run_jobs, sendable
 from surgery.pipeline import Ahead, Behind
 from tests.test_extraction import Net, manifest
@@ -263,3 +263,36 @@ def test_a_deferred_sink_sees_shape_and_dtype_and_no_values(model: nn.Module, ph
     looks.deferred = True  # type: ignore[attr-defined]
     surgery.extract(model, photos / "0.png", out=tmp_path / "out", sinks=[looks], at="conv")
     assert ("conv", torch.Size([4, 8, 10]), "meta") in seen
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_an_error_says_at_which_activation_of_which_image_it_was(
+    model: nn.Module, photos: Path, tmp_path: Path, deferred: bool
+) -> None:
+    def failing(error: Exception) -> Any:
+        @contextmanager
+        def sink(folder: surgery.OutputFolder) -> Iterator[Any]:
+            def write(activation: surgery.Activation) -> None:
+                if activation.image == "2" and activation.path == "norm":
+                    raise error
+
+            yield write
+
+        sink.deferred = deferred  # type: ignore[attr-defined]
+        return sink
+
+    with pytest.raises(OutputError, match=r"^the disk is on fire \(at norm of 2\)$"):
+        surgery.extract(model, photos, out=tmp_path / "out", sinks=[failing(OutputError("the disk is on fire"))])
+    with pytest.raises(ZeroDivisionError) as caught:
+        surgery.extract(model, photos, out=tmp_path / "out", sinks=[failing(ZeroDivisionError())])
+    assert caught.value.__notes__ == ["at norm of 2"]
+
+
+def test_a_stage_that_can_not_draw_says_at_which_activation_it_was(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    def tiler(levels: Tensor) -> Tensor:
+        return levels[:, :, :, :, None]
+
+    with pytest.raises(RenderError, match=r"^tiler .* has to give \(B, N, H, W\).* \(at conv of 0\)$"):
+        surgery.extract(model, photos, out=tmp_path / "out", tiler=tiler, sinks=[Png()])

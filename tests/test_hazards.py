@@ -16,19 +16,13 @@ from torch.nn import functional as F
 import surgery
 from surgery.errors import TraceError
 from surgery.hazards import hazards
+from tests.traps.chance import Noise
 
 
 def line_of(text: str) -> int:
     """The number of the line of this file that ends with a text."""
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123
         return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(text))
-
-
-class Noise(nn.Module):
-    """Draws random numbers of a size that it reads from its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.randn(x.shape[0], 1, 1, 1, device=x.device) * torch.rand(()) + torch.randn_like(x)
 
 
 class Accumulating(nn.Module):
@@ -199,23 +193,8 @@ class Shared(nn.Module):
         return self.tied(self.same(self.one(x)))
 
 
-class Keywords(nn.Module):
-    def forward(self, x: Tensor, *, scale: float = 2.0, shift: Tensor | None = None) -> Tensor:
-        return x * scale + (0 if shift is None else shift)
-
-
-class Rates(nn.Module):
-    """Needs the values of a tensor that it makes, while it is traced."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        for rate in torch.linspace(0, 1, 4).tolist():
-            x = x * (1 - rate / 2)
-        return x
-
-
 AS_THEY_ARE: list[type[nn.Module]] = [
     *(
-        Noise,
         Accumulating,
         NoGrad,
         Detaching,
@@ -229,7 +208,7 @@ AS_THEY_ARE: list[type[nn.Module]] = [
         RootHooks,
         Nested,
     ),
-    *(Dtypes, Shared, Keywords, Rates),
+    *(Dtypes, Shared),
 ]
 
 

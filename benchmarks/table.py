@@ -34,9 +34,9 @@ gives nothing for that model.
 """
 
 
-def written(rows: Sequence[Row], skipped: Sequence[str], arguments: Sequence[str], seconds: float) -> str:
+def written(rows: Sequence[Row], skipped: Sequence[str], arguments: Sequence[str]) -> str:
     """The whole file: summaries first, then what was refused or noted, then a line a model."""
-    parts = [_HEAD, _made(arguments, seconds), "## Ours\n", _ours(rows)]
+    parts = [_HEAD, _made(arguments, sum(row.seconds for row in rows)), "## Ours\n", _ours(rows)]
     if any(row.peers for row in rows):
         parts += ["## Beside others\n", _TOOLS.format(count=sum(bool(row.peers) for row in rows)), _others(rows)]
     if differing := [row for row in rows if row.differences or not row.untouched]:

@@ -1,9 +1,10 @@
 """Every model of the zoos: what ours computes, beside what other tools give, against an eager run that clones.
 
-    python -m benchmarks.truth [PATTERN ...] [--tool NAME ...] [--out benchmarks/TRUTH.md]
+    python -m benchmarks.truth [PATTERN ...] [--tool NAME ...] [--jobs N] [--out benchmarks/TRUTH.md]
 
-With patterns, such as ``resnet*`` or ``timm``, only the models whose name or zoo matches one. The table is written to
-`--out`; what is wrong with ours is printed, and is the exit code.
+With patterns, such as ``resnet*`` or ``timm``, only the models whose name or zoo matches one. With several jobs, as
+many models at a time, each on one thread of a process. The table is written to `--out`; what is wrong with ours is
+printed, and is the exit code.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import gc
+import pickle
+import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +42,7 @@ from surgery.twins import twin
 from surgery.values import copied, tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from torch import nn
 
@@ -167,7 +173,45 @@ def chosen(patterns: Sequence[str]) -> list[Entry]:
     every = list(entries())
     if not patterns:
         return every
-    return [e for e in every if any(fnmatchcase(name, p) for p in patterns for name in (e.name, e.zoo))]
+    return [
+        e for e in every if any(fnmatchcase(name, p) for p in patterns for name in (e.name, e.zoo, f"{e.zoo}/{e.name}"))
+    ]
+
+
+def examined(some: Sequence[Entry], tools: Collection[str], jobs: int = 1) -> Iterator[Row]:
+    """A row for each entry, in their order, as they come; with several jobs, from as many processes.
+
+    The processes are this very command for a few models each: torchlens takes none of `multiprocessing`'s.
+    """
+    if jobs == 1:
+        _alone()
+        yield from (_examined(entry, tools) for entry in some)
+        return
+    parts = [some[start : start + 8] for start in range(0, len(some), 8)]
+    with ThreadPoolExecutor(jobs) as pool:
+        for rows in pool.map(partial(_examined_elsewhere, tools=tools), parts):
+            yield from rows
+
+
+def _examined_elsewhere(some: Sequence[Entry], tools: Collection[str]) -> list[Row]:
+    asked = [f"--tool={tool}" for tool in tools]
+    with TemporaryDirectory() as folder:
+        pickled = Path(folder) / "rows"
+        command = [sys.executable, "-c", "from benchmarks.truth import main; main()", *asked, f"--pickle={pickled}"]
+        subprocess.run([*command, *(f"{e.zoo}/{e.name}" for e in some)], check=False)
+        # A process that was killed, for the memory that it took, leaves none.
+        rows: list[Row] = pickle.loads(pickled.read_bytes()) if pickled.exists() else []  # noqa: S301 - our own
+    return rows
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+
+
+def _examined(entry: Entry, tools: Collection[str]) -> Row:
+    gc.collect()
+    return examine(entry, tools)
 
 
 def main() -> int:
@@ -177,22 +221,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
     parser.add_argument("patterns", nargs="*", metavar="PATTERN")
     parser.add_argument("--tool", action="append", choices=list(PEERS), help="one of the tools alone; may be repeated")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many models at a time")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("TRUTH.md"))
+    parser.add_argument("--pickle", type=Path, help=argparse.SUPPRESS)  # for a process of several
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    rows, skipped = [], []
-    begun = time.process_time()
-    for entry in chosen(options.patterns):
-        if entry.missing:
-            skipped.append(f"{entry.zoo} {entry.name}: {entry.missing}")
-            continue
-        row = examine(entry, options.tool or tuple(PEERS))
+    every = chosen(options.patterns)
+    skipped = [f"{entry.zoo} {entry.name}: {entry.missing}" for entry in every if entry.missing]
+    rows: list[Row] = []
+    there = [entry for entry in every if not entry.missing]
+    for row in examined(there, options.tool or tuple(PEERS), options.jobs):
         rows.append(row)
-        state = row.refusal or "; ".join(row.differences) or "as it is"
-        print(f"{time.process_time() - begun:6.0f} s  {row.zoo} {row.name}: {state}", file=sys.stderr, flush=True)
-        gc.collect()
-    options.out.write_text(written(rows, skipped, sys.argv[1:], time.process_time() - begun), encoding="utf-8")
+        if options.jobs == 1:
+            state = row.refusal or "; ".join(row.differences) or "as it is"
+            print(f"{row.seconds:6.1f} s  {row.zoo} {row.name}: {state}", file=sys.stderr, flush=True)
+    if options.pickle:
+        options.pickle.write_bytes(pickle.dumps(rows))
+        return 0
+    done = {(row.zoo, row.name) for row in rows}
+    skipped += [f"{e.zoo} {e.name}: its process was killed" for e in there if (e.zoo, e.name) not in done]
+    options.out.write_text(written(rows, skipped, sys.argv[1:]), encoding="utf-8")
     print(summary(rows))
     bad = [row for row in rows if is_bad(row)]
     for row in bad:

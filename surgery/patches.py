@@ -60,6 +60,8 @@ def recorded_contexts(tracer: ModelTracer) -> Iterator[None]:
 @contextmanager
 def _replaced(new: dict[tuple[Any, str], Any]) -> Iterator[None]:
     """Within the block, other attributes of modules and classes."""
+    # torch remembers its functions when it is first asked for them, which must not be while there are others.
+    torch.overrides.get_overridable_functions()
     before = {(home, name): vars(home).get(name) for home, name in new}
     try:
         for (home, name), value in new.items():
@@ -139,7 +141,6 @@ def recorded_functions(tracer: ModelTracer) -> Iterator[None]:
 @contextmanager
 def recorded_factories(tracer: ModelTracer) -> Iterator[None]:
     """Within the block, torch's factories take proxies (``torch.zeros(3, device=x.device)``), which C code refuses."""
-    patched = {f.__name__: f for f in FACTORIES if getattr(torch, f.__name__, None) is f}
 
     def recording(factory: Callable[..., Any]) -> Callable[..., Any]:
         def make(*args: Any, **kwargs: Any) -> Any:
@@ -149,13 +150,9 @@ def recorded_factories(tracer: ModelTracer) -> Iterator[None]:
 
         return make
 
-    try:
-        for name, factory in patched.items():
-            setattr(torch, name, recording(factory))
+    factories = [factory for factory in FACTORIES if getattr(torch, factory.__name__, None) is factory]
+    with _replaced({(torch, factory.__name__): recording(factory) for factory in factories}):
         yield
-    finally:
-        for name, factory in patched.items():
-            setattr(torch, name, factory)
 
 
 @contextmanager

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import io
+import subprocess
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -347,3 +349,19 @@ def test_a_function_that_is_kept_whole_may_write_to_the_lists_it_is_given() -> N
 def test_an_example_that_does_not_fit_is_one_clear_line() -> None:
     with pytest.raises(TraceError, match=r"the example of shape \(1, 5, 4, 4\) does not run: "):
         surgery.trace(InPlace(), torch.zeros(1, 5, 4, 4))
+
+
+def test_nothing_that_is_put_in_place_of_torchs_functions_while_tracing_is_left_anywhere() -> None:
+    code = """
+import gc, types, warnings
+import surgery
+from tests.nets import InPlace
+surgery.trace(InPlace())
+gc.collect()
+warnings.simplefilter("ignore")
+functions = [found for found in gc.get_objects() if type(found) is types.FunctionType]
+ours = [f.__qualname__ for f in functions if f.__module__ in ("surgery.patches", "surgery.questions")]
+print(len(ours) > 10, [name for name in ours if "<locals>" in name])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"

@@ -238,7 +238,7 @@ def _tell_where(error: Exception, activation: Activation) -> None:
     """Have an error say at which activation it was: in its line, where it is one of ours, or else below it."""
     where = f"at {activation.path}" + (f" of {activation.image}" if activation.image is not None else "")
     if isinstance(error, SurgeryError):
-        error.args = (f"{error} ({where})",)
+        error.args = (f"{where}: {error}",)
     else:
         error.add_note(where)
 

@@ -223,9 +223,8 @@ def test_a_taken_name_is_said_and_the_projects_own_is_used(run: Any, site: Site,
     assert run("extract", "--at", "down8.conv", "--sink", "png", "--tiler", "grid:gap=2").code == 0
     result = run("extract", "--at", "down8.conv", "--sink", "png", "--tiler", "surgery-taker:grid")
     assert result.code == 1
-    assert re.fullmatch(
-        r"surgery: tiler .* can't lay out .*: ZeroDivisionError: .* \(surgery_taker.py:4\)\n", result.err
-    )
+    where = "surgery: at down8.conv of facade-1: tiler surgery_taker"
+    assert re.fullmatch(where + r".* can't lay out .*: ZeroDivisionError: .* \(surgery_taker.py:4\)\n", result.err)
 
 
 def test_a_file_with_a_taken_name_is_used_by_its_own_and_by_none_that_did_not_ask(run: Any, tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_an_error_says_at_which_activation_of_which_image_it_was(
         sink.deferred = deferred  # type: ignore[attr-defined]
         return sink
 
-    with pytest.raises(OutputError, match=r"^the disk is on fire \(at norm of 2\)$"):
+    with pytest.raises(OutputError, match=r"^at norm of 2: the disk is on fire$"):
         surgery.extract(model, photos, out=tmp_path / "out", sinks=[failing(OutputError("the disk is on fire"))])
     with pytest.raises(ZeroDivisionError) as caught:
         surgery.extract(model, photos, out=tmp_path / "out", sinks=[failing(ZeroDivisionError())])
@@ -294,5 +294,5 @@ def test_a_stage_that_can_not_draw_says_at_which_activation_it_was(
     def tiler(levels: Tensor) -> Tensor:
         return levels[:, :, :, :, None]
 
-    with pytest.raises(RenderError, match=r"^tiler .* has to give \(B, N, H, W\).* \(at conv of 0\)$"):
+    with pytest.raises(RenderError, match=r"^at conv of 0: tiler .* has to give \(B, N, H, W\)"):
         surgery.extract(model, photos, out=tmp_path / "out", tiler=tiler, sinks=[Png()])

@@ -277,8 +277,11 @@ class ImageDrawing(BatchDrawing):
     @cached_property
     def _colors(self) -> Fetched:
         low, high = (limit.to(self._maps.device) for limit in self.limits)
-        scaled = (self._maps.double() - low) / (high - low) * 255
-        pixels = scaled.nan_to_num(0, 255, 0).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        batch, channels, height, width = self._maps.shape
+        pixels = torch.empty((batch, height, width, channels), dtype=torch.uint8, device=self._maps.device)
+        for image, place in zip(self._maps, pixels, strict=True):  # one by one, so that all stays in the cache
+            scaled = image.double().sub_(low).div_(high - low).mul_(255)
+            place.copy_(scaled.nan_to_num_(0, 255, 0).round_().clamp_(0, 255).permute(1, 2, 0))
         return Fetched(pixels.expand(-1, -1, -1, 3).contiguous())
 
     def _draw(self, position: int) -> tuple[Picture, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import posixpath
 from collections import defaultdict
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from surgery.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import PurePosixPath
 
     from surgery.types import Activation
 
@@ -31,14 +33,16 @@ class OutputFolder:
         self.about: Mapping[str, str] = dict(about or {})
         self.batch = 0
         """Number of the batch that is offered: that of its first image among the images of the run."""
-        self.written: list[tuple[PurePosixPath, Activation | None]] = []
-        """Files and directories finished and not yet taken, relative to the folder, and the activation each is of."""
+        self.written: list[tuple[str, Activation | None]] = []
+        """Files and directories finished and not yet taken, relative to the folder, ``/`` between the parts of their
+        names, and the activation each is of."""
         self._finished: list[Callable[[str | None], object]] = []
         self._dropped: list[Callable[[str | None], object]] = []
-        self._unfinished: defaultdict[str | None, list[Path]] = defaultdict(list)
+        self._unfinished: defaultdict[str | None, list[str]] = defaultdict(list)
         self._token = uuid4().hex
         self._parts = itertools.count()
-        self._made: set[Path] = set()
+        self._homes: dict[str, Path] = {}
+        """Directories that were made, by name."""
 
     def place(self, image: str | None) -> str:
         """Where files of an image belong, or of what belongs to the whole batch: relative to the folder."""
@@ -60,26 +64,23 @@ class OutputFolder:
 
         `name` is relative to the folder, with ``/`` between its parts. Raises OutputError where it can't be written.
         """
-        name = PurePosixPath(name)
-        target = self.path / name
-        home = target.parent
-        part = home / f".{self._token}-{next(self._parts)}.part"  # the name alone may be as long as it can be
-        whole = False
+        name = posixpath.normpath(name)
+        within, _, last = name.rpartition("/")
+        part: Path | None = None
         try:
-            if home not in self._made:
-                home.mkdir(parents=True, exist_ok=True)
-                self._made.add(home)
+            home = self._homes.get(within) or self._make(within)
+            part = home / f".{self._token}-{next(self._parts)}.part"  # the name alone may be as long as it can be
             yield part
-            part.replace(target)
-            whole = True
+            os.replace(part, f"{home}/{last}")  # noqa: PTH105 - a Path takes longer to make than the file to rename
+            part = None
         except OSError as error:
-            raise OutputError(f"can't write {target}: {_reason(error)}") from error
+            raise OutputError(f"can't write {self.path / name}: {_reason(error)}") from error
         finally:
-            if not whole:
+            if part is not None:
                 part.unlink(missing_ok=True)
         self.written.append((name, of))
         if of is not None:
-            self._unfinished[of.image].append(target)
+            self._unfinished[of.image].append(name)
 
     @contextmanager
     def directory(self, name: str | PurePosixPath) -> Iterator[Path]:
@@ -89,13 +90,19 @@ class OutputFolder:
         that what was finished can be read at any time; what an earlier run left there is the store's to keep. It is
         listed once, under its own name, when the block ends, however that ends.
         """
-        name = PurePosixPath(name)
         target = self.path / name
         try:
             yield target
         finally:
             if target.is_dir():
-                self.written.append((name, None))
+                self.written.append((posixpath.normpath(name), None))
+
+    def _make(self, name: str) -> Path:
+        """Make a directory in the folder, once."""
+        home = self.path / name
+        home.mkdir(parents=True, exist_ok=True)
+        self._homes[name] = home
+        return home
 
     def when_finished(self, callback: Callable[[str | None], object]) -> None:
         """Have `callback` called with an image's name once all of its activations have been offered.
@@ -108,7 +115,7 @@ class OutputFolder:
         """Have `callback` called in the place of those of `when_finished` for an image that fails half-way."""
         self._dropped.append(callback)
 
-    def take_written(self) -> list[tuple[PurePosixPath, Activation | None]]:
+    def take_written(self) -> list[tuple[str, Activation | None]]:
         """Take the list of the files and directories finished since it was last taken."""
         taken, self.written = self.written, []
         return taken
@@ -121,11 +128,12 @@ class OutputFolder:
 
     def drop(self, image: str | None) -> None:
         """Remove the files of an image's activations, and tell those who asked that no more of them will come."""
-        for file in self._unfinished.pop(image, []):
+        for name in self._unfinished.pop(image, []):
+            file = self.path / name
             file.unlink(missing_ok=True)
             with suppress(OSError):  # not empty
                 file.parent.rmdir()
-                self._made.discard(file.parent)
+                self._homes.pop(name.rpartition("/")[0], None)
         self.written = [(name, of) for name, of in self.written if of is None or of.image != image]
         for callback in self._dropped:
             callback(image)

@@ -9,24 +9,25 @@ import platform
 import tempfile
 from dataclasses import asdict, fields
 from importlib.metadata import version
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import torch
 
 import surgery
-from surgery.texts import as_json, short
+from surgery.texts import as_json, limits
+from surgery.types import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path, PurePosixPath
+    from pathlib import Path
     from types import TracebackType
 
     from torch import nn
 
     from surgery.folder import OutputFolder
     from surgery.report import Failure, Finding
-    from surgery.types import Activation, Facts, Recipe
+    from surgery.types import Activation, Recipe
 
 
 class Manifest:
@@ -87,32 +88,31 @@ class Manifest:
         if check is not None:
             self.head["check"] = check
 
-    def activation(self, activation: Activation, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
+    def activation(self, activation: Activation, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record one activation and the files that were written of it."""
         entry: dict[str, Any] = {"path": activation.path, "index": activation.operation.index}
         entry |= {"shape": list(activation.values.shape), "dtype": str(activation.values.dtype).removeprefix("torch.")}
         entry |= known(activation.facts)
         pictures = []
         for number, (name, of) in enumerate(written):
-            picture: dict[str, Any] = {"file": str(name)}
+            picture: dict[str, Any] = {"file": name}
             if of is not None and number < len(of.pictures):
-                shown = of.pictures[number]
-                picture |= {"low": short(shown.low), "high": short(shown.high)}
+                picture |= limits(of.pictures[number])
             pictures.append(picture)
         entry["files"] = pictures
         self._files += len(pictures)
         self._image(activation.image)["activations"].append(entry)
 
-    def files(self, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
+    def files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record files that are of no single activation: a sheet, an archive. They belong to the folder they are in."""
         for name, _ in written:
-            image = name.parts[0] if name.parts[0] in self._open else None
-            self._image(image)["files"].append(str(name))
+            image = name.partition("/")[0]
+            self._image(image if image in self._open else None)["files"].append(name)
             self._files += 1
 
-    def close(self, written: Iterable[tuple[PurePosixPath, Activation | None]]) -> None:
+    def close(self, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record files that were written when the sinks were closed: they are the run's."""
-        self._closing = [str(name) for name, _ in written]
+        self._closing = [name for name, _ in written]
         self._files += len(self._closing)
 
     def finish(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
@@ -194,5 +194,9 @@ def _operation(finding: Finding) -> dict[str, Any]:
 
 def known(facts: Facts) -> dict[str, Any]:
     """The facts that are known, by name."""
-    named = ((field.name, getattr(facts, field.name)) for field in fields(facts))
+    named = zip(_FACTS, _values(facts), strict=True)
     return {name: value for name, value in named if value is not None}
+
+
+_FACTS = tuple(field.name for field in fields(Facts))
+_values = attrgetter(*_FACTS)

@@ -100,13 +100,15 @@ def merge_findings(into: dict[str, Finding], found: Mapping[str, Finding]) -> No
 
 def merge(one: Facts, other: Facts) -> Facts:
     """The facts of both together: extremes of both, the greater number of constant channels."""
-    least = [value for value in (one.min, other.min) if value is not None]
-    most = [value for value in (one.max, other.max) if value is not None]
     return Facts(
-        min=min(least, default=None),
-        max=max(most, default=None),
+        min=_either(min, one.min, other.min),
+        max=_either(max, one.max, other.max),
         channels=max(one.channels, other.channels),
         constant_channels=max(one.constant_channels, other.constant_channels),
         nan=one.nan or other.nan,
         inf=one.inf or other.inf,
     )
+
+
+def _either(pick: Callable[[float, float], float], one: float | None, other: float | None) -> float | None:
+    return pick(one, other) if one is not None and other is not None else one if other is None else other

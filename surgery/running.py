@@ -18,21 +18,20 @@ from surgery.nodes import operations, specs
 from surgery.rendering import activations_of, image_activations
 from surgery.report import Finding, merge, merge_findings
 from surgery.twins import twin
-from surgery.types import Operation
+from surgery.types import Activation, Operation
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import PurePosixPath
 
     from torch import Tensor, fx, nn
 
     from surgery.batches import Input
     from surgery.manifest import Manifest
     from surgery.pipeline import Behind
-    from surgery.types import Activation, Limits, Recipe, Sink, Write
+    from surgery.types import Limits, Recipe, Sink, Write
 
-Written: TypeAlias = "Sequence[tuple[PurePosixPath, Activation | None]]"
+Written: TypeAlias = "Sequence[tuple[str, Activation | None]]"
 """Files that were finished, and the activation each is of."""
 
 
@@ -207,31 +206,46 @@ class Run:
             self.offer(activations_of(operation, result, self.names, self.recipe))
 
     def offer(self, activations: Iterable[Activation]) -> None:
+        """Take what facts and pictures need of the values of one operation, before they are overwritten."""
+        drawn: list[tuple[Activation, Written]] = []
+        cost = 0
         for activation in activations:
             try:
                 for write in self.now:
                     write(activation)
-                cost = activation.drawing.settle(pixels=bool(self.later))
+                cost += activation.drawing.settle(pixels=bool(self.later))
             except Exception as error:
                 _tell_where(error, activation)
                 raise
-            shape, dtype = activation.values.shape, activation.values.dtype
-            drawn = replace(activation, values=torch.empty(shape, dtype=dtype, device="meta"))
-            self.behind.put(partial(self.keep, drawn, self.folder.take_written(), self.folder.batch), cost)
+            drawn.append((without_values(activation), self.folder.take_written()))
+        self.behind.put(partial(self.keep, drawn, self.folder.batch), cost)
 
-    def keep(self, activation: Activation, written: Written, batch: int) -> None:
-        """Give an activation to the sinks that need no values, and record it: on the thread that keeps up behind."""
+    def keep(self, drawn: Iterable[tuple[Activation, Written]], batch: int) -> None:
+        """Give activations to the sinks that need no values, and record them: on the thread that keeps up behind."""
         self.folder_later.batch = batch
-        try:
-            for write in self.later:
-                write(activation)
-            self.manifest.activation(activation, [*written, *self.folder_later.take_written()])
-        except Exception as error:
-            _tell_where(error, activation)
-            raise
-        known = self.found.get(activation.path)
-        facts = merge(known.facts, activation.facts) if known else activation.facts
-        self.found[activation.path] = Finding(replace(activation.operation, path=activation.path), facts)
+        for activation, written in drawn:
+            try:
+                for write in self.later:
+                    write(activation)
+                self.manifest.activation(activation, [*written, *self.folder_later.take_written()])
+            except Exception as error:
+                _tell_where(error, activation)
+                raise
+            known = self.found.get(activation.path)
+            if known is None:
+                operation = replace(activation.operation, path=activation.path)
+                self.found[activation.path] = Finding(operation, activation.facts)
+            else:
+                self.found[activation.path] = Finding(known.operation, merge(known.facts, activation.facts))
+
+
+def without_values(activation: Activation) -> Activation:
+    """An activation whose values have their shape and dtype, and nothing in them."""
+    values = activation.values
+    empty = torch.empty(values.shape, dtype=values.dtype, device="meta")
+    return Activation(
+        activation.operation, activation.path, activation.image, empty, activation.drawing, activation.position
+    )
 
 
 def _tell_where(error: Exception, activation: Activation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -88,7 +88,7 @@ def rehearse(
     with TemporaryDirectory() as made:
         folder = OutputFolder(place or made, ABOUT)
         played = Rehearsal()
-        known: set[PurePosixPath] = set()
+        known: set[str] = set()
         try:
             with _calling(sink) as call, sink(folder) as write:
                 offer = partial(_offer, folder, write, call, recipe=recipe, seed=seed, step=step)
@@ -111,7 +111,7 @@ def rehearse(
         known |= {path for path, _ in folder.take_written()}
         played.stores = tuple(f"{name}/" for name in known if (folder.path / name).is_dir())
         played.strays = sorted(
-            name for name in played.files if PurePosixPath(name) not in known and not name.startswith(played.stores)
+            name for name in played.files if name not in known and not name.startswith(played.stores)
         )
     return played
 

@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import RenderError
-from surgery.texts import as_json, short
+from surgery.texts import as_json, limits
 from surgery.types import LEVELS
 
 if TYPE_CHECKING:
@@ -65,22 +66,25 @@ class Png:
         yield write
 
 
+@lru_cache(maxsize=1024)
+def _safe(path: str) -> str:
+    return _UNSAFE.sub("_", path)[:_LONGEST]
+
+
 def file_name(activation: Activation) -> str:
     """``004-down2.conv``: number and path, fit for every file system."""
-    safe = _UNSAFE.sub("_", activation.path)
-    return f"{activation.operation.index:03}-{safe[:_LONGEST]}"
+    return f"{activation.operation.index:03}-{_safe(activation.path)}"
 
 
 def note(folder: OutputFolder, activation: Activation, picture: Picture) -> bytes:
-    """What a picture says of itself, as JSON. Limits are in the shortest digits that give their float32 back."""
+    """What a picture says of itself, as JSON."""
     content: dict[str, Any] = {
         "operation": activation.path,
         "kind": activation.operation.kind,
         "image": activation.image,
         "shape": list(activation.values.shape),
         "dtype": str(activation.values.dtype).removeprefix("torch."),
-        "low": short(picture.low),
-        "high": short(picture.high),
+        **limits(picture),
     }
     if picture.palette is not None:
         top = LEVELS - 1

@@ -124,10 +124,12 @@ class BatchDrawing:
         return _Codes(normalizer, low, high, lambda: mark_not_finite(quantise(repaired, low, high), maps))
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
-        codes, low, high = (each[position] for each in self._codes.numpy())
+        codes, low, high = self._codes.numpy()
+        low, high = low[position], high[position]
         if in_color(self.recipe.transforms):
-            return (Picture(colored(codes, NOT_VALUES.values()), None, low, high),)
-        tiles = self._laid_out(torch.from_numpy(codes)[None])
+            return (Picture(colored(codes[position], NOT_VALUES.values()), None, low, high),)
+        few = codes.nbytes <= _FEW
+        tiles = self._tiles[position] if few else self._laid_out(codes[position : position + 1])[0]
         each = len(tiles) == len(low) > 1
         colors = palette_of(self.recipe)
         return tuple(
@@ -140,8 +142,14 @@ class BatchDrawing:
             for number, pixels in enumerate(tiles)
         )
 
-    def _laid_out(self, codes: Tensor) -> NDArray[np.uint8]:
-        """``(1, C, H, W)`` codes -> ``(N, H', W')``, the pictures of one image."""
+    @cached_property
+    def _tiles(self) -> NDArray[np.uint8]:
+        """``(B, N, H', W')``: all pictures at once, where they are small."""
+        return self._laid_out(self._codes.numpy()[0])
+
+    def _laid_out(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image."""
+        codes = torch.from_numpy(indices)
         if self.folded and codes.shape[2] == 1:
             codes = fold(codes)
         tiler = self.recipe.tiler
@@ -152,9 +160,14 @@ class BatchDrawing:
             raise RenderError(said) from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
             raise RenderError(f"tiler {describe(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
-        if tiles.shape[0] != 1:
-            raise RenderError(f"tiler {describe(tiler)} gave pictures of {tiles.shape[0]} images for a batch of one")
-        return tiles[0].numpy()
+        if tiles.shape[0] != codes.shape[0]:
+            given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
+            raise RenderError(f"tiler {describe(tiler)} {given}")
+        return tiles.numpy()
+
+
+_FEW = 1 << 20
+"""Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +186,7 @@ class _Extremes:
     @classmethod
     def of(cls, maps: Tensor) -> _Extremes:
         raw = find_extremes(maps)
-        finite = bool(raw.isfinite().all()) if maps.device.type == "cpu" else None
+        finite = bool(np.isfinite(raw.numpy()).all()) if maps.device.type == "cpu" else None
         if finite:
             return cls(raw, raw, None, finite)
         return cls(raw, finite_extremes(maps), torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2), finite)

@@ -12,7 +12,7 @@ from surgery.errors import RenderError
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -85,10 +85,9 @@ def find_extremes(maps: Tensor) -> Tensor:
     if maps.device.type != "cpu":
         return torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     found = maps.new_empty((2, maps.shape[0] * maps.shape[1]))
-    for place, rows in _blocks(maps):
-        part = slice(place, place + len(rows))
-        torch.amin(rows, 1, out=found[0, part])
-        torch.amax(rows, 1, out=found[1, part])
+    for rows, least, most in _blocks(maps, found[0], found[1]):
+        torch.amin(rows, 1, out=least)
+        torch.amax(rows, 1, out=most)
     return found.view(2, *maps.shape[:2])
 
 
@@ -181,18 +180,18 @@ class _Scales:
 
 def _quantise_blocks(maps: Tensor, scales: _Scales) -> Tensor:
     """Block by block, so that all passes but the first find their values in the cache."""
-    size = maps[0, 0].numel()
-    codes = torch.empty((len(scales.low), size), dtype=torch.uint8)
-    most = min(len(codes), _rows(size))
+    size = maps.shape[2] * maps.shape[3]
+    codes = torch.empty((scales.low.shape[0], size), dtype=torch.uint8)
+    most = min(codes.shape[0], _rows(size))
     scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int32)
-    for place, rows in _blocks(maps):
-        part = slice(place, place + len(rows))
-        levels = torch.sub(rows, scales.low[part], out=scaled[: len(rows)])
-        levels.mul_(scales.scale[part]).add_(scales.rounding[part])
+    for rows, low, scale, rounding, part in _blocks(maps, scales.low, scales.scale, scales.rounding, codes):
+        if rows.shape[0] < scaled.shape[0]:  # the last
+            scaled, whole = scaled[: rows.shape[0]], whole[: rows.shape[0]]
+        levels = torch.sub(rows, low, out=scaled).mul_(scale).add_(rounding)
         if not scales.within:
             levels.clamp_(0, LEVELS - 0.5)
         # To int32 and then to a byte: both are vectorised, and the direct way is not.
-        codes[part].copy_(whole[: len(rows)].copy_(levels))
+        part.copy_(whole.copy_(levels))
     return codes.view(maps.shape)
 
 
@@ -204,17 +203,20 @@ def _rows(size: int) -> int:
     return max(1, _BLOCK // size)
 
 
-def _blocks(maps: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """The channels of all images as rows ``(n, H * W)``, so many at once, and the number of the first."""
-    size = maps[0, 0].numel()
+def _blocks(maps: Tensor, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The channels of all images as rows ``(n, H * W)``, so many at once, and the same rows of what is `beside`."""
+    channels, size = maps.shape[1], maps.shape[2] * maps.shape[3]
     step = _rows(size)
-    whole = [maps.view(-1, size)] if maps.is_contiguous() else (image.reshape(-1, size) for image in maps)
-    place = 0
-    for rows in whole:
-        for start in range(0, len(rows), step):
-            block = rows[start : start + step]
-            yield place, block
-            place += len(block)
+    if maps.is_contiguous():
+        groups: Iterable[tuple[Tensor, ...]] = [(maps.view(-1, size), *beside)]
+    else:
+        images = (image.reshape(-1, size) for image in maps)
+        groups = zip(images, *(each.split(channels) for each in beside), strict=True)
+    for group in groups:
+        if group[0].shape[0] <= step:
+            yield group
+        else:
+            yield from zip(*(each.split(step) for each in group), strict=True)
 
 
 def mark_not_finite(codes: Tensor, maps: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class MinMax:
 
     def of_extremes(self, least: Tensor, most: Tensor, /) -> tuple[Tensor, Tensor]:
         """The limits, of the least and the greatest value of each channel, ``(B, C, 1, 1)``."""
+        if self.per == "channel":
+            return least, most
         axes = _AXES[self.per]
         return least.amin(axes, keepdim=True), most.amax(axes, keepdim=True)
 

@@ -7,6 +7,7 @@ them (the specification advises it, 12.7); those of RGB pictures are, by `up`.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from threading import local
@@ -21,6 +22,7 @@ except ImportError:
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,11 +32,32 @@ Bytes: TypeAlias = "bytes | memoryview"
 
 _crc32 = zlib.crc32 if isal_zlib is None else isal_zlib.crc32
 _adler32 = zlib.adler32 if isal_zlib is None else isal_zlib.adler32
+_writev = getattr(os, "writev", None)  # which Windows has not
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PALETTE, _RGB = 3, 2
 _NONE, _UP = 0, 2
 _BLOCK = 0xFFFF
+_MOST = 1024  # buffers that Linux takes at once
 _SAMPLE = 1 << 13
+
+NOISE = 0.7
+"""What compresses to no less than this share is stored at level 1."""
+
+
+def save(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> None:
+    """Write a picture to a PNG file, in one call, from the buffers that it was packed in. Raises OSError."""
+    found = parts(picture, text, level)
+    with path.open("wb", buffering=0) as file:
+        if _writev is not None and len(found) <= _MOST:
+            done = _writev(file.fileno(), found)
+            if done == sum(map(len, found)):
+                return
+        else:
+            done = 0
+        # A disk that is nearly full takes a part, and says so at the next.
+        rest = memoryview(b"".join(found))[done:]
+        while rest:
+            rest = rest[file.write(rest) :]
 
 
 def encode(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> bytes:
@@ -45,9 +68,9 @@ def encode(picture: Picture, text: Mapping[str, bytes] | None = None, level: int
 def parts(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> list[Bytes]:
     """A picture as a PNG file: 8-bit palette or RGB, with UTF-8 `text` in compressed chunks. To be written in order.
 
-    `level` from 1 to 3 is isal's; 4 and more, to 9, are zlib's; 0 stores. At 1, a picture that a sample says would not
-    shrink by a tenth is stored: noise, which no compressor makes smaller. What is returned is good until the next call
-    on this thread, which uses the same buffer.
+    `level` from 1 to 3 is isal's; 4 and more, to 9, are zlib's; 0 stores. At 1, a picture of which a sample keeps more
+    than `NOISE` of its size is stored: packing it takes longer than writing what is spared. What is returned is good
+    until the next call on this thread, which uses the same buffer.
     """
     rows = picture.pixels.reshape(len(picture.pixels), -1)
     height, width = picture.pixels.shape[:2]
@@ -102,12 +125,12 @@ def _stored(data: memoryview) -> list[Bytes]:
 
 
 def _shrinks(lines: NDArray[np.uint8]) -> bool:
-    """Whether lines from all over a large picture become smaller by a tenth."""
+    """Whether lines from all over a large picture become smaller than `NOISE`."""
     if lines.size <= 8 * _SAMPLE:
         return True
     count = max(1, _SAMPLE // lines.shape[1])
     sample = np.ascontiguousarray(lines[:: max(1, len(lines) // count)][:count])
-    return len(_compressed(sample.data.cast("B"), 1)[0]) < 0.9 * sample.size
+    return len(_compressed(sample.data.cast("B"), 1)[0]) < NOISE * sample.size
 
 
 def _chunk(kind: bytes, data: list[Bytes]) -> list[Bytes]:

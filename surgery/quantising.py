@@ -183,14 +183,14 @@ def _quantise_blocks(maps: Tensor, scales: _Scales) -> Tensor:
     size = maps.shape[2] * maps.shape[3]
     codes = torch.empty((scales.low.shape[0], size), dtype=torch.uint8)
     most = min(codes.shape[0], _rows(size))
-    scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int32)
+    scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int16)
     for rows, low, scale, rounding, part in _blocks(maps, scales.low, scales.scale, scales.rounding, codes):
         if rows.shape[0] < scaled.shape[0]:  # the last
             scaled, whole = scaled[: rows.shape[0]], whole[: rows.shape[0]]
         levels = torch.sub(rows, low, out=scaled).mul_(scale).add_(rounding)
         if not scales.within:
             levels.clamp_(0, LEVELS - 0.5)
-        # To int32 and then to a byte: both are vectorised, and the direct way is not.
+        # To int16 and then to a byte: both are vectorised, and the direct way is not.
         part.copy_(whole.copy_(levels))
     return codes.view(maps.shape)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,23 @@ def test_noise_is_stored_and_all_else_is_compressed() -> None:
         assert least <= len(data) / pixels.size <= most
         with Image.open(io.BytesIO(data)) as image:
             assert np.array_equal(np.asarray(image), pixels)
+
+
+@pytest.mark.parametrize("side", [700, 8300])  # in one call, and in more parts than the system takes at once
+def test_a_picture_is_saved_as_it_is_encoded_and_one_that_does_not_fit_on_the_disk_is_an_error(
+    tmp_path: Path, side: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 251, (side, side), np.uint8)
+    picture = Picture(pixels, np.zeros((256, 3), np.uint8), np.zeros(1), np.ones(1))
+    png.save(tmp_path / "whole.png", picture)
+    assert (tmp_path / "whole.png").read_bytes() == png.encode(picture)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # what is above it is not written
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            png.save(tmp_path / "part.png", picture)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_exact_values_come_back_bit_for_bit(tmp_path: Path) -> None:

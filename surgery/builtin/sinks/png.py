@@ -27,13 +27,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._@\[\]-]+")
 class Png:
     """`<image>/<NNN>-<path>.png`, numbered in order of execution; of a batch as a whole in `batch/`.
 
-    Palette PNGs, compressed by ISA-L, but for pictures of noise, which are stored (see `surgery.png`). Each carries a
-    text chunk `surgery` with JSON: the operation, the limits of its channels, how a code reads back to a value, the
-    image, the weights and the recipe.
+    Palette PNGs. Where `isal` is installed, ISA-L packs them, and at level 1 leaves what is nearly noise as it is,
+    which is quicker to write than to pack (see `surgery.png`); elsewhere zlib packs them. Each carries a text chunk
+    `surgery` with JSON: the operation, the limits of its channels, how a code reads back to a value, the image, the
+    weights and the recipe.
     """
 
     level: int = 1
-    """1 to 3 are fast (ISA-L, where `isal` is installed), 4 to 9 make smaller files (zlib), 0 stores."""
+    """1 is the fastest; 2 and 3 pack noise too (ISA-L); 4 to 9 make smaller files (zlib), 9 the smallest; 0 stores."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 9:
@@ -44,7 +45,7 @@ class Png:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        from surgery.png import encode
+        from surgery.png import save
 
         used: Counter[str] = Counter()
 
@@ -57,9 +58,8 @@ class Png:
                 used[name] += 1
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
-                data = encode(picture, {"surgery": note(folder, activation, picture)}, self.level)
-                with folder.file(f"{name}.png", activation) as path, path.open("wb", buffering=0) as file:
-                    file.write(data)
+                with folder.file(f"{name}.png", activation) as path:
+                    save(path, picture, {"surgery": note(folder, activation, picture)}, self.level)
 
         folder.when_finished(lambda _: used.clear())
         folder.when_dropped(lambda _: used.clear())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from benchmarks.measuring import MEMORY
 from benchmarks.ways import images
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def profile(console: Console) -> None:
         ("draw, encode, write, record: in all", running.Run, "keep"),
         ("read ahead", extraction, "load_image"),
     ]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         surgery.extract(model, images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)
         waited = 0.0
         with _timed(stages, taken), _waiting(pipeline.Behind) as waits:

@@ -29,5 +29,5 @@ def limits(picture: Picture) -> Mapping[str, orjson.Fragment]:
 
 def _short(numbers: NDArray[np.float64]) -> orjson.Fragment:
     narrow = numbers.astype(np.float32)
-    exact = narrow if np.array_equal(narrow, numbers) else np.ascontiguousarray(numbers)
+    exact = narrow if (narrow == numbers).all() else np.ascontiguousarray(numbers)
     return orjson.Fragment(as_json(exact))

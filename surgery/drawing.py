@@ -117,11 +117,11 @@ class BatchDrawing:
             maps = transformed(maps, self.recipe.transforms)
             extremes = _Extremes.of(maps)
         if extremes.finite:
-            low, high = _limits(normalizer, maps, extremes.raw)
-            return _Codes(normalizer, low, high, lambda: quantise(maps, low, high, extremes.raw))
+            limits = _limits(normalizer, maps, extremes.raw)
+            return _Codes(normalizer, limits, lambda: quantise(maps, limits, extremes.raw))
         repaired = repair(maps)
-        low, high = _limits(normalizer, repaired)
-        return _Codes(normalizer, low, high, lambda: mark_not_finite(quantise(repaired, low, high), maps))
+        limits = _limits(normalizer, repaired)
+        return _Codes(normalizer, limits, lambda: mark_not_finite(quantise(repaired, limits), maps))
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
         codes, low, high = self._codes.numpy()
@@ -192,7 +192,9 @@ class _Extremes:
         return cls(raw, finite_extremes(maps), torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2), finite)
 
     def fetched(self) -> tuple[Fetched, Fetched, Fetched | None]:
-        return Fetched(self.raw), Fetched(self.known), None if self.spoiled is None else Fetched(self.spoiled)
+        raw = Fetched(self.raw)
+        known = raw if self.known is self.raw else Fetched(self.known)
+        return raw, known, None if self.spoiled is None else Fetched(self.spoiled)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,9 +233,9 @@ class _Seen:
 class _Codes:
     """The codes of a batch, and the limits they lie between."""
 
-    def __init__(self, normalizer: Normalizer, low: Tensor, high: Tensor, make: Callable[[], Tensor]) -> None:
+    def __init__(self, normalizer: Normalizer, limits: Tensor, make: Callable[[], Tensor]) -> None:
         self._normalizer = normalizer
-        self._limits = Fetched(torch.stack((low[..., 0, 0], high[..., 0, 0])))
+        self._limits = Fetched(limits)
         self._checked = self._limits.is_here
         if self._checked:
             check_limits(normalizer, *self._limits.numpy())
@@ -249,7 +251,7 @@ class _Codes:
         return self._codes.numpy(), low, high
 
 
-def _limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> Tensor:
     try:
         return find_limits(normalizer, maps, extremes)
     except RenderError:

@@ -98,8 +98,8 @@ def finite_extremes(maps: Tensor) -> Tensor:
     return torch.stack((least, torch.where(finite, maps, -torch.inf).amax((2, 3))))
 
 
-def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """``(B, C, 1, 1)`` float64 limits of finite maps, whose `extremes` are ``(2, B, C)`` where they are known.
+def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> Tensor:
+    """``(2, B, C)`` float64 limits, low and high, of finite maps, whose `extremes` are the like where they are known.
 
     Raises RenderError for what is no pair of limits; whether they are limits, `check_limits` tells.
     """
@@ -112,13 +112,15 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
     except (TypeError, ValueError) as error:
         raise RenderError(f"normalizer {describe(normalizer)} did not give a pair (low, high): {error}") from error
     shape = (*maps.shape[:2], 1, 1)
+    limits = torch.empty((2, *shape), dtype=torch.float64, device=maps.device)
     try:
-        low, high = (torch.as_tensor(limit, device=maps.device).double().expand(shape) for limit in (low, high))
+        limits[0] = torch.as_tensor(low, device=maps.device)
+        limits[1] = torch.as_tensor(high, device=maps.device)
     except (RuntimeError, TypeError, ValueError) as error:
         raise RenderError(
             f"normalizer {describe(normalizer)} gave limits that can't be broadcast to {shape}: {error}"
         ) from error
-    return low, high
+    return limits[..., 0, 0]
 
 
 def check_limits(normalizer: Normalizer, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
@@ -127,19 +129,20 @@ def check_limits(normalizer: Normalizer, low: NDArray[np.float64], high: NDArray
         raise RenderError(f"normalizer {describe(normalizer)} gave limits that are not finite with low <= high")
 
 
-def quantise(maps: Tensor, low: Tensor, high: Tensor, extremes: Tensor | None = None) -> Tensor:
+def quantise(maps: Tensor, limits: Tensor, extremes: Tensor | None = None) -> Tensor:
     """``(B, C, H, W)`` finite values -> uint8 codes from 0 (at `low` or less) to 250 (at `high` or more).
 
-    `low` and `high` are ``(B, C, 1, 1)`` float64. Equal limits give 125. `low` is subtracted before anything is scaled:
+    `limits` are ``(2, B, C)`` float64. Equal ones give 125. `low` is subtracted before anything is scaled:
     ``v * scale + offset`` would cancel where the limits lie close together and far from zero. A pass is spared where
     the `extremes` ``(2, B, C)`` say that no value lies outside its limits.
     """
     if maps.dtype == torch.float32 and maps.device.type == "cpu":
         known = None if extremes is None else extremes.numpy().reshape(2, -1)
-        scales = _Scales.of(low.numpy().reshape(-1), high.numpy().reshape(-1), known)
+        scales = _Scales.of(*limits.numpy().reshape(2, -1), known)
         if scales is not None:
             return _quantise_blocks(maps, scales)
     top = LEVELS - 1
+    low, high = limits[..., None, None].unbind()
     flat = low == high
     # In halves, since the span of float64 values may overflow; divided, since the scale may.
     part = (maps.double() / 2 - low / 2) / torch.where(flat, 1.0, high / 2 - low / 2)
@@ -172,10 +175,13 @@ class _Scales:
             scale[flat] = 0
         if not (fits | flat if some else fits).all():
             return None
-        rounding = np.where(flat, np.float32(top / 2 + 0.5), np.float32(0.5)) if some else np.full_like(scale, 0.5)
         within = extremes is not None and bool((low <= extremes[0]).all() and (extremes[1] <= high).all())
-        columns = [torch.from_numpy(each).unsqueeze(1) for each in (low.astype(np.float32), scale, rounding)]
-        return cls(columns[0], columns[1], columns[2], within)
+        columns = np.empty((3, len(low), 1), np.float32)
+        columns[0, :, 0], columns[1, :, 0], columns[2] = low, scale, 0.5
+        if some:
+            columns[2, flat] = top / 2 + 0.5
+        shift, factor, rounding = torch.from_numpy(columns).unbind()
+        return cls(shift, factor, rounding, within)
 
 
 def _quantise_blocks(maps: Tensor, scales: _Scales) -> Tensor:

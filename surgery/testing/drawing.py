@@ -63,9 +63,9 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
         given = values.clone()
         try:
             with left_alone(name) as found:
-                low, high = find_limits(normalizer, given)
+                limits = find_limits(normalizer, given)
                 again = find_limits(normalizer, given)
-                check_limits(normalizer, low.cpu().numpy(), high.cpu().numpy())
+                check_limits(normalizer, *limits.cpu().numpy())
                 fast = find_limits(normalizer, given, find_extremes(given))
         except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
             yield Fault(said(error).removeprefix(f"normalizer {describe(normalizer)} "), name)
@@ -74,9 +74,9 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
         if not same(given, values):  # and so what it gives the second time is of something else
             yield Fault("writes to its input", name)
             continue
-        if not (same(low, again[0]) and same(high, again[1])):
+        if not same(limits, again):
             yield Fault("gives other limits the second time", name)
-        elif not (same(low, fast[0]) and same(high, fast[1])):
+        elif not same(limits, fast):
             yield Fault("gives other limits by of_extremes than when it is called", name)
 
 

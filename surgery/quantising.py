@@ -138,7 +138,7 @@ def quantise(maps: Tensor, limits: Tensor, extremes: Tensor | None = None) -> Te
     """
     if maps.dtype == torch.float32 and maps.device.type == "cpu":
         known = None if extremes is None else extremes.numpy().reshape(2, -1)
-        scales = _Scales.of(*limits.numpy().reshape(2, -1), known)
+        scales = _Scales.of(limits.numpy().reshape(2, -1), known)
         if scales is not None:
             return _quantise_blocks(maps, scales)
     top = LEVELS - 1
@@ -161,11 +161,10 @@ class _Scales:
     """Whether no value lies outside its limits."""
 
     @classmethod
-    def of(
-        cls, low: NDArray[np.float64], high: NDArray[np.float64], extremes: NDArray[np.float32] | None
-    ) -> _Scales | None:
-        """None where float32 would overflow, or lose a span."""
+    def of(cls, limits: NDArray[np.float64], extremes: NDArray[np.float32] | None) -> _Scales | None:
+        """Of limits, and extremes, ``(2, B * C)``. None where float32 would overflow, or lose a span."""
         top = LEVELS - 1
+        low, high = limits
         span = high - low
         flat = span == 0
         with np.errstate(divide="ignore", over="ignore", under="ignore"):

@@ -21,6 +21,7 @@ class Fetched:
 
     def __init__(self, tensor: Tensor) -> None:
         self._arrived: torch.cuda.Event | None = None
+        self._array: NDArray[Any] | None = None
         if tensor.device.type != "cuda":
             self._here = tensor.cpu()
             return
@@ -48,7 +49,9 @@ class Fetched:
         if self._arrived is not None:
             self._arrived.synchronize()
             self._arrived = None
-        return self._here.numpy()
+        if self._array is None:
+            self._array = self._here.numpy()
+        return self._array
 
 
 @cache

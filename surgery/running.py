@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -241,11 +241,15 @@ class Run:
 
 def without_values(activation: Activation) -> Activation:
     """An activation whose values have their shape and dtype, and nothing in them."""
-    values = activation.values
-    empty = torch.empty(values.shape, dtype=values.dtype, device="meta")
+    empty = _empty(activation.values.shape, activation.values.dtype)
     return Activation(
         activation.operation, activation.path, activation.image, empty, activation.drawing, activation.position
     )
+
+
+@lru_cache(maxsize=256)
+def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def _tell_where(error: Exception, activation: Activation) -> None:

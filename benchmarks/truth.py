@@ -239,7 +239,9 @@ def main() -> int:
         return 0
     done = {(row.zoo, row.name) for row in rows}
     skipped += [f"{e.zoo} {e.name}: its process was killed" for e in there if (e.zoo, e.name) not in done]
-    options.out.write_text(written(rows, skipped, sys.argv[1:]), encoding="utf-8")
+    tools = [f"--tool '{tool}'" for tool in options.tool or ()]
+    jobs = [f"--jobs {options.jobs}"] if options.jobs > 1 else []
+    options.out.write_text(written(rows, skipped, [*options.patterns, *tools, *jobs]), encoding="utf-8")
     print(summary(rows))
     bad = [row for row in rows if is_bad(row)]
     for row in bad:

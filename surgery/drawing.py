@@ -282,7 +282,7 @@ class ImageDrawing(BatchDrawing):
     def __init__(self, values: Tensor, limits: Limits, recipe: Recipe) -> None:
         low, high = (torch.tensor(limit, dtype=torch.float64).reshape(-1, 1, 1) for limit in limits)
         super().__init__(values, replace(recipe, normalizer=lambda _: (low, high), transforms=()))
-        self.limits = low, high
+        self.limits = tuple(torch.broadcast_tensors(low, high))
 
     def settle(self, *, pixels: bool) -> int:
         if pixels and self._values is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from functools import lru_cache
 from threading import local
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -84,15 +85,25 @@ def parts(picture: Picture, text: Mapping[str, bytes] | None = None, level: int 
         kind = _PALETTE
         lines[:, 0] = _NONE
         lines[:, 1:] = rows
-    found = [_SIGNATURE, *_chunk(b"IHDR", [struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)])]
+    found: list[Bytes] = [_SIGNATURE, _header(width, height, kind)]
     if picture.palette is not None:
-        found += _chunk(b"PLTE", [picture.palette.tobytes()])
+        found.append(_palette(picture.palette.tobytes()))
     for keyword, value in (text or {}).items():
         found += _chunk(b"iTXt", [keyword.encode("latin-1") + b"\0\1\0\0\0", *_compressed(memoryview(value), 1)])
     store = level == 0 or (level == 1 and not _shrinks(lines))
     data = lines.data.cast("B")
     found += _chunk(b"IDAT", _stored(data) if store else _compressed(data, level))
-    return [*found, *_chunk(b"IEND", [])]
+    return [*found, _END]
+
+
+@lru_cache(maxsize=64)  # since the pictures of a run have few sizes
+def _header(width: int, height: int, kind: int) -> bytes:
+    return b"".join(_chunk(b"IHDR", [struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)]))
+
+
+@lru_cache(maxsize=64)
+def _palette(colors: bytes) -> bytes:
+    return b"".join(_chunk(b"PLTE", [colors]))
 
 
 class _Scratch(local):
@@ -138,3 +149,6 @@ def _chunk(kind: bytes, data: list[Bytes]) -> list[Bytes]:
     for part in data:
         check = _crc32(part, check)
     return [struct.pack(">I", sum(map(len, data))), kind, *data, struct.pack(">I", check)]
+
+
+_END = b"".join(_chunk(b"IEND", []))

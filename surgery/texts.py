@@ -11,8 +11,6 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from surgery.types import Picture
 
 
@@ -24,10 +22,7 @@ def as_json(value: Any) -> bytes:
 @lru_cache(maxsize=1)  # since a picture's own text and the manifest ask one after the other
 def limits(picture: Picture) -> Mapping[str, orjson.Fragment]:
     """The `low` and `high` of a picture, for `as_json`: in the shortest digits that give their float32 back."""
-    return {"low": _short(picture.low), "high": _short(picture.high)}
-
-
-def _short(numbers: NDArray[np.float64]) -> orjson.Fragment:
-    narrow = numbers.astype(np.float32)
-    exact = narrow if (narrow == numbers).all() else np.ascontiguousarray(numbers)
-    return orjson.Fragment(as_json(exact))
+    both = np.array((picture.low, picture.high))
+    narrow = both.astype(np.float32)
+    low, high = narrow if (narrow == both).all() else both
+    return {"low": orjson.Fragment(as_json(low)), "high": orjson.Fragment(as_json(high))}

@@ -23,7 +23,7 @@ class Fetched:
         self._arrived: torch.cuda.Event | None = None
         self._array: NDArray[Any] | None = None
         if tensor.device.type != "cuda":
-            self._here = tensor.cpu()
+            self._here = tensor if tensor.device.type == "cpu" else tensor.cpu()
             return
         side = _side_stream(tensor.device)
         side.wait_stream(torch.cuda.current_stream(tensor.device))

@@ -108,7 +108,7 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
         if extremes is None or of_extremes is None:
             low, high = normalizer(maps)
         else:
-            low, high = of_extremes(*extremes[..., None, None])
+            low, high = of_extremes(*extremes[..., None, None].unbind())
     except (TypeError, ValueError) as error:
         raise RenderError(f"normalizer {describe(normalizer)} did not give a pair (low, high): {error}") from error
     shape = (*maps.shape[:2], 1, 1)
@@ -162,25 +162,27 @@ class _Scales:
 
     @classmethod
     def of(cls, limits: NDArray[np.float64], extremes: NDArray[np.float32] | None) -> _Scales | None:
-        """Of limits, and extremes, ``(2, B * C)``. None where float32 would overflow, or lose a span."""
+        """Of limits, and extremes, ``(2, B * C)``. None where float32 would overflow."""
+        if np.abs(limits).max() > _LARGEST / 2:
+            return None
         top = LEVELS - 1
         low, high = limits
         span = high - low
-        flat = span == 0
-        with np.errstate(divide="ignore", over="ignore", under="ignore"):
-            scale = (top / span).astype(np.float32)
-            fits = np.isfinite(scale) & (scale != 0) & np.isfinite(span.astype(np.float32))
-        if some := bool(flat.any()):
-            scale[flat] = 0
-        if not (fits | flat if some else fits).all():
+        flat = span == 0 if span.min() == 0 else None
+        if flat is not None:
+            span[flat] = 1
+        if top / float(span.min()) > _LARGEST:
             return None
-        within = extremes is not None and bool((low <= extremes[0]).all() and (extremes[1] <= high).all())
         columns = np.empty((3, len(low), 1), np.float32)
-        columns[0, :, 0], columns[1, :, 0], columns[2] = low, scale, 0.5
-        if some:
-            columns[2, flat] = top / 2 + 0.5
+        columns[0, :, 0], columns[1, :, 0], columns[2] = low, top / span, 0.5
+        if flat is not None:
+            columns[1, flat], columns[2, flat] = 0, top / 2 + 0.5
+        within = extremes is not None and bool((low <= extremes[0]).all() and (extremes[1] <= high).all())
         shift, factor, rounding = torch.from_numpy(columns).unbind()
         return cls(shift, factor, rounding, within)
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _quantise_blocks(maps: Tensor, scales: _Scales) -> Tensor:

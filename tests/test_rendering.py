@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from surgery.errors import RenderError
 from surgery.palettes import palette, palette_of
 from surgery.quantising import finite_extremes
 from surgery.rendering import STANDARD, activations_of
+from surgery.texts import as_json, limits
 from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation, Recipe
 from surgery.values import tensors_in
 
@@ -56,6 +58,16 @@ def test_limits_at_the_ends_of_float32_do_not_overflow() -> None:
     assert drawing(values).levels(0).indices.ravel().tolist() == [0, 125, 250]
     tiny = torch.tensor([[[[0.0, 1e-45, 2.8e-45]]]])
     assert drawing(tiny).levels(0).indices.ravel().tolist() == [0, 125, 250]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "code"), [(-1.7e308, 1.7e308, 125), (1e300, 2e300, 0), (-3e38, 3e38, 125), (-1.0, 5e-324, 250)]
+)
+def test_fixed_limits_may_be_any_that_float64_holds(low: float, high: float, code: int) -> None:
+    picture = surgery.draw(torch.ones(1, 1, 16, 16), normalizer=Fixed(low, high))[0]
+    assert (picture.pixels == code).all()
+    assert (picture.low, picture.high) == (low, high)
+    assert json.loads(as_json(dict(limits(picture)))) == {"low": [low], "high": [high]}
 
 
 def test_constant_maps_and_single_values_are_drawn_mid_scale() -> None:

@@ -64,6 +64,7 @@ def compare_ways(*, quick: bool) -> None:
     with_matplotlib = not quick and importlib.util.find_spec("matplotlib") is not None
     ways = [
         other("plain forward, batch 8", "plain", 8, eights, 8),
+        other("plain forward, batch 8, and ready pictures", "files", 16, eights + 8, 8),
         ours("surgery, batch 8", 8, eights, "--batch-size", "8"),
         ours("surgery, batch 8, percentile", 8, eights, "--batch-size", "8", "--normalizer", "percentile"),
         other("plain forward, batch 1", "plain", 4, ones, 1),

@@ -43,6 +43,22 @@ def plain(model: nn.Module, batches: Iterator[Tensor], _folder: Path) -> None:
         model(values)
 
 
+def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
+    """The network, and as many files of pictures that were drawn before: what it costs if drawing costs nothing."""
+    import surgery
+    from surgery.png import save
+    from surgery.texts import as_json, limits
+
+    first = next(batches)
+    opened = surgery.insert(traced := surgery.trace(model, first), surgery.operations(traced))
+    drawn = {found.path: found.pictures[0] for found in surgery.record(opened, first[:1])}
+    for number, maps in enumerate(batches):
+        model(maps)
+        for place in range(len(maps)):
+            for name, picture in drawn.items():
+                save(folder / f"{number}-{place}-{name}.png", picture, {"surgery": as_json(dict(limits(picture)))})
+
+
 def hooks(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
     """The snippet that is passed around: hooks on every layer, clamp, a grid of channels."""
     from torchvision.utils import save_image
@@ -111,7 +127,7 @@ def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path, share:
 
 
 WAYS: dict[str, Callable[[nn.Module, Iterator[Tensor], Path], None]] = {
-    **{way.__name__: way for way in (plain, hooks, torchvision)},
+    **{way.__name__: way for way in (plain, files, hooks, torchvision)},
     **{f"matplotlib-{share}": partial(matplotlib, share=share) for share in SHARES},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -384,6 +385,8 @@ def _settle_process() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # Threads of torch that wait for work would else spin, and take the time of those that write.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The collector would look through all that torch brings, some dozen times, and find next to nothing.
+    gc.set_threshold(50_000, 10, 10)
 
 
 def _size(text: str) -> Size:

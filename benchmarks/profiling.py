@@ -29,7 +29,7 @@ def profile(console: Console) -> None:
     import torch
 
     import surgery
-    from surgery import drawing, extraction, pipeline, png, running
+    from surgery import drawing, extraction, facts, pipeline, png, running
     from surgery.builtin.sinks import Png
 
     torch.set_num_threads(1)
@@ -37,7 +37,7 @@ def profile(console: Console) -> None:
     taken: dict[str, float] = defaultdict(float)
     stages = [
         ("model and all inside it", running.Run, "forward"),
-        ("extremes", drawing, "find_extremes"),
+        ("extremes", facts, "find_extremes"),
         ("quantise", drawing, "quantise"),
         ("settle, in all", drawing.BatchDrawing, "settle"),
         ("tile", drawing.BatchDrawing, "_laid_out"),

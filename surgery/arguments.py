@@ -1,15 +1,64 @@
-"""What every command takes that has to do with plugins, and how what goes wrong is said."""
+"""What several commands take, and how what goes wrong is said."""
 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from surgery.images import Size
     from surgery.plugins import Plugins
+
+
+class Side(StrEnum):
+    """Which half of an AB pair is the input."""
+
+    left = "left"
+    right = "right"
+    none = "none"
+
+
+class Mode(StrEnum):
+    """How the model runs."""
+
+    eval = "eval"
+    train = "train"
+    as_is = "as-is"
+
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A weights file, a name such as torchvision/resnet18, or module:callable."),
+]
+At = Annotated[
+    list[str],
+    typer.Option(
+        "--at",
+        metavar="SELECTION",
+        help="Operations: patterns of paths, op:KIND, inside:MODULE, joined by & | ~ ( ). Repeatable.",
+    ),
+]
+Leaves = Annotated[
+    list[str], typer.Option("--leaf", metavar="MODULE", help="A module to keep whole: its path or class. Repeatable.")
+]
+Allowed = Annotated[
+    list[str], typer.Option("--allow", metavar="KIND", help="A kind of hazard to accept when tracing. Repeatable.")
+]
+Sinks = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME",
+        help="What to write: png, sheet, npz, safetensors. Repeatable. [dim]\\[default: png, sheet][/dim]",
+    ),
+]
+Sizing = Annotated[
+    str, typer.Option(metavar="SIZE", help="N, HxW or native. [dim]\\[default: the network's own][/dim]")
+]
+
 
 PluginFiles = Annotated[
     list[Path], typer.Option("--plugin", metavar="PATH", help="A plugin: a Python file or a folder. Repeatable.")
@@ -29,3 +78,28 @@ def open_plugins(files: list[Path], blocked: list[str], bare: bool, strict: bool
 def complain(line: str) -> None:
     """Say on standard error what is wrong."""
     print(f"surgery: {line}", file=sys.stderr)  # noqa: T201
+
+
+def size_of(text: str) -> Size:
+    """The value of --size."""
+    if text == "":
+        return None
+    if text == "native":
+        return "native"
+    sides = text.lower().split("x")
+    if not all(side.isdigit() and int(side) for side in sides) or len(sides) > 2:
+        raise typer.BadParameter(f"a size is N, HxW or native, not {text!r}", param_hint="--size")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def range_of(text: str | None) -> tuple[float, float] | None:
+    """The value of --range."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"a range is LOW,HIGH, not {text!r}", param_hint="--range") from None
+    if not low < high:
+        raise typer.BadParameter(f"a range is LOW,HIGH with LOW < HIGH, not {text!r}", param_hint="--range")
+    return low, high

@@ -7,13 +7,29 @@ import json
 import os
 import sys
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, Self
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from surgery.arguments import NoPlugin, NoPlugins, PluginFiles, Strict, complain, open_plugins
+from surgery.arguments import (
+    Allowed,
+    At,
+    Leaves,
+    Mode,
+    Model,
+    NoPlugin,
+    NoPlugins,
+    PluginFiles,
+    Side,
+    Sinks,
+    Sizing,
+    Strict,
+    complain,
+    open_plugins,
+    range_of,
+    size_of,
+)
 from surgery.authoring import app as authoring
 from surgery.errors import SurgeryError
 
@@ -23,7 +39,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from surgery.images import Size
-    from surgery.report import Progress, Report
+    from surgery.report import Report
     from surgery.selection import Selection
 
 app = typer.Typer(
@@ -33,52 +49,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="See inside a trained PyTorch model: every operation it computes, as a picture.",
 )
-
-
-class Side(StrEnum):
-    """Which half of an AB pair is the input."""
-
-    left = "left"
-    right = "right"
-    none = "none"
-
-
-class Mode(StrEnum):
-    """How the model runs."""
-
-    eval = "eval"
-    train = "train"
-    as_is = "as-is"
-
-
-Model = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="A weights file, a name such as torchvision/resnet18, or module:callable."),
-]
-At = Annotated[
-    list[str],
-    typer.Option(
-        "--at",
-        metavar="SELECTION",
-        help="Operations: patterns of paths, op:KIND, inside:MODULE, joined by & | ~ ( ). Repeatable.",
-    ),
-]
-Leaves = Annotated[
-    list[str], typer.Option("--leaf", metavar="MODULE", help="A module to keep whole: its path or class. Repeatable.")
-]
-Allowed = Annotated[
-    list[str], typer.Option("--allow", metavar="KIND", help="A kind of hazard to accept when tracing. Repeatable.")
-]
-Sinks = Annotated[
-    list[str],
-    typer.Option(
-        metavar="NAME",
-        help="What to write: png, sheet, npz, safetensors. Repeatable. [dim]\\[default: png, sheet][/dim]",
-    ),
-]
-Sizing = Annotated[
-    str, typer.Option(metavar="SIZE", help="N, HxW or native. [dim]\\[default: the network's own][/dim]")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -173,13 +143,13 @@ def extract(
     from surgery.images import find_images, suffixes_of
     from surgery.models import load_model
     from surgery.selection import parse
-    from surgery.terminal import report_view, terminal
+    from surgery.terminal import Bar, report_view, terminal
 
     chosen = [parse(text) for text in at]
-    wanted, span = _size(size), _range(limits)
+    wanted, span = size_of(size), range_of(limits)
     given = find_images(images or [str(inputs()[0])], suffixes_of(stages.get("reader")))
     network = load_model(model, plugins=plugins)
-    with _Bar(len(given)) as bar:
+    with Bar(len(given)) as bar:
         report = run(
             network,
             given,
@@ -236,7 +206,7 @@ def inspect(
     from surgery.terminal import export, terminal
 
     chosen = [parse(text) for text in at]
-    wanted = _size(size)
+    wanted = size_of(size)
     with _aside(as_json):
         traced = _noted(_traced(load_model(model, plugins=plugins), wanted, leaf, allow))
         opened = _opened(traced, chosen)
@@ -282,7 +252,7 @@ def check(
     chosen = [parse(text) for text in at]
     with _aside(as_json):
         network = load_model(model, plugins=plugins).eval()
-        example = torch.randn(_example_shape(network, _size(size)), generator=torch.Generator().manual_seed(seed))
+        example = torch.randn(_example_shape(network, size_of(size)), generator=torch.Generator().manual_seed(seed))
         opened = _opened(_noted(trace(network, leaves=leaf, allow=allow)), chosen)
         certificate = certify(network, opened, example)
     if as_json:
@@ -303,37 +273,6 @@ def main() -> None:
     except SurgeryError as error:
         complain(str(error))
         sys.exit(1)
-
-
-class _Bar:
-    """A progress bar on stderr, where that is a terminal."""
-
-    def __init__(self, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from surgery.terminal import terminal
-
-        console = terminal(stderr=True)
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("extracting", total=total)
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def advance(self, progress: Progress) -> None:
-        self.bar.update(self.task, completed=progress.done + progress.failed, description=progress.image)
 
 
 def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
@@ -387,29 +326,6 @@ def _settle_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The collector would look through all that torch brings, some dozen times, and find next to nothing.
     gc.set_threshold(50_000, 10, 10)
-
-
-def _size(text: str) -> Size:
-    if text == "":
-        return None
-    if text == "native":
-        return "native"
-    sides = text.lower().split("x")
-    if not all(side.isdigit() and int(side) for side in sides) or len(sides) > 2:
-        raise typer.BadParameter(f"a size is N, HxW or native, not {text!r}", param_hint="--size")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
-
-
-def _range(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"a range is LOW,HIGH, not {text!r}", param_hint="--range") from None
-    if not low < high:
-        raise typer.BadParameter(f"a range is LOW,HIGH with LOW < HIGH, not {text!r}", param_hint="--range")
-    return low, high
 
 
 def _save(file: Path, text: str) -> None:

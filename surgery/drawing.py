@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from surgery.errors import RenderError
+from surgery.facts import Extremes, Seen, statistics_of
 from surgery.fetching import Fetched
 from surgery.loading import said_of
 from surgery.palettes import NOT_VALUES, palette_of
 from surgery.quantising import (
     as_maps,
     check_limits,
-    find_extremes,
     find_limits,
-    finite_extremes,
     mark_not_finite,
     quantise,
     repair,
@@ -89,17 +88,17 @@ class BatchDrawing:
         return 0 in self._shape
 
     @cached_property
-    def _extremes(self) -> _Extremes:
-        return _Extremes.of(self._maps)
+    def _extremes(self) -> Extremes:
+        return Extremes.of(self._maps)
 
     @cached_property
-    def _seen(self) -> _Seen:
+    def _seen(self) -> Seen:
         """What facts are made of; of a device other than the CPU on its way to the host."""
         if self._empty:
-            return _Seen(0, several=False, extremes=None, statistics=None)
-        statistics = torch.stack([_statistics(image) for image in self._maps]) if self.recipe.stats else None
+            return Seen(0, several=False, extremes=None, statistics=None)
+        statistics = torch.stack([statistics_of(image) for image in self._maps]) if self.recipe.stats else None
         channels, height, width = self._maps.shape[1:]
-        return _Seen(
+        return Seen(
             channels,
             several=height * width > 1,
             extremes=self._extremes.fetched(),
@@ -115,7 +114,7 @@ class BatchDrawing:
         maps, extremes, normalizer = self._maps, self._extremes, self.recipe.normalizer
         if self.recipe.transforms:
             maps = transformed(maps, self.recipe.transforms)
-            extremes = _Extremes.of(maps)
+            extremes = Extremes.of(maps)
         if extremes.finite:
             limits = _limits(normalizer, maps, extremes.raw)
             return _Codes(normalizer, limits, lambda: quantise(maps, limits, extremes.raw))
@@ -170,66 +169,6 @@ _FEW = 1 << 20
 """Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Extremes:
-    """The least and the greatest values of a batch's maps."""
-
-    raw: Tensor
-    """``(2, B, C)``, NaN where one is among them."""
-    known: Tensor
-    """``(2, B, C)``, of the finite values alone; inf and -inf where there is none."""
-    spoiled: Tensor | None
-    """``(2, B)``: whether there is a NaN in an image, or an infinity; None where there is neither."""
-    finite: bool | None
-    """Whether all values are finite; None where nobody may wait to know."""
-
-    @classmethod
-    def of(cls, maps: Tensor) -> _Extremes:
-        raw = find_extremes(maps)
-        finite = bool(np.isfinite(raw.numpy()).all()) if maps.device.type == "cpu" else None
-        if finite:
-            return cls(raw, raw, None, finite)
-        return cls(raw, finite_extremes(maps), torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2), finite)
-
-    def fetched(self) -> tuple[Fetched, Fetched, Fetched | None]:
-        raw = Fetched(self.raw)
-        known = raw if self.known is self.raw else Fetched(self.known)
-        return raw, known, None if self.spoiled is None else Fetched(self.spoiled)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """What the facts of a batch are made of."""
-
-    channels: int
-    several: bool
-    """Whether a map has more than one value."""
-    extremes: tuple[Fetched, Fetched, Fetched | None] | None
-    """None where there are no values."""
-    statistics: Fetched | None
-
-    def facts(self, batch: int) -> tuple[Facts, ...]:
-        if self.extremes is None:
-            return (Facts(None, None, 0, 0, nan=False, inf=False),) * batch
-        raw, known = (each.numpy() for each in self.extremes[:2])
-        spoiled = None if self.extremes[2] is None else self.extremes[2].numpy()
-        least, most = known[0].min(1), known[1].max(1)
-        constant = (raw[0] == raw[1]).sum(1) if self.several else np.zeros(batch, int)
-        exact = [{}] * batch if self.statistics is None else [_named(row) for row in self.statistics.numpy()]
-        return tuple(
-            Facts(
-                min=float(least[number]) if least[number] <= most[number] else None,
-                max=float(most[number]) if least[number] <= most[number] else None,
-                channels=self.channels,
-                constant_channels=int(constant[number]),
-                nan=spoiled is not None and bool(spoiled[0, number]),
-                inf=spoiled is not None and bool(spoiled[1, number]),
-                **exact[number],
-            )
-            for number in range(batch)
-        )
-
-
 class _Codes:
     """The codes of a batch, and the limits they lie between."""
 
@@ -259,21 +198,6 @@ def _limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None
     except Exception as error:
         said = f"normalizer {describe(normalizer)} can't take {tuple(maps.shape)}: {said_of(error)}"
         raise RenderError(said) from error
-
-
-def _statistics(maps: Tensor) -> Tensor:
-    """``(5,)`` float64: mean and deviation of the finite values, share of zeros, numbers of NaN and of infinities."""
-    values = maps[maps.isfinite()].double()
-    zeros = (maps == 0).double().mean()
-    # Of no values torch gives NaN, which stands for that.
-    found = (values.mean(), values.std(correction=0), zeros, maps.isnan().sum(), maps.isinf().sum())
-    return torch.stack([each.double() for each in found])
-
-
-def _named(row: NDArray[np.float64]) -> dict[str, Any]:
-    mean, std, zeros, nan, inf = row.tolist()
-    mean, std = (None if math.isnan(each) else each for each in (mean, std))
-    return {"mean": mean, "std": std, "zeros": zeros, "nan_count": int(nan), "inf_count": int(inf)}
 
 
 class ImageDrawing(BatchDrawing):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from surgery.certificate import Certificate, Comparison
     from surgery.exhibits import Exhibit
     from surgery.plugins import Kind, Plugins
-    from surgery.report import Report
+    from surgery.report import Progress, Report
     from surgery.samples import Sample
     from surgery.testing.verdicts import Verdict
     from surgery.types import Operation
@@ -212,3 +212,32 @@ def _some(names: Sequence[str], most: int = 24) -> str:
     shown = [name for name in names if ":" not in name] or list(names)
     said = ", ".join(shown[:most])
     return f"{said} and {len(names) - most} more" if len(names) > most else said
+
+
+class Bar:
+    """A progress bar on stderr, where that is a terminal."""
+
+    def __init__(self, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = terminal(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("extracting", total=total)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self, progress: Progress) -> None:
+        self.bar.update(self.task, completed=progress.done + progress.failed, description=progress.image)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from surgery.types import Picture
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_json(value: Any) -> bytes:
@@ -24,6 +26,6 @@ def as_json(value: Any) -> bytes:
 def limits(picture: Picture) -> Mapping[str, orjson.Fragment]:
     """The `low` and `high` of a picture, for `as_json`: in the shortest digits that give their float32 back."""
     both = np.array((picture.low, picture.high))
-    narrow = torch.from_numpy(both).float().numpy()  # without numpy's warning where that overflows
-    low, high = narrow if (narrow == both).all() else both
+    narrow = both.astype(np.float32) if np.abs(both).max() <= _LARGEST else None
+    low, high = narrow if narrow is not None and (narrow == both).all() else both
     return {"low": orjson.Fragment(as_json(low)), "high": orjson.Fragment(as_json(high))}

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 import surgery
-from surgery import cli
+from surgery import terminal
 from surgery.data import inputs
 from surgery.pix2pix import UNet, to_public
 
@@ -146,7 +146,7 @@ def test_ctrl_c_says_what_is_there(run: Any, photo: Path, monkeypatch: pytest.Mo
     def stop(self: Any, progress: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli._Bar, "advance", stop)
+    monkeypatch.setattr(terminal.Bar, "advance", stop)
     result = run("extract", "facades", photo, photo, "--size", "256", "--at", "op:cat")
     assert result.code == 1
     assert "interrupted: what was finished is there" in result.out

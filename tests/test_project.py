@@ -42,6 +42,7 @@ LAYERS = """
     values interpreter folder png twins fetching report options loading functions swallowing reasons inputs writes calls
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
     palettes
+    facts
     drawing
     plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints proxies runs
     questions patches

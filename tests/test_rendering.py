@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import surgery
-from surgery import drawing as drawings
+from surgery import facts
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
 from surgery.drawing import BatchDrawing
@@ -318,12 +318,12 @@ def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypat
         values[0, 1, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
     here = drawing(values)
 
-    def of(maps: Tensor) -> drawings._Extremes:
+    def of(maps: Tensor) -> facts.Extremes:
         spoiled = torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2)
         raw = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
-        return drawings._Extremes(raw, finite_extremes(maps), spoiled, None)
+        return facts.Extremes(raw, finite_extremes(maps), spoiled, None)
 
-    monkeypatch.setattr(drawings._Extremes, "of", of)
+    monkeypatch.setattr(facts.Extremes, "of", of)
     # What is no float32 on the CPU is quantised as it is on any other device.
     there = drawing(values.double())
     for position in range(2):

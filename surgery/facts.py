@@ -1,0 +1,93 @@
+"""What is found of an activation's values while they are there: extremes, and statistics where they are asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from surgery.fetching import Fetched
+from surgery.quantising import find_extremes, finite_extremes
+from surgery.types import Facts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extremes:
+    """The least and the greatest values of a batch's maps."""
+
+    raw: Tensor
+    """``(2, B, C)``, NaN where one is among them."""
+    known: Tensor
+    """``(2, B, C)``, of the finite values alone; inf and -inf where there is none."""
+    spoiled: Tensor | None
+    """``(2, B)``: whether there is a NaN in an image, or an infinity; None where there is neither."""
+    finite: bool | None
+    """Whether all values are finite; None where nobody may wait to know."""
+
+    @classmethod
+    def of(cls, maps: Tensor) -> Extremes:
+        raw = find_extremes(maps)
+        finite = bool(np.isfinite(raw.numpy()).all()) if maps.device.type == "cpu" else None
+        if finite:
+            return cls(raw, raw, None, finite)
+        return cls(raw, finite_extremes(maps), torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2), finite)
+
+    def fetched(self) -> tuple[Fetched, Fetched, Fetched | None]:
+        raw = Fetched(self.raw)
+        known = raw if self.known is self.raw else Fetched(self.known)
+        return raw, known, None if self.spoiled is None else Fetched(self.spoiled)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What the facts of a batch are made of."""
+
+    channels: int
+    several: bool
+    """Whether a map has more than one value."""
+    extremes: tuple[Fetched, Fetched, Fetched | None] | None
+    """None where there are no values."""
+    statistics: Fetched | None
+
+    def facts(self, batch: int) -> tuple[Facts, ...]:
+        if self.extremes is None:
+            return (Facts(None, None, 0, 0, nan=False, inf=False),) * batch
+        raw, known = (each.numpy() for each in self.extremes[:2])
+        spoiled = None if self.extremes[2] is None else self.extremes[2].numpy()
+        least, most = known[0].min(1), known[1].max(1)
+        constant = (raw[0] == raw[1]).sum(1) if self.several else np.zeros(batch, int)
+        exact = [{}] * batch if self.statistics is None else [_named(row) for row in self.statistics.numpy()]
+        return tuple(
+            Facts(
+                min=float(least[number]) if least[number] <= most[number] else None,
+                max=float(most[number]) if least[number] <= most[number] else None,
+                channels=self.channels,
+                constant_channels=int(constant[number]),
+                nan=spoiled is not None and bool(spoiled[0, number]),
+                inf=spoiled is not None and bool(spoiled[1, number]),
+                **exact[number],
+            )
+            for number in range(batch)
+        )
+
+
+def statistics_of(maps: Tensor) -> Tensor:
+    """``(5,)`` float64: mean and deviation of the finite values, share of zeros, numbers of NaN and of infinities."""
+    values = maps[maps.isfinite()].double()
+    zeros = (maps == 0).double().mean()
+    # Of no values torch gives NaN, which stands for that.
+    found = (values.mean(), values.std(correction=0), zeros, maps.isnan().sum(), maps.isinf().sum())
+    return torch.stack([each.double() for each in found])
+
+
+def _named(row: NDArray[np.float64]) -> dict[str, Any]:
+    mean, std, zeros, nan, inf = row.tolist()
+    mean, std = (None if math.isnan(each) else each for each in (mean, std))
+    return {"mean": mean, "std": std, "zeros": zeros, "nan_count": int(nan), "inf_count": int(inf)}

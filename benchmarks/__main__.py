@@ -20,6 +20,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -91,7 +92,7 @@ def compare_ways(*, quick: bool) -> None:
 
 
 def show(results: Mapping[str, Result]) -> None:
-    table = Table("an image", "CPU", "x plain", "CPU, least to most", "wall", "peak", box=None, pad_edge=False)
+    table = Table("an image", "CPU", "x plain", "CPU, least to most", "wall", "peak", box=box.MARKDOWN)
     for name, result in results.items():
         plain = results[f"plain forward, batch {8 if 'batch 8' in name else 1}"]
         table.add_row(
@@ -123,7 +124,7 @@ def targets(results: Mapping[str, Result], cores: int) -> None:
     ]
     if MATPLOTLIB in cpu:
         rows.insert(5, ("matplotlib / surgery", cpu[MATPLOTLIB] / cpu["surgery, batch 1"], ">= 300"))
-    table = Table("ratio", "measured", "goal", box=None, pad_edge=False)
+    table = Table("ratio", "measured", "goal", box=box.MARKDOWN)
     for name, ratio, goal in rows:
         table.add_row(name, f"{ratio:.2f}", goal)
     console.print(table)
@@ -148,7 +149,7 @@ def traced() -> fx.GraphModule:
 
 def linear(plain: float) -> None:
     """What it costs to draw some of the operations, beside how many values they have."""
-    table = Table("drawn", "operations", "values", "CPU over a plain forward", box=None, pad_edge=False)
+    table = Table("drawn", "operations", "values", "CPU over a plain forward", box=box.MARKDOWN)
     for at in ("up1.tanh", "up2.* | up1.tanh", "down* | up1.tanh", "*"):  # all run to the end
         chosen = surgery.select(traced(), at)
         values = sum(math.prod(operation.shape or ()) for operation in chosen)
@@ -173,7 +174,7 @@ def start() -> None:
 def memory() -> None:
     """Peak memory over more and more images."""
     plain = run(other("plain", "plain", 8, 32, 8), 32).peak
-    table = Table("images, in batches of 8", "peak memory", "over the plain forward", box=None, pad_edge=False)
+    table = Table("images, in batches of 8", "peak memory", "over the plain forward", box=box.MARKDOWN)
     for count in (32, 64, 128, 256):
         peak = run(ours("surgery", 8, 32, "--batch-size", "8"), count).peak
         table.add_row(str(count), f"{peak:.0f} MB", f"{peak - plain:.0f} MB")

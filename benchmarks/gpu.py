@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 
 from benchmarks.ways import hooks, images, loaded
@@ -44,7 +45,7 @@ def compare(console: Console, device: str) -> None:
         with torch.no_grad():
             hooks(surgery.load_model("unet_256").eval().to(device), loaded(BATCH, BATCH, device), folder)
 
-    table = Table("way", "images a second", "the device waits", box=None, pad_edge=False)
+    table = Table("way", "images a second", "the device waits", box=box.MARKDOWN)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         plain()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 from benchmarks.measuring import MEMORY
@@ -54,7 +55,7 @@ def profile(console: Console) -> None:
             surgery.extract(model, images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
             wall = time.perf_counter() - started
             waited = sum(waits)
-    table = Table("stage", "CPU of an image", box=None, pad_edge=False)
+    table = Table("stage", "CPU of an image", box=box.MARKDOWN)
     for name, *_ in stages:
         table.add_row(name, f"{1000 * taken[name] / IMAGES:.1f} ms")
     table.add_row("the model waits for the writer (wall)", f"{1000 * waited / IMAGES:.1f} ms")

@@ -44,6 +44,7 @@ def profile(console: Console) -> None:
         ("tile", drawing.BatchDrawing, "_laid_out"),
         ("compress", png, "_compressed"),
         ("PNG, in all", png, "parts"),
+        ("write", png, "_writev"),
         ("draw, encode, write, record: in all", running.Run, "keep"),
         ("read ahead", extraction, "load_image"),
     ]

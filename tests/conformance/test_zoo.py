@@ -1,4 +1,4 @@
-"""Every model of the zoos against an eager run that clones: ``pytest -m zoo``, some twenty minutes on one thread."""
+"""Every model of the zoos against an eager run that clones: ``pytest -m zoo``, about an hour on one thread."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ class ImageDrawing(BatchDrawing):
         batch, channels, height, width = self._maps.shape
         pixels = torch.empty((batch, height, width, channels), dtype=torch.uint8, device=self._maps.device)
         for image, place in zip(self._maps, pixels, strict=True):  # one by one, so that all stays in the cache
-            scaled = image.double().sub_(low).div_(high - low).mul_(255)
+            scaled = (image - low).div_(high - low).mul_(255)  # of float64, and not in place: they are the model's
             place.copy_(scaled.nan_to_num_(0, 255, 0).round_().clamp_(0, 255).permute(1, 2, 0))
         return Fetched(pixels.expand(-1, -1, -1, 3).contiguous())
 

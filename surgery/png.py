@@ -49,12 +49,9 @@ def save(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, 
     """Write a picture to a PNG file, in one call, from the buffers that it was packed in. Raises OSError."""
     found = parts(picture, text, level)
     with path.open("wb", buffering=0) as file:
-        if _writev is not None and len(found) <= _MOST:
-            done = _writev(file.fileno(), found)
-            if done == sum(map(len, found)):
-                return
-        else:
-            done = 0
+        done = _writev(file.fileno(), found) if _writev is not None and len(found) <= _MOST else 0
+        if done == sum(map(len, found)):
+            return
         # A disk that is nearly full takes a part, and says so at the next.
         rest = memoryview(b"".join(found))[done:]
         while rest:

@@ -192,13 +192,13 @@ def _quantise_blocks(maps: Tensor, scales: _Scales) -> Tensor:
     most = min(codes.shape[0], _rows(size))
     scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int16)
     for rows, low, scale, rounding, part in _blocks(maps, scales.low, scales.scale, scales.rounding, codes):
-        if rows.shape[0] < scaled.shape[0]:  # the last
-            scaled, whole = scaled[: rows.shape[0]], whole[: rows.shape[0]]
-        levels = torch.sub(rows, low, out=scaled).mul_(scale).add_(rounding)
+        count = rows.shape[0]  # less than `most` in the last block, of all or of each image
+        floats, integers = (scaled, whole) if count == most else (scaled[:count], whole[:count])
+        levels = torch.sub(rows, low, out=floats).mul_(scale).add_(rounding)
         if not scales.within:
             levels.clamp_(0, LEVELS - 0.5)
         # To int16 and then to a byte: both are vectorised, and the direct way is not.
-        part.copy_(whole.copy_(levels))
+        part.copy_(integers.copy_(levels))
     return codes.view(maps.shape)
 
 

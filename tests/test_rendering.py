@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from surgery.drawing import BatchDrawing
 from surgery.errors import RenderError
 from surgery.palettes import palette, palette_of
 from surgery.quantising import finite_extremes
-from surgery.rendering import STANDARD, activations_of
+from surgery.rendering import STANDARD, activations_of, image_activations
 from surgery.texts import as_json, limits
 from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation, Recipe
 from surgery.values import tensors_in
@@ -68,6 +69,29 @@ def test_fixed_limits_may_be_any_that_float64_holds(low: float, high: float, cod
     assert (picture.pixels == code).all()
     assert [*picture.low, *picture.high] == [low, high]
     assert json.loads(as_json(dict(limits(picture)))) == {"low": [low], "high": [high]}
+
+
+@pytest.mark.parametrize("channels", [4, 10, 70])
+def test_maps_that_lie_channels_last_are_drawn_as_any_others(channels: int) -> None:
+    maps = torch.randn(3, channels, 128, 128)  # four of them are worked on at once
+    lying = maps.contiguous(memory_format=torch.channels_last)
+    for one, other in zip(surgery.draw(maps), surgery.draw(lying), strict=True):
+        assert np.array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.uint8])
+def test_values_are_not_written_to_whatever_is_drawn_of_them(dtype: torch.dtype) -> None:
+    values = (torch.rand(2, 3, 9, 9) * 2 - 1).to(dtype)
+    before = values.clone()
+    drawn = [image_activations(OPERATION, values, ["a", "b"], (-1.0, 1.0), STANDARD)]
+    drawn += [
+        activations_of(OPERATION, values, ["a", "b"], STANDARD),
+        activations_of(OPERATION, values, None, STANDARD),
+    ]
+    for activation in itertools.chain(*drawn):
+        assert activation.pictures
+        assert activation.facts.min is not None
+        assert torch.equal(values, before)
 
 
 def test_constant_maps_and_single_values_are_drawn_mid_scale() -> None:

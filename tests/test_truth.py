@@ -158,6 +158,7 @@ def test_the_models_are_all_of_torchvision_and_many_of_the_others() -> None:
     assert [entry.name for entry in chosen(["resnet1?", "torchvision.optical_flow"])] == [
         *("resnet18", "raft_large", "raft_small")
     ]
+    assert [entry.zoo for entry in chosen(["torchvision.classification/resnet18"])] == ["torchvision.classification"]
 
 
 def test_weights_are_random_and_the_same_each_time() -> None:

@@ -21,6 +21,7 @@ from surgery.quantising import (
     find_limits,
     mark_not_finite,
     quantise,
+    quantise_between_extremes,
     repair,
 )
 from surgery.transforming import colored, in_color, transformed
@@ -66,12 +67,27 @@ class BatchDrawing:
     def settle(self, *, pixels: bool) -> int:
         if self._values is None:
             return 0
+        if pixels:
+            self._quantise_at_once()
         self._seen  # noqa: B018 - made when it is asked for
         if pixels and not self._empty:
             self._codes  # noqa: B018
         self._values = None
         self.__dict__.pop("_maps", None)
         return self._codes.nbytes if pixels and not self._empty else 0
+
+    def _quantise_at_once(self) -> None:
+        """Find extremes and codes together, where the limits are the extremes, and neither was asked for yet."""
+        normalizer = self.recipe.normalizer
+        if self.recipe.transforms or not getattr(normalizer, "are_extremes", False):
+            return
+        if "_extremes" in self.__dict__ or "_codes" in self.__dict__:
+            return
+        found = quantise_between_extremes(self._maps)
+        if found is not None:
+            extremes, codes = found
+            self._extremes = Extremes.of(self._maps, extremes)
+            self._codes = _Codes(normalizer, extremes.double(), lambda: codes)
 
     @cached_property
     def _maps(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,11 @@ import torch
 
 from surgery.errors import RenderError
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe
+
+try:
+    from surgery import _kernels
+except ImportError:  # no compiler was there on installation: torch does the same, in more passes
+    _kernels = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,10 +89,31 @@ def find_extremes(maps: Tensor) -> Tensor:
     if maps.device.type != "cpu":
         return torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     found = maps.new_empty((2, maps.shape[0] * maps.shape[1]))
+    if _compiled_for(maps) and _kernels.extremes(maps.numpy(), found.numpy()):
+        return found.view(2, *maps.shape[:2])
     for rows, least, most in _blocks(maps, found[0], found[1]):
         torch.amin(rows, 1, out=least)
         torch.amax(rows, 1, out=most)
     return found.view(2, *maps.shape[:2])
+
+
+def quantise_between_extremes(maps: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Extremes as `find_extremes` gives them, and the codes of `quantise` between them, in one pass over the values.
+
+    None where that can't be: where there is no compiled code for it, or not all values are finite, or float32 would
+    overflow.
+    """
+    if not _compiled_for(maps):
+        return None
+    extremes, codes = maps.new_empty((2, *maps.shape[:2])), torch.empty(maps.shape, dtype=torch.uint8)
+    done = _kernels.quantise_between_extremes(maps.numpy(), extremes.numpy(), codes.numpy(), LEVELS - 1)
+    return (extremes, codes) if done else None
+
+
+def _compiled_for(maps: Tensor) -> bool:
+    """Whether there is compiled code for them: they lie one after the other in the memory of the CPU, as they are."""
+    plain = maps.dtype == torch.float32 and maps.device.type == "cpu" and not maps.is_neg()
+    return _kernels is not None and plain and maps.is_contiguous() and maps.numel() > 0
 
 
 def finite_extremes(maps: Tensor) -> Tensor:
@@ -137,10 +162,14 @@ def quantise(maps: Tensor, limits: Tensor, extremes: Tensor | None = None) -> Te
     the `extremes` ``(2, B, C)`` say that no value lies outside its limits.
     """
     if maps.dtype == torch.float32 and maps.device.type == "cpu":
-        known = None if extremes is None else extremes.numpy().reshape(2, -1)
-        scales = _Scales.of(limits.numpy().reshape(2, -1), known)
+        bounds = limits.numpy().reshape(2, -1)
+        scales = _scales_of(bounds)
+        if scales is not None and _compiled_for(maps):
+            codes = torch.empty(maps.shape, dtype=torch.uint8)
+            _kernels.quantise(maps.numpy(), scales, codes.numpy(), LEVELS - 1)
+            return codes
         if scales is not None:
-            return _quantise_blocks(maps, scales)
+            return _quantise_blocks(maps, scales, within=_within(bounds, extremes))
     top = LEVELS - 1
     low, high = limits[..., None, None].unbind()
     flat = low == high
@@ -150,52 +179,51 @@ def quantise(maps: Tensor, limits: Tensor, extremes: Tensor | None = None) -> Te
     return part.clamp_(0, top + 0.5).to(torch.uint8)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scales:
-    """``(B * C, 1)`` float32: a value's code is the whole part of ``(value - low) * scale + rounding``."""
+def _scales_of(limits: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    """Of limits ``(2, n)``, `low`, `scale` and `rounding` ``(3, n)``; None where float32 would overflow.
 
-    low: Tensor
-    scale: Tensor
-    rounding: Tensor
-    within: bool
-    """Whether no value lies outside its limits."""
+    A value's code is the whole part of ``(value - low) * scale + rounding``.
+    """
+    if np.abs(limits).max() > _LARGEST / 2:
+        return None
+    top = LEVELS - 1
+    low, high = limits
+    span = high - low
+    flat = span == 0 if span.min() == 0 else None
+    if flat is not None:
+        span[flat] = 1
+    if top / float(span.min()) > _LARGEST:
+        return None
+    scales = np.empty((3, len(low)), np.float32)
+    scales[0], scales[1], scales[2] = low, top / span, 0.5
+    if flat is not None:
+        scales[1, flat], scales[2, flat] = 0, top / 2 + 0.5
+    return scales
 
-    @classmethod
-    def of(cls, limits: NDArray[np.float64], extremes: NDArray[np.float32] | None) -> _Scales | None:
-        """Of limits, and extremes, ``(2, B * C)``. None where float32 would overflow."""
-        if np.abs(limits).max() > _LARGEST / 2:
-            return None
-        top = LEVELS - 1
-        low, high = limits
-        span = high - low
-        flat = span == 0 if span.min() == 0 else None
-        if flat is not None:
-            span[flat] = 1
-        if top / float(span.min()) > _LARGEST:
-            return None
-        columns = np.empty((3, len(low), 1), np.float32)
-        columns[0, :, 0], columns[1, :, 0], columns[2] = low, top / span, 0.5
-        if flat is not None:
-            columns[1, flat], columns[2, flat] = 0, top / 2 + 0.5
-        within = extremes is not None and bool((low <= extremes[0]).all() and (extremes[1] <= high).all())
-        shift, factor, rounding = torch.from_numpy(columns).unbind()
-        return cls(shift, factor, rounding, within)
+
+def _within(limits: NDArray[np.float64], extremes: Tensor | None) -> bool:
+    """Whether it is known that no value lies outside its limits."""
+    if extremes is None:
+        return False
+    least, most = extremes.numpy().reshape(2, -1)
+    return bool((limits[0] <= least).all() and (most <= limits[1]).all())
 
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def _quantise_blocks(maps: Tensor, scales: _Scales) -> Tensor:
+def _quantise_blocks(maps: Tensor, scales: NDArray[np.float32], *, within: bool) -> Tensor:
     """Block by block, so that all passes but the first find their values in the cache."""
     size = maps.shape[2] * maps.shape[3]
-    codes = torch.empty((scales.low.shape[0], size), dtype=torch.uint8)
+    codes = torch.empty((maps.shape[0] * maps.shape[1], size), dtype=torch.uint8)
     most = min(codes.shape[0], _rows(size))
     scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int16)
-    for rows, low, scale, rounding, part in _blocks(maps, scales.low, scales.scale, scales.rounding, codes):
+    columns = torch.from_numpy(scales)[..., None].unbind()
+    for rows, low, scale, rounding, part in _blocks(maps, *columns, codes):
         count = rows.shape[0]  # less than `most` in the last block, of all or of each image
         floats, integers = (scaled, whole) if count == most else (scaled[:count], whole[:count])
         levels = torch.sub(rows, low, out=floats).mul_(scale).add_(rounding)
-        if not scales.within:
+        if not within:
             levels.clamp_(0, LEVELS - 0.5)
         # To int16 and then to a byte: both are vectorised, and the direct way is not.
         part.copy_(integers.copy_(levels))

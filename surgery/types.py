@@ -202,7 +202,8 @@ class Normalizer(Protocol):
     with ``low <= high``. It must not write to its input.
 
     One that needs the least and the greatest value of each channel alone spares a pass over the values with a method
-    ``of_extremes(least, most)``, both ``(B, C, 1, 1)``, that gives the same limits.
+    ``of_extremes(least, most)``, both ``(B, C, 1, 1)``, that gives the same limits. One whose limits are those two says
+    so by an attribute ``are_extremes`` that is true: then they are found and used in one pass.
     """
 
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]: ...

@@ -144,6 +144,10 @@ BROKEN = {
         ),
         r"gives other limits by of_extremes than when it is called, given three images of four channels",
     ),
+    "a normalizer whose limits are not the extremes that it says": (
+        offering("normalizer", "f", "def f(values): return values.amin(), values.amax()", "f.are_extremes = True"),
+        r"says that its limits are the extremes of each channel, and they are not, given three images",
+    ),
     # tilers
     "a tiler that makes up codes": (
         offering("tiler", "lambda levels: (levels.float().mean(1, keepdim=True) + 1).byte()"),

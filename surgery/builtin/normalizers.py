@@ -31,6 +31,11 @@ class MinMax:
     def __post_init__(self) -> None:
         _check(self.per)
 
+    @property
+    def are_extremes(self) -> bool:
+        """Whether the limits are the least and the greatest value of each channel themselves."""
+        return self.per == "channel"
+
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]:
         return self.of_extremes(values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True))
 

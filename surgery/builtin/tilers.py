@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 from surgery.errors import RenderError
 from surgery.types import BACKGROUND
 
+try:
+    from surgery import _kernels
+except ImportError:  # no compiler was there on installation: torch does the same
+    _kernels = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -88,6 +93,11 @@ def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
     batch, count, height, width = levels.shape
     rows, full = math.ceil(count / columns), count // columns
     tall, wide = height * factor + gap, width * factor + gap
+    if _kernels is not None and levels.device.type == "cpu" and levels.numel():
+        pixels = levels.new_empty((batch, 1, rows * tall - gap, columns * wide - gap))
+        shape = (batch, count, height, width)
+        _kernels.lay(levels.contiguous().numpy(), pixels.numpy(), *shape, columns, factor, gap, BACKGROUND)
+        return pixels
     canvas = levels.new_empty((batch, rows, tall, columns, wide))
     canvas[:, :, height * factor :] = BACKGROUND
     canvas[..., width * factor :] = BACKGROUND

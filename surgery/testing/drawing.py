@@ -78,6 +78,8 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
             yield Fault("gives other limits the second time", name)
         elif not same(limits, fast):
             yield Fault("gives other limits by of_extremes than when it is called", name)
+        elif getattr(normalizer, "are_extremes", False) and not same(limits, find_extremes(given).double()):
+            yield Fault("says that its limits are the extremes of each channel, and they are not", name)
 
 
 def tiler_faults(tiler: Tiler) -> Iterator[Fault]:

@@ -86,8 +86,8 @@ class BatchDrawing:
         found = quantise_between_extremes(self._maps)
         if found is not None:
             extremes, codes = found
-            self._extremes = Extremes.of(self._maps, extremes)
-            self._codes = _Codes(normalizer, extremes.double(), lambda: codes)
+            self._extremes = Extremes(extremes, extremes, None, finite=True)
+            self._codes = _Codes(normalizer, extremes.double(), lambda: codes, checked=True)
 
     @cached_property
     def _maps(self) -> Tensor:
@@ -144,32 +144,38 @@ class BatchDrawing:
         if in_color(self.recipe.transforms):
             return (Picture(colored(codes[position], NOT_VALUES.values()), None, low, high),)
         few = codes.nbytes <= _FEW
-        tiles = self._tiles[position] if few else self._laid_out(codes[position : position + 1])[0]
-        each = len(tiles) == len(low) > 1
+        laid = self._tiles[position] if few else self._laid_out(codes[position : position + 1])[0]
+        each = len(laid) == len(low) > 1
         colors = palette_of(self.recipe)
+        ready = self._has_lines
         return tuple(
             Picture(
-                pixels,
+                tile[:, 1:] if ready else tile,
                 colors,
                 low[number : number + 1] if each else low,
                 high[number : number + 1] if each else high,
+                tile if ready else None,
             )
-            for number, pixels in enumerate(tiles)
+            for number, tile in enumerate(laid)
         )
 
     @cached_property
     def _tiles(self) -> NDArray[np.uint8]:
-        """``(B, N, H', W')``: all pictures at once, where they are small."""
+        """All pictures at once, where they are small."""
         return self._laid_out(self._codes.numpy()[0])
 
+    @cached_property
+    def _has_lines(self) -> bool:
+        return hasattr(self.recipe.tiler, "lines")
+
     def _laid_out(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image."""
+        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image, or their lines, a byte longer."""
         codes = torch.from_numpy(indices)
         if self.folded and codes.shape[2] == 1:
             codes = fold(codes)
         tiler = self.recipe.tiler
         try:
-            tiles = tiler(codes)
+            tiles = tiler.lines(codes) if self._has_lines else tiler(codes)  # type: ignore[attr-defined]
         except Exception as error:
             said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
             raise RenderError(said) from error
@@ -188,22 +194,27 @@ _FEW = 1 << 20
 class _Codes:
     """The codes of a batch, and the limits they lie between."""
 
-    def __init__(self, normalizer: Normalizer, limits: Tensor, make: Callable[[], Tensor]) -> None:
+    def __init__(
+        self, normalizer: Normalizer, limits: Tensor, make: Callable[[], Tensor], *, checked: bool = False
+    ) -> None:
         self._normalizer = normalizer
         self._limits = Fetched(limits)
-        self._checked = self._limits.is_here
-        if self._checked:
-            check_limits(normalizer, *self._limits.numpy())
+        self._checked = checked
+        if self._limits.is_here:
+            self._check()
         self._codes = Fetched(make())
         self.nbytes = self._codes.nbytes
 
     def numpy(self) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
         """``(B, C, H, W)`` codes, ``(B, C)`` low and high."""
+        self._check()
         low, high = self._limits.numpy()
-        if not self._checked:
-            check_limits(self._normalizer, low, high)
-            self._checked = True
         return self._codes.numpy(), low, high
+
+    def _check(self) -> None:
+        if not self._checked:
+            check_limits(self._normalizer, *self._limits.numpy())
+            self._checked = True
 
 
 def _limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> Tensor:

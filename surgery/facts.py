@@ -32,10 +32,8 @@ class Extremes:
     """Whether all values are finite; None where nobody may wait to know."""
 
     @classmethod
-    def of(cls, maps: Tensor, raw: Tensor | None = None) -> Extremes:
-        """Of maps, whose extremes are found here where they are not known."""
-        if raw is None:
-            raw = find_extremes(maps)
+    def of(cls, maps: Tensor) -> Extremes:
+        raw = find_extremes(maps)
         finite = bool(np.isfinite(raw.numpy()).all()) if maps.device.type == "cpu" else None
         if finite:
             return cls(raw, raw, None, finite)

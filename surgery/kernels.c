@@ -148,23 +148,35 @@ INLINE void lay_line(const uint8_t *codes, Py_ssize_t tiles, const struct grid *
     memset(line, grid->background, end - line);
 }
 
+static Py_ssize_t lines_of(const struct grid *grid)
+{
+    return (grid->count + grid->columns - 1) / grid->columns * (grid->height * grid->factor + grid->gap) - grid->gap;
+}
+
+static Py_ssize_t length_of(const struct grid *grid)
+{
+    return grid->columns * (grid->width * grid->factor + grid->gap) - grid->gap;
+}
+
+/* Each line begins with a zero, which is PNG's name for "not filtered". */
 static void lay_grid(const uint8_t *codes, const struct grid *grid, uint8_t *canvas)
 {
-    Py_ssize_t length = grid->columns * (grid->width * grid->factor + grid->gap) - grid->gap;
+    Py_ssize_t length = length_of(grid);
     for (Py_ssize_t first = 0; first < grid->count; first += grid->columns) {
-        if (first) {
-            memset(canvas, grid->background, grid->gap * length);
-            canvas += grid->gap * length;
+        for (Py_ssize_t gap = 0; first && gap < grid->gap; gap++, canvas += 1 + length) {
+            *canvas = 0;
+            memset(canvas + 1, grid->background, length);
         }
         Py_ssize_t left = grid->count - first;
         Py_ssize_t tiles = left < grid->columns ? left : grid->columns;
         const uint8_t *maps = codes + first * grid->height * grid->width;
         for (Py_ssize_t y = 0; y < grid->height; y++) {
             const uint8_t *line = canvas;
-            lay_line(maps + y * grid->width, tiles, grid, canvas, length);
-            canvas += length;
-            for (Py_ssize_t again = 1; again < grid->factor; again++, canvas += length)
-                memcpy(canvas, line, length);
+            *canvas = 0;
+            lay_line(maps + y * grid->width, tiles, grid, canvas + 1, length);
+            canvas += 1 + length;
+            for (Py_ssize_t again = 1; again < grid->factor; again++, canvas += 1 + length)
+                memcpy(canvas, line, 1 + length);
         }
     }
 }
@@ -240,7 +252,8 @@ static PyObject *quantise_between_extremes(PyObject *module, PyObject *arguments
     return wrong ? NULL : PyBool_FromLong(done);
 }
 
-/* lay(codes, canvas, images, count, height, width, columns, factor, gap, background): maps in rows of `columns`. */
+/* lay(codes, canvas, images, count, height, width, columns, factor, gap, background): maps in rows of `columns`, on a
+   canvas that has a byte more at the start of each line. */
 static PyObject *lay(PyObject *module, PyObject *arguments)
 {
     Py_buffer codes, canvas;
@@ -252,13 +265,9 @@ static PyObject *lay(PyObject *module, PyObject *arguments)
             &grid.background))
         return NULL;
     bool wrong = grid.columns < 1 || grid.factor < 1 || grid.gap < 0 || images < 1 || grid.count < 1;
-    Py_ssize_t drawn = grid.count * grid.height * grid.width, rows = 0, size = 0;
-    if (!wrong) {
-        rows = (grid.count + grid.columns - 1) / grid.columns;
-        size = (rows * (grid.height * grid.factor + grid.gap) - grid.gap)
-            * (grid.columns * (grid.width * grid.factor + grid.gap) - grid.gap);
-        wrong = codes.len != images * drawn || canvas.len != images * size || drawn == 0;
-    }
+    Py_ssize_t drawn = grid.count * grid.height * grid.width;
+    Py_ssize_t size = wrong ? 0 : lines_of(&grid) * (1 + length_of(&grid));
+    wrong = wrong || drawn == 0 || codes.len != images * drawn || canvas.len != images * size;
     if (!refuse(wrong)) {
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t image = 0; image < images; image++)

@@ -70,18 +70,9 @@ def parts(picture: Picture, text: Mapping[str, bytes] | None = None, level: int 
     than `NOISE` of its size is stored: packing it takes longer than writing what is spared. What is returned is good
     until the next call on this thread, which uses the same buffer.
     """
-    rows = picture.pixels.reshape(len(picture.pixels), -1)
     height, width = picture.pixels.shape[:2]
-    lines = _scratch.of(height, rows.shape[1] + 1)
-    if picture.palette is None:
-        kind = _RGB
-        lines[:, 0] = _UP
-        lines[:1, 1:] = rows[:1]
-        np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
-    else:
-        kind = _PALETTE
-        lines[:, 0] = _NONE
-        lines[:, 1:] = rows
+    kind = _RGB if picture.palette is None else _PALETTE
+    lines = _lines(picture)
     found: list[Bytes] = [_SIGNATURE, _header(width, height, kind)]
     if picture.palette is not None:
         found.append(_palette(picture.palette.tobytes()))
@@ -91,6 +82,22 @@ def parts(picture: Picture, text: Mapping[str, bytes] | None = None, level: int 
     data = lines.data.cast("B")
     found += _chunk(b"IDAT", _stored(data) if store else _compressed(data, level))
     return [*found, _END]
+
+
+def _lines(picture: Picture) -> NDArray[np.uint8]:
+    """``(H, 1 + W)`` or ``(H, 1 + 3 * W)``: each line as it is compressed, behind the number of its filter."""
+    if picture.lines is not None and picture.lines.flags.c_contiguous:
+        return picture.lines
+    rows = picture.pixels.reshape(len(picture.pixels), -1)
+    lines = _scratch.of(len(rows), rows.shape[1] + 1)
+    if picture.palette is None:
+        lines[:, 0] = _UP
+        lines[:1, 1:] = rows[:1]
+        np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
+    else:
+        lines[:, 0] = _NONE
+        lines[:, 1:] = rows
+    return lines
 
 
 @lru_cache(maxsize=64)  # since the pictures of a run have few sizes

@@ -106,6 +106,9 @@ class Picture:
     """``(C,)``, or ``(1,)`` in the picture of a single channel: the value drawn as code 0 in each tile."""
     high: NDArray[np.float64]
     """Like `low`: the value drawn as code 250."""
+    lines: NDArray[np.uint8] | None = None
+    """``(H, 1 + W)``: the codes again, with a zero before each line, as a PNG file has them; None where they do not lie
+    in the memory like that."""
 
     def image(self) -> Image.Image:
         """The picture as a Pillow image, of mode P or RGB."""
@@ -214,6 +217,9 @@ class Tiler(Protocol):
 
     ``(B, C, H, W)`` uint8 codes -> ``(B, N, H', W')`` uint8 codes: N pictures of each image. What is no map is
     `BACKGROUND`. It must not write to its input.
+
+    One that has a method ``lines(levels)``, which gives the same as ``(B, N, H', 1 + W')`` with a zero before each
+    line, spares the writer of PNG files a copy.
     """
 
     def __call__(self, levels: Tensor, /) -> Tensor: ...

@@ -161,6 +161,15 @@ BROKEN = {
         offering("tiler", "lambda levels: levels.flip(0)[:, :1]"),
         r"lets the other images of a batch change an image's pictures",
     ),
+    "a tiler whose lines are others": (
+        offering(
+            "tiler",
+            "f",
+            "def f(levels): return levels[:, :1]",
+            "f.lines = lambda levels: torch.nn.functional.pad(levels[:, -1:], (1, 0))",
+        ),
+        r"gives other lines than pictures, given codes of shape",
+    ),
     # colormaps
     "a colormap beyond its bounds": (
         offering("colormap", "lambda levels: np.stack([levels * 255] * 3, 1)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,12 @@ import torch
 from torch import Tensor
 
 import surgery
+from surgery import quantising
+from surgery.builtin import tilers
 from surgery.builtin.normalizers import Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import Channels, Grid, Strip
+from surgery.drawing import BatchDrawing
+from surgery.rendering import STANDARD
 
 
 def waves(*shape: int, scale: float = 1.0, shift: float = 0.0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -94,7 +99,15 @@ def digest(pictures: tuple[surgery.Picture, ...]) -> str:
     return total.hexdigest()[:16]
 
 
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "by torch"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_picture_is_pixel_for_pixel_what_it_was(name: str) -> None:
+def test_a_picture_is_pixel_for_pixel_what_it_was(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(quantising, "_kernels", None)
+        monkeypatch.setattr(tilers, "_kernels", None)
     values, stages = CASES[name]
     assert digest(surgery.draw(values, **stages)) == GOLDEN[name]
+    settled = BatchDrawing(values, replace(STANDARD, **stages))
+    settled.settle(pixels=True)
+    pictures = tuple(picture for position in range(len(values)) for picture in settled.pictures(position))
+    assert digest(pictures) == GOLDEN[name]

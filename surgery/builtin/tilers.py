@@ -43,6 +43,10 @@ class Grid:
         _check("least", self.least, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
+        return self.lines(levels)[..., 1:]
+
+    def lines(self, levels: Tensor, /) -> Tensor:
+        """The pictures, ``(B, N, H', 1 + W')``, with a zero before each of their lines."""
         shown = levels[:, : self.limit]
         count, height, width = shown.shape[1:]
         factor = _enlargement(height, width, self.least)
@@ -65,6 +69,10 @@ class Strip:
         _check("least", self.least, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
+        return self.lines(levels)[..., 1:]
+
+    def lines(self, levels: Tensor, /) -> Tensor:
+        """The pictures, ``(B, N, H', 1 + W')``, with a zero before each of their lines."""
         shown = levels[:, : self.limit]
         return _lay(shown, shown.shape[1], _enlargement(shown.shape[2], shown.shape[3], self.least), self.gap)
 
@@ -81,6 +89,10 @@ class Channels:
         _check("least", self.least, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
+        return self.lines(levels)[..., 1:]
+
+    def lines(self, levels: Tensor, /) -> Tensor:
+        """The pictures, ``(B, N, H', 1 + W')``, with a zero before each of their lines."""
         shown = levels[:, : self.limit]
         batch, count, height, width = shown.shape
         factor = _enlargement(height, width, self.least)
@@ -89,16 +101,24 @@ class Channels:
 
 
 def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
-    """``(B, C, H, W)`` -> ``(B, 1, H', W')``: one strided copy into a canvas of background."""
+    """``(B, C, H, W)`` -> ``(B, 1, H', 1 + W')``: laid on a canvas of background, with a zero before each line."""
+    if _kernels is None or levels.device.type != "cpu" or not levels.numel():
+        return _lay_by_torch(levels, columns, factor, gap)
+    batch, count, height, width = levels.shape
+    lines = math.ceil(count / columns) * (height * factor + gap) - gap
+    canvas = levels.new_empty((batch, 1, lines, 1 + columns * (width * factor + gap) - gap))
+    shape = (batch, count, height, width)
+    _kernels.lay(levels.contiguous().numpy(), canvas.numpy(), *shape, columns, factor, gap, BACKGROUND)
+    return canvas
+
+
+def _lay_by_torch(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
     batch, count, height, width = levels.shape
     rows, full = math.ceil(count / columns), count // columns
     tall, wide = height * factor + gap, width * factor + gap
-    if _kernels is not None and levels.device.type == "cpu" and levels.numel():
-        pixels = levels.new_empty((batch, 1, rows * tall - gap, columns * wide - gap))
-        shape = (batch, count, height, width)
-        _kernels.lay(levels.contiguous().numpy(), pixels.numpy(), *shape, columns, factor, gap, BACKGROUND)
-        return pixels
-    canvas = levels.new_empty((batch, rows, tall, columns, wide))
+    lines = levels.new_empty((batch, 1, rows * tall, 1 + columns * wide))
+    lines[..., 0] = 0
+    canvas = lines[:, 0, :, 1:].unflatten(2, (columns, wide)).unflatten(1, (rows, tall))
     canvas[:, :, height * factor :] = BACKGROUND
     canvas[..., width * factor :] = BACKGROUND
     canvas[:, full:, :, count - full * columns :] = BACKGROUND
@@ -112,7 +132,7 @@ def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
     if rest := count - full * columns:
         last = cells[:, full, :, :, :rest]
         last.copy_(levels[:, full * columns :].transpose(1, 2).unsqueeze(2).expand_as(last))
-    return canvas.view(batch, 1, rows * tall, columns * wide)[..., : rows * tall - gap, : columns * wide - gap]
+    return lines[:, :, : rows * tall - gap, : 1 + columns * wide - gap]
 
 
 def _enlargement(height: int, width: int, least: int) -> int:

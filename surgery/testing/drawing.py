@@ -104,6 +104,8 @@ def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
             continue
         if not same(tiles, again):
             yield Fault("gives other pictures the second time", name)
+        if hasattr(tiler, "lines") and not same(tiler.lines(given), torch.nn.functional.pad(tiles, (1, 0))):
+            yield Fault("gives other lines than pictures", name)
         if not same(tiles[-1:], last):
             yield Fault("lets the other images of a batch change an image's pictures", name)
         if made := set(tiles.unique().tolist()) - {*values.unique().tolist(), BACKGROUND}:

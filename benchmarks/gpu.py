@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from benchmarks.ways import hooks, images, loaded
+from benchmarks.ways import hooks, images, loaded, network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ def compare(console: Console, device: str) -> None:
     if not torch.cuda.is_available():
         console.print("There is no GPU here, so nothing was measured.")
         return
-    model = surgery.load_model("unet_256").eval().to(device)
+    model = network().to(device)
 
     def plain() -> None:
         with torch.no_grad():
@@ -43,7 +44,7 @@ def compare(console: Console, device: str) -> None:
 
     def snippet(folder: Path) -> None:
         with torch.no_grad():
-            hooks(surgery.load_model("unet_256").eval().to(device), loaded(BATCH, BATCH, device), folder)
+            hooks(copy.deepcopy(model), loaded(BATCH, BATCH, device), folder)
 
     table = Table("way", "images a second", "the device waits", box=box.MARKDOWN)
     with tempfile.TemporaryDirectory() as place:

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from benchmarks.measuring import MEMORY
-from benchmarks.ways import images
+from benchmarks.ways import images, network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def profile(console: Console) -> None:
     from surgery.builtin.sinks import Png
 
     torch.set_num_threads(1)
-    model = surgery.load_model("unet_256").eval()
+    model = network()
     taken: dict[str, float] = defaultdict(float)
     stages = [
         ("model and all inside it", running.Run, "forward"),

@@ -1,6 +1,7 @@
-"""The ways that are compared, each as a user would write it: ``python -m benchmarks.ways WAY IMAGES BATCH FOLDER``.
+"""The ways that are compared, as a user would write them: ``python -m benchmarks.ways WAY MODEL IMAGES BATCH FOLDER``.
 
-Each runs unet_256 (64 channels, random weights) on so many images of 256 x 256 in batches, and writes to the folder.
+Each runs the network of a checkpoint on so many images of 256 x 256 in batches, and writes to the folder.
+``python -m benchmarks.ways network FILE`` writes the checkpoint.
 """
 
 from __future__ import annotations
@@ -25,6 +26,29 @@ def images(count: int) -> list[Path]:
 
     known = [Path(path) for path in inputs()]
     return [known[number % len(known)] for number in range(count)]
+
+
+def network() -> nn.Module:
+    """pix2pix's unet_256 with 64 channels: random weights, and norms that hold the statistics of these images.
+
+    As those of a trained network do. With the statistics that a new norm has, values shrink from layer to layer, and
+    what is clamped to 0..1 is nearly black, which no trained network's pictures are.
+    """
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    import surgery
+
+    torch.manual_seed(0)
+    model = surgery.load_model("unet_256").train()
+    for part in model.modules():
+        if isinstance(part, _BatchNorm):
+            part.momentum = None  # the mean of all batches
+            part.reset_running_stats()
+    with torch.no_grad():
+        for values in loaded(16, 8):
+            model(values)
+    return model.eval()
 
 
 def loaded(count: int, batch: int, device: str = "cpu") -> Iterator[Tensor]:
@@ -137,9 +161,14 @@ def main() -> None:
 
     import surgery
 
-    way, count, batch, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-    torch.manual_seed(0)
-    model = surgery.load_model("unet_256").eval()
+    way, path = sys.argv[1:3]
+    if way == "network":
+        from safetensors.torch import save_file
+
+        save_file(network().state_dict(), path)
+        return
+    count, batch, folder = int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])
+    model = surgery.load_model(path).eval()
     with torch.no_grad():
         WAYS[way](model, loaded(count, batch), folder)
 

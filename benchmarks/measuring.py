@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,9 @@ from benchmarks.ways import images
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
+TURN = 0.5
+"""Seconds."""
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 """Where files are written: a file system in memory, if there is one, since no disk is to be measured.
@@ -102,11 +107,11 @@ def other(name: str, way: str, few: int, many: int, batch: int, **settings: int)
 
 
 def measure(ways: Sequence[Way], rounds: int) -> dict[str, Result]:
-    """Each way in turn, several times."""
+    """All ways, several times."""
     results = {way.name: Result(way, [], [], []) for way in ways}
     for _ in range(rounds):
-        for way in ways:
-            few, many = (run(way, count) for count in (way.few, way.many))
+        fewer = in_turns([(way, way.few) for way in ways])
+        for way, few, many in zip(ways, fewer, in_turns([(way, way.many) for way in ways]), strict=True):
             more = (way.many - way.few) * way.processes
             result = results[way.name]
             result.cpu.append((many.cpu - few.cpu) / more)
@@ -131,19 +136,53 @@ def extrapolated(name: str, less: Result, more: Result, drawn: tuple[int, int, i
 
 def run(way: Way, count: int) -> Cost:
     """One run on so many images, or several at once, to its end."""
+    return in_turns([(way, count)])[0]
+
+
+def in_turns(runs: Sequence[tuple[Way, int]]) -> list[Cost]:
+    """Runs on so many images each, to their ends. They take turns of `TURN`, one at a time.
+
+    So a machine that is slow for some seconds, as one that is shared may be, is slow for all of them alike.
+    """
     checkpoint()  # which nobody's time is to hold
+    costs = [Cost(0, 0, 0)] * len(runs)
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        started = time.perf_counter()
-        running = [_start(way, count, Path(folder, str(number))) for number in range(way.processes)]
-        ended = [os.wait4(process.pid, 0) for process in running]
-        wall = time.perf_counter() - started
-    for process, (_, status, _) in zip(running, ended, strict=True):
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"{way.name} ended with {process.returncode}")
-    used = [usage for _, _, usage in ended]
-    cpu = sum(usage.ru_utime + usage.ru_stime for usage in used)
-    return Cost(cpu, wall, max(usage.ru_maxrss for usage in used) / 1024)
+        running = {
+            number: [_start(way, count, Path(folder, f"{number}-{each}")) for each in range(way.processes)]
+            for number, (way, count) in enumerate(runs)
+        }
+        try:
+            while running:
+                for number, processes in list(running.items()):
+                    costs[number] = _turn(runs[number][0], processes, costs[number], alone=len(running) == 1)
+                    if not processes:
+                        del running[number]
+        finally:
+            for process in itertools.chain(*running.values()):
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return costs
+
+
+def _turn(way: Way, processes: list[subprocess.Popen[bytes]], cost: Cost, *, alone: bool) -> Cost:
+    """Let some processes run for a while, or to their ends; those that ended leave the list."""
+    started = time.perf_counter()
+    for process in processes:
+        os.killpg(process.pid, signal.SIGCONT)
+    while processes and (alone or time.perf_counter() - started < TURN):
+        for process in list(processes):
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                processes.remove(process)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                if process.returncode:
+                    raise RuntimeError(f"{way.name} ended with {process.returncode}")
+                used = usage.ru_utime + usage.ru_stime
+                cost = replace(cost, cpu=cost.cpu + used, peak=max(cost.peak, usage.ru_maxrss / 1024))
+        time.sleep(0.002)
+    for process in processes:
+        os.killpg(process.pid, signal.SIGSTOP)
+    return replace(cost, wall=cost.wall + time.perf_counter() - started)
 
 
 def _start(way: Way, count: int, out: Path) -> subprocess.Popen[bytes]:
@@ -154,4 +193,6 @@ def _start(way: Way, count: int, out: Path) -> subprocess.Popen[bytes]:
     known = {"{images}": str(count), "{out}": str(out), "{model}": str(checkpoint())}
     words = [known.get(word, word) for word in words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(way.threads)}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    os.killpg(process.pid, signal.SIGSTOP)
+    return process

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -58,7 +59,8 @@ def version(
     if show:
         import surgery
 
-        print(f"surgery {surgery.__version__}")  # noqa: T201
+        compiled = "" if find_spec("surgery._kernels") else ", without its compiled passes: drawing takes longer"
+        print(f"surgery {surgery.__version__}{compiled}")  # noqa: T201
         raise typer.Exit
 
 

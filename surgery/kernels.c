@@ -25,6 +25,7 @@
 
 #if defined(_MSC_VER)
 #define INLINE static __forceinline
+#define restrict __restrict
 #else
 #define INLINE static inline __attribute__((always_inline))
 #endif

@@ -87,7 +87,7 @@ def compare_ways(*, quick: bool) -> None:
     show(results, rounds)
     targets(results, cores)
     if not quick:
-        linear(results["plain forward, batch 1"].seconds)
+        linear()
     start()
 
 
@@ -153,14 +153,16 @@ def traced() -> fx.GraphModule:
     return surgery.trace(surgery.load_model("unet_256").eval(), torch.zeros(1, 3, 256, 256))
 
 
-def linear(plain: float) -> None:
+def linear() -> None:
     """What it costs to draw some of the operations, beside how many values they have."""
+    some = ("up1.tanh", "up2.* | up1.tanh", "down* | up1.tanh", "*")  # all run to the end
+    nothing = other("plain forward", "plain", 4, 20, 1)
+    results = measure([nothing, *(ours(at, 4, 20, "--at", at) for at in some)], 1)
     table = Table("drawn", "operations", "values", "CPU over a plain forward", box=box.MARKDOWN)
-    for at in ("up1.tanh", "up2.* | up1.tanh", "down* | up1.tanh", "*"):  # all run to the end
+    for at in some:
         chosen = surgery.select(traced(), at)
         values = sum(math.prod(operation.shape or ()) for operation in chosen)
-        result = measure([ours(at, 4, 20, "--at", at)], 1)[at]
-        over = f"{1000 * (result.seconds - plain):.0f} ms"
+        over = f"{1000 * (results[at].seconds - results[nothing.name].seconds):.0f} ms"
         table.add_row(at, str(len(chosen)), f"{values / 1e6:.2f} M", over)
     console.print(table)
     console.print()

@@ -38,8 +38,9 @@ def profile(console: Console) -> None:
     taken: dict[str, float] = defaultdict(float)
     stages = [
         ("model and all inside it", running.Run, "forward"),
-        ("extremes", facts, "find_extremes"),
-        ("quantise", drawing, "quantise"),
+        ("extremes and codes, at once", drawing, "quantise_between_extremes"),
+        ("extremes, alone", facts, "find_extremes"),
+        ("quantise, alone", drawing, "quantise"),
         ("settle, in all", drawing.BatchDrawing, "settle"),
         ("tile", drawing.BatchDrawing, "_laid_out"),
         ("compress", png, "_compressed"),

@@ -25,7 +25,7 @@ from surgery.quantising import (
     repair,
 )
 from surgery.transforming import colored, in_color, transformed
-from surgery.types import BACKGROUND, Facts, Levels, Picture, describe
+from surgery.types import BACKGROUND, Facts, Levels, Picture, describe, shortcut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ class BatchDrawing:
     def _quantise_at_once(self) -> None:
         """Find extremes and codes together, where the limits are the extremes, and neither was asked for yet."""
         normalizer = self.recipe.normalizer
-        if self.recipe.transforms or not getattr(normalizer, "are_extremes", False):
+        if self.recipe.transforms or not shortcut(normalizer, "are_extremes"):
             return
         if "_extremes" in self.__dict__ or "_codes" in self.__dict__:
             return
@@ -147,7 +147,7 @@ class BatchDrawing:
         laid = self._tiles[position] if few else self._laid_out(codes[position : position + 1])[0]
         each = len(laid) == len(low) > 1
         colors = palette_of(self.recipe)
-        ready = self._has_lines
+        ready = self._lines is not None
         return tuple(
             Picture(
                 tile[:, 1:] if ready else tile,
@@ -165,8 +165,10 @@ class BatchDrawing:
         return self._laid_out(self._codes.numpy()[0])
 
     @cached_property
-    def _has_lines(self) -> bool:
-        return hasattr(self.recipe.tiler, "lines")
+    def _lines(self) -> Callable[[Tensor], Tensor] | None:
+        """How the tiler gives lines, if it does."""
+        made: Callable[[Tensor], Tensor] | None = shortcut(self.recipe.tiler, "lines")
+        return made
 
     def _laid_out(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image, or their lines, a byte longer."""
@@ -175,7 +177,7 @@ class BatchDrawing:
             codes = fold(codes)
         tiler = self.recipe.tiler
         try:
-            tiles = tiler.lines(codes) if self._has_lines else tiler(codes)  # type: ignore[attr-defined]
+            tiles = (self._lines or tiler)(codes)
         except Exception as error:
             said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
             raise RenderError(said) from error

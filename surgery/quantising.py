@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from surgery.errors import RenderError
-from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe
+from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe, shortcut
 
 try:
     from surgery import _kernels
@@ -128,7 +128,7 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
 
     Raises RenderError for what is no pair of limits; whether they are limits, `check_limits` tells.
     """
-    of_extremes = getattr(normalizer, "of_extremes", None)
+    of_extremes = shortcut(normalizer, "of_extremes")
     try:
         if extremes is None or of_extremes is None:
             low, high = normalizer(maps)

@@ -353,6 +353,17 @@ class Recipe:
         }
 
 
+def shortcut(stage: object, name: str) -> Any:
+    """An attribute that goes with how a stage is called; None where it has none, or a subclass is called otherwise.
+
+    What a class inherits says nothing of a ``__call__`` of its own.
+    """
+    if name in getattr(stage, "__dict__", {}):
+        return getattr(stage, name)
+    owner = next((kind for kind in type(stage).__mro__ if name in vars(kind) or "__call__" in vars(kind)), None)
+    return getattr(stage, name) if owner is not None and name in vars(owner) else None
+
+
 def describe(stage: object) -> str:
     """A stage in words: ``MinMax(per='channel')`` of a dataclass, ``module.name`` of a function, a name as it is."""
     if isinstance(stage, str):
@@ -391,4 +402,5 @@ __all__ = [
     "Transform",
     "Write",
     "describe",
+    "shortcut",
 ]

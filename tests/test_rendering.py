@@ -302,6 +302,27 @@ def test_a_tiler_does_not_write_to_its_input(name: str) -> None:
     assert torch.equal(levels, before)
 
 
+def test_what_a_subclass_inherits_does_not_stand_for_how_it_is_called() -> None:
+    class Turned(Grid):
+        def __call__(self, levels: Tensor, /) -> Tensor:
+            return super().__call__(levels.flip(1))
+
+    class Wider(MinMax):
+        def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]:
+            low, high = super().__call__(values)
+            return low - 1, high + 1
+
+    values = torch.randn(1, 2, 16, 16)
+    turned = drawing(values, tiler=Turned(columns=2, gap=0)).pictures(0)[0]
+    plain = drawing(values, tiler=Grid(columns=2, gap=0)).pictures(0)[0]
+    assert np.array_equal(turned.pixels, np.roll(plain.pixels, 16, axis=1))
+    assert turned.lines is None
+    assert plain.lines is not None
+    wider, exact = drawing(values, normalizer=Wider()), drawing(values)
+    wider.settle(pixels=True)
+    assert np.allclose(wider.levels(0).low, exact.levels(0).low - 1)
+
+
 def test_a_palette_samples_its_colormap_and_sets_four_colors_apart() -> None:
     colors = palette(lambda values: np.stack([values, values, values], 1))
     assert colors[:LEVELS:125].tolist() == [[0, 0, 0], [128, 128, 128], [255, 255, 255]]

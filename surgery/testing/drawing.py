@@ -12,7 +12,7 @@ from surgery.palettes import palette
 from surgery.quantising import check_limits, find_extremes, find_limits, repair
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
-from surgery.types import BACKGROUND, LEVELS, describe
+from surgery.types import BACKGROUND, LEVELS, describe, shortcut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
             yield Fault("gives other limits the second time", name)
         elif not same(limits, fast):
             yield Fault("gives other limits by of_extremes than when it is called", name)
-        elif getattr(normalizer, "are_extremes", False) and not same(limits, find_extremes(given).double()):
+        elif shortcut(normalizer, "are_extremes") and not same(limits, find_extremes(given).double()):
             yield Fault("says that its limits are the extremes of each channel, and they are not", name)
 
 
@@ -104,7 +104,8 @@ def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
             continue
         if not same(tiles, again):
             yield Fault("gives other pictures the second time", name)
-        if hasattr(tiler, "lines") and not same(tiler.lines(given), torch.nn.functional.pad(tiles, (1, 0))):
+        lines = shortcut(tiler, "lines")
+        if lines and not same(lines(given), torch.nn.functional.pad(tiles, (1, 0))):
             yield Fault("gives other lines than pictures", name)
         if not same(tiles[-1:], last):
             yield Fault("lets the other images of a batch change an image's pictures", name)

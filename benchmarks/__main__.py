@@ -84,21 +84,21 @@ def compare_ways(*, quick: bool) -> None:
         shares = [other(f"matplotlib-{share}", f"matplotlib-{share}", 1, 3, 1) for share in SHARES]
         less, more = measure(shares, 1).values()
         results[MATPLOTLIB] = extrapolated(MATPLOTLIB, less, more, channels())
-    show(results, rounds)
+    show(results)
     targets(results, cores)
     if not quick:
         linear()
     start()
 
 
-def show(results: Mapping[str, Result], rounds: int) -> None:
+def show(results: Mapping[str, Result]) -> None:
     table = Table("an image", "CPU", "x plain", "CPU, least to most", "wall", "peak", box=box.MARKDOWN)
     for name, result in results.items():
         plain = results[f"plain forward, batch {8 if 'batch 8' in name else 1}"]
         table.add_row(
             name,
             f"{result.seconds:.3f} s",
-            f"{result.over(plain) if len(result.cpu) == rounds else result.seconds / plain.seconds:.2f}",
+            f"{result.over(plain):.2f}",
             f"{min(result.cpu):.3f} to {max(result.cpu):.3f} s",
             f"{result.wall_seconds:.3f} s",
             f"{statistics.median(result.peak):.0f} MB",
@@ -119,11 +119,7 @@ def targets(results: Mapping[str, Result], cores: int) -> None:
         (f"wall on {cores} cores, the best of each", best / best_plain, "<= 1.35"),
         ("hooks, clamp, save_image / surgery", results["hooks, clamp, save_image"].over(one), ">= 8"),
         ("torchvision / surgery", results["torchvision, make_grid, save_image"].over(one), ">= 15"),
-        *(
-            [("matplotlib / surgery", results[MATPLOTLIB].seconds / one.seconds, ">= 300")]
-            if MATPLOTLIB in results
-            else []
-        ),
+        *([("matplotlib / surgery", results[MATPLOTLIB].over(one), ">= 300")] if MATPLOTLIB in results else []),
         (
             "percentile: more, in plain forwards",
             results["surgery, batch 8, percentile"].over(plain) - eight.over(plain),

@@ -74,7 +74,12 @@ class Result:
         return statistics.median(self.cpu)
 
     def over(self, other: Result) -> float:
-        """CPU of one image over that of another way: the median of the rounds, since a machine may be slow for one."""
+        """CPU of one image over that of another way: the median of the rounds, since a machine may be slow for one.
+
+        Where they were not measured in the same rounds, of their medians.
+        """
+        if len(self.cpu) != len(other.cpu):
+            return self.seconds / other.seconds
         return statistics.median(one / two for one, two in zip(self.cpu, other.cpu, strict=True))
 
     @property

@@ -186,7 +186,10 @@ class BatchDrawing:
         if tiles.shape[0] != codes.shape[0]:
             given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
             raise RenderError(f"tiler {describe(tiler)} {given}")
-        return tiles.numpy()
+        laid = tiles.numpy()
+        if self._lines is not None and laid[..., 0].any():
+            raise RenderError(f"tiler {describe(tiler)} has to give lines that begin with a zero")
+        return laid
 
 
 _FEW = 1 << 20

@@ -107,8 +107,13 @@ class Picture:
     high: NDArray[np.float64]
     """Like `low`: the value drawn as code 250."""
     lines: NDArray[np.uint8] | None = None
-    """``(H, 1 + W)``: the codes again, with a zero before each line, as a PNG file has them; None where they do not lie
-    in the memory like that."""
+    """``(H, 1 + W)``: where the pixels lie, with a zero before each line, as a PNG file has them; None where they lie
+    otherwise."""
+
+    def __post_init__(self) -> None:
+        # A copy that was given other pixels is not to be written as what it was made of.
+        if self.lines is not None and self.lines[:, 1:].__array_interface__ != self.pixels.__array_interface__:
+            object.__setattr__(self, "lines", None)
 
     def image(self) -> Image.Image:
         """The picture as a Pillow image, of mode P or RGB."""

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import surgery
-from surgery import facts
+from surgery import facts, png
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
 from surgery.drawing import BatchDrawing
@@ -321,6 +323,15 @@ def test_what_a_subclass_inherits_does_not_stand_for_how_it_is_called() -> None:
     wider, exact = drawing(values, normalizer=Wider()), drawing(values)
     wider.settle(pixels=True)
     assert np.allclose(wider.levels(0).low, exact.levels(0).low - 1)
+
+
+def test_a_copy_of_a_picture_with_other_pixels_is_written_with_those() -> None:
+    picture = surgery.draw(torch.randn(1, 2, 16, 16))[0]
+    assert picture.lines is not None
+    other = replace(picture, pixels=np.ascontiguousarray(picture.pixels[::-1]))
+    with Image.open(BytesIO(png.encode(other))) as written:
+        assert np.array_equal(np.asarray(written), other.pixels)
+    assert replace(picture, palette=picture.palette).lines is picture.lines
 
 
 def test_a_palette_samples_its_colormap_and_sets_four_colors_apart() -> None:

@@ -348,6 +348,16 @@ def test_a_colormap_that_is_not_there_has_a_near_miss() -> None:
         palette("virdis")
 
 
+class Unready:
+    """A tiler whose lines have no room before them."""
+
+    def __call__(self, levels: Tensor, /) -> Tensor:
+        return levels
+
+    def lines(self, levels: Tensor, /) -> Tensor:
+        return levels + 1
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
@@ -356,6 +366,7 @@ def test_a_colormap_that_is_not_there_has_a_near_miss() -> None:
         ({"normalizer": lambda values: (values[0, 0, 0], values[0, 0, 0])}, "can't be broadcast"),
         ({"tiler": lambda levels: levels[0]}, r"has to give \(B, N, H, W\) uint8"),
         ({"tiler": lambda levels: levels.float()}, "has to give"),
+        ({"tiler": Unready()}, "has to give lines that begin with a zero"),
         ({"tiler": lambda levels: levels.repeat(2, 1, 1, 1)}, "4 images for a batch of 2"),
         ({"colormap": lambda values: values}, "has to give"),
         ({"colormap": lambda values: 1 / 0}, "can't be sampled"),

@@ -61,20 +61,22 @@ class Seen:
             return (Facts(None, None, 0, 0, nan=False, inf=False),) * batch
         raw, known = (each.numpy() for each in self.extremes[:2])
         spoiled = None if self.extremes[2] is None else self.extremes[2].numpy()
-        least, most = known[0].min(1), known[1].max(1)
-        constant = (raw[0] == raw[1]).sum(1) if self.several else np.zeros(batch, int)
+        none = [False] * batch
+        nan, inf = (none, none) if spoiled is None else spoiled.tolist()
+        constant = (raw[0] == raw[1]).sum(1).tolist() if self.several else [0] * batch
         exact = [{}] * batch if self.statistics is None else [_named(row) for row in self.statistics.numpy()]
+        found = zip(known[0].min(1).tolist(), known[1].max(1).tolist(), constant, nan, inf, exact, strict=True)
         return tuple(
             Facts(
-                min=float(least[number]) if least[number] <= most[number] else None,
-                max=float(most[number]) if least[number] <= most[number] else None,
+                min=least if least <= most else None,
+                max=most if least <= most else None,
                 channels=self.channels,
-                constant_channels=int(constant[number]),
-                nan=spoiled is not None and bool(spoiled[0, number]),
-                inf=spoiled is not None and bool(spoiled[1, number]),
-                **exact[number],
+                constant_channels=equal,
+                nan=has_nan,
+                inf=has_inf,
+                **rest,
             )
-            for number in range(batch)
+            for least, most, equal, has_nan, has_inf, rest in found
         )
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from surgery.pipeline import Behind
     from surgery.types import Limits, Recipe, Sink, Write
 
+GATHERED = 8 << 20
+"""Bytes of pictures that are handed over at once: to wake another thread takes as long as to draw a small one."""
+
 Written: TypeAlias = "Sequence[tuple[str, Activation | None]]"
 """Files that were finished, and the activation each is of."""
 
@@ -61,6 +64,10 @@ class Run:
         self.colors = colors
         """Black and white of the input; None where it may be no image."""
         self.behind = behind
+        self.drawn: list[tuple[Activation, Written]] = []
+        """What was taken and not yet handed to `behind`."""
+        self.cost = 0
+        """Its bytes."""
         self.now: list[Write] = []
         self.folder: OutputFolder
         """Of the sinks that are called at once."""
@@ -81,7 +88,7 @@ class Run:
 
     @contextmanager
     def sinks(self, sinks: Sequence[Sink], folder: OutputFolder) -> Iterator[None]:
-        """Within the block, the sinks are open."""
+        """Within the block, the sinks are open and hear of what the model computes."""
         self.folder, self.folder_later = folder, OutputFolder(folder.path, folder.about)
         try:
             with ExitStack() as stack:
@@ -90,7 +97,8 @@ class Run:
                     writes, place = (self.later, self.folder_later) if deferred else (self.now, self.folder)
                     writes.append(stack.enter_context(sink(place)))
                 try:
-                    yield
+                    with listening(self.opened, self.take):
+                        yield
                     self.behind.flush()
                 except BaseException:
                     self.drop()
@@ -110,6 +118,7 @@ class Run:
             return reason
         for name in (*self.names, None):
             self.folder.finish(name)
+        self.hand_over()
         self.behind.put(partial(self.finish, batch, self.folder.take_written()))
         return None
 
@@ -128,6 +137,7 @@ class Run:
 
     def drop(self) -> None:
         """Leave nothing behind of the images that were begun and not finished."""
+        self.drawn, self.cost = [], 0
         with suppress(Exception):  # that is why they are dropped
             self.behind.flush()
         for name in (*self.unfinished, None):
@@ -141,12 +151,7 @@ class Run:
             buffer.copy_(before)
         devices = [values.device] if values.device.type == "cuda" else []
         fresh = values.clone() if self.original is not None else values  # a model may write to its input
-        with (
-            torch.random.fork_rng(devices=devices),
-            torch.no_grad(),
-            contexts.closing(),
-            listening(self.opened, self.take),
-        ):
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), contexts.closing():
             torch.manual_seed(seed)
             given = Operation("input", "input", "input", 0, tensors=specs(values))
             self.offer(self.shown_input(given, values))
@@ -186,7 +191,10 @@ class Run:
 
     def take(self, operation: Operation, value: Any) -> None:
         try:
-            self.offer(activations_of(replace(operation, tensors=specs(value)), value, self.names, self.recipe))
+            tensors = specs(value)
+            if tensors != operation.tensors:  # of another size, or another number of images
+                operation = replace(operation, tensors=tensors)
+            self.offer(activations_of(operation, value, self.names, self.recipe))
         except Exception as error:
             self.error = error
             raise
@@ -207,17 +215,21 @@ class Run:
 
     def offer(self, activations: Iterable[Activation]) -> None:
         """Take what facts and pictures need of the values of one operation, before they are overwritten."""
-        drawn: list[tuple[Activation, Written]] = []
-        cost = 0
         for activation in activations:
             try:
                 for write in self.now:
                     write(activation)
-                cost += activation.drawing.settle(pixels=bool(self.later))
+                self.cost += activation.drawing.settle(pixels=bool(self.later))
             except Exception as error:
                 _tell_where(error, activation)
                 raise
-            drawn.append((without_values(activation), self.folder.take_written()))
+            self.drawn.append((without_values(activation), self.folder.take_written()))
+        if self.cost >= GATHERED:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Leave what was taken to `behind`."""
+        drawn, cost, self.drawn, self.cost = self.drawn, self.cost, [], 0
         self.behind.put(partial(self.keep, drawn, self.folder.batch), cost)
 
     def keep(self, drawn: Iterable[tuple[Activation, Written]], batch: int) -> None:
@@ -233,7 +245,9 @@ class Run:
                 raise
             known = self.found.get(activation.path)
             if known is None:
-                operation = replace(activation.operation, path=activation.path)
+                operation = activation.operation
+                if operation.path != activation.path:  # one tensor of several
+                    operation = replace(operation, path=activation.path)
                 self.found[activation.path] = Finding(operation, activation.facts)
             else:
                 self.found[activation.path] = Finding(known.operation, merge(known.facts, activation.facts))

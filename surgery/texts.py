@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from surgery.types import Picture
 
 
-_LARGEST = float(np.finfo(np.float32).max)
-
 
 def as_json(value: Any) -> bytes:
     """A value as compact JSON in UTF-8; arrays are lists, what is no number is null."""
@@ -26,6 +24,7 @@ def as_json(value: Any) -> bytes:
 def limits(picture: Picture) -> Mapping[str, orjson.Fragment]:
     """The `low` and `high` of a picture, for `as_json`: in the shortest digits that give their float32 back."""
     both = np.array((picture.low, picture.high))
-    narrow = both.astype(np.float32) if np.abs(both).max() <= _LARGEST else None
-    low, high = narrow if narrow is not None and (narrow == both).all() else both
+    with np.errstate(over="ignore"):
+        narrow = both.astype(np.float32)
+    low, high = narrow if narrow.astype(both.dtype).tobytes() == both.tobytes() else both
     return {"low": orjson.Fragment(as_json(low)), "high": orjson.Fragment(as_json(high))}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 from surgery.errors import ImageError
@@ -363,10 +364,15 @@ def shortcut(stage: object, name: str) -> Any:
 
     What a class inherits says nothing of a ``__call__`` of its own.
     """
-    if name in getattr(stage, "__dict__", {}):
-        return getattr(stage, name)
-    owner = next((kind for kind in type(stage).__mro__ if name in vars(kind) or "__call__" in vars(kind)), None)
-    return getattr(stage, name) if owner is not None and name in vars(owner) else None
+    own = name in getattr(stage, "__dict__", ()) or _goes_with_call(type(stage), name)
+    return getattr(stage, name) if own else None
+
+
+@lru_cache(maxsize=256)
+def _goes_with_call(kind: type, name: str) -> bool:
+    """Whether a class, the first of it and its bases that has either, has the attribute."""
+    owner = next((base for base in kind.__mro__ if name in vars(base) or "__call__" in vars(base)), None)
+    return owner is not None and name in vars(owner)
 
 
 def describe(stage: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from surgery.errors import RenderError
@@ -135,10 +136,12 @@ def _lay_by_torch(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor
     return lines[:, :, : rows * tall - gap, : 1 + columns * wide - gap]
 
 
+@lru_cache(maxsize=256)  # since the maps of a model have few sizes
 def _enlargement(height: int, width: int, least: int) -> int:
     return max(1, math.ceil(least / max(height, width, 1)))
 
 
+@lru_cache(maxsize=256)
 def _square_columns(count: int, tall: int, wide: int) -> int:
     """Columns for the picture whose sides are nearest to each other."""
     ideal = min(count, max(1, math.floor(math.sqrt(count * tall / wide))))

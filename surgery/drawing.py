@@ -86,8 +86,9 @@ class BatchDrawing:
         found = quantise_between_extremes(self._maps)
         if found is not None:
             extremes, codes = found
-            self._extremes = Extremes(extremes, extremes, None, finite=True)
-            self._codes = _Codes(normalizer, extremes.double(), lambda: codes, checked=True)
+            raw = torch.from_numpy(extremes)
+            self._extremes = Extremes(raw, raw, None, finite=True)
+            self._codes = _Codes(normalizer, extremes.astype(np.float64), lambda: codes, checked=True)
 
     @cached_property
     def _maps(self) -> Tensor:
@@ -200,7 +201,12 @@ class _Codes:
     """The codes of a batch, and the limits they lie between."""
 
     def __init__(
-        self, normalizer: Normalizer, limits: Tensor, make: Callable[[], Tensor], *, checked: bool = False
+        self,
+        normalizer: Normalizer,
+        limits: Tensor | NDArray[np.float64],
+        make: Callable[[], Tensor | NDArray[np.uint8]],
+        *,
+        checked: bool = False,
     ) -> None:
         self._normalizer = normalizer
         self._limits = Fetched(limits)

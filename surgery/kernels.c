@@ -130,6 +130,30 @@ struct grid {
     int background;
 };
 
+/* One line of a map, each pixel `factor` times. Returns where it ends. */
+INLINE uint8_t *enlarge_by(const uint8_t *codes, Py_ssize_t width, Py_ssize_t factor, uint8_t *line)
+{
+    for (Py_ssize_t x = 0; x < width; x++, line += factor)
+        memset(line, codes[x], factor);
+    return line;
+}
+
+static uint8_t *enlarge(const uint8_t *codes, Py_ssize_t width, Py_ssize_t factor, uint8_t *line)
+{
+    switch (factor) { /* which the compiler makes stores of */
+    case 2:
+        return enlarge_by(codes, width, 2, line);
+    case 4:
+        return enlarge_by(codes, width, 4, line);
+    case 8:
+        return enlarge_by(codes, width, 8, line);
+    case 16:
+        return enlarge_by(codes, width, 16, line);
+    default:
+        return enlarge_by(codes, width, factor, line);
+    }
+}
+
 /* One line of one row of tiles: of so many maps, each pixel `factor` times, with gaps between, filled up to the end. */
 INLINE void lay_line(const uint8_t *codes, Py_ssize_t tiles, const struct grid *grid, uint8_t *line, Py_ssize_t length)
 {
@@ -140,8 +164,7 @@ INLINE void lay_line(const uint8_t *codes, Py_ssize_t tiles, const struct grid *
             memcpy(line, map, grid->width);
             line += grid->width;
         } else {
-            for (Py_ssize_t x = 0; x < grid->width; x++, line += grid->factor)
-                memset(line, map[x], grid->factor);
+            line = enlarge(map, grid->width, grid->factor, line);
         }
         for (Py_ssize_t gap = 0; gap < grid->gap && line < end; gap++)
             *line++ = (uint8_t)grid->background;

@@ -59,7 +59,9 @@ def as_maps(values: Tensor, *, windows: bool = False) -> Tensor:
 
 def as_real(values: Tensor) -> Tensor:
     """Any tensor as dense float32, or float64 where float32 would lose digits."""
-    values = values.detach()
+    values = values.detach() if values.requires_grad else values
+    if values.dtype == torch.float32 and values.layout is torch.strided:
+        return values
     if values.is_quantized:
         values = values.dequantize()
     if values.layout is not torch.strided:
@@ -97,7 +99,7 @@ def find_extremes(maps: Tensor) -> Tensor:
     return found.view(2, *maps.shape[:2])
 
 
-def quantise_between_extremes(maps: Tensor) -> tuple[Tensor, Tensor] | None:
+def quantise_between_extremes(maps: Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
     """Extremes as `find_extremes` gives them, and the codes of `quantise` between them, in one pass over the values.
 
     None where that can't be: where there is no compiled code for it, or not all values are finite, or float32 would
@@ -105,8 +107,8 @@ def quantise_between_extremes(maps: Tensor) -> tuple[Tensor, Tensor] | None:
     """
     if not _compiled_for(maps):
         return None
-    extremes, codes = maps.new_empty((2, *maps.shape[:2])), torch.empty(maps.shape, dtype=torch.uint8)
-    done = _kernels.quantise_between_extremes(maps.numpy(), extremes.numpy(), codes.numpy(), LEVELS - 1)
+    extremes, codes = np.empty((2, *maps.shape[:2]), np.float32), np.empty(maps.shape, np.uint8)
+    done = _kernels.quantise_between_extremes(maps.numpy(), extremes, codes, LEVELS - 1)
     return (extremes, codes) if done else None
 
 

@@ -104,10 +104,25 @@ WIDE static void codes_of_rows(
         find_codes(values + row * size, size, low[row], scale[row], rounding[row], top, codes + row * size);
 }
 
+/* Have values on their way to the cache while others are worked on. */
+INLINE void fetch(const float *values, Py_ssize_t count)
+{
+#ifdef __GNUC__
+    for (Py_ssize_t i = 0; i < count; i += 64 / sizeof(float)) /* a line of the cache */
+        __builtin_prefetch(values + i);
+#else
+    (void)values, (void)count;
+#endif
+}
+
+#define STEP 256   /* values between one look ahead and the next */
+#define AHEAD 2048 /* values: the next row, or more of them where they are short */
+
 /* Both at once, a row while it is in the cache. Returns false where a row needs more than float32. */
 WIDE static bool codes_between_extremes(
     const float *values, Py_ssize_t rows, Py_ssize_t size, float *least, float *most, int top, uint8_t *codes)
 {
+    const Py_ssize_t ahead = size > AHEAD ? size : AHEAD;
     for (Py_ssize_t row = 0; row < rows; row++) {
         if (!find_extremes(values + row * size, size, least + row, most + row))
             return false;
@@ -117,7 +132,12 @@ WIDE static bool codes_between_extremes(
         if (low < -FLT_MAX / 2 || high > FLT_MAX / 2 || scale > FLT_MAX)
             return false;
         float rounding = span == 0 ? top / 2.0f + 0.5f : 0.5f;
-        find_codes(values + row * size, size, low, (float)scale, rounding, top, codes + row * size);
+        for (Py_ssize_t start = row * size, stop = start + size; start < stop; start += STEP) {
+            Py_ssize_t count = stop - start < STEP ? stop - start : STEP;
+            if (start + ahead + count <= rows * size)
+                fetch(values + start + ahead, count);
+            find_codes(values + start, count, low, (float)scale, rounding, top, codes + start);
+        }
     }
     return true;
 }

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from surgery.types import Picture
 
 
-
 def as_json(value: Any) -> bytes:
     """A value as compact JSON in UTF-8; arrays are lists, what is no number is null."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -364,7 +364,8 @@ def shortcut(stage: object, name: str) -> Any:
 
     What a class inherits says nothing of a ``__call__`` of its own.
     """
-    own = name in getattr(stage, "__dict__", ()) or _goes_with_call(type(stage), name)
+    kind = type(stage)
+    own = name in getattr(stage, "__dict__", ()) or _goes_with_call(kind, name)  # type: ignore[arg-type]
     return getattr(stage, name) if own else None
 
 

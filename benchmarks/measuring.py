@@ -74,18 +74,27 @@ class Result:
         return statistics.median(self.cpu)
 
     def over(self, other: Result) -> float:
-        """CPU of one image over that of another way: the median of the rounds, since a machine may be slow for one.
-
-        Where they were not measured in the same rounds, of their medians.
-        """
-        if len(self.cpu) != len(other.cpu):
-            return self.seconds / other.seconds
-        return statistics.median(one / two for one, two in zip(self.cpu, other.cpu, strict=True))
+        """CPU of one image over that of another way."""
+        return _ratio(self.cpu, other.cpu)
 
     @property
     def wall_seconds(self) -> float:
         """Wall time of one image."""
         return statistics.median(self.wall)
+
+    def wall_over(self, other: Result) -> float:
+        """Wall time of one image over that of another way."""
+        return _ratio(self.wall, other.wall)
+
+
+def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the ratios of the rounds, since a machine may be slow for one.
+
+    Where they were not measured in the same rounds, the ratio of the medians.
+    """
+    if len(some) != len(others):
+        return statistics.median(some) / statistics.median(others)
+    return statistics.median(one / other for one, other in zip(some, others, strict=True))
 
 
 @cache

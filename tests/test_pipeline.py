@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
+from surgery import running
 from surgery.builtin.sinks import Npz, Png, Sheet
 from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
 from surgery.jobs import run_jobs, sendable
@@ -251,6 +252,26 @@ def test_an_error_of_a_deferred_sink_leaves_nothing_half_written(
     assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2", "3", "manifest.json"]
     assert [image["name"] for image in json.loads((out / "manifest.json").read_text())["images"]] == list("0123")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
+
+
+@pytest.mark.parametrize("gathered", [0, 500, 1 << 40])
+def test_the_same_is_written_however_much_is_handed_over_at_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gathered: int
+) -> None:
+    def extracted(name: str) -> tuple[dict[str, bytes], Any]:
+        report = surgery.extract(Pointwise(), photos, out=tmp_path / name, sinks=[Png()], batch_size=2)
+        kept = json.loads((tmp_path / name / "manifest.json").read_text())
+        return contents(tmp_path / name), (report.files, kept["operations"], kept["images"])
+
+    expected = extracted("as it is")
+    given: list[int] = []
+    put = Behind.put
+    monkeypatch.setattr(Behind, "put", lambda self, job, cost=0: (given.append(cost), put(self, job, cost)))
+    monkeypatch.setattr(running, "GATHERED", gathered)
+    assert extracted("otherwise") == expected
+    pictures = sum(cost > 0 for cost in given)
+    assert pictures == 4 if gathered > 500 else pictures > 4  # of 4 batches
+    assert max(given) <= gathered + 2 * 6 * 8 * 10  # and no more than the largest of them above it
 
 
 def test_a_deferred_sink_sees_shape_and_dtype_and_no_values(model: nn.Module, photos: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_tiler_of_several_pictures_gives_several_files(tmp_path: Path) -> None
     assert [path.name for path in sorted((tmp_path / "one").iterdir())] == [f"001-a-c00{n}.png" for n in range(6)]
 
 
-@pytest.mark.parametrize("level", [0, 1, 3, 6, 9])
+@pytest.mark.parametrize("level", [0, 1, 2, 3, 6, 9])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 70), (40, 7, 3)])
 def test_the_writer_is_read_by_pillow_at_every_level(level: int, shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -92,6 +92,13 @@ def test_the_writer_is_read_by_pillow_at_every_level(level: int, shape: tuple[in
         assert image.text["surgery"] == "é"  # type: ignore[attr-defined]
         if colors is not None:
             assert image.getpalette() == colors.ravel().tolist()
+
+
+def test_texts_stand_in_the_file_as_they_are_unless_it_is_to_be_small() -> None:
+    text = b'{"low":[-1.25,0.5]}' * 50
+    picture = Picture(np.zeros((3, 4), np.uint8), np.zeros((256, 3), np.uint8), np.zeros(1), np.ones(1))
+    assert text in png.encode(picture, {"surgery": text})
+    assert len(png.encode(picture, {"surgery": text}, 2)) < len(png.encode(picture)) + len(text) / 4
 
 
 def test_noise_is_stored_and_all_else_is_compressed() -> None:

@@ -27,7 +27,7 @@ from surgery.pipeline import Ahead, Behind
 from tests.test_extraction import Net, manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.synchronize import Event
 
 
@@ -266,7 +266,12 @@ def test_the_same_is_written_however_much_is_handed_over_at_once(
     expected = extracted("as it is")
     given: list[int] = []
     put = Behind.put
-    monkeypatch.setattr(Behind, "put", lambda self, job, cost=0: (given.append(cost), put(self, job, cost)))
+
+    def counting(self: Behind, job: Callable[[], object], cost: int = 0) -> None:
+        given.append(cost)
+        put(self, job, cost)
+
+    monkeypatch.setattr(Behind, "put", counting)
     monkeypatch.setattr(running, "GATHERED", gathered)
     assert extracted("otherwise") == expected
     pictures = sum(cost > 0 for cost in given)

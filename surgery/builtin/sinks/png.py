@@ -27,14 +27,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._@\[\]-]+")
 class Png:
     """`<image>/<NNN>-<path>.png`, numbered in order of execution; of a batch as a whole in `batch/`.
 
-    Palette PNGs. Where `isal` is installed, ISA-L packs them, and at level 1 leaves what is nearly noise as it is,
-    which is quicker to write than to pack (see `surgery.png`); elsewhere zlib packs them. Each carries a text chunk
-    `surgery` with JSON: the operation, the limits of its channels, how a code reads back to a value, the image, the
-    weights and the recipe.
+    Palette PNGs. Where `isal` is installed, ISA-L packs them, elsewhere zlib does; at level 1, what is nearly noise is
+    left as it is, and so are texts, which are quicker to write than to pack (see `surgery.png`). Each carries a text
+    chunk `surgery` with JSON: the operation, the limits of its channels, how a code reads back to a value, the image,
+    the weights and the recipe.
     """
 
     level: int = 1
-    """1 is the fastest; 2 and 3 pack noise too (ISA-L); 4 to 9 make smaller files (zlib), 9 the smallest; 0 stores."""
+    """1 is the fastest; 2 and 3 pack noise and texts too (ISA-L); 4 to 9 make smaller files (zlib), 9 the smallest; 0 stores."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 9:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -161,9 +162,11 @@ def in_turns(runs: Sequence[tuple[Way, int]]) -> list[Cost]:
     checkpoint()  # which nobody's time is to hold
     costs = [Cost(0, 0, 0)] * len(runs)
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        outs = [
+            [Path(folder, f"{number}-{each}") for each in range(way.processes)] for number, (way, _) in enumerate(runs)
+        ]
         running = {
-            number: [_start(way, count, Path(folder, f"{number}-{each}")) for each in range(way.processes)]
-            for number, (way, count) in enumerate(runs)
+            number: [_start(way, count, out) for out in outs[number]] for number, (way, count) in enumerate(runs)
         }
         try:
             while running:
@@ -171,6 +174,8 @@ def in_turns(runs: Sequence[tuple[Way, int]]) -> list[Cost]:
                     costs[number] = _turn(runs[number][0], processes, costs[number], alone=len(running) == 1)
                     if not processes:
                         del running[number]
+                        for out in outs[number]:  # which may be a gigabyte of memory
+                            shutil.rmtree(out)
         finally:
             for process in itertools.chain(*running.values()):
                 os.killpg(process.pid, signal.SIGKILL)

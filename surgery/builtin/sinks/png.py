@@ -34,7 +34,7 @@ class Png:
     """
 
     level: int = 1
-    """1 is the fastest; 2 and 3 pack noise and texts too (ISA-L); 4 to 9 make smaller files (zlib), 9 the smallest; 0 stores."""
+    """1 is the fastest; 2 and 3 pack noise and texts too (ISA-L); 4 to 9 make ever smaller files (zlib); 0 stores."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 9:

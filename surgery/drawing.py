@@ -74,7 +74,8 @@ class BatchDrawing:
             self._codes  # noqa: B018
         self._values = None
         self.__dict__.pop("_maps", None)
-        return self._codes.nbytes if pixels and not self._empty else 0
+        codes = self.__dict__.get("_codes")  # for a sink that was called at once, perhaps
+        return codes.nbytes if codes is not None else 0
 
     def _quantise_at_once(self) -> None:
         """Find extremes and codes together, where the limits are the extremes, and neither was asked for yet."""

@@ -215,15 +215,16 @@ class Run:
 
     def offer(self, activations: Iterable[Activation]) -> None:
         """Take what facts and pictures need of the values of one operation, before they are overwritten."""
+        given: list[tuple[Activation, Written]] = []
         for activation in activations:
-            try:
+            with _telling_where(activation):
                 for write in self.now:
                     write(activation)
+            given.append((activation, self.folder.take_written()))
+        for activation, written in given:  # once all were given, since the images of a batch are drawn of one tensor
+            with _telling_where(activation):
                 self.cost += activation.drawing.settle(pixels=bool(self.later))
-            except Exception as error:
-                _tell_where(error, activation)
-                raise
-            self.drawn.append((without_values(activation), self.folder.take_written()))
+            self.drawn.append((without_values(activation), written))
         if self.cost >= GATHERED:
             self.hand_over()
 
@@ -236,13 +237,10 @@ class Run:
         """Give activations to the sinks that need no values, and record them: on the thread that keeps up behind."""
         self.folder_later.batch = batch
         for activation, written in drawn:
-            try:
+            with _telling_where(activation):
                 for write in self.later:
                     write(activation)
                 self.manifest.activation(activation, [*written, *self.folder_later.take_written()])
-            except Exception as error:
-                _tell_where(error, activation)
-                raise
             known = self.found.get(activation.path)
             if known is None:
                 operation = activation.operation
@@ -266,13 +264,18 @@ def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def _tell_where(error: Exception, activation: Activation) -> None:
+@contextmanager
+def _telling_where(activation: Activation) -> Iterator[None]:
     """Have an error say at which activation it was: in its line, where it is one of ours, or else below it."""
-    where = f"at {activation.path}" + (f" of {activation.image}" if activation.image is not None else "")
-    if isinstance(error, SurgeryError):
-        error.args = (f"{where}: {error}",)
-    else:
-        error.add_note(where)
+    try:
+        yield
+    except Exception as error:
+        where = f"at {activation.path}" + (f" of {activation.image}" if activation.image is not None else "")
+        if isinstance(error, SurgeryError):
+            error.args = (f"{where}: {error}",)
+        else:
+            error.add_note(where)
+        raise
 
 
 def is_image(values: Tensor, result: Any, limits: tuple[float, float]) -> bool:

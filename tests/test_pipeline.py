@@ -279,6 +279,30 @@ def test_the_same_is_written_however_much_is_handed_over_at_once(
     assert max(given) <= gathered + 2 * 6 * 8 * 10  # and no more than the largest of them above it
 
 
+def test_a_sink_that_is_called_at_once_draws_what_image_of_a_batch_it_likes(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    seen: dict[tuple[str, str | None], Any] = {}
+
+    def drawing(*images: str) -> Any:
+        @contextmanager
+        def sink(folder: surgery.OutputFolder) -> Iterator[Any]:
+            def write(activation: surgery.Activation) -> None:
+                if activation.image in images:
+                    seen[activation.path, activation.image] = activation.pictures[0].pixels
+
+            yield write
+
+        return sink
+
+    surgery.extract(model, photos, out=tmp_path / "all", sinks=[drawing(*"0123456")], batch_size=3)
+    everything, seen = seen, {}
+    surgery.extract(model, photos, out=tmp_path / "some", sinks=[drawing(*"25")], batch_size=3)
+    assert seen
+    assert all(np.array_equal(pixels, everything[at]) for at, pixels in seen.items())
+    assert {image for _, image in seen} == {"2", "5"}
+
+
 def test_a_deferred_sink_sees_shape_and_dtype_and_no_values(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     seen: list[tuple[Any, ...]] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +18,16 @@ from surgery.palettes import NOT_VALUES, palette_of
 from surgery.quantising import (
     as_maps,
     check_limits,
+    compiled_for,
     find_limits,
     mark_not_finite,
     quantise,
     quantise_between_extremes,
     repair,
 )
+from surgery.tiling import can_be_written_to, lay, taken_up
 from surgery.transforming import colored, in_color, transformed
-from surgery.types import BACKGROUND, Facts, Levels, Picture, describe, shortcut
+from surgery.types import BACKGROUND, Facts, Layout, Levels, Picture, describe, shortcut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +54,8 @@ class BatchDrawing:
             channels, height, width = self._shape[1:]
             low, high = np.zeros((2, channels))
             return Levels(np.zeros((channels, height, width), np.uint8), low, high)
-        codes, low, high = self._codes.numpy()
-        return Levels(codes[position], low[position], high[position])
+        low, high = self._codes.limits()
+        return Levels(self._codes.indices(position), low[position], high[position])
 
     def pictures(self, position: int, /) -> tuple[Picture, ...]:
         # Kept for the next sink that asks, and no longer: a batch of them would leave the cache, and come back.
@@ -84,12 +86,14 @@ class BatchDrawing:
             return
         if "_extremes" in self.__dict__ or "_codes" in self.__dict__:
             return
-        found = quantise_between_extremes(self._maps)
+        layout = self._written_to(self._maps)
+        found = quantise_between_extremes(self._maps, layout)
         if found is not None:
             extremes, codes = found
             raw = torch.from_numpy(extremes)
             self._extremes = Extremes(raw, raw, None, finite=True)
-            self._codes = _Codes(normalizer, extremes.astype(np.float64), lambda: codes, checked=True)
+            limits = extremes.astype(np.float64)
+            self._codes = _Codes(normalizer, limits, lambda: codes, self._shape, layout, checked=True)
 
     @cached_property
     def _maps(self) -> Tensor:
@@ -134,22 +138,48 @@ class BatchDrawing:
             maps = transformed(maps, self.recipe.transforms)
             extremes = Extremes.of(maps)
         if extremes.finite:
-            limits = _limits(normalizer, maps, extremes.raw)
-            return _Codes(normalizer, limits, lambda: quantise(maps, limits, extremes.raw))
+            limits, layout = _limits(normalizer, maps, extremes.raw), self._written_to(maps)
+            make = partial(quantise, maps, limits, extremes.raw, layout)
+            return _Codes(normalizer, limits, make, maps.shape, layout)
         repaired = repair(maps)
         limits = _limits(normalizer, repaired)
-        return _Codes(normalizer, limits, lambda: mark_not_finite(quantise(repaired, limits), maps))
+        return _Codes(normalizer, limits, lambda: mark_not_finite(quantise(repaired, limits), maps), maps.shape)
+
+    def _written_to(self, maps: Tensor) -> Layout | None:
+        """The layout of maps whose codes are best made where they lie in the pictures; None where they are not."""
+        if self.folded or in_color(self.recipe.transforms) or not compiled_for(maps):
+            return None
+        layout = self._layout(maps.shape)
+        return layout if layout is not None and can_be_written_to(layout, maps.shape) else None
+
+    def _layout(self, shape: torch.Size) -> Layout | None:
+        """How the tiler lays maps ``(B, C, H, W)``, if it says so."""
+        tiler = self.recipe.tiler
+        layout_of = shortcut(tiler, "layout")
+        if layout_of is None:
+            return None
+        try:
+            layout = layout_of(*shape[1:])
+        except Exception as error:
+            raise RenderError(f"tiler {describe(tiler)} can't lay out {tuple(shape)}: {said_of(error)}") from error
+        if not isinstance(layout, Layout) or layout.shown > shape[1]:
+            raise RenderError(f"tiler {describe(tiler)} has to give a layout of {shape[1]} maps, not {layout!r}")
+        return layout
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
-        codes, low, high = self._codes.numpy()
-        low, high = low[position], high[position]
+        codes = self._codes
+        low, high = (limit[position] for limit in codes.limits())
         if in_color(self.recipe.transforms):
-            return (Picture(colored(codes[position], NOT_VALUES.values()), None, low, high),)
-        few = codes.nbytes <= _FEW
-        laid = self._tiles[position] if few else self._laid_out(codes[position : position + 1])[0]
+            return (Picture(colored(codes.indices(position), NOT_VALUES.values()), None, low, high),)
+        if codes.layout is not None:
+            laid, ready = codes.numpy()[position], True
+        elif codes.nbytes <= _FEW:
+            laid, ready = self._tiles[0][position], self._tiles[1]
+        else:
+            tiles, ready = self._laid_out(codes.numpy()[position : position + 1])
+            laid = tiles[0]
         each = len(laid) == len(low) > 1
         colors = palette_of(self.recipe)
-        ready = self._lines is not None
         return tuple(
             Picture(
                 tile[:, 1:] if ready else tile,
@@ -162,24 +192,24 @@ class BatchDrawing:
         )
 
     @cached_property
-    def _tiles(self) -> NDArray[np.uint8]:
+    def _tiles(self) -> tuple[NDArray[np.uint8], bool]:
         """All pictures at once, where they are small."""
-        return self._laid_out(self._codes.numpy()[0])
+        return self._laid_out(self._codes.numpy())
 
-    @cached_property
-    def _lines(self) -> Callable[[Tensor], Tensor] | None:
-        """How the tiler gives lines, if it does."""
-        made: Callable[[Tensor], Tensor] | None = shortcut(self.recipe.tiler, "lines")
-        return made
+    def _laid_out(self, indices: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image.
 
-    def _laid_out(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image, or their lines, a byte longer."""
+        Or ``(B, N, H', 1 + W')`` and True: with a zero before each line, as PNG files have them.
+        """
         codes = torch.from_numpy(indices)
         if self.folded and codes.shape[2] == 1:
             codes = fold(codes)
+        layout = self._layout(codes.shape)
+        if layout is not None:
+            return lay(codes, layout).numpy(), True
         tiler = self.recipe.tiler
         try:
-            tiles = (self._lines or tiler)(codes)
+            tiles = tiler(codes)
         except Exception as error:
             said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
             raise RenderError(said) from error
@@ -188,10 +218,7 @@ class BatchDrawing:
         if tiles.shape[0] != codes.shape[0]:
             given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
             raise RenderError(f"tiler {describe(tiler)} {given}")
-        laid = tiles.numpy()
-        if self._lines is not None and laid[..., 0].any():
-            raise RenderError(f"tiler {describe(tiler)} has to give lines that begin with a zero")
-        return laid
+        return tiles.numpy(), False
 
 
 _FEW = 1 << 20
@@ -206,6 +233,8 @@ class _Codes:
         normalizer: Normalizer,
         limits: Tensor | NDArray[np.float64],
         make: Callable[[], Tensor | NDArray[np.uint8]],
+        shape: torch.Size,
+        layout: Layout | None = None,
         *,
         checked: bool = False,
     ) -> None:
@@ -215,13 +244,28 @@ class _Codes:
         if self._limits.is_here:
             self._check()
         self._codes = Fetched(make())
+        self._shape = shape
+        self.layout = layout
+        """None where the codes lie as the maps do."""
         self.nbytes = self._codes.nbytes
 
-    def numpy(self) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
-        """``(B, C, H, W)`` codes, ``(B, C)`` low and high."""
+    def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """``(B, C)`` low and high."""
         self._check()
         low, high = self._limits.numpy()
-        return self._codes.numpy(), low, high
+        return low, high
+
+    def numpy(self) -> NDArray[np.uint8]:
+        """``(B, C, H, W)`` codes, or, with a layout, ``(B, N, H', 1 + W')``, as `lay` gives them."""
+        self._check()
+        return self._codes.numpy()
+
+    def indices(self, position: int) -> NDArray[np.uint8]:
+        """``(C, H, W)`` codes of one image."""
+        codes = torch.from_numpy(self.numpy()[position : position + 1])
+        if self.layout is not None:
+            codes = taken_up(codes, self.layout, self._shape)
+        return codes[0].numpy()
 
     def _check(self) -> None:
         if not self._checked:

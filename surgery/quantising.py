@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from surgery.errors import RenderError
+from surgery.tiling import canvas_of, grid_of, lay
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, describe, shortcut
 
 try:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from surgery.types import Normalizer
+    from surgery._kernels import Grid
+    from surgery.types import Layout, Normalizer
 
 
 def share_out(values: Tensor, batch: int) -> Tensor | None:
@@ -91,7 +93,7 @@ def find_extremes(maps: Tensor) -> Tensor:
     if maps.device.type != "cpu":
         return torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     found = maps.new_empty((2, maps.shape[0] * maps.shape[1]))
-    if _compiled_for(maps) and _kernels.extremes(maps.numpy(), found.numpy()):
+    if compiled_for(maps) and _kernels.extremes(maps.numpy(), found.numpy()):
         return found.view(2, *maps.shape[:2])
     for rows, least, most in _blocks(maps, found[0], found[1]):
         torch.amin(rows, 1, out=least)
@@ -99,20 +101,30 @@ def find_extremes(maps: Tensor) -> Tensor:
     return found.view(2, *maps.shape[:2])
 
 
-def quantise_between_extremes(maps: Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
+def quantise_between_extremes(
+    maps: Tensor, layout: Layout | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
     """Extremes as `find_extremes` gives them, and the codes of `quantise` between them, in one pass over the values.
 
     None where that can't be: where there is no compiled code for it, or not all values are finite, or float32 would
     overflow.
     """
-    if not _compiled_for(maps):
+    if not compiled_for(maps):
         return None
-    extremes, codes = np.empty((2, *maps.shape[:2]), np.float32), np.empty(maps.shape, np.uint8)
-    done = _kernels.quantise_between_extremes(maps.numpy(), extremes, codes, LEVELS - 1)
-    return (extremes, codes) if done else None
+    extremes = np.empty((2, *maps.shape[:2]), np.float32)
+    canvas, grid = _canvas(maps, layout)
+    done = _kernels.quantise_between_extremes(maps.numpy(), extremes, canvas, LEVELS - 1, grid)
+    return (extremes, canvas) if done else None
 
 
-def _compiled_for(maps: Tensor) -> bool:
+def _canvas(maps: Tensor, layout: Layout | None) -> tuple[NDArray[np.uint8], Grid]:
+    """What codes are written to, and where on it they lie."""
+    if layout is not None:
+        return np.empty(canvas_of(layout, maps.shape), np.uint8), grid_of(layout, maps.shape)
+    return np.empty(maps.shape, np.uint8), (1, 1, maps.shape[2] * maps.shape[3], 1, 1, 0, 0, 0)  # one after the other
+
+
+def compiled_for(maps: Tensor) -> bool:
     """Whether there is compiled code for them: they lie one after the other in the memory of the CPU, as they are."""
     plain = maps.dtype == torch.float32 and maps.device.type == "cpu" and not maps.is_neg()
     return _kernels is not None and plain and maps.is_contiguous() and maps.numel() > 0
@@ -156,29 +168,34 @@ def check_limits(normalizer: Normalizer, low: NDArray[np.float64], high: NDArray
         raise RenderError(f"normalizer {describe(normalizer)} gave limits that are not finite with low <= high")
 
 
-def quantise(maps: Tensor, limits: Tensor, extremes: Tensor | None = None) -> Tensor:
+def quantise(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layout: Layout | None = None) -> Tensor:
     """``(B, C, H, W)`` finite values -> uint8 codes from 0 (at `low` or less) to 250 (at `high` or more).
 
     `limits` are ``(2, B, C)`` float64. Equal ones give 125. `low` is subtracted before anything is scaled:
     ``v * scale + offset`` would cancel where the limits lie close together and far from zero. A pass is spared where
-    the `extremes` ``(2, B, C)`` say that no value lies outside its limits.
+    the `extremes` ``(2, B, C)`` say that no value lies outside its limits. With a `layout` that shows all maps, the
+    codes are given as `lay` lays them.
     """
     if maps.dtype == torch.float32 and maps.device.type == "cpu":
         bounds = limits.numpy().reshape(2, -1)
         scales = _scales_of(bounds)
-        if scales is not None and _compiled_for(maps):
-            codes = torch.empty(maps.shape, dtype=torch.uint8)
-            _kernels.quantise(maps.numpy(), scales, codes.numpy(), LEVELS - 1)
-            return codes
+        if scales is not None and compiled_for(maps):
+            canvas, grid = _canvas(maps, layout)
+            _kernels.quantise(maps.numpy(), scales, canvas, LEVELS - 1, grid)
+            return torch.from_numpy(canvas)
         if scales is not None:
-            return _quantise_blocks(maps, scales, within=_within(bounds, extremes))
+            return _laid(_quantise_blocks(maps, scales, within=_within(bounds, extremes)), layout)
     top = LEVELS - 1
     low, high = limits[..., None, None].unbind()
     flat = low == high
     # In halves, since the span of float64 values may overflow; divided, since the scale may.
     part = (maps.double() / 2 - low / 2) / torch.where(flat, 1.0, high / 2 - low / 2)
     part.mul_(torch.where(flat, 0.0, float(top))).add_(torch.where(flat, top / 2 + 0.5, 0.5))
-    return part.clamp_(0, top + 0.5).to(torch.uint8)
+    return _laid(part.clamp_(0, top + 0.5).to(torch.uint8), layout)
+
+
+def _laid(codes: Tensor, layout: Layout | None) -> Tensor:
+    return codes if layout is None else lay(codes, layout)
 
 
 def _scales_of(limits: NDArray[np.float64]) -> NDArray[np.float32] | None:

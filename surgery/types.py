@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
-from surgery.errors import ImageError
+from surgery.errors import ImageError, RenderError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -218,14 +218,37 @@ class Normalizer(Protocol):
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How equal maps lie in the pictures of an activation: row by row, from the top left, on background."""
+
+    shown: int
+    """The first so many maps are drawn."""
+    tiles: int
+    """Maps in a picture; `shown` is a multiple of it."""
+    columns: int
+    """Maps in a row."""
+    factor: int = 1
+    """A pixel of a map becomes so many in height and in width."""
+    gap: int = 0
+    """Pixels of background between maps."""
+
+    def __post_init__(self) -> None:
+        if min(self.shown, self.tiles, self.columns, self.factor) < 1 or self.gap < 0:
+            raise RenderError(f"a layout has a map or more in all, in a picture and in a row, not {self}")
+        if self.shown % self.tiles:
+            raise RenderError(f"{self.shown} maps are no whole number of pictures of {self.tiles}")
+
+
 class Tiler(Protocol):
     """Lays the channels of an activation out in pictures.
 
     ``(B, C, H, W)`` uint8 codes -> ``(B, N, H', W')`` uint8 codes: N pictures of each image. What is no map is
     `BACKGROUND`. It must not write to its input.
 
-    One that has a method ``lines(levels)``, which gives the same as ``(B, N, H', 1 + W')`` with a zero before each
-    line, spares the writer of PNG files a copy.
+    One that lays maps in rows of equal tiles says how by a method ``layout(channels, height, width)`` that gives a
+    `Layout`, which stands for the same pictures: then codes are made where they are drawn, and PNG files are written
+    without a copy.
     """
 
     def __call__(self, levels: Tensor, /) -> Tensor: ...
@@ -398,6 +421,7 @@ __all__ = [
     "Drawing",
     "Facts",
     "Interpolation",
+    "Layout",
     "Levels",
     "Limits",
     "ModelFactory",

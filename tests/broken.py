@@ -161,14 +161,25 @@ BROKEN = {
         offering("tiler", "lambda levels: levels.flip(0)[:, :1]"),
         r"lets the other images of a batch change an image's pictures",
     ),
-    "a tiler whose lines are others": (
+    "a tiler whose layout is of others": (
         offering(
             "tiler",
             "f",
-            "def f(levels): return levels[:, :1]",
-            "f.lines = lambda levels: torch.nn.functional.pad(levels[:, -1:], (1, 0))",
+            "from surgery.types import Layout",
+            "def f(levels): return levels[:, -1:]",
+            "f.layout = lambda channels, height, width: Layout(1, 1, 1)",
         ),
-        r"gives other lines than pictures, given codes of shape",
+        r"gives a layout of other pictures than when it is called, given codes of shape",
+    ),
+    "a tiler whose layout is none": (
+        offering(
+            "tiler",
+            "f",
+            "from surgery.types import Layout",
+            "def f(levels): return levels[:, :1]",
+            "f.layout = lambda channels, height, width: Layout(channels, 2, 1)",
+        ),
+        r"its layout: 1 maps are no whole number of pictures of 2",
     ),
     # colormaps
     "a colormap beyond its bounds": (

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 import surgery
-from surgery import quantising
-from surgery.builtin import tilers
+from surgery import quantising, tiling
 from surgery.builtin.normalizers import Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import Channels, Grid, Strip
 from surgery.drawing import BatchDrawing
@@ -104,7 +103,7 @@ def digest(pictures: tuple[surgery.Picture, ...]) -> str:
 def test_a_picture_is_pixel_for_pixel_what_it_was(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:
         monkeypatch.setattr(quantising, "_kernels", None)
-        monkeypatch.setattr(tilers, "_kernels", None)
+        monkeypatch.setattr(tiling, "_kernels", None)
     values, stages = CASES[name]
     assert digest(surgery.draw(values, **stages)) == GOLDEN[name]
     settled = BatchDrawing(values, replace(STANDARD, **stages))

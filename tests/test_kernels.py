@@ -4,7 +4,7 @@ import math
 import shutil
 import sysconfig
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,12 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor
 
-from surgery import quantising
-from surgery.builtin import tilers
+from surgery import quantising, tiling
+from surgery.builtin.normalizers import MinMax, Percentile
+from surgery.builtin.tilers import TILERS
 from surgery.drawing import BatchDrawing
 from surgery.quantising import find_extremes, quantise, quantise_between_extremes
 from surgery.rendering import STANDARD
-from surgery.types import BACKGROUND, LEVELS
+from surgery.tiling import lay, taken_up
+from surgery.types import BACKGROUND, LEVELS, Layout, Recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from surgery.types import Normalizer
 
 COMPILER = shutil.which("cc") and Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
@@ -41,7 +48,7 @@ def random_maps(seed: int, rows: int, size: int, scale: float, offset: float) ->
 def without_kernels(call: Any, *args: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quantising, "_kernels", None)
-        patch.setattr(tilers, "_kernels", None)
+        patch.setattr(tiling, "_kernels", None)
         return call(*args)
 
 
@@ -116,32 +123,93 @@ def test_maps_that_lie_otherwise_are_left_to_torch() -> None:
     some.integers(1, 14),
     some.integers(1, 5),
     some.integers(0, 3),
+    some.booleans(),
 )
-def test_tiles_lie_as_torch_lays_them(shape: tuple[int, int, int, int], columns: int, factor: int, gap: int) -> None:
+def test_tiles_lie_as_torch_lays_them(
+    shape: tuple[int, int, int, int], columns: int, factor: int, gap: int, each: bool
+) -> None:
     codes = torch.arange(math.prod(shape)).remainder(LEVELS).byte().reshape(shape)
-    columns = min(columns, shape[1])
-    lines = tilers._lay(codes, columns, factor, gap)
-    assert torch.equal(lines, tilers._lay_by_torch(codes, columns, factor, gap))
+    layout = Layout(shape[1], 1 if each else shape[1], min(columns, shape[1]), factor, gap)
+    lines = lay(codes, layout)
+    assert torch.equal(lines, without_kernels(lay, codes, layout))
     assert not lines[..., 0].any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    some.tuples(some.integers(1, 3), some.integers(1, 10), some.integers(1, 5), some.integers(1, 600)),
+    some.integers(1, 10),
+    some.integers(0, 3),
+    some.booleans(),
+)
+def test_codes_that_are_made_where_they_lie_are_those_that_are_laid_there(
+    shape: tuple[int, int, int, int], columns: int, gap: int, each: bool
+) -> None:
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(math.prod(shape)))
+    maps[:, 0] = 1
+    layout = Layout(shape[1], 1 if each else shape[1], min(columns, shape[1]), 1, gap)
+    limits = find_extremes(maps).double()
+    codes = without_kernels(quantise, maps, limits)
+    lines = without_kernels(lay, codes, layout)
+    assert torch.equal(quantise(maps, limits, layout=layout), lines)
+    assert torch.equal(without_kernels(lambda: quantise(maps, limits, layout=layout)), lines)
+    found = quantise_between_extremes(maps, layout)
+    assert found is not None
+    assert np.array_equal(found[1], lines.numpy())
+    assert torch.equal(taken_up(lines, layout, maps.shape), codes)
+
+
+@pytest.mark.parametrize("name", ["grid", "strip", "channels"])
+@pytest.mark.parametrize("normalizer", [MinMax(), Percentile()])
+def test_what_is_settled_has_the_levels_and_pictures_of_torch(name: str, normalizer: Normalizer) -> None:
+    values = torch.randn(3, 5, 9, 70, generator=torch.Generator().manual_seed(1))
+    recipe = Recipe(normalizer, TILERS[name])
+    one, other = BatchDrawing(values, recipe), BatchDrawing(values, recipe)
+    assert one.settle(pixels=True) > values.numel()  # with what is between the tiles
+
+    def drawn(drawing: BatchDrawing) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = []
+        for position in range(3):
+            levels = drawing.levels(position)
+            found += [levels.indices, levels.low, *(picture.pixels for picture in drawing.pictures(position))]
+        return found
+
+    expected = without_kernels(drawn, other)
+    for array, same in zip(drawn(one), expected, strict=True):
+        assert np.array_equal(array, same)
 
 
 def test_buffers_that_do_not_fit_are_refused_before_anything_is_written() -> None:
     values, codes = np.zeros(12, np.float32), np.full(12, 7, np.uint8)
+    plain = (1, 1, 3, 1, 1, 0, 0, 0)  # four maps of three values
+    grid = (3, 2, 2, 2, 1, 1, 1, BACKGROUND)  # one picture of three maps
+    canvas, scales, found = np.empty(30, np.uint8), np.empty((3, 4), np.float32), np.empty((2, 4), np.float32)
+
+    def other(grid: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:
+        return (*grid[:place], value, *grid[place + 1 :])
+
+    kernels.quantise(values, scales, codes.copy(), TOP, plain)
+    kernels.quantise_between_extremes(values, found, codes.copy(), TOP, plain)
+    kernels.lay(codes, canvas, grid)
+    kernels.quantise(values, scales[:, :3].copy(), canvas, TOP, grid)
     wrong: list[tuple[Any, ...]] = [
         (kernels.extremes, values, np.empty((2, 5), np.float32)),
         (kernels.extremes, values, np.empty(0, np.float32)),
-        (kernels.quantise, values, np.empty((3, 4), np.float32), codes[:11], TOP),
-        (kernels.quantise, values, np.empty((3, 5), np.float32), codes, TOP),
-        (kernels.quantise_between_extremes, values, np.empty((2, 4), np.float32), codes[:11], TOP),
-        (kernels.quantise_between_extremes, values[:0], np.empty((2, 4), np.float32), codes[:0], TOP),
-        (kernels.lay, codes, np.empty(19, np.uint8), 1, 3, 2, 2, 2, 1, 1, BACKGROUND),
-        (kernels.lay, codes, np.empty(20, np.uint8), 0, 3, 2, 2, 2, 1, 1, BACKGROUND),
-        (kernels.lay, codes, np.empty(20, np.uint8), 1, 3, 2, 2, 0, 1, 1, BACKGROUND),
-        (kernels.lay, codes, np.empty(20, np.uint8), 1, 3, 2, 2, 2, 1, -1, BACKGROUND),
+        (kernels.quantise, values, scales, codes[:11], TOP, plain),
+        (kernels.quantise, values, np.empty((3, 5), np.float32), codes, TOP, plain),
+        (kernels.quantise, values, scales[:, :3].copy(), np.empty(80, np.uint8), TOP, other(grid, 4, 2)),
+        (kernels.quantise_between_extremes, values, found, codes[:11], TOP, plain),
+        (kernels.quantise_between_extremes, values[:0], found, codes[:0], TOP, plain),
+        (kernels.quantise_between_extremes, values, found[:1].copy(), codes, TOP, plain),
+        (kernels.lay, codes, canvas[:29], grid),
+        *((kernels.lay, codes, canvas, other(grid, place, 0)) for place in range(5)),
+        *((kernels.lay, codes, canvas, other(grid, place, -1)) for place in (5, 6)),
     ]
     for kernel, *arguments in wrong:
         with pytest.raises(ValueError, match="do not fit"):
             kernel(*arguments)
+    with pytest.raises(TypeError, match="a grid is a tuple"):
+        kernels.lay(codes, canvas, list(grid))
     with pytest.raises((ValueError, BufferError)):
         kernels.extremes(values[::2], np.empty((2, 2), np.float32))
     assert (codes == 7).all()

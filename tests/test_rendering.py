@@ -22,7 +22,7 @@ from surgery.palettes import palette, palette_of
 from surgery.quantising import finite_extremes
 from surgery.rendering import STANDARD, activations_of, image_activations
 from surgery.texts import as_json, limits
-from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation, Recipe
+from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Layout, Operation, Recipe, Tiler
 from surgery.values import tensors_in
 
 OPERATION = Operation("f", "f", "f", 1)
@@ -348,14 +348,14 @@ def test_a_colormap_that_is_not_there_has_a_near_miss() -> None:
         palette("virdis")
 
 
-class Unready:
-    """A tiler whose lines have no room before them."""
+def laid(layout: object) -> Tiler:
+    """A tiler that says how it lays maps."""
 
-    def __call__(self, levels: Tensor, /) -> Tensor:
+    def tiler(levels: Tensor) -> Tensor:
         return levels
 
-    def lines(self, levels: Tensor, /) -> Tensor:
-        return levels + 1
+    tiler.layout = lambda *_: layout() if callable(layout) else layout  # type: ignore[attr-defined]
+    return tiler
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,10 @@ class Unready:
         ({"normalizer": lambda values: (values[0, 0, 0], values[0, 0, 0])}, "can't be broadcast"),
         ({"tiler": lambda levels: levels[0]}, r"has to give \(B, N, H, W\) uint8"),
         ({"tiler": lambda levels: levels.float()}, "has to give"),
-        ({"tiler": Unready()}, "has to give lines that begin with a zero"),
+        ({"tiler": laid("rows")}, "has to give a layout of 3 maps, not 'rows'"),
+        ({"tiler": laid(Layout(4, 4, 2))}, "has to give a layout of 3 maps, not Layout"),
+        ({"tiler": laid(lambda: Layout(3, 2, 2))}, r"can't lay out \(2, 3, 2, 2\): .*3 maps are no whole number"),
+        ({"tiler": laid(lambda: Layout(3, 3, 0))}, r"can't lay out \(2, 3, 2, 2\): .*a layout has a map or more"),
         ({"tiler": lambda levels: levels.repeat(2, 1, 1, 1)}, "4 images for a batch of 2"),
         ({"colormap": lambda values: values}, "has to give"),
         ({"colormap": lambda values: 1 / 0}, "can't be sampled"),

@@ -8,12 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from surgery.errors import RenderError
-from surgery.types import BACKGROUND
-
-try:
-    from surgery import _kernels
-except ImportError:  # no compiler was there on installation: torch does the same
-    _kernels = None  # type: ignore[assignment]
+from surgery.tiling import lay
+from surgery.types import Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,16 +40,15 @@ class Grid:
         _check("least", self.least, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
-        return self.lines(levels)[..., 1:]
+        return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
-    def lines(self, levels: Tensor, /) -> Tensor:
-        """The pictures, ``(B, N, H', 1 + W')``, with a zero before each of their lines."""
-        shown = levels[:, : self.limit]
-        count, height, width = shown.shape[1:]
+    def layout(self, channels: int, height: int, width: int, /) -> Layout:
+        """Of near-square pictures, where no number of columns is asked for."""
+        shown = min(channels, self.limit or channels)
         factor = _enlargement(height, width, self.least)
         tall, wide = height * factor + self.gap, width * factor + self.gap
-        columns = min(self.columns or _square_columns(count, tall, wide), count)
-        return _lay(shown, columns, factor, self.gap)
+        columns = min(self.columns or _square_columns(shown, tall, wide), shown)
+        return Layout(shown, shown, columns, factor, self.gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +65,12 @@ class Strip:
         _check("least", self.least, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
-        return self.lines(levels)[..., 1:]
+        return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
-    def lines(self, levels: Tensor, /) -> Tensor:
-        """The pictures, ``(B, N, H', 1 + W')``, with a zero before each of their lines."""
-        shown = levels[:, : self.limit]
-        return _lay(shown, shown.shape[1], _enlargement(shown.shape[2], shown.shape[3], self.least), self.gap)
+    def layout(self, channels: int, height: int, width: int, /) -> Layout:
+        """Of one row."""
+        shown = min(channels, self.limit or channels)
+        return Layout(shown, shown, shown, _enlargement(height, width, self.least), self.gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,50 +85,12 @@ class Channels:
         _check("least", self.least, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
-        return self.lines(levels)[..., 1:]
+        return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
-    def lines(self, levels: Tensor, /) -> Tensor:
-        """The pictures, ``(B, N, H', 1 + W')``, with a zero before each of their lines."""
-        shown = levels[:, : self.limit]
-        batch, count, height, width = shown.shape
-        factor = _enlargement(height, width, self.least)
-        tiles = _lay(shown.reshape(batch * count, 1, height, width), 1, factor, 0)
-        return tiles.reshape(batch, count, *tiles.shape[2:])
-
-
-def _lay(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
-    """``(B, C, H, W)`` -> ``(B, 1, H', 1 + W')``: laid on a canvas of background, with a zero before each line."""
-    if _kernels is None or levels.device.type != "cpu" or not levels.numel():
-        return _lay_by_torch(levels, columns, factor, gap)
-    batch, count, height, width = levels.shape
-    lines = math.ceil(count / columns) * (height * factor + gap) - gap
-    canvas = levels.new_empty((batch, 1, lines, 1 + columns * (width * factor + gap) - gap))
-    shape = (batch, count, height, width)
-    _kernels.lay(levels.contiguous().numpy(), canvas.numpy(), *shape, columns, factor, gap, BACKGROUND)
-    return canvas
-
-
-def _lay_by_torch(levels: Tensor, columns: int, factor: int, gap: int) -> Tensor:
-    batch, count, height, width = levels.shape
-    rows, full = math.ceil(count / columns), count // columns
-    tall, wide = height * factor + gap, width * factor + gap
-    lines = levels.new_empty((batch, 1, rows * tall, 1 + columns * wide))
-    lines[..., 0] = 0
-    canvas = lines[:, 0, :, 1:].unflatten(2, (columns, wide)).unflatten(1, (rows, tall))
-    canvas[:, :, height * factor :] = BACKGROUND
-    canvas[..., width * factor :] = BACKGROUND
-    canvas[:, full:, :, count - full * columns :] = BACKGROUND
-    if factor > 1:
-        levels = levels.repeat_interleave(factor, 3)
-    # A tile is cells[:, row, :, :, column], each of its lines `factor` times.
-    cells = canvas[:, :, : height * factor, :, : width * factor].unflatten(2, (height, factor))
-    if full:
-        tiles = levels[:, : full * columns].unflatten(1, (full, columns)).transpose(2, 3)
-        cells[:, :full].copy_(tiles.unsqueeze(3).expand_as(cells[:, :full]))
-    if rest := count - full * columns:
-        last = cells[:, full, :, :, :rest]
-        last.copy_(levels[:, full * columns :].transpose(1, 2).unsqueeze(2).expand_as(last))
-    return lines[:, :, : rows * tall - gap, : 1 + columns * wide - gap]
+    def layout(self, channels: int, height: int, width: int, /) -> Layout:
+        """Of pictures of one map."""
+        shown = min(channels, self.limit or channels)
+        return Layout(shown, 1, 1, _enlargement(height, width, self.least))
 
 
 @lru_cache(maxsize=256)  # since the maps of a model have few sizes

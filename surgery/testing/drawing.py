@@ -12,6 +12,7 @@ from surgery.palettes import palette
 from surgery.quantising import check_limits, find_extremes, find_limits, repair
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
+from surgery.tiling import lay
 from surgery.types import BACKGROUND, LEVELS, describe, shortcut
 
 if TYPE_CHECKING:
@@ -104,13 +105,25 @@ def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
             continue
         if not same(tiles, again):
             yield Fault("gives other pictures the second time", name)
-        lines = shortcut(tiler, "lines")
-        if lines and not same(lines(given), torch.nn.functional.pad(tiles, (1, 0))):
-            yield Fault("gives other lines than pictures", name)
+        yield from _layout_faults(tiler, given, tiles, name)
         if not same(tiles[-1:], last):
             yield Fault("lets the other images of a batch change an image's pictures", name)
         if made := set(tiles.unique().tolist()) - {*values.unique().tolist(), BACKGROUND}:
             yield Fault(f"makes up the code {min(made)}", name)
+
+
+def _layout_faults(tiler: Tiler, levels: Tensor, tiles: Tensor, name: str) -> Iterator[Fault]:
+    """A layout, if it has one, of the same pictures as it gives."""
+    layout_of = shortcut(tiler, "layout")
+    if layout_of is None:
+        return
+    try:
+        laid = lay(levels, layout_of(*levels.shape[1:]))
+    except Exception as error:  # noqa: BLE001
+        yield Fault(f"its layout: {said(error)}", name)
+        return
+    if not same(laid[..., 1:], tiles):
+        yield Fault("gives a layout of other pictures than when it is called", name)
 
 
 def colormap_faults(colormap: Colormap) -> Iterator[Fault]:

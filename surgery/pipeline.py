@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PENDING = 64 << 20
+PENDING = 16 << 20
 """Bytes of pictures that may wait to be written before the model waits for them."""
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from surgery.pipeline import Behind
     from surgery.types import Limits, Recipe, Sink, Write
 
-GATHERED = 8 << 20
+GATHERED = 4 << 20
 """Bytes of pictures that are handed over at once: to wake another thread takes as long as to draw a small one."""
 
 Written: TypeAlias = "Sequence[tuple[str, Activation | None]]"

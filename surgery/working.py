@@ -124,7 +124,7 @@ def _run(
     interrupted, error = False, None
     run = Run(job.opened, manifest, job.recipe, job.span, job.colors, job.subject, behind)
     try:
-        with run.sinks(job.sinks, job.folder), Ahead(job.inputs.read(numbers), 2 * job.batch_size) as inputs:
+        with run.sinks(job.sinks, job.folder), Ahead(job.inputs.read(numbers), job.batch_size) as inputs:
             run.now += watches
             begun = 0
             try:

@@ -69,57 +69,65 @@ INLINE uint8_t *fill_lines(uint8_t *line, Py_ssize_t count, const struct grid *g
 
 /* ---- values ---- */
 
-#define LANES 64 /* values that are looked at side by side, so that none waits for the one before */
+struct scale {
+    float low, scale, rounding;
+};
 
-INLINE void look(float value, float *low, float *high, int32_t *magnitude)
+struct seen {
+    float low, high;
+    int32_t magnitude; /* bits without the sign: in the order of magnitudes, infinity and then NaN at the end */
+};
+
+INLINE void look(float value, struct seen *seen)
 {
     int32_t bits;
     memcpy(&bits, &value, sizeof bits);
     bits &= 0x7fffffff;
-    *magnitude = bits > *magnitude ? bits : *magnitude;
-    *low = value < *low ? value : *low;
-    *high = value > *high ? value : *high;
+    seen->magnitude = bits > seen->magnitude ? bits : seen->magnitude;
+    seen->low = value < seen->low ? value : seen->low;
+    seen->high = value > seen->high ? value : seen->high;
 }
 
-/* The least and the greatest of some values; returns whether all are finite, without which neither means anything. */
+INLINE struct seen both(struct seen one, struct seen other)
+{
+    one.magnitude = other.magnitude > one.magnitude ? other.magnitude : one.magnitude;
+    one.low = other.low < one.low ? other.low : one.low;
+    one.high = other.high > one.high ? other.high : one.high;
+    return one;
+}
+
+/* The least and the greatest of some values; returns whether all are finite, without which neither means anything.
+   Four parts are looked through side by side, so that none waits for the one before; all of it stays in registers. */
 INLINE bool find_extremes(const float *restrict values, Py_ssize_t size, float *least, float *most)
 {
-    float low[LANES], high[LANES];
-    int32_t magnitude[LANES]; /* bits without the sign: in the order of magnitudes, infinity and then NaN at the end */
-    for (int lane = 0; lane < LANES; lane++) {
-        low[lane] = FLT_MAX;
-        high[lane] = -FLT_MAX;
-        magnitude[lane] = 0;
+    struct seen a = {FLT_MAX, -FLT_MAX, 0}, b = a, c = a, d = a;
+    const Py_ssize_t part = size / 4;
+    for (Py_ssize_t i = 0; i < part; i++) {
+        look(values[i], &a);
+        look(values[part + i], &b);
+        look(values[2 * part + i], &c);
+        look(values[3 * part + i], &d);
     }
-    for (Py_ssize_t start = 0; start < size; start += LANES) {
-        int lanes = size - start < LANES ? (int)(size - start) : LANES;
-        if (lanes == LANES)
-            for (int lane = 0; lane < LANES; lane++)
-                look(values[start + lane], low + lane, high + lane, magnitude + lane);
-        else
-            for (int lane = 0; lane < lanes; lane++)
-                look(values[start + lane], low + lane, high + lane, magnitude + lane);
-    }
-    for (int lane = 1; lane < LANES; lane++) {
-        low[0] = low[lane] < low[0] ? low[lane] : low[0];
-        high[0] = high[lane] > high[0] ? high[lane] : high[0];
-        magnitude[0] = magnitude[lane] > magnitude[0] ? magnitude[lane] : magnitude[0];
-    }
-    *least = low[0];
-    *most = high[0];
-    return magnitude[0] < 0x7f800000;
+    for (Py_ssize_t i = 4 * part; i < size; i++)
+        look(values[i], &a);
+    a = both(both(a, b), both(c, d));
+    *least = a.low;
+    *most = a.high;
+    return a.magnitude < 0x7f800000;
 }
 
-/* The whole part of (value - low) * scale + rounding, no less than 0 and no more than `top`. */
+/* The whole part of (value - low) * scale + rounding; where it may lie `outside`, no less than 0 and no more than
+   `top`. */
 INLINE void find_codes(
-    const float *restrict values, Py_ssize_t size, float low, float scale, float rounding, int top,
-    uint8_t *restrict codes)
+    const float *restrict values, Py_ssize_t size, struct scale scale, bool outside, int top, uint8_t *restrict codes)
 {
     const float most = top + 0.5f;
     for (Py_ssize_t i = 0; i < size; i++) {
-        float level = (values[i] - low) * scale + rounding;
-        level = level < 0 ? 0 : level;
-        level = level > most ? most : level;
+        float level = (values[i] - scale.low) * scale.scale + scale.rounding;
+        if (outside) {
+            level = level < 0 ? 0 : level;
+            level = level > most ? most : level;
+        }
         codes[i] = (uint8_t)(int32_t)level;
     }
 }
@@ -147,15 +155,11 @@ INLINE void fetch(const float *values, Py_ssize_t count)
 #define STEP 256   /* values between one look ahead and the next */
 #define AHEAD 2048 /* values: the next map, or more of them where they are short */
 
-struct scale {
-    float low, scale, rounding;
-};
-
 /* The codes of one map, where they lie in its picture: the `number`-th there. Its row's gaps are filled with it. `left`
    is how many values there are from its first on, to be fetched. */
 INLINE void lay_codes(
-    const float *values, Py_ssize_t left, struct scale scale, int top, Py_ssize_t number, const struct grid *grid,
-    uint8_t *picture)
+    const float *values, Py_ssize_t left, struct scale scale, bool outside, int top, Py_ssize_t number,
+    const struct grid *grid, uint8_t *picture)
 {
     const Py_ssize_t height = grid->height, width = grid->width, size = height * width;
     const Py_ssize_t ahead = size > AHEAD ? size : AHEAD, stride = grid->lead + length_of(grid);
@@ -170,7 +174,7 @@ INLINE void lay_codes(
             Py_ssize_t count = width - start < STEP ? width - start : STEP;
             if (start + ahead + count <= left)
                 fetch(values + start + ahead, count);
-            find_codes(values + start, count, scale.low, scale.scale, scale.rounding, top, codes + start);
+            find_codes(values + start, count, scale, outside, top, codes + start);
         }
         if (!column)
             memset(line, 0, grid->lead);
@@ -191,7 +195,7 @@ WIDE static void codes_of_maps(
     for (Py_ssize_t map = 0; map < maps; map++) {
         struct scale found = {low[map], scale[map], rounding[map]};
         lay_codes(
-            values + map * size, (maps - map) * size, found, top, map % grid->count, grid,
+            values + map * size, (maps - map) * size, found, true, top, map % grid->count, grid,
             picture_of(map, grid, pictures));
     }
 }
@@ -212,7 +216,7 @@ WIDE static bool codes_between_extremes(
             return false;
         struct scale found = {low, (float)scale, span == 0 ? top / 2.0f + 0.5f : 0.5f};
         lay_codes(
-            values + map * size, (maps - map) * size, found, top, map % grid->count, grid,
+            values + map * size, (maps - map) * size, found, false, top, map % grid->count, grid,
             picture_of(map, grid, pictures));
     }
     return true;

@@ -4,7 +4,7 @@
 
 The model is pix2pix's unet_256 with 64 channels, its norms calibrated; the images are label maps of 256 x 256. CPU is
 user and system time of whole processes less their start: what so many more images cost. The processes take turns of
-half a second, so that a machine that is slow for a while is slow for all; medians of two rounds count.
+half a second, so that a machine that is slow for a while is slow for all; medians of three rounds count.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ console = Console(width=120)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one round in place of two, fewer images, no matplotlib")
+    parser.add_argument("--quick", action="store_true", help="one round in place of three, fewer images, no matplotlib")
     parser.add_argument("--memory", action="store_true", help="peak memory over 32 to 256 images instead")
     parser.add_argument("--profile", action="store_true", help="where the time of one run goes instead")
     parser.add_argument("--device", default="cpu", help="cuda: images a second on a GPU instead")
@@ -62,7 +62,7 @@ def main() -> None:
 
 def compare_ways(*, quick: bool) -> None:
     cores = os.cpu_count() or 1
-    rounds, eights, ones = (1, 24, 8) if quick else (2, 104, 68)
+    rounds, eights, ones = (1, 24, 8) if quick else (3, 72, 44)
     with_matplotlib = not quick and importlib.util.find_spec("matplotlib") is not None
     ways = [
         other("plain forward, batch 8", "plain", 8, eights, 8),

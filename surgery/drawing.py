@@ -25,9 +25,9 @@ from surgery.quantising import (
     quantise_between_extremes,
     repair,
 )
-from surgery.tiling import can_be_written_to, lay, taken_up
+from surgery.tiling import can_be_written_to, lay, layout_of, taken_up
 from surgery.transforming import colored, in_color, transformed
-from surgery.types import BACKGROUND, Facts, Layout, Levels, Picture, describe, shortcut
+from surgery.types import BACKGROUND, Facts, Levels, Picture, describe, shortcut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from surgery.types import Limits, Normalizer, Recipe
+    from surgery.types import Layout, Limits, Normalizer, Recipe
 
 
 class BatchDrawing:
@@ -149,22 +149,8 @@ class BatchDrawing:
         """The layout of maps whose codes are best made where they lie in the pictures; None where they are not."""
         if self.folded or in_color(self.recipe.transforms) or not compiled_for(maps):
             return None
-        layout = self._layout(maps.shape)
+        layout = layout_of(self.recipe.tiler, maps.shape)
         return layout if layout is not None and can_be_written_to(layout, maps.shape) else None
-
-    def _layout(self, shape: torch.Size) -> Layout | None:
-        """How the tiler lays maps ``(B, C, H, W)``, if it says so."""
-        tiler = self.recipe.tiler
-        layout_of = shortcut(tiler, "layout")
-        if layout_of is None:
-            return None
-        try:
-            layout = layout_of(*shape[1:])
-        except Exception as error:
-            raise RenderError(f"tiler {describe(tiler)} can't lay out {tuple(shape)}: {said_of(error)}") from error
-        if not isinstance(layout, Layout) or layout.shown > shape[1]:
-            raise RenderError(f"tiler {describe(tiler)} has to give a layout of {shape[1]} maps, not {layout!r}")
-        return layout
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
         codes = self._codes
@@ -204,12 +190,10 @@ class BatchDrawing:
         codes = torch.from_numpy(indices)
         if self.folded and codes.shape[2] == 1:
             codes = fold(codes)
-        layout = self._layout(codes.shape)
-        if layout is not None:
-            return lay(codes, layout).numpy(), True
         tiler = self.recipe.tiler
+        layout = layout_of(tiler, codes.shape)
         try:
-            tiles = tiler(codes)
+            tiles = tiler(codes) if layout is None else lay(codes, layout)
         except Exception as error:
             said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
             raise RenderError(said) from error
@@ -218,7 +202,7 @@ class BatchDrawing:
         if tiles.shape[0] != codes.shape[0]:
             given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
             raise RenderError(f"tiler {describe(tiler)} {given}")
-        return tiles.numpy(), False
+        return tiles.numpy(), layout is not None
 
 
 _FEW = 1 << 20
@@ -295,6 +279,9 @@ class ImageDrawing(BatchDrawing):
         if pixels and self._values is not None:
             self._colors  # noqa: B018
         return super().settle(pixels=pixels)
+
+    def _written_to(self, maps: Tensor) -> Layout | None:  # noqa: ARG002 - none of its pictures is made of codes
+        return None
 
     @cached_property
     def _colors(self) -> Fetched:

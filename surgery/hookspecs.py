@@ -97,7 +97,8 @@ def surgery_tilers() -> Mapping[str, Tiler]:  # type: ignore[empty-body]
     Takes: nothing.
     Returns: name -> function of ``(B, C, H, W)`` uint8 codes that returns ``(B, N, H', W')`` uint8 codes, N pictures
         for each image: 0 to 250 stand for values, 252 to 254 for NaN and infinities, 255 is background. It must not
-        write to its input. One with options is a frozen dataclass with ``__call__``: ``--tiler grid:columns=8``.
+        write to its input. One with options is a frozen dataclass with ``__call__``: ``--tiler grid:columns=8``. One
+        that lays maps in rows is faster where it says how by a ``layout``: see `surgery.types.Tiler`.
     Several: side by side; a name offered twice is written ``plugin:name``. A run has one.
     Example, ``--tiler first``:
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from surgery.types import BACKGROUND
+from surgery.errors import RenderError
+from surgery.loading import said_of
+from surgery.types import BACKGROUND, Layout, describe, shortcut
 
 try:
     from surgery import _kernels
@@ -16,10 +18,24 @@ if TYPE_CHECKING:
     from torch import Size, Tensor
 
     from surgery._kernels import Grid
-    from surgery.types import Layout
+    from surgery.types import Tiler
 
 WIDE = 48
 """Maps narrower than this are quicker laid by themselves, since codes are made many at a time."""
+
+
+def layout_of(tiler: Tiler, shape: Size) -> Layout | None:
+    """How a tiler lays maps ``(B, C, H, W)``, if it says so. Raises RenderError where it does not say it of these."""
+    say = shortcut(tiler, "layout")
+    if not callable(say):  # an option of that name, perhaps
+        return None
+    try:
+        layout = say(*shape[1:])
+    except Exception as error:
+        raise RenderError(f"tiler {describe(tiler)} can't lay out {tuple(shape)}: {said_of(error)}") from error
+    if not isinstance(layout, Layout) or layout.shown > shape[1]:
+        raise RenderError(f"tiler {describe(tiler)} has to give a layout of {shape[1]} maps, not {layout!r}")
+    return layout
 
 
 def lay(codes: Tensor, layout: Layout) -> Tensor:
@@ -28,7 +44,7 @@ def lay(codes: Tensor, layout: Layout) -> Tensor:
     So a PNG file has them: that is its name for a line that is not filtered.
     """
     shown = codes if layout.shown >= codes.shape[1] else codes[:, : layout.shown]
-    if _kernels is None or codes.device.type != "cpu" or not shown.numel():
+    if _kernels is None or codes.device.type != "cpu" or codes.element_size() != 1 or not shown.numel():
         return _lay_by_torch(shown, layout)
     canvas = codes.new_empty(canvas_of(layout, shown.shape))
     _kernels.lay(shown.contiguous().numpy(), canvas.numpy(), grid_of(layout, shown.shape))

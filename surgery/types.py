@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import index
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 from surgery.errors import ImageError, RenderError
@@ -234,8 +235,13 @@ class Layout:
     """Pixels of background between maps."""
 
     def __post_init__(self) -> None:
+        for name in ("shown", "tiles", "columns", "factor", "gap"):
+            try:
+                object.__setattr__(self, name, index(getattr(self, name)))
+            except TypeError as error:
+                raise RenderError(f"a layout is of whole numbers, not {self}") from error
         if min(self.shown, self.tiles, self.columns, self.factor) < 1 or self.gap < 0:
-            raise RenderError(f"a layout has a map or more in all, in a picture and in a row, not {self}")
+            raise RenderError(f"the numbers of a layout are at least 1, and its gap at least 0, not {self}")
         if self.shown % self.tiles:
             raise RenderError(f"{self.shown} maps are no whole number of pictures of {self.tiles}")
 

@@ -179,7 +179,17 @@ BROKEN = {
             "def f(levels): return levels[:, :1]",
             "f.layout = lambda channels, height, width: Layout(channels, 2, 1)",
         ),
-        r"its layout: 1 maps are no whole number of pictures of 2",
+        r"can't lay out \(1, 1, 1, 1\): .*1 maps are no whole number of pictures of 2",
+    ),
+    "a tiler whose layout shows maps that are not there": (
+        offering(
+            "tiler",
+            "f",
+            "from surgery.types import Layout",
+            "def f(levels): return levels[:, :8]",
+            "f.layout = lambda channels, height, width: Layout(8, 1, 1)",
+        ),
+        r"has to give a layout of 1 maps, not Layout\(shown=8",
     ),
     # colormaps
     "a colormap beyond its bounds": (

@@ -25,7 +25,7 @@ from surgery.types import BACKGROUND, LEVELS, Layout, Recipe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from surgery.types import Normalizer
+    from surgery.types import Normalizer, Transform
 
 COMPILER = shutil.which("cc") and Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
@@ -88,9 +88,9 @@ def test_values_outside_their_limits_become_the_last_codes_as_by_torch(
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("place", [0, 31, 32, 95, 99])
+@pytest.mark.parametrize("place", [0, 30, 60, 90, 102])  # in each of the parts looked through at once, and behind
 def test_a_value_that_is_not_finite_is_seen_wherever_it_is(value: float, place: int) -> None:
-    maps = random_maps(0, 3, 100, 1, 0)
+    maps = random_maps(0, 3, 103, 1, 0)
     maps[0, 1, 0, place] = value
     assert not kernels.extremes(maps.numpy(), np.empty((2, 3), np.float32))
     assert quantise_between_extremes(maps) is None
@@ -129,10 +129,11 @@ def test_tiles_lie_as_torch_lays_them(
     shape: tuple[int, int, int, int], columns: int, factor: int, gap: int, each: bool
 ) -> None:
     codes = torch.arange(math.prod(shape)).remainder(LEVELS).byte().reshape(shape)
-    layout = Layout(shape[1], 1 if each else shape[1], min(columns, shape[1]), factor, gap)
+    layout = Layout(shape[1], 1 if each else shape[1], columns, factor, gap)
     lines = lay(codes, layout)
     assert torch.equal(lines, without_kernels(lay, codes, layout))
     assert not lines[..., 0].any()
+    assert torch.equal(lay(codes.short(), layout), lines.short())  # which no compiled code takes
 
 
 @settings(max_examples=200, deadline=None)
@@ -147,7 +148,7 @@ def test_codes_that_are_made_where_they_lie_are_those_that_are_laid_there(
 ) -> None:
     maps = torch.randn(shape, generator=torch.Generator().manual_seed(math.prod(shape)))
     maps[:, 0] = 1
-    layout = Layout(shape[1], 1 if each else shape[1], min(columns, shape[1]), 1, gap)
+    layout = Layout(shape[1], 1 if each else shape[1], columns, 1, gap)
     limits = find_extremes(maps).double()
     codes = without_kernels(quantise, maps, limits)
     lines = without_kernels(lay, codes, layout)
@@ -161,11 +162,15 @@ def test_codes_that_are_made_where_they_lie_are_those_that_are_laid_there(
 
 @pytest.mark.parametrize("name", ["grid", "strip", "channels"])
 @pytest.mark.parametrize("normalizer", [MinMax(), Percentile()])
-def test_what_is_settled_has_the_levels_and_pictures_of_torch(name: str, normalizer: Normalizer) -> None:
-    values = torch.randn(3, 5, 9, 70, generator=torch.Generator().manual_seed(1))
-    recipe = Recipe(normalizer, TILERS[name])
+@pytest.mark.parametrize("transforms", [(), (lambda maps: maps.flip(1)[..., ::2],)])
+@pytest.mark.parametrize("scale", [1, 1e38])
+def test_what_is_settled_has_the_levels_and_pictures_of_torch(
+    name: str, normalizer: Normalizer, transforms: tuple[Transform, ...], scale: float
+) -> None:
+    values = torch.randn(3, 5, 9, 130, generator=torch.Generator().manual_seed(1)).mul_(scale)
+    recipe = Recipe(normalizer, TILERS[name], transforms=transforms)
     one, other = BatchDrawing(values, recipe), BatchDrawing(values, recipe)
-    assert one.settle(pixels=True) > values.numel()  # with what is between the tiles
+    one.settle(pixels=True)
 
     def drawn(drawing: BatchDrawing) -> list[NDArray[Any]]:
         found: list[NDArray[Any]] = []
@@ -197,13 +202,14 @@ def test_buffers_that_do_not_fit_are_refused_before_anything_is_written() -> Non
         (kernels.extremes, values, np.empty(0, np.float32)),
         (kernels.quantise, values, scales, codes[:11], TOP, plain),
         (kernels.quantise, values, np.empty((3, 5), np.float32), codes, TOP, plain),
-        (kernels.quantise, values, scales[:, :3].copy(), np.empty(80, np.uint8), TOP, other(grid, 4, 2)),
+        (kernels.quantise, values, scales[:, :3].copy(), np.empty(90, np.uint8), TOP, other(grid, 4, 2)),
         (kernels.quantise_between_extremes, values, found, codes[:11], TOP, plain),
         (kernels.quantise_between_extremes, values[:0], found, codes[:0], TOP, plain),
         (kernels.quantise_between_extremes, values, found[:1].copy(), codes, TOP, plain),
         (kernels.lay, codes, canvas[:29], grid),
         *((kernels.lay, codes, canvas, other(grid, place, 0)) for place in range(5)),
-        *((kernels.lay, codes, canvas, other(grid, place, -1)) for place in (5, 6)),
+        (kernels.lay, codes, np.empty(12, np.uint8), other(grid, 5, -1)),
+        (kernels.lay, codes, np.empty(20, np.uint8), other(grid, 6, -1)),
     ]
     for kernel, *arguments in wrong:
         with pytest.raises(ValueError, match="do not fit"):

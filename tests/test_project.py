@@ -39,7 +39,8 @@ LAYERS = """
     __init__
     errors bits compiled texts pipeline blocks
     types inplace contexts hookspecs data sources hazards jobs
-    values interpreter folder png tiling twins fetching report options loading functions swallowing reasons inputs writes calls
+    loading
+    values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
     palettes
     facts

@@ -369,7 +369,11 @@ def laid(layout: object) -> Tiler:
         ({"tiler": laid("rows")}, "has to give a layout of 3 maps, not 'rows'"),
         ({"tiler": laid(Layout(4, 4, 2))}, "has to give a layout of 3 maps, not Layout"),
         ({"tiler": laid(lambda: Layout(3, 2, 2))}, r"can't lay out \(2, 3, 2, 2\): .*3 maps are no whole number"),
-        ({"tiler": laid(lambda: Layout(3, 3, 0))}, r"can't lay out \(2, 3, 2, 2\): .*a layout has a map or more"),
+        (
+            {"tiler": laid(lambda: Layout(3, 3, 0))},
+            r"can't lay out \(2, 3, 2, 2\): .*the numbers of a layout are at least 1",
+        ),
+        ({"tiler": laid(lambda: Layout(3, 3, 1.5))}, r"can't lay out \(2, 3, 2, 2\): .*a layout is of whole numbers"),  # type: ignore[arg-type]
         ({"tiler": lambda levels: levels.repeat(2, 1, 1, 1)}, "4 images for a batch of 2"),
         ({"colormap": lambda values: values}, "has to give"),
         ({"colormap": lambda values: 1 / 0}, "can't be sampled"),
@@ -378,6 +382,26 @@ def laid(layout: object) -> Tiler:
 def test_a_broken_stage_is_named(stages: dict[str, Any], message: str) -> None:
     with pytest.raises(RenderError, match=message):
         drawing(torch.arange(24.0).reshape(2, 3, 2, 2), **stages).pictures(0)
+
+
+def test_an_image_in_its_own_colors_asks_no_tiler_how_it_lies() -> None:
+    recipe = replace(STANDARD, tiler=laid(lambda: 1 / 0))
+    (activation,) = image_activations(OPERATION, torch.rand(1, 3, 60, 60), ["a"], (0.0, 1.0), recipe)
+    activation.drawing.settle(pixels=True)
+    assert activation.pictures[0].pixels.shape == (60, 60, 3)
+    assert activation.levels.indices.shape == (3, 60, 60)
+
+
+def test_an_option_of_a_tiler_that_is_called_layout_is_no_layout() -> None:
+    @dataclass(frozen=True)
+    class Named:
+        layout: str = "first"
+
+        def __call__(self, levels: Tensor, /) -> Tensor:
+            return levels[:, :1]
+
+    values = torch.randn(1, 3, 60, 60)
+    assert drawing(values, tiler=Named()).pictures(0)[0].pixels.shape == (60, 60)
 
 
 @pytest.mark.parametrize("spoil", [False, True])

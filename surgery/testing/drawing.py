@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surgery.errors import RenderError
 from surgery.palettes import palette
 from surgery.quantising import check_limits, find_extremes, find_limits, repair
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
-from surgery.tiling import lay
+from surgery.tiling import lay, layout_of
 from surgery.types import BACKGROUND, LEVELS, describe, shortcut
 
 if TYPE_CHECKING:
@@ -114,15 +115,12 @@ def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
 
 def _layout_faults(tiler: Tiler, levels: Tensor, tiles: Tensor, name: str) -> Iterator[Fault]:
     """A layout, if it has one, of the same pictures as it gives."""
-    layout_of = shortcut(tiler, "layout")
-    if layout_of is None:
-        return
     try:
-        laid = lay(levels, layout_of(*levels.shape[1:]))
-    except Exception as error:  # noqa: BLE001
-        yield Fault(f"its layout: {said(error)}", name)
+        layout = layout_of(tiler, levels.shape)
+    except RenderError as error:
+        yield Fault(str(error).removeprefix(f"tiler {describe(tiler)} "), name)
         return
-    if not same(laid[..., 1:], tiles):
+    if layout is not None and not same(lay(levels, layout)[..., 1:], tiles):
         yield Fault("gives a layout of other pictures than when it is called", name)
 
 

@@ -78,6 +78,11 @@ class Result:
         """CPU of one image over that of another way."""
         return _ratio(self.cpu, other.cpu)
 
+    def more(self, other: Result, plain: Result) -> float:
+        """How much more CPU one image takes than by another way, in those of `plain`; of the same rounds."""
+        rounds = zip(self.cpu, other.cpu, plain.cpu, strict=True)
+        return statistics.median((one - two) / unit for one, two, unit in rounds)
+
     @property
     def wall_seconds(self) -> float:
         """Wall time of one image."""

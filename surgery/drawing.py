@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from functools import cached_property, partial
@@ -285,20 +286,25 @@ class ImageDrawing(BatchDrawing):
 
     @cached_property
     def _colors(self) -> Fetched:
-        batch, channels, height, width = self._maps.shape
-        low, high = (limit.to(self._maps.device).expand(channels, 1, 1) for limit in self.limits)
+        maps, finite = self._maps, self._extremes.finite
+        batch, channels, height, width = maps.shape
+        low, high = (limit.to(maps.device).expand(channels, 1, 1) for limit in self.limits)
         scale = 255 / (high - low)
-        pixels = torch.empty((batch, height, width, channels), dtype=torch.uint8, device=self._maps.device)
-        for image, place in zip(self._maps, pixels, strict=True):
-            for channel in range(channels):  # one by one, so that all stays in the cache
-                # Of float64, and not in place: they are the model's. By int16, which is vectorised.
-                scaled = (image[channel] - low[channel]).mul_(scale[channel]).nan_to_num_(0, 255, 0)
-                place[..., channel] = scaled.round_().clamp_(0, 255).to(torch.int16)
-        return Fetched(pixels.expand(-1, -1, -1, 3).contiguous())
+        colors = torch.empty(maps.shape, dtype=torch.uint8, device=maps.device)
+        # In float64, as the limits are. One channel after the other in the same memory, so that all stays in the cache.
+        scaled = torch.empty((height, width), dtype=torch.float64, device=maps.device)
+        whole = torch.empty((height, width), dtype=torch.int16, device=maps.device)  # to and from which is vectorised
+        for image, channel in itertools.product(range(batch), range(channels)):
+            scaled.copy_(maps[image, channel]).sub_(low[channel]).mul_(scale[channel])
+            if not finite:
+                scaled.nan_to_num_(0, 255, 0)
+            colors[image, channel] = whole.copy_(scaled.round_().clamp_(0, 255))
+        return Fetched(colors)
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
         low, high = (limit.flatten().numpy() for limit in self.limits)
-        return (Picture(self._colors.numpy()[position], None, low, high),)
+        colors = self._colors.numpy()[position]
+        return (Picture(np.stack([colors[channel % len(colors)] for channel in range(3)], -1), None, low, high),)
 
 
 class WholeDrawing:

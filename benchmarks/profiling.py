@@ -42,7 +42,7 @@ def profile(console: Console) -> None:
         ("extremes, alone", facts, "find_extremes"),
         ("quantise, alone", drawing, "quantise"),
         ("settle, in all", drawing.BatchDrawing, "settle"),
-        ("tile", drawing.BatchDrawing, "_laid_out"),
+        ("tiles that are laid by themselves", drawing.BatchDrawing, "_laid_out"),
         ("compress", png, "_compressed"),
         ("PNG, in all", png, "parts"),
         ("write", png, "_writev"),

@@ -189,7 +189,7 @@ BROKEN = {
             "def f(levels): return levels[:, :8]",
             "f.layout = lambda channels, height, width: Layout(8, 1, 1)",
         ),
-        r"has to give a layout of 1 maps, not Layout\(shown=8",
+        r"has to give a layout of 4 maps, not Layout\(shown=8",
     ),
     # colormaps
     "a colormap beyond its bounds": (

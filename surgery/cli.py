@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import sys
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -328,6 +328,17 @@ def _settle_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The collector would look through all that torch brings, some dozen times, and find next to nothing.
     gc.set_threshold(50_000, 10, 10)
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        _share_memory_among_threads()
+
+
+def _share_memory_among_threads() -> None:
+    """Have glibc, if it is there, keep one store of memory: what a thread gives back to its own no other can have."""
+    import ctypes
+
+    arenas = -8  # M_ARENA_MAX in malloc.h
+    with suppress(AttributeError, OSError, TypeError):  # there is no glibc
+        ctypes.CDLL(None).mallopt(arenas, 1)
 
 
 def _save(file: Path, text: str) -> None:

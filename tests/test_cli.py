@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -301,3 +303,22 @@ def test_extract_stops_at_an_output_that_is_not_the_originals(
     assert "the rewritten model does not give the output of the original: the values differ" in result.err
     assert "`surgery check` shows where they part" in result.err
     assert run(*common, "unchecked", "--no-check").code == 0
+
+
+GLIBC = hasattr(ctypes.CDLL(None), "malloc_stats") if sys.platform == "linux" else False
+
+
+@pytest.mark.skipif(not GLIBC, reason="of glibc alone")
+@pytest.mark.parametrize(("settle", "arenas"), [("", 2), ("surgery.cli._share_memory_among_threads()", 1)])
+def test_threads_of_the_command_line_share_one_store_of_memory(settle: str, arenas: int) -> None:
+    code = f"""
+import ctypes, threading, surgery.cli
+{settle}
+kept = []
+thread = threading.Thread(target=lambda: kept.append(bytes(100_000)))
+thread.start(), thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stderr.count("Arena ") == arenas

@@ -309,8 +309,18 @@ GLIBC = hasattr(ctypes.CDLL(None), "malloc_stats") if sys.platform == "linux" el
 
 
 @pytest.mark.skipif(not GLIBC, reason="of glibc alone")
-@pytest.mark.parametrize(("settle", "arenas"), [("", 2), ("surgery.cli._share_memory_among_threads()", 1)])
-def test_threads_of_the_command_line_share_one_store_of_memory(settle: str, arenas: int) -> None:
+@pytest.mark.parametrize(
+    ("settle", "wanted", "arenas"),
+    [
+        ("", {}, 2),
+        ("surgery.cli._settle_process()", {}, 1),
+        ("surgery.cli._settle_process()", {"MALLOC_ARENA_MAX": "2"}, 2),
+    ],
+    ids=["a library", "the command line", "as the user wants"],
+)
+def test_threads_of_the_command_line_share_one_store_of_memory(
+    settle: str, wanted: dict[str, str], arenas: int
+) -> None:
     code = f"""
 import ctypes, threading, surgery.cli
 {settle}
@@ -320,5 +330,7 @@ thread.start(), thread.join()
 ctypes.CDLL(None).malloc_stats()
 """
     environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment | wanted, capture_output=True, text=True, check=True
+    )
     assert ran.stderr.count("Arena ") == arenas

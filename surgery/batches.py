@@ -23,15 +23,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Input:
-    """One image, ready for a network."""
+    """One image of a run."""
 
     name: str
     """Of its folder among the results: unique in a run."""
     path: Path
     number: int
     """Among the images of the run, from 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Images of one shape, ready for a network."""
+
+    inputs: tuple[Input, ...]
     values: Tensor
-    """``(1, C, H, W)``."""
+    """``(B, C, H, W)``."""
+
+    @classmethod
+    def of(cls, read: Iterable[tuple[Input, Tensor]]) -> Batch:
+        """Of what was read, each ``(1, C, H, W)``, which nothing here keeps."""
+        inputs, values = zip(*read, strict=True)
+        return cls(inputs, torch.cat(values))
 
 
 class Inputs:
@@ -42,8 +55,8 @@ class Inputs:
         self.reader = reader
         self.failed: list[Failure] = []
 
-    def read(self, numbers: Iterable[int] | None = None) -> Iterator[Input]:
-        """The inputs of these numbers, or all of them, one by one."""
+    def read(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[Input, Tensor]]:
+        """The inputs of these numbers, or all of them, one by one, with their values ``(1, C, H, W)``."""
         for number in range(len(self.names)) if numbers is None else numbers:
             path, name = self.names[number]
             try:
@@ -51,7 +64,7 @@ class Inputs:
             except ImageError as error:
                 self.failed.append(Failure(str(path), str(error), number))
             else:
-                yield Input(name, path, number, values)
+                yield Input(name, path, number), values
 
     def _values(self, path: Path) -> Tensor:
         try:
@@ -86,10 +99,10 @@ def _names(paths: Iterable[Path]) -> Iterator[str]:
         yield name
 
 
-def batches(inputs: Iterable[Input], size: int) -> Iterator[list[Input]]:
+def batches(read: Iterable[tuple[Input, Tensor]], size: int) -> Iterator[Batch]:
     """Neighbours of one shape, out of as many images as fill a batch: the first `size` of the run, the second ..."""
-    for _, together in groupby(inputs, lambda item: (item.number // size, item.values.shape)):
-        yield list(together)
+    for _, together in groupby(read, lambda item: (item[0].number // size, item[1].shape)):
+        yield Batch.of(together)
 
 
 def misfit(model: nn.Module, values: Tensor) -> str | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, fx, nn
 
-    from surgery.batches import Input
+    from surgery.batches import Batch, Input
     from surgery.manifest import Manifest
     from surgery.pipeline import Behind
     from surgery.types import Limits, Recipe, Sink, Write
@@ -106,12 +106,13 @@ class Run:
         finally:
             self.manifest.close([*self.folder.take_written(), *self.folder_later.take_written()])
 
-    def batch(self, batch: Sequence[Input], seed: int, device: str | torch.device, *, output: bool) -> str | None:
+    def batch(self, batch: Batch, seed: int, device: str | torch.device, *, output: bool) -> str | None:
         """Run one batch. Returns why the model can't take it, or None when all went well."""
-        self.names = [item.name for item in batch]
+        inputs = batch.inputs
+        self.names = [item.name for item in inputs]
         self.unfinished += self.names
-        self.folder.batch = batch[0].number
-        reason = self.forward(torch.cat([item.values for item in batch]).to(device), seed, output=output)
+        self.folder.batch = inputs[0].number
+        reason = self.forward(batch.values.to(device), seed, output=output)
         if reason:
             self.behind.flush()
             self.drop()
@@ -119,21 +120,22 @@ class Run:
         for name in (*self.names, None):
             self.folder.finish(name)
         self.hand_over()
-        self.behind.put(partial(self.finish, batch, self.folder.take_written()))
+        size = tuple(batch.values.shape[2:])
+        self.behind.put(partial(self.finish, inputs, size, self.folder.take_written()))
         return None
 
-    def finish(self, batch: Sequence[Input], written: Written) -> None:
+    def finish(self, inputs: Sequence[Input], size: tuple[int, ...], written: Written) -> None:
         """Finish a batch, once all of it was offered: on the thread that keeps up behind."""
-        self.folder_later.batch = batch[0].number
-        for name in (*(item.name for item in batch), None):
+        self.folder_later.batch = inputs[0].number
+        for name in (*(item.name for item in inputs), None):
             self.folder_later.finish(name)
         self.manifest.files([*written, *self.folder_later.take_written()])
-        for item in batch:
-            self.manifest.finish(item.name, item.path, tuple(item.values.shape[2:]), item.number)
+        for item in inputs:
+            self.manifest.finish(item.name, item.path, size, item.number)
             self.unfinished.remove(item.name)
         merge_findings(self.findings, self.found)
         self.found = {}
-        self.done += len(batch)
+        self.done += len(inputs)
 
     def drop(self) -> None:
         """Leave nothing behind of the images that were begun and not finished."""

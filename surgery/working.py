@@ -124,19 +124,19 @@ def _run(
     interrupted, error = False, None
     run = Run(job.opened, manifest, job.recipe, job.span, job.colors, job.subject, behind)
     try:
-        with run.sinks(job.sinks, job.folder), Ahead(job.inputs.read(numbers), job.batch_size) as inputs:
+        with run.sinks(job.sinks, job.folder), Ahead(job.inputs.read(numbers), job.batch_size) as read:
             run.now += watches
             begun = 0
             try:
-                for batch in batches(inputs, job.batch_size):
-                    reason = misfit(job.original, batch[0].values) or run.batch(
+                for batch in batches(read, job.batch_size):
+                    reason = misfit(job.original, batch.values) or run.batch(
                         batch, job.seed, job.device, output=job.output
                     )
                     if reason:
-                        failed += [Failure(str(item.path), reason, item.number) for item in batch]
+                        failed += [Failure(str(item.path), reason, item.number) for item in batch.inputs]
                         continue
-                    begun += len(batch)
-                    tell(Progress(begun, len(failed), len(job.inputs.names), batch[-1].name))
+                    begun += len(batch.inputs)
+                    tell(Progress(begun, len(failed), len(job.inputs.names), batch.inputs[-1].name))
                     if stopped():
                         interrupted = True
                         break

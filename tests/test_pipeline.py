@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -301,6 +302,31 @@ def test_a_sink_that_is_called_at_once_draws_what_image_of_a_batch_it_likes(
     assert seen
     assert all(np.array_equal(pixels, everything[at]) for at, pixels in seen.items())
     assert {image for _, image in seen} == {"2", "5"}
+
+
+def test_what_was_read_of_an_image_is_let_go_once_it_is_in_a_batch(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    read: list[weakref.ref[Tensor]] = []
+    held: dict[str, list[bool]] = {}
+
+    def reader(path: Path) -> Tensor:
+        values = surgery.load_image(path)
+        read.append(weakref.ref(values))
+        return values
+
+    @contextmanager
+    def sink(folder: surgery.OutputFolder) -> Iterator[Any]:
+        def write(activation: surgery.Activation) -> None:
+            first = int(str(activation.image)) // 3 * 3
+            held[activation.path] = [each() is not None for each in read[first : first + 2]]
+
+        yield write
+
+    paths = sorted(photos.iterdir())[:6]
+    surgery.extract(model, paths, out=tmp_path / "out", reader=reader, sinks=[sink], batch_size=3)
+    assert held
+    assert not any(any(each) for each in held.values())
 
 
 def test_a_deferred_sink_sees_shape_and_dtype_and_no_values(model: nn.Module, photos: Path, tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ class Batch:
     """``(B, C, H, W)``."""
 
     @classmethod
-    def of(cls, read: Iterable[tuple[Input, Tensor]]) -> Batch:
-        """Of what was read, each ``(1, C, H, W)``, which nothing here keeps."""
-        inputs, values = zip(*read, strict=True)
+    def of(cls, items: Iterable[tuple[Input, Tensor]]) -> Batch:
+        """Of images with their values ``(1, C, H, W)``, which are copied: what a reader gave may be its own."""
+        inputs, values = zip(*items, strict=True)
         return cls(inputs, torch.cat(values))
 
 
@@ -99,9 +99,9 @@ def _names(paths: Iterable[Path]) -> Iterator[str]:
         yield name
 
 
-def batches(read: Iterable[tuple[Input, Tensor]], size: int) -> Iterator[Batch]:
+def batches(items: Iterable[tuple[Input, Tensor]], size: int) -> Iterator[Batch]:
     """Neighbours of one shape, out of as many images as fill a batch: the first `size` of the run, the second ..."""
-    for _, together in groupby(read, lambda item: (item[0].number // size, item[1].shape)):
+    for _, together in groupby(items, lambda item: (item[0].number // size, item[1].shape)):
         yield Batch.of(together)
 
 

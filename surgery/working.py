@@ -124,11 +124,11 @@ def _run(
     interrupted, error = False, None
     run = Run(job.opened, manifest, job.recipe, job.span, job.colors, job.subject, behind)
     try:
-        with run.sinks(job.sinks, job.folder), Ahead(job.inputs.read(numbers), job.batch_size) as read:
+        with run.sinks(job.sinks, job.folder), Ahead(job.inputs.read(numbers), job.batch_size) as items:
             run.now += watches
             begun = 0
             try:
-                for batch in batches(read, job.batch_size):
+                for batch in batches(items, job.batch_size):
                     reason = misfit(job.original, batch.values) or run.batch(
                         batch, job.seed, job.device, output=job.output
                     )

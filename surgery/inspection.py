@@ -1,0 +1,169 @@
+"""The commands that look at a model and need no images: `inspect` and `check`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from surgery.arguments import (
+    Allowed,
+    At,
+    Leaves,
+    Model,
+    NoPlugin,
+    NoPlugins,
+    PluginFiles,
+    Sizing,
+    Strict,
+    complain,
+    open_plugins,
+    size_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+    from surgery.images import Size
+    from surgery.selection import Selection
+
+
+def inspect(
+    model: Model = "facades",
+    at: At = [],  # noqa: B006
+    size: Sizing = "",
+    leaf: Leaves = [],  # noqa: B006
+    allow: Allowed = [],  # noqa: B006
+    code: Annotated[bool, typer.Option("--code", help="Print the Python that torch.fx generated.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the operations for machines.")] = False,
+    svg: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as SVG.")] = None,  # noqa: UP045
+    html: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as HTML.")] = None,  # noqa: UP045
+    plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
+) -> None:
+    """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    from surgery.display import code_view, graph_record, graph_view
+    from surgery.models import load_model
+    from surgery.selection import parse
+    from surgery.terminal import export, terminal
+
+    chosen = [parse(text) for text in at]
+    wanted = size_of(size)
+    with _aside(as_json):
+        traced = _noted(_traced(load_model(model, plugins=plugins), wanted, leaf, allow))
+        opened = _opened(traced, chosen)
+    if as_json:
+        print(json.dumps(graph_record(opened), indent=1))  # noqa: T201
+        return
+    console = terminal()
+
+    def view(width: int) -> RenderableType:
+        return code_view(opened) if code else graph_view(opened, width)
+
+    console.print(view(console.width))
+    for kind, file in (("svg", svg), ("html", html)):
+        if file is not None:
+            width = max(console.width, 120)
+            _save(file, export(view(width), width, kind, f"surgery inspect {model}"))
+
+
+def check(
+    model: Model = "facades",
+    at: At = ["*"],  # noqa: B006
+    size: Sizing = "",
+    leaf: Leaves = [],  # noqa: B006
+    allow: Allowed = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the random numbers that are the input.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    plugin: PluginFiles = [],  # noqa: B006
+    no_plugin: NoPlugin = [],  # noqa: B006
+    no_plugins: NoPlugins = False,
+    strict_plugins: Strict = False,
+) -> None:
+    """Certify that the rewritten model is the original: everything compared bit for bit, in eval and in train mode."""
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    import torch
+
+    from surgery.certificate import certify
+    from surgery.models import load_model
+    from surgery.selection import parse
+    from surgery.terminal import certificate_view, terminal
+    from surgery.tracing import trace
+
+    chosen = [parse(text) for text in at]
+    with _aside(as_json):
+        network = load_model(model, plugins=plugins).eval()
+        example = torch.randn(_example_shape(network, size_of(size)), generator=torch.Generator().manual_seed(seed))
+        opened = _opened(_noted(trace(network, leaves=leaf, allow=allow)), chosen)
+        certificate = certify(network, opened, example)
+    if as_json:
+        print(json.dumps(certificate.record(), indent=1))  # noqa: T201
+    else:
+        terminal().print(certificate_view(certificate))
+    if not certificate.same:
+        raise typer.Exit(1)
+
+
+def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
+    """The model traced with an example of the size it takes; without shapes, and saying why, where that can't run."""
+    import torch
+
+    from surgery.errors import TraceError
+    from surgery.tracing import trace
+
+    model.eval()
+    try:
+        return trace(model, torch.zeros(_example_shape(model, size)), leaves=leaves, allow=allow)
+    except TraceError as error:
+        bare = trace(model, leaves=leaves, allow=allow)  # where it is not for the example, it raises here again
+        complain(f"{error}; shown without shapes")
+        return bare
+
+
+def _noted(traced: Any) -> Any:
+    """The graph, after what was noticed while it was traced was said."""
+    from surgery.hazards import hazards
+
+    for hazard in hazards(traced):
+        complain(f"note: {hazard}")
+    return traced
+
+
+def _example_shape(model: Any, size: Size) -> tuple[int, int, int, int]:
+    from surgery.extraction import input_channels
+
+    own = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", 224)
+    side = size if size not in (None, "native") else own
+    height, width = side if isinstance(side, tuple) else (side, side)
+    return 1, input_channels(model), height, width
+
+
+def _opened(traced: Any, chosen: list[Selection]) -> Any:
+    from surgery.insertion import insert
+    from surgery.selection import select
+
+    operations = {operation.index: operation for selection in chosen for operation in select(traced, selection)}
+    return insert(traced, [operations[index] for index in sorted(operations)])
+
+
+def _save(file: Path, text: str) -> None:
+    from surgery.folder import OutputFolder
+
+    with OutputFolder(file.parent).file(file.name) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _aside(wanted: bool) -> Iterator[None]:
+    """What a model prints goes to stderr, where stdout is for machines."""
+    with redirect_stdout(sys.stderr) if wanted else nullcontext():
+        yield

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from surgery.insertion import as_outputs as as_outputs
     from surgery.insertion import insert as insert
     from surgery.models import load_model as load_model
+    from surgery.names import file_name as file_name
     from surgery.nodes import operations as operations
     from surgery.recording import record as record
     from surgery.rendering import draw as draw
@@ -49,6 +50,7 @@ _HOME = {
     "certify": "certificate",
     "draw": "rendering",
     "extract": "extraction",
+    "file_name": "names",
     "hookimpl": "hookspecs",
     "insert": "insertion",
     "inside": "selection",

@@ -160,9 +160,9 @@ def show(
         return
     if not pictures:
         raise PluginError(f"{name} has no picture to save; it is a {exhibits[0].kind}")
-    from surgery.folder import OutputFolder
+    from surgery.folder import whole_file
 
-    with OutputFolder(out.parent).file(out.name) as path:
+    with whole_file(out) as path:
         pictures[0].save(path, "PNG")
     console.print(f"{out}  {pictures[0].width}x{pictures[0].height}")
 

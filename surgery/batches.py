@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from surgery.errors import ImageError, SurgeryError, first_line
+from surgery.names import image_names
 from surgery.report import Failure
 from surgery.types import describe
 
@@ -51,7 +52,7 @@ class Inputs:
     """Reads the inputs of a run, in order, and keeps a list of those that can't be read."""
 
     def __init__(self, paths: Sequence[Path], reader: Reader) -> None:
-        self.names = list(zip(paths, _names(paths), strict=True))
+        self.names = list(zip(paths, image_names(path.stem for path in paths), strict=True))
         self.reader = reader
         self.failed: list[Failure] = []
 
@@ -85,18 +86,6 @@ class Inputs:
             )
             raise ImageError(f"reader {describe(self.reader)} has to give (1, C, H, W) float, not {shown}, of {path}")
         return values
-
-
-def _names(paths: Iterable[Path]) -> Iterator[str]:
-    """Unique names, whatever the case."""
-    taken = {"batch"}  # where sinks keep what belongs to a whole batch
-    for path in paths:
-        name, number = path.stem, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{path.stem}-{number}"
-        taken.add(name.lower())
-        yield name
 
 
 def batches(items: Iterable[tuple[Input, Tensor]], size: int) -> Iterator[Batch]:

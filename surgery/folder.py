@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import posixpath
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from surgery.errors import OutputError
+from surgery.names import BATCH, Names, numbered, safe_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,10 +43,11 @@ class OutputFolder:
         self._parts = itertools.count()
         self._homes: dict[str, Path] = {}
         """Directories that were made, by name."""
+        self._names = Names()
 
     def place(self, image: str | None) -> str:
         """Where files of an image belong, or of what belongs to the whole batch: relative to the folder."""
-        return f"batch/{self.batch:04}" if image is None else image
+        return f"{BATCH}/{numbered(self.batch, 4)}" if image is None else safe_part(image)
 
     def prepare(self) -> None:
         """Make the folder, and see that files can be written to it. Raises OutputError where they can't."""
@@ -62,9 +63,12 @@ class OutputFolder:
     def file(self, name: str | PurePosixPath, of: Activation | None = None) -> Iterator[Path]:
         """A path to write one file to, which appears under its own name once the block ends well.
 
-        `name` is relative to the folder, with ``/`` between its parts. Raises OutputError where it can't be written.
+        `name` is relative to the folder, with ``/`` between its parts. Any text will do: a part that no file system
+        takes or that would lead out of the folder is changed (`surgery.names`), and names that differ in case alone
+        become different ones. `take_written` gives the name that the file has. Raises OutputError where it can't be
+        written.
         """
-        name = posixpath.normpath(name)
+        name = self._names.find(str(name))
         within, _, last = name.rpartition("/")
         part: Path | None = None
         try:
@@ -86,16 +90,17 @@ class OutputFolder:
     def directory(self, name: str | PurePosixPath) -> Iterator[Path]:
         """The path of a directory that a store keeps files of its own in, for as long as the block lasts.
 
-        `name` is relative to the folder. The store makes the directory when it has something to write, and sees to it
-        that what was finished can be read at any time; what an earlier run left there is the store's to keep. It is
-        listed once, under its own name, when the block ends, however that ends.
+        `name` is relative to the folder, and made safe as that of a file. The store makes the directory when it has
+        something to write, and sees to it that what was finished can be read at any time; what an earlier run left
+        there is the store's to keep. It is listed once, under its own name, when the block ends, however that ends.
         """
+        name = self._names.find(str(name), "store")
         target = self.path / name
         try:
             yield target
         finally:
             if target.is_dir():
-                self.written.append((posixpath.normpath(name), None))
+                self.written.append((name, None))
 
     def _make(self, name: str) -> Path:
         """Make a directory in the folder, once."""
@@ -137,6 +142,24 @@ class OutputFolder:
         self.written = [(name, of) for name, of in self.written if of is None or of.image != image]
         for callback in self._dropped:
             callback(image)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which appears under the name `path` once the block ends well.
+
+    The folder is made if it is not there. Raises OutputError where the file can't be written.
+    """
+    part = path.with_name(f".{uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {_reason(error)}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:

@@ -139,7 +139,9 @@ def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
     Returns: name -> ``@contextmanager`` function that takes the run's `OutputFolder` and yields a function of one
         `Activation`. That is called inside the model's forward: what is kept of ``activation.values``, any shape and
         dtype, must be copied. Pictures are made when ``activation.pictures`` is read. Files are written through
-        ``folder.file(name)``, which makes them appear whole and lists them in the manifest;
+        ``folder.file(name)``, which makes them appear whole and lists them in the manifest. Any name is taken: parts
+        that a file system can't have, or that lead out of the folder, are changed. ``surgery.file_name(text)`` makes
+        one part of a name of any text, such as a path with slashes or of 300 characters.
         ``folder.when_finished(callback)`` tells when all activations of an image have been offered, and
         ``folder.when_dropped(callback)`` that an image failed half-way, of which nothing is to be left. In a run the
         calls come one after another; several runs may go on at once, each with a folder of its own. A sink that uses

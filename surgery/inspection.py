@@ -156,9 +156,9 @@ def _opened(traced: Any, chosen: list[Selection]) -> Any:
 
 
 def _save(file: Path, text: str) -> None:
-    from surgery.folder import OutputFolder
+    from surgery.folder import whole_file
 
-    with OutputFolder(file.parent).file(file.name) as path:
+    with whole_file(file) as path:
         path.write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import torch
 
 import surgery
-from surgery.texts import as_json, limits
+from surgery.folder import whole_file
+from surgery.names import MANIFEST
+from surgery.texts import as_json, encodable, limits
 from surgery.types import Facts
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ class Manifest:
     """Collects what a run did, image by image, on disk, so that memory does not grow with their number."""
 
     def __init__(self, head: dict[str, Any]) -> None:
-        self.head = head
-        self.about = {name: str(value) for name, value in flat(head)}
+        self.head = encodable(head)
+        self.about = {name: str(value) for name, value in flat(self.head)}
         self._numbers: list[int] = []
         """Of the image of each line in the file, among the images of the run."""
         self._files = 0
@@ -146,8 +148,8 @@ class Manifest:
             "interrupted": interrupted,
             "files": [file for part in (self, *self._parts) for file in part._closing],  # noqa: SLF001
         }
-        head = json.dumps({**self.head, **rest}, indent=1, allow_nan=False)
-        with folder.file("manifest.json") as path, path.open("wb") as file:
+        head = json.dumps(encodable({**self.head, **rest}), indent=1, allow_nan=False)
+        with whole_file(folder.path / MANIFEST) as path, path.open("wb") as file:
             file.write(head.removesuffix("\n}").encode() + b',\n "images": [')
             lines = heapq.merge(*(part._lines() for part in (self, *self._parts)), key=itemgetter(0))  # noqa: SLF001
             for place, (_, line) in enumerate(lines):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from surgery.names import readable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +18,19 @@ if TYPE_CHECKING:
 
 def as_json(value: Any) -> bytes:
     """A value as compact JSON in UTF-8; arrays are lists, what is no number is null."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # a name that is no UTF-8 is in it
+        return orjson.dumps(encodable(value), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encodable(value: Any) -> Any:
+    """A value whose texts, in mappings, lists and tuples too, can be encoded as UTF-8 (`surgery.names.readable`)."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    return type(value)(map(encodable, value)) if type(value) in (list, tuple) else value
 
 
 @lru_cache(maxsize=1)  # since a picture's own text and the manifest ask one after the other

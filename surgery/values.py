@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from surgery.names import readable
+
 
 def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
     """Each tensor in a value and where it is: ``""``, ``"[0]"``, ``"[1][hidden]"``. What is no tensor is passed by.
@@ -18,7 +20,7 @@ def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
         yield key, value
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from tensors_in(item, f"{key}[{name}]")
+            yield from tensors_in(item, f"{key}[{readable(str(name))}]")
     elif isinstance(value, (tuple, list)):
         for position, item in enumerate(value):
             yield from tensors_in(item, f"{key}[{position}]")

@@ -37,7 +37,8 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 LAYERS = """
     __init__
-    errors bits compiled texts pipeline blocks
+    errors bits compiled pipeline blocks names
+    texts
     types inplace contexts hookspecs data sources hazards jobs
     loading
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
@@ -124,8 +125,8 @@ def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -
 def test_the_public_names_are_these() -> None:
     names = (
         "Activation ActivationExtractor Certificate Operation OutputFolder Picture Report Selection SurgeryError "
-        "as_outputs certify draw extract hookimpl insert inside load_image load_model op operations path record select "
-        "show trace"
+        "as_outputs certify draw extract file_name hookimpl insert inside load_image load_model op operations path "
+        "record select show trace"
     )
     assert " ".join(surgery.__all__) == names
     for name in surgery.__all__:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from surgery_video.reels import Codes, Limits, Reel, Spool
 
 Scale: TypeAlias = Literal["run", "image"]
-_LONGEST = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +116,8 @@ def _about(activation: Activation) -> dict[str, object]:
 
 
 def _name(activation: Activation) -> str:
-    safe = re.sub(r"[^A-Za-z0-9._@\[\]-]+", "_", activation.path)[:_LONGEST]
-    return f"video/{'batch/' if activation.image is None else ''}{activation.operation.index:03}-{safe}"
+    name = surgery.file_name(activation.path, activation.operation.index)
+    return f"video/{'batch/' if activation.image is None else ''}{name}"
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import surgery
 from surgery.errors import OutputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ AXES: dict[int, tuple[str, ...]] = {
     4: ("channel", "depth", "height", "width"),
 }
 """Names of the axes of values of so many."""
-_LONGEST = 120
 _MIB = 1 << 20
 
 
@@ -195,8 +194,8 @@ def _axes(activation: Activation) -> tuple[str, ...]:
 
 def _free(path: str, taken: set[str]) -> str:
     """A path as a name that Zarr and file systems take, which is not taken."""
-    safe = re.sub(r"[^\w.@\[\]-]+", "_", path, flags=re.ASCII)[:_LONGEST]
-    safe = f"op{safe}" if safe.startswith("__") or not safe.strip(".") else safe
+    safe = surgery.file_name(path)
+    safe = f"op{safe}" if safe.startswith("__") else safe
     folded = {name.lower() for name in taken}
     name, number = safe, 1
     while name.lower() in folded:

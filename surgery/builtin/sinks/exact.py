@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from surgery.names import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
     from surgery.folder import OutputFolder
     from surgery.types import Activation, Write
+
+_RESERVED = "__metadata__"
+"""Which is no tensor in a safetensors file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,11 @@ class Npz:
         import numpy as np
 
         def save(path: Path, values: dict[str, Tensor]) -> None:
-            with path.open("wb") as file:
-                np.savez(file, allow_pickle=False, **{name: _array(value) for name, value in values.items()})
+            # Not numpy.savez, whose keywords are names of arrays, and of its own parameters.
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, value in values.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, _array(value), allow_pickle=False)
 
         with _archives(folder, "activations.npz", save) as write:
             yield write
@@ -71,10 +80,11 @@ def _archives(
 
     def write(activation: Activation) -> None:
         values = kept[activation.image]
-        key, number = activation.path, 1
-        while key in values:  # an operation that ran twice
+        path = readable(activation.path).replace("\0", "_")  # at which the name of a file in an archive ends
+        key, number = path, 1
+        while key in values or key == _RESERVED:  # an operation that ran twice
             number += 1
-            key = f"{activation.path}~{number}"
+            key = f"{path}~{number}"
         values[key] = _copy(activation.values)
 
     def finished(image: str | None) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from surgery import names
 from surgery.errors import RenderError
 from surgery.texts import as_json, limits
 from surgery.types import LEVELS
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from surgery.folder import OutputFolder
     from surgery.types import Activation, Picture, Write
-
-_LONGEST = 120
-_UNSAFE = re.compile(r"[^A-Za-z0-9._@\[\]-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class Png:
             for number, picture in enumerate(pictures):
                 name = f"{folder.place(activation.image)}/{file_name(activation)}"
                 if len(pictures) > 1:
-                    name = f"{name}-c{number:03}"
+                    name = f"{name}-c{names.numbered(number)}"
                 used[name] += 1
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
@@ -66,14 +62,9 @@ class Png:
         yield write
 
 
-@lru_cache(maxsize=1024)
-def _safe(path: str) -> str:
-    return _UNSAFE.sub("_", path)[:_LONGEST]
-
-
 def file_name(activation: Activation) -> str:
     """``004-down2.conv``: number and path, fit for every file system."""
-    return f"{activation.operation.index:03}-{_safe(activation.path)}"
+    return names.file_name(activation.path, activation.operation.index)
 
 
 def note(folder: OutputFolder, activation: Activation, picture: Picture) -> bytes:

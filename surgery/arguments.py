@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from surgery.streams import complain
 
 if TYPE_CHECKING:
     from surgery.images import Size
@@ -73,11 +74,6 @@ def open_plugins(files: list[Path], blocked: list[str], bare: bool, strict: bool
     from surgery.plugins import Plugins
 
     return Plugins(files, blocked=blocked, bare=bare, strict=strict, tell=complain)
-
-
-def complain(line: str) -> None:
-    """Say on standard error what is wrong."""
-    print(f"surgery: {line}", file=sys.stderr)  # noqa: T201
 
 
 def size_of(text: str) -> Size:

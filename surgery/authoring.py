@@ -13,6 +13,7 @@ import typer
 
 from surgery.arguments import NoPlugin, NoPlugins, PluginFiles, Strict, open_plugins
 from surgery.errors import PluginError, did_you_mean
+from surgery.streams import say
 
 if TYPE_CHECKING:
     from surgery.plugins import Plugin
@@ -67,7 +68,7 @@ def listed(
         }
         for entry in found.plugins
     ]
-    print(json.dumps(entries, indent=1))  # noqa: T201
+    say(json.dumps(entries, indent=1))
 
 
 @app.command()

@@ -28,7 +28,7 @@ class Blocks:
         pixels = self.pixels(options.max_width)
         for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
             for top, bottom in zip(upper.tolist(), lower.tolist(), strict=True):
-                if console.color_system is None:
+                if console.color_system is None or console.no_color:
                     light = np.dot(np.add(top, bottom) / 2, (0.299, 0.587, 0.114)) / 256
                     yield Segment(SHADES[int(light * len(SHADES))])
                 else:

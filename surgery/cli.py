@@ -25,7 +25,6 @@ from surgery.arguments import (
     Sinks,
     Sizing,
     Strict,
-    complain,
     open_plugins,
     range_of,
     size_of,
@@ -33,6 +32,7 @@ from surgery.arguments import (
 from surgery.authoring import app as authoring
 from surgery.errors import SurgeryError
 from surgery.inspection import check, inspect
+from surgery.streams import complain, ready_streams, say
 
 if TYPE_CHECKING:
     from surgery.report import Report
@@ -54,7 +54,7 @@ def version(
         import surgery
 
         compiled = "" if find_spec("surgery._kernels") else ", without its compiled passes: drawing takes longer"
-        print(f"surgery {surgery.__version__}{compiled}")  # noqa: T201
+        say(f"surgery {surgery.__version__}{compiled}")
         raise typer.Exit
 
 
@@ -184,12 +184,26 @@ app.add_typer(authoring, name="plugins")
 
 
 def main() -> None:
-    """The entry point of `surgery`: errors of ours are one line and exit code 1."""
-    try:
-        app()
-    except SurgeryError as error:
-        complain(str(error))
-        sys.exit(1)
+    """The entry point of `surgery`: errors of ours are one line and exit code 1, a wrong usage is one and 2."""
+    with ready_streams():
+        try:
+            sys.exit(app(standalone_mode=False))
+        except _MISUSE as error:
+            if message := error.format_message().replace(". Did you", "; did you").rstrip("."):
+                complain(f"{message[0].lower()}{message[1:]}; {_help_of(error)}")
+            sys.exit(error.exit_code)
+        except SurgeryError as error:
+            complain(str(error))
+            sys.exit(1)
+
+
+_MISUSE: Any = typer.BadParameter.__mro__[2]
+"""What is raised for arguments that can't be read; typer has no public name for it."""
+
+
+def _help_of(error: Any) -> str:
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "surgery"
+    return f"`{command} --help` lists what it takes"
 
 
 def _settle_process() -> None:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.syntax import Syntax
-from rich.text import Text
 
 from surgery.nodes import is_extractor, operation_nodes
-from surgery.terminal import fitted, shapes, terminal
+from surgery.terminal import Text, fitted, shapes, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,12 +18,20 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from surgery.characters import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 class SurgeryError(Exception):
-    """Something the caller can put right. The command line prints it without a traceback."""
+    """Something the caller can put right. The command line prints it without a traceback.
+
+    Its text is one line, in which control characters are escaped.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ModelError(SurgeryError):

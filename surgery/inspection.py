@@ -20,10 +20,10 @@ from surgery.arguments import (
     PluginFiles,
     Sizing,
     Strict,
-    complain,
     open_plugins,
     size_of,
 )
+from surgery.streams import complain, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def inspect(
         traced = _noted(_traced(load_model(model, plugins=plugins), wanted, leaf, allow))
         opened = _opened(traced, chosen)
     if as_json:
-        print(json.dumps(graph_record(opened), indent=1))  # noqa: T201
+        say(json.dumps(graph_record(opened), indent=1))
         return
     console = terminal()
 
@@ -106,7 +106,7 @@ def check(
         opened = _opened(_noted(trace(network, leaves=leaf, allow=allow)), chosen)
         certificate = certify(network, opened, example)
     if as_json:
-        print(json.dumps(certificate.record(), indent=1))  # noqa: T201
+        say(json.dumps(certificate.record(), indent=1))
     else:
         terminal().print(certificate_view(certificate))
     if not certificate.same:

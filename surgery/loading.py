@@ -46,7 +46,7 @@ def attempt(action: str, function: Callable[[], Any]) -> tuple[Any, list[str]]:
 def _apart() -> Iterator[io.StringIO]:
     """What Python prints to standard output goes to the yielded buffer; what others do, to standard error."""
     printed, saved = io.StringIO(), None
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # closed
         sys.stdout.flush()
         saved = os.dup(1)
         os.dup2(2, 1)

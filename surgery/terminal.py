@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Self
+import shutil
+import sys
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column, Table
+from rich.text import Text as RichText
+
+from surgery.characters import printable
+from surgery.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,11 +32,36 @@ if TYPE_CHECKING:
 _PIPED_WIDTH = 160
 
 
+class Text(RichText):
+    """Text in one line, whatever characters are in it: names and messages come from files, models and plugins."""
+
+    def __init__(self, text: str = "", *options: Any, **more: Any) -> None:
+        super().__init__(printable(text), *options, **more)
+
+    def append(self, text: RichText | str, style: Any = None) -> Self:
+        """Add text at the end."""
+        super().append(printable(text) if isinstance(text, str) else text, style)
+        return self
+
+    @classmethod
+    def assemble(cls, *parts: Any, **options: Any) -> Self:
+        """Text of parts, each a text or a pair of a text and its style."""
+        return cast("Self", super().assemble(*parts, **options))
+
+
 def terminal(*, stderr: bool = False) -> Console:
-    """The console of this terminal; where output is piped, wide enough for every column."""
-    console = Console(stderr=stderr)
+    """The console of this terminal; where output is piped, wide enough for every column.
+
+    What it prints is text as it is, without markup.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    file = cast("IO[str]", Stream(stream)) if stream is not None else None
+    plain: dict[str, Any] = {"file": file, "stderr": stderr, "markup": False, "emoji": False, "highlight": False}
+    console = Console(**plain)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(stderr=stderr, width=_PIPED_WIDTH)
+        console = Console(**plain, width=_PIPED_WIDTH)
+    elif console.is_dumb_terminal:  # which rich takes for one of 80 columns
+        console = Console(**plain, width=shutil.get_terminal_size().columns, height=25)
     return console
 
 
@@ -71,7 +101,7 @@ def certificate_view(certificate: Certificate) -> RenderableType:
         table.add_column(f"{mode}\n{case.replace('x', '×') if case[0].isdigit() else case}", justify="right")
     found = {(c.what, c.mode, c.case): c for c in comparisons}
     for what in dict.fromkeys(c.what for c in comparisons if c.mode):
-        table.add_row(what, *(_verdict(found.get((what, *case))) for case in cases))
+        table.add_row(Text(what), *(_verdict(found.get((what, *case))) for case in cases))
     title = Text(f"{certificate.model}: {certificate.operations} operations, {certificate.extracted} extracted")
     lines = [Text.assemble(f"{c.what}  ", _verdict(c)) for c in comparisons if not c.mode]
     unsure = [f"{c.what} ({c.mode}, {c.case}): {c.difference}" for c in comparisons if c.same is None and c.difference]
@@ -99,7 +129,7 @@ def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
         table.add_column(overflow="fold")
         for kind in kinds:
             if names := offered[kind].get(plugin.name):
-                table.add_row(f"  {kind}s", _some(names))
+                table.add_row(f"  {kind}s", Text(_some(names)))
         state = {"broken": ("  left out", "bold red"), "blocked": ("  blocked", "yellow")}.get(plugin.state, "")
         for fault in plugin.faults:
             table.add_row("", Text(fault, style="red"))
@@ -144,7 +174,7 @@ def exhibit_view(exhibit: Exhibit, sample: Sample) -> RenderableType:
         table.add_column(overflow="fold", ratio=3)
         for option in exhibit.options:
             default = Text.assemble(f"  {option.name}=", (option_text(option.value), "cyan"))
-            table.add_row(default, option.wanted, Text(exhibit.notes.get(option.name, ""), style="dim"))
+            table.add_row(default, Text(option.wanted), Text(exhibit.notes.get(option.name, ""), style="dim"))
         parts.append(table)
     parts += [Text(line, style="dim") for line in sample.said]
     if sample.image is not None:
@@ -164,11 +194,20 @@ def option_text(value: object) -> str:
 def export(view: RenderableType, width: int, kind: str, title: str) -> str:
     """What would be printed, as a document of kind "svg" or "html" that refers to nothing outside itself."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
-        console = Console(record=True, width=width, file=nowhere, force_terminal=True, color_system="truecolor")
+        console = Console(
+            record=True,
+            width=width,
+            file=nowhere,
+            force_terminal=True,
+            color_system="truecolor",
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
         console.print(view)
         if kind == "html":
             return console.export_html()
-        return re.sub(r"@font-face\s*\{[^}]*\}", "", console.export_svg(title=title))
+        return re.sub(r"@font-face\s*\{[^}]*\}", "", console.export_svg(title=printable(title)))
 
 
 def fitted(rows: Sequence[dict[str, Text]], columns: Sequence[str], width: int) -> Table:
@@ -222,7 +261,9 @@ class Bar:
 
         console = terminal(stderr=True)
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(max_width=40, no_wrap=True, overflow="ellipsis")
+            ),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -240,4 +281,4 @@ class Bar:
         self.bar.stop()
 
     def advance(self, progress: Progress) -> None:
-        self.bar.update(self.task, completed=progress.done + progress.failed, description=progress.image)
+        self.bar.update(self.task, completed=progress.done + progress.failed, description=printable(progress.image))

@@ -37,8 +37,9 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 LAYERS = """
     __init__
+    characters
     errors bits compiled pipeline blocks names
-    texts
+    texts streams
     types inplace contexts hookspecs data sources hazards jobs
     loading
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling

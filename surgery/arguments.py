@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 class Side(StrEnum):
-    """Which half of an AB pair is the input."""
+    """Which half of an AB pair is the input, or both halves as channels."""
 
     left = "left"
     right = "right"
+    both = "both"
+    left_right = "left,right"
+    right_left = "right,left"
     none = "none"
 
 

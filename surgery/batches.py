@@ -10,6 +10,7 @@ import torch
 
 from surgery.errors import ImageError, SurgeryError, first_line
 from surgery.names import image_names
+from surgery.notes import Notes, collecting
 from surgery.report import Failure
 from surgery.types import describe
 
@@ -49,12 +50,13 @@ class Batch:
 
 
 class Inputs:
-    """Reads the inputs of a run, in order, and keeps a list of those that can't be read."""
+    """Reads the inputs of a run, in order, and keeps a list of those that can't be read, and what was noticed."""
 
-    def __init__(self, paths: Sequence[Path], reader: Reader) -> None:
+    def __init__(self, paths: Sequence[Path], reader: Reader, notes: Notes | None = None) -> None:
         self.names = list(zip(paths, image_names(path.stem for path in paths), strict=True))
         self.reader = reader
         self.failed: list[Failure] = []
+        self.notes: Notes = dict(notes or {})
 
     def read(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[Input, Tensor]]:
         """The inputs of these numbers, or all of them, one by one, with their values ``(1, C, H, W)``."""
@@ -69,7 +71,8 @@ class Inputs:
 
     def _values(self, path: Path) -> Tensor:
         try:
-            values = self.reader(path)
+            with collecting(self.notes):
+                values = self.reader(path)
         except SurgeryError:
             raise
         except Exception as error:

@@ -35,6 +35,7 @@ from surgery.inspection import check, inspect
 from surgery.streams import complain, ready_streams, say
 
 if TYPE_CHECKING:
+    from surgery.notes import Notes
     from surgery.report import Report
 
 app = typer.Typer(
@@ -99,7 +100,13 @@ def extract(
         typer.Option(metavar="NAME", help="What reads the input: tensor:key=x. [dim]\\[default: image][/dim]"),
     ] = None,
     size: Sizing = "",
-    side: Annotated[Side, typer.Option(help="The half of an AB pair that is the input.")] = Side.none,
+    side: Annotated[
+        Side,
+        typer.Option(
+            help="The half of an AB pair that is the input, or both halves as channels, for a discriminator: both for "
+            "one trained from A to B, right,left from B to A."
+        ),
+    ] = Side.none,
     limits: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -138,12 +145,15 @@ def extract(
     from surgery.extraction import extract as run
     from surgery.images import find_images, suffixes_of
     from surgery.models import load_model
+    from surgery.notes import collecting, lines_of
     from surgery.selection import parse
     from surgery.terminal import Bar, report_view, terminal
 
     chosen = [parse(text) for text in at]
     wanted, span = size_of(size), range_of(limits)
-    given = find_images(images or [str(inputs()[0])], suffixes_of(stages.get("reader")))
+    noticed: Notes = {}
+    with collecting(noticed):
+        given = find_images(images or [str(inputs()[0])], suffixes_of(stages.get("reader")))
     network = load_model(model, plugins=plugins)
     with Bar(len(given)) as bar:
         report = run(
@@ -170,8 +180,8 @@ def extract(
             progress=bar.advance,
         )
     console = terminal()
-    for hazard in report.hazards:
-        complain(f"note: {hazard}")
+    for noted in (*report.hazards, *lines_of(noticed), *report.notes):
+        complain(f"note: {noted}")
     console.print(report_view(report, console.width), soft_wrap=False)
     for trouble in report.troubles:
         plugins.trouble(trouble)

@@ -269,7 +269,7 @@ def _limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None
 
 
 class ImageDrawing(BatchDrawing):
-    """Draws images as the colors that they are."""
+    """Draws images of 3 channels or 1, or of 6 or 2, which are two side by side, as the colors that they are."""
 
     def __init__(self, values: Tensor, limits: Limits, recipe: Recipe) -> None:
         low, high = (torch.tensor(limit, dtype=torch.float64).reshape(-1, 1, 1) for limit in limits)
@@ -304,7 +304,9 @@ class ImageDrawing(BatchDrawing):
     def _draw(self, position: int) -> tuple[Picture, ...]:
         low, high = (limit.flatten().numpy() for limit in self.limits)
         colors = self._colors.numpy()[position]
-        return (Picture(np.stack([colors[channel % len(colors)] for channel in range(3)], -1), None, low, high),)
+        halves = np.split(colors, 2) if len(colors) % 2 == 0 else [colors]  # of an AB pair, side by side
+        pixels = [np.stack([half[channel % len(half)] for channel in range(3)], -1) for half in halves]
+        return (Picture(np.concatenate(pixels, 1), None, low, high),)
 
 
 class WholeDrawing:

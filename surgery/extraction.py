@@ -23,6 +23,7 @@ from surgery.hazards import hazards
 from surgery.images import Side, find_images, load_image, suffixes_of
 from surgery.insertion import insert, until_last
 from surgery.manifest import Manifest
+from surgery.notes import Notes, collecting, lines_of
 from surgery.report import Progress, Report, Start
 from surgery.selection import everything, parse, select
 from surgery.tracing import trace, unwrap
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from surgery.images import Size
     from surgery.report import Watcher
     from surgery.selection import Selection
-    from surgery.types import Colormap, Normalizer, Reader, Sink, Tiler, Transform
+    from surgery.types import Colormap, Limits, Normalizer, Reader, Sink, Tiler, Transform
 
 Mode: TypeAlias = Literal["eval", "train", "as-is"]
 
@@ -77,13 +78,13 @@ def extract(
 
     `images` are files, folders and patterns. `at` may be several selections; each must match something. `size` and
     `range` None are the network's own (an attribute `preprocessing`, or `size`), else each image's own size, and -1 to
-    1. `size` and `side` are of the default reader, which reads images; another `reader` takes options of its own.
-    `mode` says whether the model runs as in evaluation, as in training (the test mode of the public pix2pix code: batch
-    statistics, dropout on), or as it is; the model itself stays in its mode. The random generators are seeded with
-    `seed` before every batch, and buffers (running statistics) are put back, so that what an image gives depends on its
-    batch alone. Without `output` the model is run no further than its last chosen operation. With `check` the original
-    runs on the first batch as well, and its output has to be the same, bit for bit; that is recorded. `source` is
-    recorded as where the model came from.
+    1. `size` and `side`, as `surgery.load_image` has them, are of the default reader, which reads images; another
+    `reader` takes options of its own. `mode` says whether the model runs as in evaluation, as in training (the test
+    mode of the public pix2pix code: batch statistics, dropout on), or as it is; the model itself stays in its mode. The
+    random generators are seeded with `seed` before every batch, and buffers (running statistics) are put back, so that
+    what an image gives depends on its batch alone. Without `output` the model is run no further than its last chosen
+    operation. With `check` the original runs on the first batch as well, and its output has to be the same, bit for
+    bit; that is recorded. `source` is recorded as where the model came from.
 
     With one of `jobs` images are read and pictures written on threads beside the one that runs the model. Several are
     processes that share the images, batch by batch, each with one thread for everything: faster where there are many
@@ -99,7 +100,9 @@ def extract(
     audience = Audience(watchers)
     if jobs > 1:
         _check_shared(jobs, sinks, audience)
-    paths = find_images(images, suffixes_of(reader))
+    found: Notes = {}
+    with collecting(found):
+        paths = find_images(images, suffixes_of(reader))
     original = unwrap(model)
     span = range or (-1.0, 1.0)
     preprocessing = _preprocessing(original) if range is None else None
@@ -120,14 +123,14 @@ def extract(
     )
     folder = OutputFolder(out, manifest.about)
     folder.prepare()
-    inputs = Inputs(paths, read)
+    inputs = Inputs(paths, read, found)
     job = Job(
         opened=opened,
         original=original,
         subject=subject if check and output else None,
         recipe=recipe,
         span=span,
-        colors=(preprocessing.limits if preprocessing else span) if isinstance(reader, ImageReader) else None,
+        colors=_colors(reader, side, span, preprocessing),
         sinks=tuple(sinks),
         folder=folder,
         inputs=inputs,
@@ -152,6 +155,7 @@ def extract(
         findings=done.findings,
         seconds=time.perf_counter() - started,
         hazards=hazards(opened),
+        notes=lines_of(done.notes),
         interrupted=done.interrupted,
     )
     return audience.finished(report)
@@ -171,7 +175,7 @@ def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: st
     if batch_size < 1:
         raise ModelError(f"a batch has at least 1 image, not {batch_size}")
     if side not in get_args(Side):
-        raise ImageError(f"side is left, right or none, not {side!r}")
+        raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
     if jobs < 1:
         raise ModelError(f"there is at least 1 job, not {jobs}")
     if jobs > 1 and not str(device).startswith("cpu"):
@@ -200,7 +204,18 @@ def _reader(
     if size is None and own is None:
         size = getattr(model, "size", None)
     channels = input_channels(model)
-    return partial(load_image, size=size, side=side, range=span, channels=channels, preprocessing=own)
+    depth: dict[str, Any] = {"black": reader.black, "white": reader.white, "indices": reader.indices}
+    return partial(load_image, size=size, side=side, range=span, channels=channels, preprocessing=own, **depth)
+
+
+def _colors(reader: Reader, side: Side, span: tuple[float, float], own: Preprocessing | None) -> Limits | None:
+    """What is drawn as black and as white where the input is an image."""
+    if not isinstance(reader, ImageReader):
+        return None
+    if own is None:
+        return span
+    low, high = own.limits
+    return (low, high) if side in ("none", "left", "right") else (low * 2, high * 2)
 
 
 def _preprocessing(model: nn.Module) -> Preprocessing | None:
@@ -212,9 +227,10 @@ def _input_settings(reader: Reader, side: str, span: tuple[float, float], own: P
     """How the input was read, for the manifest."""
     if not isinstance(reader, ImageReader):
         return {"reader": describe(reader), "range": list(span)}
+    set_by_user = {} if reader == ImageReader() else {"reader": describe(reader)}
     if own is not None:
-        return {"preprocessing": asdict(own), "range": None, "side": side}
-    return {"range": list(span), "side": side}
+        return {**set_by_user, "preprocessing": asdict(own), "range": None, "side": side}
+    return {**set_by_user, "range": list(span), "side": side}
 
 
 def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Module:

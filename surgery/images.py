@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import glob
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from surgery.errors import ImageError
+from surgery.notes import note
+from surgery.pixels import Depth, Pixels, decode, readable_suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from surgery.types import Preprocessing
 
-Side: TypeAlias = Literal["left", "right", "none"]
+Side: TypeAlias = Literal["left", "right", "both", "left,right", "right,left", "none"]
+"""Of an AB pair: one half, or both as channels. ``both`` is ``left,right``."""
 Size: TypeAlias = int | tuple[int, int] | Literal["native"] | None
 
-_BACKDROP = (255, 255, 255)
+_HALVES: dict[str, tuple[str, ...]] = {
+    "none": ("whole",),
+    "left": ("left",),
+    "right": ("right",),
+    "both": ("left", "right"),
+    "left,right": ("left", "right"),
+    "right,left": ("right", "left"),
+}
 
 
 def find_images(
@@ -34,30 +41,55 @@ def find_images(
     """The image files meant by files, folders (the images directly in them) and patterns such as ``facades/*.png``.
 
     In the order given, those of a folder or pattern sorted. `suffixes`, in lower case, are those of the files that are
-    taken from a folder; None are those of images. A file that was named is in the list whether it exists or not. Raises
-    ImageError for a folder or a pattern with no image.
+    taken from a folder; None are those of images. Other files of a folder, hidden files, and other files that match a
+    pattern without a suffix, are left out and noted. A file that was named is in the list whether it exists or not.
+    Raises ImageError for a folder or a pattern with no image.
     """
     given = [images] if isinstance(images, (str, os.PathLike)) else images
+    wanted = readable_suffixes() if suffixes is None else suffixes
+    what = "image" if suffixes is None else f"file in {', '.join(suffixes)}"
     found: list[Path] = []
     for item in given:
         path = Path(item)
         if path.is_dir():
-            wanted = Image.registered_extensions() if suffixes is None else suffixes
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in wanted and file.is_file())
-            if not inside:
-                said = "image" if suffixes is None else f"file in {', '.join(suffixes)}"
-                raise ImageError(f"the folder {path} has no {said} in it")
-            found += inside
+            try:
+                inside = sorted(file for file in path.iterdir() if file.is_file())
+            except OSError as error:
+                raise ImageError(f"can't read the folder {path}: {(error.strerror or str(error)).lower()}") from error
+            taken = _without_others(path, inside, wanted)
+            if not taken:
+                others = f"; it holds {_shown(inside)}" if inside else ""
+                raise ImageError(f"the folder {path} has no {what} in it{others}")
+            found += taken
         elif not path.exists() and glob.has_magic(str(item)):
             matches = sorted(Path(match) for match in glob.glob(str(item), recursive=True))  # noqa: PTH207
-            if not matches:
-                raise ImageError(f"no file matches {item}")
-            found += [match for match in matches if match.is_file()]
+            files = [match for match in matches if match.is_file()]
+            any_suffix = glob.has_magic(path.suffix) or not path.suffix
+            taken = _without_others(path, files, wanted) if any_suffix else files
+            if not taken:
+                others = f"; it matches {_shown(files)}, and no {what}" if files else ""
+                raise ImageError(f"no file matches {item}{others}")
+            found += taken
         else:
             found.append(path)
     if not found:
         raise ImageError("no images were given")
     return found
+
+
+def _without_others(place: Path, files: Sequence[Path], wanted: Collection[str]) -> list[Path]:
+    """The files that are taken from a folder or pattern; how many are not is noted."""
+    taken = [file for file in files if file.suffix.lower() in wanted and not file.name.startswith(".")]
+    others = [file for file in files if file not in set(taken)]
+    if others and taken:
+        count = "1 other file is" if len(others) == 1 else f"{len(others)} other files are"
+        note(place, f"{count} left out: {_shown(others)}")
+    return taken
+
+
+def _shown(files: Sequence[Path], most: int = 3) -> str:
+    names = ", ".join(file.name for file in files[:most])
+    return f"{names} and {len(files) - most} more" if len(files) > most else names
 
 
 def load_image(
@@ -68,46 +100,83 @@ def load_image(
     range: tuple[float, float] = (-1.0, 1.0),  # noqa: A002
     channels: int = 3,
     preprocessing: Preprocessing | None = None,
+    black: float = 0.0,
+    white: float | None = None,
+    indices: bool = False,
 ) -> Tensor:
     """An image as ``(1, C, H, W)`` float32 in `range`, as a pix2pix network takes it.
 
-    `side` takes one half of an AB pair, split at width // 2, before the image is resized. `size` is the side of a
-    square or (height, width), reached by Pillow's bicubic filter; None and "native" leave the image as it is.
-    `channels` is 3 (RGB) or 1 (gray). Grayscale, palette and 16-bit images are converted, transparent ones are laid
-    over white, and a camera's orientation is applied. With `preprocessing` the image is resized and cut as that says,
-    to `size` if one is given, and its colors become ``(color - mean) / std``; `range` does not matter then.
+    `side` takes one half of an AB pair, split at width // 2, before the image is resized; "both" (the same as
+    "left,right") and "right,left" take both halves as channels, in that order. A discriminator of the public code takes
+    its generator's input first: "both" where it was trained from A to B, "right,left" from B to A. `size` is the side
+    of a square or (height, width), reached by Pillow's bicubic filter; None and "native" leave the image as it is.
+    `channels` is 3 (RGB) or 1 (gray), twice that for both halves. Transparent images are laid over white, a camera's
+    orientation is applied, and other color spaces are converted. With `preprocessing` each half is resized and cut as
+    that says, to `size` if one is given, and its colors become ``(color - mean) / std``; `range` does not matter then.
 
-    Raises ImageError for what can't be read, and for more pixels than Pillow's guard against bombs allows.
+    The values `black` and `white` of the file become the two ends of `range`. `white` None is 255 for 8 bits and 1 for
+    floats up to 1; of 16 bits it is the greatest value of 8, 10, 12, 14 or 16 bits that the image needs, so that label
+    ids are read alike from 8 and from 16 bits, and a warning says so. `indices` reads the indices of an image with a
+    palette in place of its colors.
+
+    Raises ImageError for what can't be read, for values of which nothing says what is white, and for more pixels than
+    Pillow's guard against bombs allows.
     """
-    if side not in ("left", "right", "none"):
-        raise ImageError(f"side is left, right or none, not {side!r}")
-    channels = len(preprocessing.mean) if preprocessing is not None else channels
-    if channels not in (1, 3):
-        raise ImageError(f"an image has 3 channels or 1, and {channels} are wanted; run this model from Python")
-    image = _read(Path(path)).convert("RGB" if channels == 3 else "L")
-    if side != "none":
-        middle = image.width // 2
-        if not middle:
-            raise ImageError(f"{path} is {image.width} pixel wide and has no {side} half")
-        image = image.crop((0, 0, middle, image.height) if side == "left" else (middle, 0, image.width, image.height))
+    if side not in _HALVES:
+        raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
+    halves = _HALVES[side]
+    channels = len(preprocessing.mean) * len(halves) if preprocessing is not None else channels
+    each = channels // len(halves)
+    if each not in (1, 3) or each * len(halves) != channels:
+        raise ImageError(_misfit(channels, halves))
+    pixels = decode(Path(path), each, Depth(black, white, indices))
     wanted = preprocessing.size if preprocessing is not None and size is None else size
     if wanted is not None and wanted != "native":
         height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
         if min(height, width) < 1:
             raise ImageError(f"a size is at least 1, not {height}x{width}")
-        if preprocessing is None:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        else:
-            image = _covered(image, height, width, preprocessing)
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-    values = pixels.reshape(image.height, image.width, channels).permute(2, 0, 1).to(torch.float32).div(255)
+        if side == "none" and preprocessing is None and height == width and 1.9 <= pixels.width / pixels.height <= 2.1:
+            pair = f"twice as wide as high, and squeezed into {height}x{width}: it looks like an AB pair; "
+            note(path, f"{pair}--side left or --side right takes one half (side= in Python)", doubtful=True)
+    values = torch.cat([_resized(part, wanted, preprocessing) for part in _cut(Path(path), pixels, halves)])
     if preprocessing is not None:
-        mean, std = (torch.tensor(part)[:, None, None] for part in (preprocessing.mean, preprocessing.std))
+        mean, std = (
+            torch.tensor(part * len(halves))[:, None, None] for part in (preprocessing.mean, preprocessing.std)
+        )
         return values.sub(mean).div(std).unsqueeze(0).contiguous()
     low, high = range
     # For [-1, 1] exactly what the public pix2pix code computes, down to the rounding.
     values = values.sub(0.5).div(0.5) if (low, high) == (-1.0, 1.0) else values.mul(high - low).add(low)
     return values.unsqueeze(0).contiguous()
+
+
+def _misfit(channels: int, halves: Sequence[str]) -> str:
+    if len(halves) == 2:
+        return f"two halves have 3 channels each or 1, 6 or 2 together, and {channels} are wanted"
+    pair = "; --side both gives it both halves of an AB pair (side= in Python)" if channels in (2, 6) else ""
+    return (
+        f"an image has 3 channels or 1, and {channels} are wanted{pair or '; --reader tensor reads files of tensors'}"
+    )
+
+
+def _cut(path: Path, pixels: Pixels, halves: Sequence[str]) -> list[Pixels]:
+    middle, width, height = pixels.width // 2, pixels.width, pixels.height
+    boxes = {"whole": (0, 0, width, height), "left": (0, 0, middle, height), "right": (middle, 0, width, height)}
+    if halves != ("whole",) and not middle:
+        raise ImageError(f"{path} is {width} pixel wide and has no {' and no '.join(halves)} half")
+    return [pixels.cropped(boxes[half]) for half in halves]
+
+
+def _resized(pixels: Pixels, size: int | tuple[int, int] | str | None, preprocessing: Preprocessing | None) -> Tensor:
+    """``(C, H, W)`` float32 from 0 to 1."""
+    if isinstance(size, (int, tuple)):
+        height, width = (size, size) if isinstance(size, int) else size
+        if preprocessing is None:
+            pixels = pixels.each(lambda part: part.resize((width, height), Image.Resampling.BICUBIC))
+        else:
+            pixels = pixels.each(lambda part: _covered(part, height, width, preprocessing))
+    values = torch.from_numpy(pixels.array()).permute(2, 0, 1)
+    return values.to(torch.float32).div(255) if values.dtype == torch.uint8 else values
 
 
 def suffixes_of(reader: object) -> tuple[str, ...] | None:
@@ -126,37 +195,3 @@ def _covered(image: Image.Image, height: int, width: int, preprocessing: Preproc
     image = image.resize(resized, Image.Resampling[preprocessing.interpolation.upper()])
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
-
-
-def _read(path: Path) -> Image.Image:
-    if not path.exists():
-        raise ImageError(f"there is no image {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(path)
-            image.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path} has more pixels than an honest image ({Image.MAX_IMAGE_PIXELS:,})") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is no image that can be read") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"can't read {path}: {error}") from error
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_bytes(np.asarray(image)))
-    if image.has_transparency_data:
-        solid = image.convert("RGBA")
-        backdrop = Image.new("RGBA", solid.size, (*_BACKDROP, 255))
-        return Image.alpha_composite(backdrop, solid)
-    return image
-
-
-def _bytes(deep: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Gray values of 16 bits, or floats up to 1, as bytes."""
-    values = np.nan_to_num(deep.astype(np.float64))
-    if deep.dtype.kind == "f":
-        values = values * 255 if values.max(initial=0) <= 1 else values
-    elif deep.dtype == np.uint16 or values.max(initial=0) > 255:
-        values = values / 257
-    return np.rint(values).clip(0, 255).astype(np.uint8)

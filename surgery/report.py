@@ -87,6 +87,8 @@ class Report:
     """What was noticed while the model was traced."""
     interrupted: bool = False
     """Whether Ctrl-C ended it: what was finished stays."""
+    notes: tuple[str, ...] = ()
+    """A line for each thing that was noticed when the inputs were read, such as an AB pair that was not cut."""
     troubles: tuple[str, ...] = ()
     """A line for each watcher that raised."""
 

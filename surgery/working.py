@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.batches import batches, misfit
 from surgery.errors import OutputError
 from surgery.jobs import run_jobs, sendable
+from surgery.notes import Notes, add, lines_of
 from surgery.pipeline import Ahead, Behind
 from surgery.report import Failure, Finding, Progress, merge_findings
 from surgery.running import Run
@@ -54,6 +55,7 @@ class Done:
     files: int
     failed: tuple[Failure, ...]
     findings: tuple[Finding, ...]
+    notes: Notes
     interrupted: bool
 
 
@@ -63,6 +65,7 @@ class _Share:
 
     images: int
     failed: list[Failure]
+    notes: Notes
     findings: dict[str, Finding]
     interrupted: bool
     error: BaseException | None
@@ -107,7 +110,9 @@ def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Prog
     for part, share in zip(parts, shares, strict=True):
         if share is not None:
             manifest.take(part, share.state)
-    return _put_together(job, manifest, [share or _Share(0, [], {}, interrupted=True, error=None) for share in shares])
+    return _put_together(
+        job, manifest, [share or _Share(0, [], {}, {}, interrupted=True, error=None) for share in shares]
+    )
 
 
 def _run(
@@ -145,14 +150,18 @@ def _run(
                 run.drop()
     except Exception as caught:  # noqa: BLE001 - raised once the manifest is written
         error = caught
-    return _Share(run.done, failed, run.findings, interrupted, error)
+    return _Share(run.done, failed, job.inputs.notes, run.findings, interrupted, error)
 
 
 def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Done:
     """Write the manifest of all shares. Raises the error of one of them, if there was one."""
     findings: dict[str, Finding] = {}
+    notes: Notes = {}
     for share in shares:
         merge_findings(findings, share.findings)
+        add(notes, share.notes)
+    if notes:
+        manifest.head["notes"] = lines_of(notes)
     failed = sorted((failure for share in shares for failure in share.failed), key=lambda failure: failure.number)
     images = sum(share.images for share in shares)
     error = next((share.error for share in shares if share.error is not None), None)
@@ -163,4 +172,4 @@ def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Don
                 manifest.write(job.folder, findings, failed, interrupted=True)
         raise error
     files = manifest.write(job.folder, findings, failed, interrupted=interrupted)
-    return Done(images, files, tuple(failed), tuple(findings.values()), interrupted)
+    return Done(images, files, tuple(failed), tuple(findings.values()), notes, interrupted)

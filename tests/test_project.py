@@ -40,8 +40,10 @@ LAYERS = """
     characters
     errors bits compiled pipeline blocks names
     texts streams
+    notes
     types inplace contexts hookspecs data sources hazards jobs
     loading
+    pixels
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
     palettes

@@ -18,12 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageReader:
-    """An image. A run has it read in the size, the range and the channels that its network takes."""
+    """An image. A run has it read in the size, the range and the channels that its network takes.
+
+    The values `black` and `white` of the file become the two ends of the range; `white` None is 255 for 8 bits, 1 for
+    floats up to 1, and of 16 bits the greatest value of as many bits as the image needs. `indices` reads the indices of
+    an image with a palette in place of its colors.
+    """
+
+    black: float = 0.0
+    white: float | None = None
+    indices: bool = False
+
+    def __post_init__(self) -> None:
+        if self.white is not None and not self.black < self.white:
+            raise ImageError(f"black is less than white, not {self.black:g} and {self.white:g}")
 
     def __call__(self, path: Path, /) -> Tensor:
         from surgery.images import load_image
 
-        return load_image(path)
+        return load_image(path, black=self.black, white=self.white, indices=self.indices)
 
 
 @dataclass(frozen=True, slots=True)

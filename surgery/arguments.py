@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from surgery.streams import complain
+from surgery.streams import Stream, complain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from surgery.images import Size
     from surgery.plugins import Plugins
+    from surgery.trust import Unvetted
 
 
 class Side(StrEnum):
@@ -72,11 +77,45 @@ NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Leave out all but
 Strict = Annotated[bool, typer.Option("--strict-plugins", help="Take what is wrong with any plugin as an error.")]
 
 
-def open_plugins(files: list[Path], blocked: list[str], bare: bool, strict: bool) -> Plugins:
-    """The plugins that these options ask for; what is wrong with one is said at once."""
+Trusting = Annotated[
+    bool, typer.Option("--trust", help="Run the plugins that the pyproject.toml here names, this once.")
+]
+
+
+def open_plugins(files: list[Path], blocked: list[str], bare: bool, strict: bool, trust: bool) -> Plugins:
+    """The plugins that these options ask for; what is wrong with one is said at once.
+
+    The user is asked once, in a terminal, whether a project's plugins may run; elsewhere they do not.
+    """
     from surgery.plugins import Plugins
 
-    return Plugins(files, blocked=blocked, bare=bare, strict=strict, tell=complain)
+    consent = (lambda _: True) if trust else ask_for_trust
+    return Plugins(files, blocked=blocked, bare=bare, strict=strict, tell=complain, trust=consent)
+
+
+def ask_for_trust(several: Sequence[Unvetted]) -> bool:
+    """Whether the user says that a project's plugins may run. The answer is remembered, and so is a no."""
+    from surgery.trust import remember
+
+    if all(one.standing == "refused" for one in several) or not _is_somebody_there():
+        return False
+    for by in dict.fromkeys(one.request.by for one in several):
+        complain(f"{by} names plugins, whose code would run:")
+        for one in several:
+            for file in one.files if one.request.by == by else ():
+                complain(f"  {file}{'  (or another file of it has changed)' if one.standing == 'changed' else ''}")
+    Stream(sys.stderr).write("surgery: run it, now and as long as it stays the same? [y/N] ")
+    sys.stderr.flush()
+    agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
+    for one in several:
+        remember(one.request.path, one.files, trusted=agreed)
+    return agreed
+
+
+def _is_somebody_there() -> bool:
+    return not os.environ.get("CI") and all(
+        stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)
+    )
 
 
 def size_of(text: str) -> Size:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from surgery.arguments import NoPlugin, NoPlugins, PluginFiles, Strict, open_plugins
+from surgery.arguments import NoPlugin, NoPlugins, PluginFiles, Strict, Trusting, open_plugins
 from surgery.errors import PluginError, did_you_mean
 from surgery.streams import say
 
@@ -43,16 +43,17 @@ def listed(
     no_plugin: NoPlugin = [],  # noqa: B006
     no_plugins: NoPlugins = False,
     strict_plugins: Strict = False,
+    trust: Trusting = False,
 ) -> None:
     """List every plugin with what it offers; begin a new one, check one, show what one offers."""
     if context.invoked_subcommand is not None:
-        if as_json or plugin or no_plugin or no_plugins or strict_plugins:
+        if as_json or plugin or no_plugin or no_plugins or strict_plugins or trust:
             raise typer.BadParameter(f"options stand behind {context.invoked_subcommand}, not before it")
         return
     from surgery.plugins import KINDS
     from surgery.terminal import plugins_view, terminal
 
-    found = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    found = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     found.check()
     if not as_json:
         terminal().print(plugins_view(found, KINDS))
@@ -83,12 +84,13 @@ def new(
     no_plugin: NoPlugin = [],  # noqa: B006
     no_plugins: NoPlugins = False,
     strict_plugins: Strict = False,
+    trust: Trusting = False,
 ) -> None:
     """Begin a plugin: a file that works at once, or with --package a distribution with its test."""
     from surgery.scaffold import commands_to_try, write_plugin
     from surgery.terminal import begun_view, terminal
 
-    known = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    known = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     target = write_plugin(name, kind.value, out, package=package, known=known)
     files = sorted(file for file in target.rglob("*") if file.is_file()) if package else [target]
     steps = {"try": commands_to_try(name, kind.value, target), "check": [f"surgery plugins check {target}"]}
@@ -107,7 +109,7 @@ def check(
 ) -> None:
     """Hold everything that a plugin offers against what its kind promises. Exit code 1 where a promise is broken."""
     plugins = _found(what)
-    from surgery.terminal import terminal, verdict_lines
+    from surgery.terminal import Text, terminal, verdict_lines
     from surgery.testing import verdicts
 
     logging.getLogger("cmap").setLevel(logging.ERROR)  # it remarks on names that have several meanings
@@ -122,7 +124,7 @@ def check(
                 console.print(verdict_lines(verdict), soft_wrap=True)
     said = ["1 thing keeps its promises" if kept == 1 else f"{kept} things keep their promises"] if kept else []
     said += ["1 promise is broken" if broken == 1 else f"{broken} promises are broken"] if broken else []
-    console.print(", ".join(said) or f"{what} offers nothing")
+    console.print(Text(", ".join(said) or f"{what} offers nothing"))
     if broken or not kept:
         raise typer.Exit(1)
 
@@ -138,13 +140,14 @@ def show(
     no_plugin: NoPlugin = [],  # noqa: B006
     no_plugins: NoPlugins = False,
     strict_plugins: Strict = False,
+    trust: Trusting = False,
 ) -> None:
     """Show what a name stands for: who offers it, its options, and a sample of what it does."""
-    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     from surgery.exhibits import exhibits_of
     from surgery.loading import attempt
     from surgery.samples import Sample, sample_of
-    from surgery.terminal import exhibit_view, terminal
+    from surgery.terminal import Text, exhibit_view, terminal
 
     exhibits = exhibits_of(name, plugins)
     pictures = []
@@ -165,7 +168,36 @@ def show(
 
     with whole_file(out) as path:
         pictures[0].save(path, "PNG")
-    console.print(f"{out}  {pictures[0].width}x{pictures[0].height}")
+    console.print(Text(f"{out}  {pictures[0].width}x{pictures[0].height}"))
+
+
+@app.command(name="trust")
+def trust_project(
+    forget: Annotated[bool, typer.Option("--forget", help="Trust them no more.")] = False,
+) -> None:
+    """Let the plugins run that the pyproject.toml here names, as long as no file of theirs changes."""
+    from surgery import trust
+    from surgery.modules import digests
+    from surgery.origins import files_of, requests
+    from surgery.terminal import Text, terminal
+
+    asked, wrong = requests(Path.cwd())
+    if wrong:
+        raise PluginError(wrong[0])
+    local = [request.path for request in asked if request.local]
+    if not local:
+        raise PluginError("no pyproject.toml here or above names plugins under [tool.surgery]")
+    console = terminal()
+    for path in local:
+        if forget:
+            console.print(
+                Text(f"{path}  {'trusted no more' if trust.forget(path) else 'was not trusted'}"), soft_wrap=True
+            )
+            continue
+        files = digests(files_of(path))
+        trust.remember(path, files, trusted=True)
+        for file in files:
+            console.print(Text.assemble((file, "bold"), "  trusted"), soft_wrap=True)
 
 
 def _found(what: str) -> list[Plugin]:

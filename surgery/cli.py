@@ -25,6 +25,7 @@ from surgery.arguments import (
     Sinks,
     Sizing,
     Strict,
+    Trusting,
     open_plugins,
     range_of,
     size_of,
@@ -133,10 +134,11 @@ def extract(
     no_plugin: NoPlugin = [],  # noqa: B006
     no_plugins: NoPlugins = False,
     strict_plugins: Strict = False,
+    trust: Trusting = False,
 ) -> None:
     """Run a model on images, and draw what every chosen operation computes."""
     _settle_process()
-    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     single: dict[Any, str | None] = {"normalizer": normalizer, "tiler": tiler, "colormap": colormap, "reader": reader}
     stages: dict[str, Any] = {kind: plugins.resolve(kind, name) for kind, name in single.items() if name}
     stages |= {"sinks": [plugins.resolve("sink", name) for name in sink]} if sink else {}

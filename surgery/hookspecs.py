@@ -1,10 +1,10 @@
 """The hooks: what a plugin can offer, and what it can watch.
 
 A plugin is a module in which functions marked with `surgery.hookimpl` have the names below. It comes in a file or a
-folder that is named (``--plugin``, ``SURGERY_PLUGINS``, ``plugins`` under ``[tool.surgery]`` of a pyproject.toml), or
-in an installed distribution with an entry point of group ``surgery``. An installed one is imported when a name is asked
-for that is not the project's own; one that watches runs has an entry point of group ``surgery.watchers`` as well, and
-is imported for every run.
+folder that is named (``--plugin``, ``SURGERY_PLUGINS``, ``plugins`` under ``[tool.surgery]`` of a pyproject.toml, which
+the user has to trust: see `surgery.trust`), or in an installed distribution with an entry point of group ``surgery``.
+An installed one is imported when a name is asked for that is not the project's own; one that watches runs has an entry
+point of group ``surgery.watchers`` as well, and is imported for every run.
 
 ``surgery plugins new`` begins one of any kind, and ``surgery plugins check`` holds one against what is promised here.
 

@@ -20,6 +20,7 @@ from surgery.arguments import (
     PluginFiles,
     Sizing,
     Strict,
+    Trusting,
     open_plugins,
     size_of,
 )
@@ -48,9 +49,10 @@ def inspect(
     no_plugin: NoPlugin = [],  # noqa: B006
     no_plugins: NoPlugins = False,
     strict_plugins: Strict = False,
+    trust: Trusting = False,
 ) -> None:
     """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
-    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     from surgery.display import code_view, graph_record, graph_view
     from surgery.models import load_model
     from surgery.selection import parse
@@ -88,9 +90,10 @@ def check(
     no_plugin: NoPlugin = [],  # noqa: B006
     no_plugins: NoPlugins = False,
     strict_plugins: Strict = False,
+    trust: Trusting = False,
 ) -> None:
     """Certify that the rewritten model is the original: everything compared bit for bit, in eval and in train mode."""
-    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins)
+    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     import torch
 
     from surgery.certificate import certify

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tomllib
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, distributions
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.errors import PluginError
 from surgery.loading import said_of
+from surgery.modules import load_file
 from surgery.plugin import Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 GROUP, WATCHERS = "surgery", "surgery.watchers"
 """Groups of entry points."""
@@ -32,6 +32,9 @@ def installed() -> list[Plugin]:
         points = [*distribution.entry_points.select(group=GROUP), *distribution.entry_points.select(group=WATCHERS)]
         if not points:
             continue
+        # What is found in the working directory, which Python may look into first, was not installed by anybody.
+        if not Path(str(distribution.locate_file(""))).is_absolute():
+            continue
         name = distribution.metadata["Name"]
         watches = any(point.group == WATCHERS for point in points)
         # The first of a name on sys.path is the one that is imported.
@@ -41,26 +44,35 @@ def installed() -> list[Plugin]:
     return [found[name] for name in sorted(found)]
 
 
-def named(path: str | Path) -> list[Plugin]:
+def named(path: str | Path, trusted: Mapping[str, str] | None = None) -> list[Plugin]:
     """The plugins of a Python file, or of a folder: its files that mark a hook, the package or the distribution it is.
 
-    Raises PluginError where there is none.
+    With `trusted`, digests of files, no other file is run for them. Raises PluginError where there is none.
     """
-    path = Path(path)
+    return [Plugin(name, "", origin, partial(_module, file, trusted)) for name, origin, file in _files_of(Path(path))]
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that are loaded for the plugins at a path. Raises PluginError where there is none."""
+    return [file for _, _, file in _files_of(path)]
+
+
+def _files_of(path: Path) -> list[tuple[str, str, Path]]:
+    """The name, the origin and the file of each plugin at a path."""
     if path.is_dir():
         if modules := _distributed(path):
-            return [plugin for module in modules for plugin in named(module)]
+            return [found for module in modules for found in _files_of(module)]
         if (path / "__init__.py").is_file():
-            return [Plugin(path.resolve().name, "", str(path), partial(_module, path / "__init__.py"))]
+            return [(path.resolve().name, str(path), path / "__init__.py")]
         files = [file for file in sorted(path.glob("*.py")) if b"hookimpl" in file.read_bytes()]
         if not files:
             raise PluginError(f"there is no plugin in the folder {path}: no *.py with @surgery.hookimpl")
-        return [Plugin(file.name, "", str(file), partial(_module, file)) for file in files]
+        return [(file.name, str(file), file) for file in files]
     if not path.is_file():
         raise PluginError(f"there is no plugin file {path}")
     if path.suffix != ".py":
         raise PluginError(f"{path} is no Python file; a plugin is a module like ember.py")
-    return [Plugin(path.name, "", str(path), partial(_module, path))]
+    return [(path.name, str(path), path)]
 
 
 def _distributed(folder: Path) -> list[Path]:
@@ -71,23 +83,44 @@ def _distributed(folder: Path) -> list[Path]:
         names = {
             value.partition(":")[0].strip() for group in (GROUP, WATCHERS) for value in points.get(group, {}).values()
         }
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return []
     found = []
-    for name in sorted(names):
+    for name in sorted(name for name in names if all(part.isidentifier() for part in name.split("."))):
         for place in (folder, folder / "src"):
             path = place.joinpath(*name.split("."))
             found += [module for module in (path, path.with_name(f"{path.name}.py")) if module.exists()]
     return found
 
 
-def from_environment() -> list[str]:
-    """The files and folders that ``SURGERY_PLUGINS`` names, separated as those of ``PATH`` are."""
-    return [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A file or a folder of plugins that the environment or a pyproject.toml names."""
+
+    path: Path
+    by: str
+    """What names it."""
+    local: bool
+    """Whether the working directory decides what is run."""
 
 
-def from_project(start: Path) -> list[Path]:
-    """The files and folders that the nearest pyproject.toml, upward from `start`, names under ``[tool.surgery]``.
+def requests(start: Path) -> tuple[list[Request], list[str]]:
+    """What the environment and the nearest pyproject.toml, upward from `start`, name, and what is wrong with that."""
+    paths = [
+        Path(os.path.expanduser(name))  # noqa: PTH111 - which leaves an unknown user's ~name as it is
+        for name in os.environ.get(VARIABLE, "").split(os.pathsep)
+        if name
+    ]
+    found = [Request(path, VARIABLE, local=not path.is_absolute()) for path in paths]
+    try:
+        file, names = _from_project(start)
+    except PluginError as error:
+        return found, [str(error)]
+    return [*found, *(Request(file.parent / name, str(file), local=True) for name in names)], []
+
+
+def _from_project(start: Path) -> tuple[Path, list[str]]:
+    """The nearest pyproject.toml with a table ``[tool.surgery]``, and the plugins that it names.
 
     Raises PluginError where it can't be read, or names something else.
     """
@@ -97,15 +130,15 @@ def from_project(start: Path) -> list[Path]:
             continue
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("surgery")
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise PluginError(f"can't read {file} for plugins: {error}") from error
         if table is None:
             continue
         given = table.get("plugins", []) if isinstance(table, dict) else None
         if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
             raise PluginError(f"plugins of [tool.surgery] in {file} are a list of files and folders, not {given!r}")
-        return [folder / name for name in given]
-    return []
+        return file, given
+    return start, []
 
 
 def canonical(name: str) -> str:
@@ -126,21 +159,5 @@ def _entries(points: Sequence[EntryPoint]) -> list[object]:
     return modules
 
 
-def _module(file: Path) -> list[object]:
-    stem = file.parent.resolve().name if file.name == "__init__.py" else file.stem
-    name, number = f"surgery_plugin_{stem}", 1
-    while (known := sys.modules.get(name)) is not None and known.__file__ != str(file.resolve()):
-        number += 1
-        name = f"surgery_plugin_{stem}_{number}"
-    inside = [str(file.parent.resolve())] if file.name == "__init__.py" else None
-    spec = spec_from_file_location(name, file.resolve(), submodule_search_locations=inside)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{file} is no Python file; a plugin is a module like ember.py")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return [module]
+def _module(file: Path, trusted: Mapping[str, str] | None) -> list[object]:
+    return [load_file(file, trusted)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["transform", "normalizer", "tiler", "colormap", "sink", "model", "checkpoint", "reader"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-State: TypeAlias = Literal["waiting", "ready", "broken", "blocked"]
+State: TypeAlias = Literal["waiting", "ready", "broken", "blocked", "untrusted"]
 
 SLOW = 1.0
 """How many seconds a plugin may take to be imported, or to offer, before that is said."""
@@ -53,7 +53,8 @@ class Plugin:
     watches: bool = True
     """Whether it is to be asked to watch runs."""
     state: State = "waiting"
-    """``waiting`` until it is imported, then ``ready`` or ``broken``; ``blocked`` where it was left out on request."""
+    """``waiting`` until it is imported, then ``ready`` or ``broken``; ``blocked`` where it was left out on request,
+    ``untrusted`` where the user did not say that its code may run."""
     faults: list[str] = field(default_factory=list, init=False)
     """A line for each thing that is wrong with it, as far as that was found."""
     _manager: pluggy.PluginManager | None = field(default=None, init=False, repr=False)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from surgery.builtin import hooks
 from surgery.errors import PluginError, did_you_mean
 from surgery.options import configured
-from surgery.origins import canonical, from_environment, from_project, installed, named
+from surgery.origins import canonical, files_of, installed, named, requests
 from surgery.plugin import KINDS, Kind, Plugin
+from surgery.trust import Unvetted, said_of_unvetted, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,10 @@ class Plugins:
     installed ones when they are needed. `blocked` are left out by name; with `bare`, all are but the built-in one and
     `files`.
 
+    Those that the working directory decides on, by its pyproject.toml or a relative path in ``SURGERY_PLUGINS``, run
+    once the user trusts them (`surgery.trust`). `trust` is asked for those that are not: it is given `Unvetted` and
+    returns whether they may run. Without it they do not.
+
     What is wrong with a plugin is a line in `troubles`, told to `tell` at once, and what is broken is left out; with
     `strict`, everything is imported and asked at once, and what is wrong raises PluginError. So does a file that is not
     there.
@@ -44,10 +49,12 @@ class Plugins:
         bare: bool = False,
         strict: bool = False,
         tell: Callable[[str], object] | None = None,
+        trust: Callable[[Sequence[Unvetted]], bool] | None = None,
     ) -> None:
         self.troubles: list[str] = []
         self._strict = strict
         self._tell = tell
+        self._trust = trust
         self._bare = bare
         self._blocked = {canonical(name): name for name in blocked}
         self._builtin = builtin()
@@ -155,17 +162,29 @@ class Plugins:
 
     def _of_the_user(self) -> list[Plugin]:
         """The plugins that the environment and the user's pyproject.toml name."""
+        asked, absent = requests(Path.cwd())
+        for line in absent:
+            self.trouble(line)
         found: list[Plugin] = []
-        paths: list[str | Path] = [*from_environment()]
-        try:
-            paths += from_project(Path.cwd())
-        except PluginError as error:
-            self.trouble(str(error))
-        for path in paths:
+        unvetted: list[Unvetted] = []
+        for request in asked:
             try:
-                found += named(path)
+                plugins = named(request.path)
+                if not request.local or all(canonical(plugin.name) in self._blocked for plugin in plugins):
+                    found += plugins
+                    continue
+                standing, files = standing_of(request.path, files_of(request.path))
+                found += (plugins := named(request.path, files))
             except PluginError as error:
                 self.trouble(str(error))
+                continue
+            if standing != "trusted":
+                unvetted.append(Unvetted(request, plugins, standing, files))
+        if unvetted and (self._trust is None or not self._trust(unvetted)):
+            for one in unvetted:
+                for plugin in one.plugins:
+                    plugin.state = "untrusted"
+            self.trouble(said_of_unvetted(unvetted))
         return found
 
     def _add(self, found: Iterable[Plugin]) -> None:
@@ -259,7 +278,7 @@ class Plugins:
         asked = text.partition(":")[0] if "=" in text else text
         known = self.names(kind)
         listed = f"; there is {', '.join(known)}" if len(known) <= 12 else "; `surgery plugins` lists them"
-        broken = [plugin.name for plugin in self.plugins if plugin.state == "broken"]
+        broken = [plugin.name for plugin in self.plugins if plugin.state in ("broken", "untrusted")]
         left = f"; left out {'is' if len(broken) == 1 else 'are'} {', '.join(broken)}" if broken else ""
         return f"no {kind} is called {asked!r}{did_you_mean(asked, known) or listed}{left}"
 

@@ -130,13 +130,20 @@ def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
         for kind in kinds:
             if names := offered[kind].get(plugin.name):
                 table.add_row(f"  {kind}s", Text(_some(names)))
-        state = {"broken": ("  left out", "bold red"), "blocked": ("  blocked", "yellow")}.get(plugin.state, "")
+        state = _STATES.get(plugin.state, "")
         for fault in plugin.faults:
             table.add_row("", Text(fault, style="red"))
         version = f" {plugin.version}" if plugin.version else ""
         origin = f"  {plugin.origin}" if plugin.origin != plugin.name else ""
         parts += [Text.assemble((plugin.name, "bold"), version, (origin, "dim"), state), table]
     return Group(*parts)
+
+
+_STATES = {
+    "broken": ("  left out", "bold red"),
+    "blocked": ("  blocked", "yellow"),
+    "untrusted": ("  not trusted, not run", "yellow"),
+}
 
 
 def begun_view(files: Sequence[Path], steps: Mapping[str, Sequence[str]]) -> RenderableType:

@@ -16,6 +16,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 from surgery.errors import ImageError, RenderError
+from surgery.modules import plain_name
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -412,7 +413,7 @@ def describe(stage: object) -> str:
     if stage is None:
         return "default"
     name = getattr(stage, "__qualname__", None)
-    return f"{getattr(stage, '__module__', '?')}.{name}" if name is not None else repr(stage)
+    return f"{plain_name(getattr(stage, '__module__', '?'))}.{name}" if name is not None else repr(stage)
 
 
 __all__ = [

@@ -144,7 +144,7 @@ def test_the_environment_and_the_pyproject_name_plugins(tmp_path: Path, monkeypa
     (tmp_path / "deep" / "deeper").mkdir(parents=True)
     (tmp_path / "deep" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     monkeypatch.chdir(tmp_path / "deep" / "deeper")
-    found = Plugins()
+    found = Plugins(trust=lambda _: True)
     assert [entry.name for entry in found.plugins] == ["surgery", "one.py", "two.py", "three.py"]
     assert [entry.state for entry in found.plugins] == ["ready"] * 4
     assert [entry.name for entry in Plugins(bare=True).plugins] == ["surgery"]

@@ -39,7 +39,7 @@ LAYERS = """
     __init__
     characters
     errors bits compiled pipeline blocks names
-    texts streams
+    texts streams modules
     notes
     types inplace contexts hookspecs data sources hazards jobs
     loading
@@ -53,7 +53,7 @@ LAYERS = """
     questions patches
     tracer
     memory
-    builtin.sinks builtin.models watching insertion recording origins
+    builtin.sinks builtin.models watching insertion recording origins trust
     tracing builtin.hooks
     plugins selection display batches manifest oracle
     models running certificate exhibits scaffold arguments

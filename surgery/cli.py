@@ -76,6 +76,14 @@ def extract(
     transform: Annotated[
         list[str], typer.Option(metavar="NAME", help="Other maps of each activation's: abs, topk:k=8. Repeatable.")
     ] = [],  # noqa: B006
+    layout: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="How values are read as maps: channels-first, channels-last, tokens:14x14, flat; for some operations "
+            "'norm*=channels-last'. Repeatable. [dim]\\[default: auto, as the graph tells][/dim]",
+        ),
+    ] = [],  # noqa: B006
     normalizer: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -146,11 +154,13 @@ def extract(
     from surgery.data import inputs
     from surgery.extraction import extract as run
     from surgery.images import find_images, suffixes_of
+    from surgery.layout_rules import layouts_of
     from surgery.models import load_model
     from surgery.notes import collecting, lines_of
     from surgery.selection import parse
     from surgery.terminal import Bar, report_view, terminal
 
+    stages["layout"] = layouts_of(layout)
     chosen = [parse(text) for text in at]
     wanted, span = size_of(size), range_of(limits)
     noticed: Notes = {}

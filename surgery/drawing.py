@@ -1,9 +1,7 @@
-"""The pictures of a batch, made step by step when they are asked for: extremes, limits, codes, tiles."""
+"""The pictures of a batch, made step by step when they are asked for: maps, extremes, limits, codes, pictures."""
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -11,42 +9,52 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from surgery.arranging import Evidence, arrange
+from surgery.codes import Codes, limits_of
 from surgery.errors import RenderError
 from surgery.facts import Extremes, Seen, statistics_of
 from surgery.fetching import Fetched
-from surgery.loading import said_of
-from surgery.palettes import NOT_VALUES, palette_of
+from surgery.framing import Frames
+from surgery.layouts import Arrangement
 from surgery.quantising import (
     as_maps,
-    check_limits,
+    as_real,
     compiled_for,
-    find_limits,
     mark_not_finite,
     quantise,
     quantise_between_extremes,
     repair,
+    share_out,
 )
-from surgery.tiling import can_be_written_to, lay, layout_of, taken_up
-from surgery.transforming import colored, in_color, transformed
-from surgery.types import BACKGROUND, Facts, Levels, Picture, describe, shortcut
+from surgery.tiling import can_be_written_to, layout_of
+from surgery.transforming import in_color, transformed
+from surgery.types import Levels, shortcut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
     from torch import Tensor
 
-    from surgery.types import Layout, Limits, Normalizer, Recipe
+    from surgery.types import Facts, Layout, Picture, Recipe
+
+
+WHOLE = Arrangement("whole", "all images of a batch, for facts alone")
 
 
 class BatchDrawing:
-    """Draws ``(B, ...)`` values for all who ask: each step is done once for the batch, and none before it is needed."""
+    """Draws ``(B, ...)`` values for all who ask: each step is done once for the batch, and none before it is needed.
 
-    def __init__(self, values: Tensor, recipe: Recipe, *, windows: bool = False) -> None:
+    `arrangement` says how they are read as maps; None is by their number of axes, or as the recipe asks.
+    """
+
+    def __init__(
+        self, values: Tensor, recipe: Recipe, *, windows: bool = False, arrangement: Arrangement | None = None
+    ) -> None:
         self.recipe = recipe
         self.windows = windows
         self.batch = values.shape[0]
-        self.folded = values.ndim == 2
+        if arrangement is None:
+            arrangement = arrange(tuple(values.shape), self.batch, Evidence(asked=recipe.layout_for(None)))
+        self.arrangement = arrangement
+        self._axes = values.ndim
         self._values: Tensor | None = values
         self._drawn: tuple[int, tuple[Picture, ...]] | None = None
 
@@ -64,6 +72,9 @@ class BatchDrawing:
             self._drawn = position, () if self._empty else self._draw(position)
         return self._drawn[1]
 
+    def _draw(self, position: int) -> tuple[Picture, ...]:
+        return self._frames.pictures(position)
+
     def facts(self, position: int, /) -> Facts:
         return self._facts[position]
 
@@ -76,7 +87,8 @@ class BatchDrawing:
         if pixels and not self._empty:
             self._codes  # noqa: B018
         self._values = None
-        self.__dict__.pop("_maps", None)
+        for name in ("_raw", "_maps"):
+            self.__dict__.pop(name, None)
         codes = self.__dict__.get("_codes")  # for a sink that was called at once, perhaps
         return codes.nbytes if codes is not None else 0
 
@@ -94,17 +106,31 @@ class BatchDrawing:
             raw = torch.from_numpy(extremes)
             self._extremes = Extremes(raw, raw, None, finite=True)
             limits = extremes.astype(np.float64)
-            self._codes = _Codes(normalizer, limits, lambda: codes, self._shape, layout, checked=True)
+            folded = self._is_folded(self._maps)
+            self._codes = Codes(
+                normalizer, limits, lambda: codes, self._maps.shape, layout, checked=True, folded=folded
+            )
+
+    @cached_property
+    def _raw(self) -> Tensor:
+        """``(B, C, H, W)``, as the arrangement reads the values."""
+        if self._values is None:
+            raise RenderError("the values of an activation are gone once the model has run on; draw it while it runs")
+        if self.arrangement.layout is None:
+            return as_maps(self._values, windows=self.windows)
+        maps = self.arrangement.layout(as_real(self._values))
+        if maps is None:
+            raise RenderError(f"layout {self.arrangement.name} does not fit {tuple(self._values.shape)}")
+        return as_maps(maps).contiguous()  # which the compiled passes take alone
 
     @cached_property
     def _maps(self) -> Tensor:
-        if self._values is None:
-            raise RenderError("the values of an activation are gone once the model has run on; draw it while it runs")
-        return as_maps(self._values, windows=self.windows)
+        """What is drawn where there is no transform."""
+        return as_vectors(self._raw)
 
     @cached_property
     def _shape(self) -> torch.Size:
-        return self._maps.shape
+        return self._raw.shape
 
     @cached_property
     def _empty(self) -> bool:
@@ -119,204 +145,85 @@ class BatchDrawing:
         """What facts are made of; of a device other than the CPU on its way to the host."""
         if self._empty:
             return Seen(0, several=False, extremes=None, statistics=None)
-        statistics = torch.stack([statistics_of(image) for image in self._maps]) if self.recipe.stats else None
-        channels, height, width = self._maps.shape[1:]
-        return Seen(
-            channels,
-            several=height * width > 1,
-            extremes=self._extremes.fetched(),
-            statistics=None if statistics is None else Fetched(statistics),
-        )
+        statistics = None
+        if self.recipe.stats:
+            whole = self._maps if self._left_out is None else as_real(self._of_values())
+            statistics = Fetched(torch.stack([statistics_of(image) for image in whole]))
+        extremes = self._extremes if self._left_out is None else self._extremes.beside(Extremes.of(self._left_out))
+        channels, height, width = self._shape[1:]
+        return Seen(channels, several=height * width > 1, extremes=extremes.fetched(), statistics=statistics)
+
+    @cached_property
+    def _left_out(self) -> Tensor | None:
+        """``(B, 1, 1, N)``: values that are in no map, such as those of a class token."""
+        find = getattr(self.arrangement.layout, "left_out", None)
+        values = None if find is None else find(as_real(self._of_values()))
+        return None if values is None else values.reshape(self.batch, 1, 1, -1)
+
+    def _of_values(self) -> Tensor:
+        assert self._values is not None  # noqa: S101 - facts are found while they are there
+        return self._values
 
     @cached_property
     def _facts(self) -> tuple[Facts, ...]:
         return self._seen.facts(self.batch)
 
     @cached_property
-    def _codes(self) -> _Codes:
+    def _codes(self) -> Codes:
         maps, extremes, normalizer = self._maps, self._extremes, self.recipe.normalizer
         if self.recipe.transforms:
-            maps = transformed(maps, self.recipe.transforms)
+            maps = transformed(self._raw, self.recipe.transforms)
+            maps = maps if in_color(self.recipe.transforms) else as_vectors(maps)
             extremes = Extremes.of(maps)
+        folded = self._is_folded(maps)
         if extremes.finite:
-            limits, layout = _limits(normalizer, maps, extremes.raw), self._written_to(maps)
+            limits, layout = limits_of(normalizer, maps, extremes.raw), self._written_to(maps)
             make = partial(quantise, maps, limits, extremes.raw, layout)
-            return _Codes(normalizer, limits, make, maps.shape, layout)
+            return Codes(normalizer, limits, make, maps.shape, layout, folded=folded)
         repaired = repair(maps)
-        limits = _limits(normalizer, repaired)
-        return _Codes(normalizer, limits, lambda: mark_not_finite(quantise(repaired, limits), maps), maps.shape)
+        limits = limits_of(normalizer, repaired)
+        return Codes(
+            normalizer, limits, lambda: mark_not_finite(quantise(repaired, limits), maps), maps.shape, folded=folded
+        )
+
+    @cached_property
+    def _frames(self) -> Frames:
+        return Frames(self._codes, self.recipe)
+
+    def _is_folded(self, maps: Tensor) -> bool:
+        """Whether maps are lines that are no lines of anything: vectors, to be folded to near-square pictures."""
+        single = maps.shape[1] == 1 and (self._axes == 3 or self._shape[2:] == (1, 1))
+        return maps.shape[2] == 1 and (self._axes <= 2 or single)
 
     def _written_to(self, maps: Tensor) -> Layout | None:
         """The layout of maps whose codes are best made where they lie in the pictures; None where they are not."""
-        if self.folded or in_color(self.recipe.transforms) or not compiled_for(maps):
+        if self._is_folded(maps) or in_color(self.recipe.transforms) or not compiled_for(maps):
             return None
         layout = layout_of(self.recipe.tiler, maps.shape)
         return layout if layout is not None and can_be_written_to(layout, maps.shape) else None
 
-    def _draw(self, position: int) -> tuple[Picture, ...]:
-        codes = self._codes
-        low, high = (limit[position] for limit in codes.limits())
-        if in_color(self.recipe.transforms):
-            return (Picture(colored(codes.indices(position), NOT_VALUES.values()), None, low, high),)
-        if codes.layout is not None:
-            laid, ready = codes.numpy()[position], True
-        elif codes.nbytes <= _FEW:
-            laid, ready = self._tiles[0][position], self._tiles[1]
-        else:
-            tiles, ready = self._laid_out(codes.numpy()[position : position + 1])
-            laid = tiles[0]
-        each = len(laid) == len(low) > 1
-        colors = palette_of(self.recipe)
-        return tuple(
-            Picture(
-                tile[:, 1:] if ready else tile,
-                colors,
-                low[number : number + 1] if each else low,
-                high[number : number + 1] if each else high,
-                tile if ready else None,
-            )
-            for number, tile in enumerate(laid)
-        )
 
-    @cached_property
-    def _tiles(self) -> tuple[NDArray[np.uint8], bool]:
-        """All pictures at once, where they are small."""
-        return self._laid_out(self._codes.numpy())
-
-    def _laid_out(self, indices: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image.
-
-        Or ``(B, N, H', 1 + W')`` and True: with a zero before each line, as PNG files have them.
-        """
-        codes = torch.from_numpy(indices)
-        if self.folded and codes.shape[2] == 1:
-            codes = fold(codes)
-        tiler = self.recipe.tiler
-        layout = layout_of(tiler, codes.shape)
-        try:
-            tiles = tiler(codes) if layout is None else lay(codes, layout)
-        except Exception as error:
-            said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
-            raise RenderError(said) from error
-        if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
-            raise RenderError(f"tiler {describe(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
-        if tiles.shape[0] != codes.shape[0]:
-            given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
-            raise RenderError(f"tiler {describe(tiler)} {given}")
-        return tiles.numpy(), layout is not None
-
-
-_FEW = 1 << 20
-"""Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
-
-
-class _Codes:
-    """The codes of a batch, and the limits they lie between."""
-
-    def __init__(
-        self,
-        normalizer: Normalizer,
-        limits: Tensor | NDArray[np.float64],
-        make: Callable[[], Tensor | NDArray[np.uint8]],
-        shape: torch.Size,
-        layout: Layout | None = None,
-        *,
-        checked: bool = False,
-    ) -> None:
-        self._normalizer = normalizer
-        self._limits = Fetched(limits)
-        self._checked = checked
-        if self._limits.is_here:
-            self._check()
-        self._codes = Fetched(make())
-        self._shape = shape
-        self.layout = layout
-        """None where the codes lie as the maps do."""
-        self.nbytes = self._codes.nbytes
-
-    def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """``(B, C)`` low and high."""
-        self._check()
-        low, high = self._limits.numpy()
-        return low, high
-
-    def numpy(self) -> NDArray[np.uint8]:
-        """``(B, C, H, W)`` codes, or, with a layout, ``(B, N, H', 1 + W')``, as `lay` gives them."""
-        self._check()
-        return self._codes.numpy()
-
-    def indices(self, position: int) -> NDArray[np.uint8]:
-        """``(C, H, W)`` codes of one image."""
-        codes = torch.from_numpy(self.numpy()[position : position + 1])
-        if self.layout is not None:
-            codes = taken_up(codes, self.layout, self._shape)
-        return codes[0].numpy()
-
-    def _check(self) -> None:
-        if not self._checked:
-            check_limits(self._normalizer, *self._limits.numpy())
-            self._checked = True
-
-
-def _limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = None) -> Tensor:
-    try:
-        return find_limits(normalizer, maps, extremes)
-    except RenderError:
-        raise
-    except Exception as error:
-        said = f"normalizer {describe(normalizer)} can't take {tuple(maps.shape)}: {said_of(error)}"
-        raise RenderError(said) from error
-
-
-class ImageDrawing(BatchDrawing):
-    """Draws images of 3 channels or 1, or of 6 or 2, which are two side by side, as the colors that they are."""
-
-    def __init__(self, values: Tensor, limits: Limits, recipe: Recipe) -> None:
-        low, high = (torch.tensor(limit, dtype=torch.float64).reshape(-1, 1, 1) for limit in limits)
-        super().__init__(values, replace(recipe, normalizer=lambda _: (low, high), transforms=()))
-        self.limits = tuple(torch.broadcast_tensors(low, high))
-
-    def settle(self, *, pixels: bool) -> int:
-        if pixels and self._values is not None:
-            self._colors  # noqa: B018
-        return super().settle(pixels=pixels)
-
-    def _written_to(self, maps: Tensor) -> Layout | None:  # noqa: ARG002 - none of its pictures is made of codes
-        return None
-
-    @cached_property
-    def _colors(self) -> Fetched:
-        maps, finite = self._maps, self._extremes.finite
-        batch, channels, height, width = maps.shape
-        low, high = (limit.to(maps.device).expand(channels, 1, 1) for limit in self.limits)
-        scale = 255 / (high - low)
-        colors = torch.empty(maps.shape, dtype=torch.uint8, device=maps.device)
-        # In float64, as the limits are. One channel after the other in the same memory, so that all stays in the cache.
-        scaled = torch.empty((height, width), dtype=torch.float64, device=maps.device)
-        whole = torch.empty((height, width), dtype=torch.int16, device=maps.device)  # to and from which is vectorised
-        for image, channel in itertools.product(range(batch), range(channels)):
-            scaled.copy_(maps[image, channel]).sub_(low[channel]).mul_(scale[channel])
-            if not finite:
-                scaled.nan_to_num_(0, 255, 0)
-            colors[image, channel] = whole.copy_(scaled.round_().clamp_(0, 255))
-        return Fetched(colors)
-
-    def _draw(self, position: int) -> tuple[Picture, ...]:
-        low, high = (limit.flatten().numpy() for limit in self.limits)
-        colors = self._colors.numpy()[position]
-        halves = np.split(colors, 2) if len(colors) % 2 == 0 else [colors]  # of an AB pair, side by side
-        pixels = [np.stack([half[channel % len(half)] for channel in range(3)], -1) for half in halves]
-        return (Picture(np.concatenate(pixels, 1), None, low, high),)
+def as_vectors(maps: Tensor) -> Tensor:
+    """``(B, C, 1, 1)`` as ``(B, 1, 1, C)``: each channel by itself would be drawn in the middle of its own scale."""
+    return maps.reshape(len(maps), 1, 1, -1) if maps.shape[2:] == (1, 1) and maps.shape[1] else maps
 
 
 class WholeDrawing:
     """The images of a batch taken as one."""
 
-    def __init__(self, values: Tensor, recipe: Recipe) -> None:
+    def __init__(self, values: Tensor, recipe: Recipe, arrangement: Arrangement | None = None) -> None:
         if values.layout not in (torch.strided, torch.sparse_coo):
             values = values.to_dense()  # since the others take no further axis
-        self.drawing = BatchDrawing(values if values.ndim else values[None], recipe)
-        self.as_one = BatchDrawing(values[None], recipe)
+        self.as_one = BatchDrawing(values[None], recipe, arrangement=WHOLE)
+        windows = False
+        if arrangement is not None and values.ndim and values.layout is torch.strided:
+            values = values.movedim(arrangement.batch_axis, 0)
+            parts = share_out(values, arrangement.images or len(values))
+            windows = parts is not None and parts.ndim > values.ndim
+            values = values if parts is None else parts
+        one = values if values.ndim else values[None]
+        self.drawing = BatchDrawing(one, recipe, windows=windows, arrangement=arrangement)
+        self.arrangement = self.drawing.arrangement
 
     def levels(self, _: int, /) -> Levels:
         parts = [self.drawing.levels(position) for position in range(self.drawing.batch)]
@@ -326,22 +233,11 @@ class WholeDrawing:
         return tuple(picture for position in range(self.drawing.batch) for picture in self.drawing.pictures(position))
 
     def facts(self, _: int, /) -> Facts:
-        return self.as_one.facts(0)
+        each = [self.drawing.facts(position) for position in range(self.drawing.batch)]
+        if not each:
+            return self.as_one.facts(0)
+        constant = max(facts.constant_channels for facts in each)
+        return replace(self.as_one.facts(0), channels=each[0].channels, constant_channels=constant)
 
     def settle(self, *, pixels: bool) -> int:
         return self.as_one.settle(pixels=False) + self.drawing.settle(pixels=pixels)
-
-
-def fold(codes: Tensor) -> Tensor:
-    """Rows ``(B, C, 1, W)`` folded to near-square pictures, the rest of the last line filled with background."""
-    width = codes.shape[-1]
-    columns = math.ceil(math.sqrt(width))
-    even = [count for count in range(columns, 2 * columns + 1) if width % count == 0]
-    columns = even[0] if even else columns
-    rows = math.ceil(width / columns)
-    filled = torch.nn.functional.pad(codes, (0, rows * columns - width), value=BACKGROUND)
-    return filled.reshape(*codes.shape[:2], rows, columns)
-
-
-def _shown(value: object) -> str:
-    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -22,6 +22,7 @@ from surgery.folder import OutputFolder
 from surgery.hazards import hazards
 from surgery.images import Side, find_images, load_image, suffixes_of
 from surgery.insertion import insert, until_last
+from surgery.layout_rules import layout_rules
 from surgery.manifest import Manifest
 from surgery.notes import Notes, collecting, lines_of
 from surgery.report import Progress, Report, Start
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from surgery.images import Size
+    from surgery.layout_rules import Layouts
     from surgery.report import Watcher
     from surgery.selection import Selection
     from surgery.types import Colormap, Limits, Normalizer, Reader, Sink, Tiler, Transform
@@ -55,6 +57,7 @@ def extract(
     tiler: Tiler = Grid(),  # noqa: B008
     colormap: Colormap = None,
     transforms: Sequence[Transform] = (),
+    layout: Layouts = None,
     sinks: Sequence[Sink] = (Png(), Sheet()),
     reader: Reader = ImageReader(),  # noqa: B008
     size: Size = None,
@@ -90,6 +93,11 @@ def extract(
     processes that share the images, batch by batch, each with one thread for everything: faster where there are many
     images for each core. Every sink has to be one that keeps images apart.
 
+    `layout` says how values are read as maps, such as ``surgery.layouts.ChannelsLast()``, for all operations that it
+    fits, or, as a mapping from selections to layouts, for some. None is to find it: what the axes of a value are is
+    followed through the graph, and told by their number where that is not known. What was decided stands in the
+    manifest, and why.
+
     `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
 
     An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
@@ -109,7 +117,8 @@ def extract(
     read = _reader(reader, original, size, side, span, preprocessing)
     subject = _prepare(original, mode, device)
     opened = _open(subject, at, leaves, allow, output=output)
-    recipe = Recipe(normalizer, tiler, colormap, stats, tuple(transforms))
+    rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
+    recipe = Recipe(normalizer, tiler, colormap, stats, tuple(transforms), rules)
     manifest = Manifest.of(
         subject,
         source=source,

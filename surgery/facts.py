@@ -39,6 +39,12 @@ class Extremes:
             return cls(raw, raw, None, finite)
         return cls(raw, finite_extremes(maps), torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2), finite)
 
+    def beside(self, other: Extremes) -> Extremes:
+        """These, with those of values that belong to no map among the known ones."""
+        both = [each for each in (self.spoiled, other.spoiled) if each is not None]
+        spoiled = both[0] | both[1] if len(both) == 2 else both[0] if both else None
+        return Extremes(self.raw, torch.cat((self.known, other.known), 2), spoiled, self.finite and other.finite)
+
     def fetched(self) -> tuple[Fetched, Fetched, Fetched | None]:
         raw = Fetched(self.raw)
         known = raw if self.known is self.raw else Fetched(self.known)

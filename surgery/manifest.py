@@ -94,6 +94,7 @@ class Manifest:
         """Record one activation and the files that were written of it."""
         entry: dict[str, Any] = {"path": activation.path, "index": activation.operation.index}
         entry |= {"shape": list(activation.values.shape), "dtype": str(activation.values.dtype).removeprefix("torch.")}
+        entry |= {"layout": activation.layout.name, "layout_reason": activation.layout.reason}
         entry |= known(activation.facts)
         pictures = []
         for number, (name, of) in enumerate(written):
@@ -191,6 +192,8 @@ def _operation(finding: Finding) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": operation.path, "kind": operation.kind, "index": operation.index}
     entry["source"] = operation.source
     entry["tensors"] = [asdict(spec) for spec in operation.tensors or ()]
+    if finding.layout is not None:
+        entry |= {"layout": finding.layout.name, "layout_reason": finding.layout.reason}
     return entry | known(finding.facts)
 
 

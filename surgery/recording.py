@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch import fx
+
+from surgery import contexts
+from surgery.arranging import NONE
 from surgery.extractor import listening
+from surgery.following import Follower
 from surgery.rendering import STANDARD, activations_of
 from surgery.types import Activation
 from surgery.values import tensors_in
@@ -12,6 +17,7 @@ from surgery.values import tensors_in
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from surgery.arranging import Evidence
     from surgery.types import Operation
 
 
@@ -23,17 +29,27 @@ def record(opened: nn.Module, *inputs: Any) -> tuple[Activation, ...]:
     tensors gives one activation for each. Their `pictures`, made when asked for, are those of the standard recipe, one
     for each image of the batch.
     """
-    recorded: list[tuple[Operation, str, Tensor]] = []
+    recorded: list[tuple[Operation, str, Tensor, Evidence]] = []
+    follower = _follower(opened)
 
     def keep(operation: Operation, value: Any) -> None:
         for key, tensor in tensors_in(value):
-            recorded.append((operation, key, tensor.detach().clone()))
+            known = NONE if follower is None else follower.evidence(operation.name, key)
+            recorded.append((operation, key, tensor.detach().clone(), known))
 
-    with listening(opened, keep):
-        opened(*inputs)
+    with listening(opened, keep), contexts.closing():
+        opened(*inputs) if follower is None else follower.run(*inputs)
     recipe = STANDARD
     return tuple(
         activation
-        for operation, key, tensor in recorded
-        for activation in activations_of(operation, tensor, None, recipe, key)
+        for operation, key, tensor, known in recorded
+        for activation in activations_of(operation, tensor, None, recipe, key, lambda _, known=known: known)  # type: ignore[misc]
     )
+
+
+def _follower(opened: nn.Module) -> Follower | None:
+    """What runs a model node by node, if that can be: it is a graph, not compiled, and nobody has hooked it."""
+    if not isinstance(opened, fx.GraphModule) or type(opened.graph._codegen) is not fx.graph.CodeGen:  # noqa: SLF001
+        return None
+    hooks = (opened._forward_hooks, opened._forward_pre_hooks, opened._backward_hooks, opened._backward_pre_hooks)  # noqa: SLF001
+    return None if any(hooks) else Follower(opened)

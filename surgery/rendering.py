@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from surgery.arranging import NONE, Evidence, arrange
 from surgery.builtin.normalizers import MinMax
 from surgery.builtin.tilers import Grid
-from surgery.drawing import BatchDrawing, ImageDrawing, WholeDrawing
+from surgery.coloring import ImageDrawing
+from surgery.drawing import BatchDrawing, WholeDrawing
+from surgery.layouts import LayoutRule
 from surgery.quantising import share_out
 from surgery.types import Activation, Operation, Picture, Recipe
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
+    from surgery.layouts import ValueLayout
     from surgery.types import Colormap, Limits, Normalizer, Tiler, Transform
 
 STANDARD = Recipe(MinMax(), Grid())
@@ -28,12 +33,17 @@ def draw(
     tiler: Tiler = STANDARD.tiler,
     colormap: Colormap = None,
     transforms: Sequence[Transform] = (),
+    layout: ValueLayout | None = None,
 ) -> tuple[Picture, ...]:
     """Pictures of a tensor whose first axis is the batch: one for each image, or as many as the tiler makes of one.
 
+    `layout` says how the values are read as maps, such as ``surgery.layouts.ChannelsLast()`` or ``Tokens(14, 14)``;
+    None is by the number of axes: ``(B, C, H, W)`` are C maps, ``(B, T, D)`` one, and ``(B, C)`` a vector.
+
     Raises RenderError where a stage gives something that can't be drawn.
     """
-    recipe = Recipe(normalizer, tiler, colormap, transforms=tuple(transforms))
+    rules = () if layout is None else (LayoutRule(layout),)
+    recipe = Recipe(normalizer, tiler, colormap, transforms=tuple(transforms), layouts=rules)
     drawing = BatchDrawing(values if values.ndim else values[None], recipe)
     return tuple(picture for position in range(drawing.batch) for picture in drawing.pictures(position))
 
@@ -44,18 +54,26 @@ def activations_of(
     images: Sequence[str] | None,
     recipe: Recipe,
     key: str = "",
+    known: Callable[[str], Evidence] = lambda _: NONE,
 ) -> Iterator[Activation]:
-    """Activations of what an operation computed for a batch of `images`; of the batch as one where that is None."""
+    """Activations of what an operation computed for a batch of `images`; of the batch as one where that is None.
+
+    `known` tells, by its place in the value, what is known of a tensor's axes.
+    """
+    asked = recipe.layout_for(operation.path)
     for where, tensor in tensors_in(value, key):
         path = operation.path + where
+        evidence = replace(known(where), asked=asked) if asked is not None else known(where)
+        arrangement = arrange(tuple(tensor.shape), None if images is None else len(images), evidence)
         if images is None:
-            yield Activation(operation, path, None, tensor, WholeDrawing(tensor, recipe))
+            yield Activation(operation, path, None, tensor, WholeDrawing(tensor, recipe, arrangement))
             continue
-        parts = share_out(tensor, len(images))
+        lying = tensor.movedim(arrangement.batch_axis, 0) if arrangement.batch_axis else tensor
+        parts = share_out(lying, len(images))
         if parts is None:
             yield Activation(operation, path, None, tensor, BatchDrawing(tensor[None], recipe))
             continue
-        drawing = BatchDrawing(parts, recipe, windows=parts.ndim > tensor.ndim)
+        drawing = BatchDrawing(parts, recipe, windows=parts.ndim > tensor.ndim, arrangement=arrangement)
         for position, image in enumerate(images):
             yield Activation(operation, path, image, parts[position], drawing, position)
 

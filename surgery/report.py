@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from surgery.types import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from surgery.hazards import Hazard
+    from surgery.layouts import Arrangement
     from surgery.types import Activation, Operation
 
 
@@ -70,6 +72,10 @@ class Finding:
     operation: Operation
     facts: Facts
     """Least and greatest over all images; the greatest number of constant channels in one."""
+    layout: Arrangement | None = None
+    """How the values of the first image are read as maps."""
+    pictures: int = 1
+    """Files that the pictures of one image are in, because one would be too large to be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +120,29 @@ def merge(one: Facts, other: Facts) -> Facts:
 
 def _either(pick: Callable[[float, float], float], one: float | None, other: float | None) -> float | None:
     return pick(one, other) if one is not None and other is not None else one if other is None else other
+
+
+_USUAL = ("channels-first", "flat", "vector", "image")
+
+
+def layout_remark(finding: Finding) -> str:
+    """How the values of an operation lie, where that is not what a convolution gives; else nothing."""
+    layout = finding.layout
+    if layout is None or (layout.name in _USUAL and not layout.is_asked):
+        return ""
+    return f"{layout.name} (guessed)" if layout.is_guessed else layout.name
+
+
+def layout_notes(findings: Sequence[Finding]) -> list[str]:
+    """How many operations have values that lie otherwise, and where a layout that was asked for does not fit."""
+    notes = []
+    found = Counter(layout for finding in findings if (layout := layout_remark(finding)))
+    if found:
+        counts = ", ".join(f"{count} {name}" for name, count in found.most_common(4))
+        more = f" and {len(found) - 4} more kinds" if len(found) > 4 else ""
+        notes.append(f"layouts: {counts}{more}; the manifest says why, --layout decides otherwise")
+    refused = [finding.operation.path for finding in findings if finding.layout and finding.layout.is_refused]
+    if refused:
+        where = f"{refused[0]} and {len(refused) - 1} more" if len(refused) > 1 else refused[0]
+        notes.append(f"the layout that was asked for does not fit {where}")
+    return notes

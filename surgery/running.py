@@ -14,6 +14,7 @@ from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.extractor import listening
 from surgery.folder import OutputFolder
+from surgery.following import FollowedModel
 from surgery.nodes import operations, specs
 from surgery.rendering import activations_of, image_activations
 from surgery.report import Finding, merge, merge_findings
@@ -85,6 +86,7 @@ class Run:
         self.error: Exception | None = None
         self.buffers = [(buffer, buffer.clone()) for buffer in opened.buffers()]
         self.last = len(operations(opened))
+        self.model = FollowedModel(opened)
 
     @contextmanager
     def sinks(self, sinks: Sequence[Sink], folder: OutputFolder) -> Iterator[None]:
@@ -158,8 +160,7 @@ class Run:
             given = Operation("input", "input", "input", 0, tensors=specs(values))
             self.offer(self.shown_input(given, values))
             try:
-                # Not a call: that would print the generated code when the model raises, and drop the traceback.
-                result = self.opened.forward(values)
+                result = self.model.run(values)
             except Exception as error:
                 if isinstance(error, SurgeryError) or error is self.error:
                     raise
@@ -196,7 +197,8 @@ class Run:
             tensors = specs(value)
             if tensors != operation.tensors:  # of another size, or another number of images
                 operation = replace(operation, tensors=tensors)
-            self.offer(activations_of(operation, value, self.names, self.recipe))
+            known = partial(self.model.evidence, operation.name)
+            self.offer(activations_of(operation, value, self.names, self.recipe, known=known))
         except Exception as error:
             self.error = error
             raise
@@ -213,7 +215,8 @@ class Run:
         if is_image(values, result, self.limits):
             self.offer(image_activations(operation, result, self.names, self.limits, self.recipe))
         else:
-            self.offer(activations_of(operation, result, self.names, self.recipe))
+            known = partial(self.model.evidence, "output")
+            self.offer(activations_of(operation, result, self.names, self.recipe, known=known))
 
     def offer(self, activations: Iterable[Activation]) -> None:
         """Take what facts and pictures need of the values of one operation, before they are overwritten."""
@@ -248,9 +251,9 @@ class Run:
                 operation = activation.operation
                 if operation.path != activation.path:  # one tensor of several
                     operation = replace(operation, path=activation.path)
-                self.found[activation.path] = Finding(operation, activation.facts)
+                self.found[activation.path] = Finding(operation, activation.facts, activation.layout)
             else:
-                self.found[activation.path] = Finding(known.operation, merge(known.facts, activation.facts))
+                self.found[activation.path] = replace(known, facts=merge(known.facts, activation.facts))
 
 
 def without_values(activation: Activation) -> Activation:

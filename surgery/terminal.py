@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text as RichText
 
 from surgery.characters import printable
+from surgery.report import layout_notes, layout_remark
 from surgery.streams import Stream
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def report_view(report: Report, width: int) -> RenderableType:
         operation, facts = finding.operation, finding.facts
         remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
         remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
+        remarks += [layout] if (layout := layout_remark(finding)) else []
         rows.append(
             {
                 "": Text(f"{operation.index:03}", style="dim"),
@@ -85,10 +87,11 @@ def report_view(report: Report, width: int) -> RenderableType:
     table = fitted(rows, ["", "operation", "kind", "shape", "range", "remarks"], width)
     said = [_counted(report.images, "image"), _counted(report.files, "file")]
     said += [f"{report.seconds:.1f} s"]
+    notes = [Text(line, style="dim") for line in layout_notes(report.findings)]
     done = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(said)}")
     if report.interrupted:
         done.append("  interrupted: what was finished is there", style="bold yellow")
-    return Group(table, Text(), done) if rows else done
+    return Group(table, Text(), *notes, done) if rows else done
 
 
 def certificate_view(certificate: Certificate) -> RenderableType:

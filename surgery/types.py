@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from surgery.folder import OutputFolder
+    from surgery.layouts import Arrangement, LayoutRule, ValueLayout
 
 LEVELS = 251
 """How many of a byte's 256 codes stand for values: 0 is `low`, 125 the middle, 250 is `high`."""
@@ -161,6 +162,8 @@ class Facts:
 class Drawing(Protocol):
     """The pictures of the activations of one batch, made when first asked for and kept for the next who asks."""
 
+    @property
+    def arrangement(self) -> Arrangement: ...
     def levels(self, position: int, /) -> Levels: ...
     def pictures(self, position: int, /) -> tuple[Picture, ...]: ...
     def facts(self, position: int, /) -> Facts: ...
@@ -188,6 +191,11 @@ class Activation:
     drawing: Drawing = field(repr=False)
     position: int = field(default=0, repr=False)
     """Which part of the drawing is this activation's."""
+
+    @property
+    def layout(self) -> Arrangement:
+        """How the values are read as maps, its ``name``, and how that was decided, its ``reason``."""
+        return self.drawing.arrangement
 
     @property
     def levels(self) -> Levels:
@@ -378,6 +386,14 @@ class Recipe:
     """Whether the facts have exact mean, deviation, share of zeros and counts: further passes over the values."""
     transforms: tuple[Transform, ...] = ()
     """What becomes of the maps before their limits are found, in order."""
+    layouts: tuple[LayoutRule, ...] = ()
+    """How values are to be read as maps. Of several rules for an operation the last holds; without one it is found."""
+
+    def layout_for(self, path: str | None) -> ValueLayout | None:
+        """The layout that was asked for an operation, by its path; None where it is to be found."""
+        rules = (rule for rule in reversed(self.layouts) if rule.paths is None or path in rule.paths)
+        rule = next(rules, None)
+        return rule.layout if rule is not None else None
 
     def describe(self) -> Mapping[str, str]:
         """The recipe in words, as it is recorded beside each picture."""
@@ -386,6 +402,7 @@ class Recipe:
             "normalizer": describe(self.normalizer),
             "tiler": describe(self.tiler),
             "colormap": describe(self.colormap),
+            "layouts": ", ".join(map(str, self.layouts)) or "auto",
         }
 
 

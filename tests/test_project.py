@@ -41,22 +41,25 @@ LAYERS = """
     errors bits compiled pipeline blocks names
     texts streams modules
     notes
-    types inplace contexts hookspecs data sources hazards jobs
-    loading
+    types inplace contexts hookspecs data sources hazards jobs axes
+    loading layouts axis_moves
     pixels
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
+    arranging axis_rules
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
     palettes
-    facts
+    facts codes
+    framing
     drawing
+    coloring
     plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints proxies runs
-    questions patches
+    questions patches following
     tracer
     memory
     builtin.sinks builtin.models watching insertion recording origins trust
     tracing builtin.hooks
     plugins selection display batches manifest oracle
-    models running certificate exhibits scaffold arguments
+    models running layout_rules certificate exhibits scaffold arguments
     working
     extraction
     testing samples

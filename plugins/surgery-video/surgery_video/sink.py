@@ -89,7 +89,7 @@ class Video:
         if self.scale == "run" and pictures and pictures[0].palette is not None:
             levels, shown = activation.levels, slice(self.channels)
             codes = levels.indices[shown]
-            if activation.values.ndim == 1 and codes.shape[:2] == (1, 1):
+            if activation.layout.name == "vector" and codes.shape[:2] == (1, 1):
                 codes = codes[0, 0]  # a vector, to be folded as vectors are
             yield codes, (levels.low[shown], levels.high[shown]), pictures[0].palette, True
             return

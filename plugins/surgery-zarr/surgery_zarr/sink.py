@@ -29,6 +29,8 @@ AXES: dict[int, tuple[str, ...]] = {
     4: ("channel", "depth", "height", "width"),
 }
 """Names of the axes of values of so many."""
+CHANNELS_LAST = "channels-last"
+"""The layout of values whose last axis counts channels."""
 _MIB = 1 << 20
 
 

@@ -75,6 +75,8 @@ def note(folder: OutputFolder, activation: Activation, picture: Picture) -> byte
         "image": activation.image,
         "shape": list(activation.values.shape),
         "dtype": str(activation.values.dtype).removeprefix("torch."),
+        "layout": activation.layout.name,
+        "layout_reason": activation.layout.reason,
         **limits(picture),
     }
     if picture.palette is not None:

@@ -1,0 +1,103 @@
+"""From codes to pictures: laid out by the tiler, given their palette, and cut where they are too large to be opened."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.errors import RenderError
+from surgery.loading import said_of
+from surgery.palettes import NOT_VALUES, palette_of
+from surgery.tiling import lay, layout_of
+from surgery.transforming import colored, in_color
+from surgery.types import BACKGROUND, Picture, describe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from surgery.codes import Codes
+    from surgery.types import Recipe
+
+_FEW = 1 << 20
+"""Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
+
+
+class Frames:
+    """The pictures of a batch's codes."""
+
+    def __init__(self, codes: Codes, recipe: Recipe) -> None:
+        self.codes = codes
+        self.recipe = recipe
+
+    def pictures(self, position: int) -> tuple[Picture, ...]:
+        """Those of one image."""
+        codes = self.codes
+        low, high = (limit[position] for limit in codes.limits())
+        if in_color(self.recipe.transforms):
+            return (Picture(colored(codes.indices(position), NOT_VALUES.values()), None, low, high),)
+        if codes.layout is not None:
+            laid, ready = codes.numpy()[position], True
+        elif codes.nbytes <= _FEW:
+            laid, ready = self._tiles[0][position], self._tiles[1]
+        else:
+            tiles, ready = self._laid_out(codes.numpy()[position : position + 1])
+            laid = tiles[0]
+        each = len(laid) == len(low) > 1
+        colors = palette_of(self.recipe)
+        return tuple(
+            Picture(
+                tile[:, 1:] if ready else tile,
+                colors,
+                low[number : number + 1] if each else low,
+                high[number : number + 1] if each else high,
+                tile if ready else None,
+            )
+            for number, tile in enumerate(laid)
+        )
+
+    @cached_property
+    def _tiles(self) -> tuple[NDArray[np.uint8], bool]:
+        """All pictures at once, where they are small."""
+        return self._laid_out(self.codes.numpy())
+
+    def _laid_out(self, indices: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image.
+
+        Or ``(B, N, H', 1 + W')`` and True: with a zero before each line, as PNG files have them.
+        """
+        codes = torch.from_numpy(indices)
+        if self.codes.folded:
+            codes = fold(codes)
+        tiler = self.recipe.tiler
+        layout = layout_of(tiler, codes.shape)
+        try:
+            tiles = tiler(codes) if layout is None else lay(codes, layout)
+        except Exception as error:
+            said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
+            raise RenderError(said) from error
+        if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
+            raise RenderError(f"tiler {describe(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
+        if tiles.shape[0] != codes.shape[0]:
+            given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
+            raise RenderError(f"tiler {describe(tiler)} {given}")
+        return tiles.numpy(), layout is not None
+
+
+def fold(codes: Tensor) -> Tensor:
+    """Rows ``(B, C, 1, W)`` folded to near-square pictures, the rest of the last line filled with background."""
+    width = codes.shape[-1]
+    columns = math.ceil(math.sqrt(width))
+    even = [count for count in range(columns, 2 * columns + 1) if width % count == 0]
+    columns = even[0] if even else columns
+    rows = math.ceil(width / columns)
+    filled = torch.nn.functional.pad(codes, (0, rows * columns - width), value=BACKGROUND)
+    return filled.reshape(*codes.shape[:2], rows, columns)
+
+
+def _shown(value: object) -> str:
+    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -1,0 +1,96 @@
+"""Stand-ins for the harmless objects that trainers save beside the weights, so that these can be read.
+
+A pickle names a class or function by its global name and says what to call it with. For the names in this module the
+reader calls a stand-in, which keeps nothing, in place of the object: neither the library is imported nor its code run.
+A file that names anything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Omitted:
+    """An object that was not read."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_arguments: Any) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *_arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Table:
+    """Makes a plain dict in place of another kind of dict, since a state_dict may be in it."""
+
+    def __new__(cls, *_arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+class _Row:
+    """Makes a plain list in place of another kind of list."""
+
+    def __new__(cls, *_arguments: Any) -> list[Any]:  # type: ignore[misc]
+        return []
+
+
+_OBJECTS = {
+    "argparse": "Namespace",
+    "types": "SimpleNamespace",
+    "builtins": "bool bytes dict float frozenset int list object range slice str tuple",
+    "datetime": "date datetime time timedelta timezone",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "uuid": "UUID",
+    "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
+    "pathlib._local": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
+    "numpy": "bool_ dtype float16 float32 float64 int8 int16 int32 int64 ndarray str_ uint8 uint16 uint32 uint64",
+    "numpy.core.multiarray": "_reconstruct scalar",
+    "numpy._core.multiarray": "_reconstruct scalar",
+    "numpy.core.numeric": "_frombuffer",
+    "numpy._core.numeric": "_frombuffer",
+    "numpy.random._pickle": "__bit_generator_ctor __generator_ctor __randomstate_ctor",
+    "torch.torch_version": "TorchVersion",
+    "torch.optim.adam": "Adam",
+    "torch.optim.adamw": "AdamW",
+    "torch.optim.rmsprop": "RMSprop",
+    "torch.optim.sgd": "SGD",
+    "typing": "Any",
+    "omegaconf.base": "ContainerMetadata Metadata",
+    "omegaconf.nodes": "AnyNode BooleanNode FloatNode IntegerNode StringNode",
+    "omegaconf.dictconfig": "DictConfig",
+    "omegaconf.listconfig": "ListConfig",
+    "lightning.pytorch.callbacks.model_checkpoint": "ModelCheckpoint",
+    "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
+    "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",
+}
+_TABLES = {
+    "collections": "defaultdict",
+    "addict.addict": "Dict",
+    "easydict": "EasyDict",
+    "munch": "Munch",
+    "yacs.config": "CfgNode",
+    "mmengine.config.config": "ConfigDict",
+    "lightning.fabric.utilities.data": "AttributeDict",
+    "lightning_fabric.utilities.data": "AttributeDict",
+    "lightning.pytorch.utilities.parsing": "AttributeDict",
+    "pytorch_lightning.utilities.parsing": "AttributeDict",
+}
+_ROWS = {"collections": "deque"}
+
+STAND_INS: list[tuple[Callable[..., Any], str]] = [
+    (stand_in, f"{module}.{name}")
+    for stand_in, modules in ((Omitted, _OBJECTS), (_Table, _TABLES), (_Row, _ROWS))
+    for module, names in modules.items()
+    for name in names.split()
+]
+"""For `torch.serialization.safe_globals`: what is called, and the global name in the file."""

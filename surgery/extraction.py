@@ -25,6 +25,7 @@ from surgery.insertion import insert, until_last
 from surgery.layout_rules import layout_rules
 from surgery.manifest import Manifest
 from surgery.notes import Notes, collecting, lines_of
+from surgery.provenance import recall
 from surgery.report import Progress, Report, Start
 from surgery.selection import everything, parse, select
 from surgery.tracing import trace, unwrap
@@ -129,6 +130,7 @@ def extract(
             **_input_settings(reader, side, span, preprocessing),
         },
         recipe=recipe,
+        weights=recall(original).described(original),
     )
     folder = OutputFolder(out, manifest.about)
     folder.prepare()
@@ -164,7 +166,7 @@ def extract(
         findings=done.findings,
         seconds=time.perf_counter() - started,
         hazards=hazards(opened),
-        notes=lines_of(done.notes),
+        notes=(*recall(original).notes(original, source or type(original).__name__), *lines_of(done.notes)),
         interrupted=done.interrupted,
     )
     return audience.finished(report)

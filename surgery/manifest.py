@@ -46,12 +46,25 @@ class Manifest:
         self._parts: list[Manifest] = []
 
     @classmethod
-    def of(cls, model: nn.Module, *, source: str | None, settings: dict[str, Any], recipe: Recipe) -> Manifest:
-        """The manifest of a run that is about to begin."""
+    def of(
+        cls,
+        model: nn.Module,
+        *,
+        source: str | None,
+        settings: dict[str, Any],
+        recipe: Recipe,
+        weights: str | None = None,
+    ) -> Manifest:
+        """The manifest of a run that is about to begin; `weights` says where those of the model come from."""
         return cls(
             {
                 "surgery": surgery.__version__,
-                "model": {"class": type(model).__name__, "source": source, "weights_sha256": digest(model)},
+                "model": {
+                    "class": type(model).__name__,
+                    "source": source,
+                    "weights": weights,
+                    "weights_sha256": digest(model),
+                },
                 "settings": settings,
                 "recipe": dict(recipe.describe()),
                 "versions": {
@@ -182,6 +195,8 @@ def digest(model: nn.Module) -> str:
 def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """The settings of a run one by one, for the files that sinks write."""
     yield "model", head["model"]["source"] or head["model"]["class"]
+    if head["model"].get("weights"):
+        yield "weights", head["model"]["weights"]
     yield "weights_sha256", head["model"]["weights_sha256"]
     yield from head["settings"].items()
     yield from head["recipe"].items()

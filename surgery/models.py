@@ -2,69 +2,152 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import re
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from surgery.callables import build, call_from_file, call_from_module, defined_in, split_file
 from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean
 from surgery.loading import said_of
 from surgery.plugins import Plugins
 from surgery.types import ModelFamily
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
 
+    from surgery.checkpoints import Opened
     from surgery.plugins import Plugin
     from surgery.types import CheckpointReader
 
+_IMAGES = frozenset(
+    (
+        ".bmp",
+        ".gif",
+        ".jpeg",
+        ".jpg",
+        ".jp2",
+        ".png",
+        ".ppm",
+        ".pgm",
+        ".tif",
+        ".tiff",
+        ".tga",
+        ".webp",
+        ".heic",
+        ".avif",
+    )
+)
 
-def load_model(source: str | os.PathLike[str], *, plugins: Plugins | None = None) -> nn.Module:
+
+def load_model(
+    source: str | os.PathLike[str], *, part: str | None = None, seed: int = 0, plugins: Plugins | None = None
+) -> nn.Module:
     """A model from a weights file, a name or a callable, in this order.
 
     - a file that exists, or a name that ends as weights files do: its architecture is read from its keys, or a plugin
-      recognises it;
-    - ``package.module:callable``: what the callable returns, called without arguments, or the module that it is;
+      recognizes it; of several networks in it, `part` names one;
+    - ``file.py:callable`` and ``package.module:callable``: what the callable returns, called without arguments, or the
+      module that it is;
     - a name that a plugin offers: ``unet_256``, ``facades``, ``torchvision/resnet18``.
 
-    The model is as it was constructed, which for most is train mode. Raises ModelError with what there is.
+    Weights that are not loaded are initialized from random numbers that start from `seed`, the same at every call;
+    those of the process stay as they are. The model is as it was constructed, which for most is train mode.
+
+    Raises ModelError with what there is.
     """
     from torch import nn
 
-    model = _open(str(source), plugins or Plugins())
+    from surgery.provenance import Provenance, construct, remember
+
+    if isinstance(source, nn.Module):
+        raise ModelError(f"{type(source).__name__} is a model already, not the name of one")
+    if not isinstance(source, (str, os.PathLike)):
+        raise ModelError(f"a model is named by a text or a path, not by {type(source).__name__}")
+    text = os.fsdecode(source)
+    factory, advice = _factory(text, part, plugins or Plugins())
+    opened: list[Opened] = []
+    model, samples = construct(partial(factory, opened.append), seed)
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{source} gave {type(model).__name__}, and a model is a torch.nn.Module")
+        raise ModelError(f"{text} gave {type(model).__name__}, and a model is a torch.nn.Module")
+    found = opened[0] if opened else None
+    where = f"network {found.part} of {Path(text).name}" if found and found.part else Path(text).name
+    said = where if found else getattr(model, "weights_from", None)
+    remember(
+        model,
+        Provenance(
+            weights=said if isinstance(said, str) else None,
+            seed=seed,
+            samples=samples,
+            advice=advice() if samples and advice else "",
+            part=found.part if found else "",
+            others=found.others if found else (),
+            averaged=bool(found and found.averaged),
+        ),
+    )
     return model
 
 
-def _open(source: str, plugins: Plugins) -> object:
-    from surgery.checkpoints import SUFFIXES, load_checkpoint
+def _factory(
+    source: str, part: str | None, plugins: Plugins
+) -> tuple[Callable[[Callable[[Opened], object]], object], Callable[[], str] | None]:
+    """What makes the model, told how to report which network of a file it is, and how trained weights can be had."""
+    from surgery.checkpoints import SUFFIXES
 
-    path = Path(source)
-    if path.is_file() or path.suffix in SUFFIXES:
-        return load_checkpoint(path, readers=_readers(plugins))
+    if not source.strip():
+        raise ModelError("the name of the model is empty; is a variable of the shell not set?")
+    path = _expanded(source)
+    if _is(path, Path.is_file) and path.suffix != ".py":
+        if path.suffix.lower() in _IMAGES:
+            raise ModelError(_image_first(source))
+        return partial(_checkpoint, path, part, plugins), None
+    if (file := split_file(source)) is None and path.suffix.lower() in SUFFIXES and "://" not in source:
+        if not _is(path, Path.exists):
+            raise ModelError(f"there is no file {source}{_similar(path)}")
+        return partial(_checkpoint, path, part, plugins), None
+    if part is not None:
+        raise ModelError(f"a part is of a weights file, and {source} is none")
+    if file is not None:
+        return lambda _: call_from_file(source, *file), None
+    return _named(source, path, plugins)
+
+
+def _named(source: str, path: Path, plugins: Plugins) -> tuple[Callable[[Any], object], Callable[[], str] | None]:
     family, slash, name = source.partition("/")
     try:
         found = plugins.resolve("model", family if slash else source)
     except PluginError as error:
-        if ":" in source and not slash:
-            return _called(source)
+        if (explained := next(_explanations(source, path), None)) is not None:
+            raise ModelError(explained) from error
+        module = source.partition(":")[0]
+        if ":" in source and not slash and plugins.find("model", module) is None:
+            return lambda _: call_from_module(source), None
+        if (near := _near(source, plugins)) is not None:
+            raise ModelError(f"no model is called {source!r}; did you mean {near}?") from error
         raise ModelError(f"{error}; a model is such a name, a weights file or package.module:callable") from error
     if isinstance(found, ModelFamily):
         if not name:
             raise ModelError(f"{family} is a family of models; name one of them: {family}/{found.names()[0]}")
-        return _build(source, lambda: found.build(name))
+        advice = found.trained
+        return lambda _: build(source, partial(found.build, name)), partial(advice, name) if advice else None
     if slash:
         raise ModelError(f"{family} is a model, not a family of models; write {family}")
-    return _build(source, found)
+    return lambda _: build(source, found), None
+
+
+def _checkpoint(path: Path, part: str | None, plugins: Plugins, report: Callable[[Opened], object]) -> nn.Module:
+    from surgery.checkpoints import open_checkpoint
+
+    opened = open_checkpoint(path, part, readers=_readers(plugins))
+    report(opened)
+    return opened.model
 
 
 def _readers(plugins: Plugins) -> Iterator[CheckpointReader]:
-    """The readers of checkpoints, each plugin imported only when those before it did not recognise the file."""
+    """The readers of checkpoints, each plugin imported only when those before it did not recognize the file."""
     for plugin, offered in plugins.each("checkpoint"):
         for name, reader in offered.items():
             yield partial(_ask, plugins, plugin, name, reader)
@@ -90,31 +173,86 @@ def _ask(
     return None
 
 
-def _called(source: str) -> object:
-    """What ``package.module:callable`` gives. The working directory can be imported from, as in a Python shell."""
-    module_name, _, attribute = source.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+def _expanded(source: str) -> Path:
+    """The path, ``~`` being the home folder: behind ``=`` the shell leaves it."""
     try:
-        module = import_module(module_name)
-    except Exception as error:
-        raise ModelError(f"{source}: can't import {module_name}: {type(error).__name__}: {error}") from error
-    found: object = module
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ModelError(f"{module_name} has no {attribute!r}{did_you_mean(attribute, dir(module))}")
-        found = getattr(found, part)
-    from torch import nn
-
-    if isinstance(found, nn.Module) or not callable(found):
-        return found
-    return _build(source, found)
+        return Path(source).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(source)
 
 
-def _build(source: str, factory: object) -> object:
+def _is(path: Path, ask: Callable[[Path], bool]) -> bool:
+    """The answer to a question about a path; no for what can't be the name of a file."""
     try:
-        return factory()  # type: ignore[operator]
-    except SurgeryError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{source} can't be built: {type(error).__name__}: {error}") from error
+        return ask(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _image_first(source: str) -> str:
+    return f"{source} is an image, and the model comes first: surgery extract facades {source}"
+
+
+def _explanations(source: str, path: Path) -> Iterator[str]:
+    """What somebody may have meant by what is no model, and what to write in its place."""
+    from surgery.checkpoints import SUFFIXES, weights_in
+
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
+        yield f"{source} is an address; nothing is downloaded: fetch the file, and name it here"
+    if _is(path, Path.is_dir):
+        inside = weights_in(path)
+        if inside:
+            shown = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
+            first = "latest_net_G.pth" if "latest_net_G.pth" in inside else inside[0]
+            yield f"{source} is a folder; name one of the weights files in it, such as {path / first}; it has {shown}"
+        yield f"{source} is a folder with no weights file ({', '.join(SUFFIXES)}) in it"
+    if path.suffix == ".py":
+        if not _is(path, Path.is_file):
+            yield f"there is no file {source}"
+        names = defined_in(path)
+        shown = f"; it has {', '.join(names[:8])}" if names else ""
+        yield f"{source} is a Python file; name the callable in it that returns the model: {source}:NAME{shown}"
+    if path.suffix.lower() in _IMAGES:
+        yield _image_first(source)
+    if similar := _similar(path):
+        yield f"there is no file {source}{similar}"
+
+
+def _similar(path: Path) -> str:
+    """``; did you mean exp/latest_net_G.pth?``: a weights file whose name is like that of one that is not there."""
+    from surgery.checkpoints import SUFFIXES, weights_in
+
+    straight = Path(str(path).replace("\\", "/"))
+    candidates = [straight, *(Path(f"{straight}{suffix}") for suffix in SUFFIXES)]
+    near = next((each for each in candidates if each != path and _is(each, Path.is_file)), None)
+    if near is not None:
+        return f"; did you mean {near}?"
+    if path.parent == Path() and path.suffix.lower() not in SUFFIXES:
+        return ""  # a name, which may be that of a model
+    if not _is(path.parent, Path.is_dir):
+        return f": there is no folder {path.parent}" if path.suffix.lower() in SUFFIXES else ""
+    return did_you_mean(path.name, weights_in(path.parent))
+
+
+def _near(source: str, plugins: Plugins) -> str | None:
+    """The names of models in families that are like what was asked for; None where none is."""
+    for plugin, offered in plugins.each("model"):  # one after the other: some take seconds to import
+        names: dict[str, str] = {}
+        exact: list[str] = []
+        for family, found in offered.items():
+            names[family.lower()] = family
+            if not isinstance(found, ModelFamily):
+                continue
+            try:
+                inside = list(found.names())
+            except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
+                plugins.trouble(f"plugin {plugin.name}: model {family!r} raised {said_of(error)}")
+                continue
+            exact += [f"{family}/{name}" for name in inside if name.lower() == source.lower()]
+            names |= {f"{family}/{name}".lower(): f"{family}/{name}" for name in inside}
+            names |= {name.lower(): f"{family}/{name}" for name in reversed(inside) if name.lower() not in names}
+        if exact:
+            return " or ".join(repr(name) for name in exact[:3])
+        if near := did_you_mean(source, names):
+            return repr(names[near.split("'")[1]])
+    return None

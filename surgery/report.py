@@ -94,7 +94,7 @@ class Report:
     interrupted: bool = False
     """Whether Ctrl-C ended it: what was finished stays."""
     notes: tuple[str, ...] = ()
-    """A line for each thing that was noticed when the inputs were read, such as an AB pair that was not cut."""
+    """A line for each thing to know of the pictures: that weights are random, that an AB pair was not cut."""
     troubles: tuple[str, ...] = ()
     """A line for each watcher that raised."""
 

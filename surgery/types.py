@@ -372,6 +372,8 @@ class ModelFamily:
     """Takes the part behind the slash."""
     names: Callable[[], Sequence[str]]
     """All that `build` takes."""
+    trained: Callable[[str], str] | None = None
+    """How a model of this name is had with trained weights, as a clause, for one whose weights are random."""
 
 
 @dataclass(frozen=True, slots=True)

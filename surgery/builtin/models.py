@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from surgery.builtin import torchvision
 from surgery.data import weights
-from surgery.errors import ModelError, did_you_mean
-from surgery.types import ModelFamily, Preprocessing
+from surgery.types import ModelFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -32,50 +32,6 @@ def _shipped(name: str) -> nn.Module:
     return load_checkpoint(weights(name))
 
 
-def _torchvision(name: str) -> nn.Module:
-    """A torchvision model with random weights."""
-    from torchvision import models
-
-    if name not in models.list_models():
-        raise ModelError(f"torchvision has no model {name!r}{did_you_mean(name, models.list_models())}")
-    # Without this, these two draw their weights from scipy's slow sampler, and warn that they will not for ever.
-    options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    whole = {"weights_backbone": None} if "/" not in name and name in _with_backbone() else {}
-    model: nn.Module = models.get_model(name, weights=None, **options, **whole)
-    if (own := _preprocessing(name)) is not None:
-        model.preprocessing = own  # type: ignore[assignment]
-    return model
-
-
-def _preprocessing(name: str) -> Preprocessing | None:
-    """What torchvision gives a model of this name, as its weights say; None where those do not take one image."""
-    from torchvision import models
-
-    settings = getattr(getattr(models.get_model_weights(name), "DEFAULT", None), "transforms", None)
-    if getattr(getattr(settings, "func", None), "__name__", None) not in (
-        "ImageClassification",
-        "SemanticSegmentation",
-    ):
-        return None
-    told: Any = settings()  # type: ignore[misc]
-    around = told.resize_size[0]
-    side = told.crop_size[0] if hasattr(told, "crop_size") else around
-    return Preprocessing((side, side), tuple(told.mean), tuple(told.std), side / around, told.interpolation.value)
-
-
-def _with_backbone() -> Sequence[str]:
-    from torchvision import models
-
-    return [*models.list_models(models.segmentation), *models.list_models(models.detection)]
-
-
-def _torchvision_names() -> Sequence[str]:
-    from torchvision import models
-
-    names: Sequence[str] = models.list_models()
-    return names
-
-
 def _pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
     """Generators and discriminators of pix2pix, in the public layout or in ours."""
     from surgery.checkpoints import read_pix2pix
@@ -83,7 +39,14 @@ def _pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
     return read_pix2pix(path, state)
 
 
-CHECKPOINTS: dict[str, CheckpointReader] = {"pix2pix": _pix2pix}
+def _torchvision(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+    """Torchvision's models for classification, segmentation and detection, under its own keys."""
+    from surgery.builtin.torchvision import recognize
+
+    return recognize(path, state)
+
+
+CHECKPOINTS: dict[str, CheckpointReader] = {"pix2pix": _pix2pix, "torchvision": _torchvision}
 
 MODELS: dict[str, ModelFactory | ModelFamily] = {
     "facades": partial(_shipped, "facades"),
@@ -98,5 +61,5 @@ MODELS: dict[str, ModelFactory | ModelFamily] = {
     "patchgan_basic": partial(_network, "PatchGAN", depth=3),
     "patchgan_n_layers": partial(_network, "PatchGAN", depth=5),
     "patchgan_pixel": partial(_network, "PixelGAN"),
-    "torchvision": ModelFamily(_torchvision, _torchvision_names),
+    "torchvision": ModelFamily(torchvision.build, torchvision.names, torchvision.trained),
 }

@@ -14,9 +14,9 @@ from surgery.errors import CheckpointError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from surgery.checkpoints.networks import Network
     from surgery.types import CheckpointReader
@@ -28,6 +28,7 @@ __all__ = [
     "load_checkpoint",
     "open_checkpoint",
     "read_pix2pix",
+    "read_state",
     "read_weights",
     "weights_in",
 ]
@@ -89,6 +90,12 @@ def open_checkpoint(
     if refused:
         raise refused[0][1]
     raise unreadable or CheckpointError(f"{path}: {nearest(networks[0].state)}")
+
+
+def read_state(path: str | os.PathLike[str], part: str | None = None) -> Mapping[str, Tensor]:
+    """The state_dict of the network in a weights file that `load_checkpoint` would take, or of that named by `part`."""
+    path = Path(path)
+    return find_networks(path, read_weights(path), part)[0].state
 
 
 def _ask(

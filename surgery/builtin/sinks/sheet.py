@@ -75,7 +75,8 @@ class Sheet:
                     part = drawn[start : start + self.rows]
                     several = f"rows {start + 1} to {start + len(part)} of {len(drawn)}"
                     count = several if len(drawn) > self.rows else f"{len(drawn)} rows"
-                    sheet = self._draw(part, f"{about.get('model', 'model')}  on  {image}", count, about)
+                    random = ", random weights," if about.get("weights", "").startswith("random") else ""
+                    sheet = self._draw(part, f"{about.get('model', 'model')}{random}  on  {image}", count, about)
                     # Which numpy would ask for twice.
                     pixels = np.frombuffer(sheet.tobytes(), np.uint8).reshape(sheet.height, sheet.width, 3)
                     path.write_bytes(encode(Picture(pixels, None, np.zeros(1), np.ones(1)), said, level=2))

@@ -1,0 +1,47 @@
+"""Random numbers that are the same at every run, without a change to those of the process."""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def check_seed(seed: object) -> None:
+    """Raise ModelError for what torch can't take as a seed."""
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
+        raise ModelError(f"a seed is a whole number from -2**63 to 2**64 - 1, not {str(seed)[:60]}")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block, the generators of torch, of Python and of numpy (where it is loaded) start from `seed`.
+
+    Behind it they are as they were before. Raises ModelError for a seed that torch can't take.
+    """
+    check_seed(seed)
+    numpy = sys.modules.get("numpy")
+    python, old = random.getstate(), numpy.random.get_state() if numpy else None
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        # Not torch.manual_seed: that also seeds devices that are not in use yet, which can't be put back.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        random.seed(seed)
+        if numpy:
+            numpy.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            if numpy:
+                numpy.random.set_state(old)

@@ -6,7 +6,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,6 +14,8 @@ from surgery.streams import Stream, complain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import nn
 
     from surgery.images import Size
     from surgery.plugins import Plugins
@@ -41,7 +43,14 @@ class Mode(StrEnum):
 
 Model = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A weights file, a name such as torchvision/resnet18, or module:callable."),
+    typer.Argument(
+        metavar="MODEL",
+        help="A weights file, a name such as torchvision/resnet18, file.py:callable or module:callable.",
+    ),
+]
+Part = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it so
+    typer.Option(metavar="NAME", help="The network to take of a weights file that holds several, such as netG."),
 ]
 At = Annotated[
     list[str],
@@ -116,6 +125,20 @@ def _is_somebody_there() -> bool:
     return not os.environ.get("CI") and all(
         stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)
     )
+
+
+def open_model(source: str, part: str | None, plugins: Plugins, seed: int = 0, *, drawn: bool = False) -> nn.Module:
+    """The model that is named; which of several networks it is, and for one that is `drawn` that it is untrained, said.
+
+    Raises ModelError with what there is.
+    """
+    from surgery.models import load_model
+    from surgery.provenance import recall
+
+    model = load_model(source, part=part, seed=seed, plugins=plugins)
+    for note in recall(model).choice(source):
+        complain(f"note: {note}")
+    return model
 
 
 def size_of(text: str) -> Size:

@@ -97,6 +97,12 @@ def batches(items: Iterable[tuple[Input, Tensor]], size: int) -> Iterator[Batch]
         yield Batch.of(together)
 
 
+def input_dtype(model: nn.Module) -> torch.dtype | None:
+    """The dtype of a model's weights, which its input has to have; None where it has no parameters of floats."""
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return next((parameter.dtype for parameter in model.parameters() if parameter.dtype in floats), None)
+
+
 def misfit(model: nn.Module, values: Tensor) -> str | None:
     """Why a network that says what sizes it takes can't take this one."""
     multiple = getattr(model, "multiple", 1)

@@ -20,6 +20,7 @@ from surgery.arguments import (
     Model,
     NoPlugin,
     NoPlugins,
+    Part,
     PluginFiles,
     Side,
     Sinks,
@@ -69,6 +70,7 @@ def extract(
             metavar="IMAGES", help="Files, folders and patterns. [dim]\\[default: an input that ships][/dim]"
         ),
     ] = None,
+    part: Part = None,
     at: At = ["*"],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write to.")] = Path(
         "activations"
@@ -166,13 +168,13 @@ def extract(
     noticed: Notes = {}
     with collecting(noticed):
         given = find_images(images or [str(inputs()[0])], suffixes_of(stages.get("reader")))
-    network = load_model(model, plugins=plugins)
+    network = load_model(model, part=part, seed=seed, plugins=plugins)
     with Bar(len(given)) as bar:
         report = run(
             network,
             given,
             at=chosen,
-            out=out,
+            out=out.expanduser(),
             **stages,
             size=wanted,
             side=side.value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +28,7 @@ from surgery.manifest import Manifest
 from surgery.notes import Notes, collecting, lines_of
 from surgery.provenance import recall
 from surgery.report import Progress, Report, Start
+from surgery.seeding import check_seed
 from surgery.selection import everything, parse, select
 from surgery.tracing import trace, unwrap
 from surgery.twins import own_parameters, twin
@@ -34,7 +36,6 @@ from surgery.types import Preprocessing, Recipe, describe
 from surgery.working import Job, run_alone, run_shared
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
     from torch import fx
@@ -105,7 +106,7 @@ def extract(
     raises a SurgeryError. Ctrl-C ends the run after what is finished.
     """
     started = time.perf_counter()
-    _check_settings(mode, batch_size, side, jobs, device)
+    _check_settings(mode, batch_size, side, jobs, device, seed)
     audience = Audience(watchers)
     if jobs > 1:
         _check_shared(jobs, sinks, audience)
@@ -154,10 +155,10 @@ def extract(
         Start(folder.path, tuple(paths), tuple(each.operation for each in extractors(opened)), folder.about)
     )
     with manifest:
-        if jobs == 1:
+        if (shares := _shares(jobs, len(paths), batch_size)) == 1:
             done = run_alone(job, manifest, audience.writes, progress)
         else:
-            done = run_shared(job, manifest, jobs, progress)
+            done = run_shared(job, manifest, shares, progress)
     report = Report(
         folder=folder.path,
         images=done.images,
@@ -180,13 +181,16 @@ def input_channels(model: nn.Module) -> int:
     return first.in_channels if first is not None else 3
 
 
-def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str | torch.device) -> None:
+def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str | torch.device, seed: int) -> None:
+    check_seed(seed)
     if mode not in ("eval", "train", "as-is"):
         raise ModelError(f"mode is eval, train or as-is, not {mode!r}")
     if batch_size < 1:
         raise ModelError(f"a batch has at least 1 image, not {batch_size}")
     if side not in get_args(Side):
         raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
+    if str(device).partition(":")[0] == "meta":
+        raise ModelError("the device 'meta' computes shapes and no values; there is nothing to draw")
     if jobs < 1:
         raise ModelError(f"there is at least 1 job, not {jobs}")
     if jobs > 1 and not str(device).startswith("cpu"):
@@ -204,6 +208,11 @@ def _check_shared(jobs: int, sinks: Sequence[Sink], audience: Audience) -> None:
         raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
 
 
+def _shares(jobs: int, images: int, batch_size: int) -> int:
+    """Processes that have something to do: there are no more batches than that, and few more cores."""
+    return max(1, min(jobs, -(-images // batch_size), 4 * (os.cpu_count() or 1)))
+
+
 def _reader(
     reader: Reader, model: nn.Module, size: Size, side: Side, span: tuple[float, float], own: Preprocessing | None
 ) -> Reader:
@@ -213,7 +222,8 @@ def _reader(
             raise ImageError(f"size and side are of the reader of images; set options of {describe(reader)} instead")
         return reader
     if size is None and own is None:
-        size = getattr(model, "size", None)
+        declared = getattr(model, "size", None)
+        size = declared if isinstance(declared, (int, tuple)) else None
     channels = input_channels(model)
     depth: dict[str, Any] = {"black": reader.black, "white": reader.white, "indices": reader.indices}
     return partial(load_image, size=size, side=side, range=span, channels=channels, preprocessing=own, **depth)
@@ -248,7 +258,7 @@ def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Mod
     """A twin of the model, on the device and in the mode of the run."""
     try:
         target = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # each kind of device that is not there has an error of its own
         here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         raise ModelError(f"there is no device {str(device)!r}; here there is {' and '.join(here)}") from error
     subject = twin(model)

@@ -50,6 +50,8 @@ def find_images(
     what = "image" if suffixes is None else f"file in {', '.join(suffixes)}"
     found: list[Path] = []
     for item in given:
+        if not str(item).strip():
+            raise ImageError("the name of an image is empty; is a variable of the shell not set?")
         path = Path(item)
         if path.is_dir():
             try:

@@ -17,10 +17,12 @@ from surgery.arguments import (
     Model,
     NoPlugin,
     NoPlugins,
+    Part,
     PluginFiles,
     Sizing,
     Strict,
     Trusting,
+    open_model,
     open_plugins,
     size_of,
 )
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import RenderableType
+    from torch import Tensor
 
     from surgery.images import Size
     from surgery.selection import Selection
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 def inspect(
     model: Model = "facades",
+    part: Part = None,
     at: At = [],  # noqa: B006
     size: Sizing = "",
     leaf: Leaves = [],  # noqa: B006
@@ -54,14 +58,13 @@ def inspect(
     """Print a model's graph: its operations and, with --at, the extractors inserted behind those chosen."""
     plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     from surgery.display import code_view, graph_record, graph_view
-    from surgery.models import load_model
     from surgery.selection import parse
     from surgery.terminal import export, terminal
 
     chosen = [parse(text) for text in at]
     wanted = size_of(size)
     with _aside(as_json):
-        traced = _noted(_traced(load_model(model, plugins=plugins), wanted, leaf, allow))
+        traced = _noted(_traced(open_model(model, part, plugins), wanted, leaf, allow))
         opened = _opened(traced, chosen)
     if as_json:
         say(json.dumps(graph_record(opened), indent=1))
@@ -80,6 +83,7 @@ def inspect(
 
 def check(
     model: Model = "facades",
+    part: Part = None,
     at: At = ["*"],  # noqa: B006
     size: Sizing = "",
     leaf: Leaves = [],  # noqa: B006
@@ -94,18 +98,15 @@ def check(
 ) -> None:
     """Certify that the rewritten model is the original: everything compared bit for bit, in eval and in train mode."""
     plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
-    import torch
-
     from surgery.certificate import certify
-    from surgery.models import load_model
     from surgery.selection import parse
     from surgery.terminal import certificate_view, terminal
     from surgery.tracing import trace
 
     chosen = [parse(text) for text in at]
     with _aside(as_json):
-        network = load_model(model, plugins=plugins).eval()
-        example = torch.randn(_example_shape(network, size_of(size)), generator=torch.Generator().manual_seed(seed))
+        network = open_model(model, part, plugins, seed).eval()
+        example = _example(network, size_of(size), seed)
         opened = _opened(_noted(trace(network, leaves=leaf, allow=allow)), chosen)
         certificate = certify(network, opened, example)
     if as_json:
@@ -118,14 +119,12 @@ def check(
 
 def _traced(model: Any, size: Size, leaves: list[str], allow: list[str]) -> Any:
     """The model traced with an example of the size it takes; without shapes, and saying why, where that can't run."""
-    import torch
-
     from surgery.errors import TraceError
     from surgery.tracing import trace
 
     model.eval()
     try:
-        return trace(model, torch.zeros(_example_shape(model, size)), leaves=leaves, allow=allow)
+        return trace(model, _example(model, size), leaves=leaves, allow=allow)
     except TraceError as error:
         bare = trace(model, leaves=leaves, allow=allow)  # where it is not for the example, it raises here again
         complain(f"{error}; shown without shapes")
@@ -141,13 +140,25 @@ def _noted(traced: Any) -> Any:
     return traced
 
 
-def _example_shape(model: Any, size: Size) -> tuple[int, int, int, int]:
+def _example(model: Any, size: Size, seed: int | None = None) -> Tensor:
+    """An input of the size and the dtype that a model takes: random numbers from `seed`, or zeros for None."""
+    import torch
+
+    from surgery.batches import input_dtype
+    from surgery.errors import ImageError, first_line
     from surgery.extraction import input_channels
 
-    own = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", 224)
-    side = size if size not in (None, "native") else own
+    own = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", None)
+    side = size if size not in (None, "native") else own if isinstance(own, (int, tuple)) else 224
     height, width = side if isinstance(side, tuple) else (side, side)
-    return 1, input_channels(model), height, width
+    shape = 1, input_channels(model), height, width
+    try:
+        if seed is None:
+            return torch.zeros(shape, dtype=input_dtype(model))
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(input_dtype(model))
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        said = "x".join(map(str, shape))
+        raise ImageError(f"an input of {said} can't be made: {first_line(error)}; choose another --size") from error
 
 
 def _opened(traced: Any, chosen: list[Selection]) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surgery.seeding import seeded
@@ -61,29 +62,29 @@ class Provenance:
             return f"random, seed {self.seed}"
         return f"random in part, seed {self.seed}: {_some(names)}"
 
-    def notes(self, model: nn.Module, source: str, hint: str = "part=NAME") -> list[str]:
-        """Lines for whoever looks at pictures of `model`: which network it is, and that weights are random.
+    def notes(self, model: nn.Module, source: str) -> list[str]:
+        """Lines for whoever looks at pictures of `model`: which network of a file it is, and that it is untrained."""
+        return [*self.choice(source), *self.randomness(model, source)]
 
-        `hint` is how another network is asked for.
-        """
-        said = []
-        if self.others:
-            averages = ", averages over the training," if self.averaged else ""
-            said.append(
-                f"{source} holds {len(self.others) + 1} networks: {self.part}{averages} is taken; "
-                f"{hint} takes another: {_some(self.others)}"
-            )
+    def choice(self, source: str) -> list[str]:
+        """A line that says which of several networks in the file was taken; none where there was no choice."""
+        if not self.others:
+            return []
+        averages = " (averages over the training)" if self.averaged else ""
+        taken = f"{source} holds {len(self.others) + 1} networks: the part {self.part}{averages} is taken"
+        return [f"{taken}; there is also {_some(self.others)}"]
+
+    def randomness(self, model: nn.Module, source: str) -> list[str]:
+        """A line that says that weights of `model` are random; none where they are not, or where it is not known."""
         names = self.random_in(model)
-        if names and _all_random(model, names):
+        if not names:
+            return []
+        if _all_random(model, names):
             advice = f"; {self.advice}" if self.advice else ""
-            said.append(f"{source} is untrained: its weights are random (seed {self.seed}), none were loaded{advice}")
-        elif names:
-            count = len(list(model.named_parameters()))
-            said.append(
-                f"{len(names)} of {count} parameters of {source} are random (seed {self.seed}), and were not loaded: "
-                f"{_some(names)}"
-            )
-        return said
+            return [f"{source} is untrained: its weights are random (seed {self.seed}), none were loaded{advice}"]
+        count = len(list(model.named_parameters()))
+        said = f"{len(names)} of {count} parameters of {source} are random (seed {self.seed}), and were not loaded"
+        return [f"{said}: {_some(names)}"]
 
 
 _KNOWN: dict[int, Provenance] = {}
@@ -121,7 +122,7 @@ class _RandomValues(TorchDispatchMode):
     """Watches the operations of this thread, and knows which memory has random values in it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._random: dict[int, list[Any]] = {}
         """Address of a storage -> the storage, kept so that no other has its address, and elements yet to be copied
         over."""
@@ -168,7 +169,7 @@ class _RandomValues(TorchDispatchMode):
 
 
 def _storages(tensor: Tensor) -> Iterator[tuple[int, Any]]:
-    if tensor.layout is torch.strided and not isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if tensor.layout is torch.strided and not is_lazy(tensor):
         storage = tensor.untyped_storage()
         yield storage._cdata, storage  # noqa: SLF001 - its address: that of its data may be none
 

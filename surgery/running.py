@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from surgery import contexts
+from surgery.batches import input_dtype
 from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.extractor import listening
@@ -87,6 +88,7 @@ class Run:
         self.buffers = [(buffer, buffer.clone()) for buffer in opened.buffers()]
         self.last = len(operations(opened))
         self.model = FollowedModel(opened)
+        self.dtype = input_dtype(opened)
 
     @contextmanager
     def sinks(self, sinks: Sequence[Sink], folder: OutputFolder) -> Iterator[None]:
@@ -114,7 +116,7 @@ class Run:
         self.names = [item.name for item in inputs]
         self.unfinished += self.names
         self.folder.batch = inputs[0].number
-        reason = self.forward(batch.values.to(device), seed, output=output)
+        reason = self.forward(batch.values.to(device, self.dtype), seed, output=output)
         if reason:
             self.behind.flush()
             self.drop()

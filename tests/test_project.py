@@ -41,13 +41,13 @@ LAYERS = """
     errors bits compiled pipeline blocks names
     texts streams modules
     notes
-    types inplace contexts hookspecs data sources hazards jobs axes
+    types inplace contexts hookspecs data sources hazards jobs axes seeding callables
     loading layouts axis_moves
     pixels
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
     arranging axis_rules
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
-    palettes
+    palettes provenance
     facts codes
     framing
     drawing
@@ -56,11 +56,12 @@ LAYERS = """
     questions patches following
     tracer
     memory
-    builtin.sinks builtin.models watching insertion recording origins trust
+    builtin.sinks builtin.torchvision
+    builtin.models watching insertion recording origins trust
     tracing builtin.hooks
     plugins selection display batches manifest oracle
-    models running layout_rules certificate exhibits scaffold arguments
-    working
+    models running layout_rules certificate exhibits scaffold
+    working arguments
     extraction
     testing samples
     authoring inspection

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from surgery.builtin import torchvision
 from surgery.data import weights
 from surgery.types import ModelFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -30,6 +29,17 @@ def _shipped(name: str) -> nn.Module:
     from surgery.checkpoints import load_checkpoint
 
     return load_checkpoint(weights(name))
+
+
+def _later(name: str) -> Callable[..., Any]:
+    """A function of `surgery.builtin.torchvision`, which imports torch, imported when it is called."""
+
+    def call(*arguments: Any) -> Any:
+        from surgery.builtin import torchvision
+
+        return getattr(torchvision, name)(*arguments)
+
+    return call
 
 
 def _pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
@@ -61,5 +71,5 @@ MODELS: dict[str, ModelFactory | ModelFamily] = {
     "patchgan_basic": partial(_network, "PatchGAN", depth=3),
     "patchgan_n_layers": partial(_network, "PatchGAN", depth=5),
     "patchgan_pixel": partial(_network, "PixelGAN"),
-    "torchvision": ModelFamily(torchvision.build, torchvision.names, torchvision.trained),
+    "torchvision": ModelFamily(*map(_later, ("build", "names", "trained"))),
 }

@@ -87,7 +87,7 @@ _TABLES = {
 }
 _ROWS = {"collections": "deque"}
 
-STAND_INS: list[tuple[Callable[..., Any], str]] = [
+STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (stand_in, f"{module}.{name}")
     for stand_in, modules in ((Omitted, _OBJECTS), (_Table, _TABLES), (_Row, _ROWS))
     for module, names in modules.items()

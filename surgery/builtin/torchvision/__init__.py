@@ -91,7 +91,7 @@ def _from_file(name: str, wanted: str) -> nn.Module:
     if not file.is_file() and file.suffix.lower() not in SUFFIXES:
         near = did_you_mean(wanted, published(name))
         known = ", ".join(published(name)) or "none"
-        raise ModelError(f"torchvision/{name} has no weights {wanted!r}{near}; there are {known}, or name a file")
+        raise ModelError(f"torchvision/{name} has no weights {wanted!r}; there are {known}, or name a file{near}")
     return _loaded(name, file, renamed(read_state(file)))
 
 

@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 
 
 def constructed(name: str, weights: Any = None, **options: Any) -> nn.Module:
+    """A model as torchvision builds it, for some of its weights or with random ones; nothing is downloaded for None."""
     from torchvision import models
 
     # Without this, these two draw their weights from scipy's slow sampler, and warn that they will not for ever.
-    if weights is None and name in ("googlenet", "inception_v3"):
-        options["init_weights"] = True
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = weights is None
     if name in with_backbone():
         options["weights_backbone"] = None
-    if weights is not None and name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False
     model: nn.Module = models.get_model(name, weights=weights, **options)
     return model
 
@@ -42,7 +41,7 @@ class Cached:
         self._state = state
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[misc]
         return type(self._member)
 
     def __getattr__(self, name: str) -> Any:
@@ -55,10 +54,12 @@ class Cached:
         return hash(self._member)
 
     def get_state_dict(self, *_arguments: Any, **_options: Any) -> dict[str, Tensor]:
+        """What the file holds; a builder asks for it with options of a download."""
         return dict(self._state)
 
 
 def with_preprocessing(model: nn.Module, member: Any) -> nn.Module:
+    """The model, which says that it is given images as published weights want them; as it was where they do not say."""
     if (own := _preprocessing(member)) is not None:
         model.preprocessing = own  # type: ignore[assignment]
     return model
@@ -80,12 +81,14 @@ def _preprocessing(member: Any) -> Preprocessing | None:
 
 @cache
 def with_backbone() -> frozenset[str]:
+    """The models for segmentation and detection, whose builders would download weights for their backbones."""
     from torchvision import models
 
     return frozenset((*models.list_models(models.segmentation), *models.list_models(models.detection)))
 
 
 def is_detector(name: str) -> bool:
+    """Whether a model finds boxes."""
     from torchvision import models
 
     return name in models.list_models(models.detection)

@@ -107,6 +107,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def mismatch(name: str, state: Mapping[str, Tensor]) -> str:
+    """How many keys of a state_dict fit a model, and which do not."""
     shapes = _shapes(name)
     fit = [key for key in shapes if key in state and tuple(state[key].shape) == shapes[key]]
     missing = next((key for key in shapes if key not in state), None)

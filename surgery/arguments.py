@@ -127,11 +127,8 @@ def _is_somebody_there() -> bool:
     )
 
 
-def open_model(source: str, part: str | None, plugins: Plugins, seed: int = 0, *, drawn: bool = False) -> nn.Module:
-    """The model that is named; which of several networks it is, and for one that is `drawn` that it is untrained, said.
-
-    Raises ModelError with what there is.
-    """
+def open_model(source: str, part: str | None, plugins: Plugins, seed: int = 0) -> nn.Module:
+    """The model that is named; it is said which network of a file it is. Raises ModelError with what there is."""
     from surgery.models import load_model
     from surgery.provenance import recall
 

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text as RichText
 
 from surgery.characters import printable
+from surgery.options import option_text
 from surgery.report import layout_notes, layout_remark
 from surgery.streams import Stream
 
@@ -192,13 +193,6 @@ def exhibit_view(exhibit: Exhibit, sample: Sample) -> RenderableType:
 
         parts.append(Blocks(sample.image))
     return Group(*parts)
-
-
-def option_text(value: object) -> str:
-    """The value of an option, as it is written behind the colon of a name."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def export(view: RenderableType, width: int, kind: str, title: str) -> str:

@@ -43,7 +43,8 @@ class Codes:
         if self._limits.is_here:
             self._check()
         self._codes = Fetched(make())
-        self._shape = shape
+        self.shape = shape
+        """Of the maps."""
         self.layout = layout
         """None where the codes lie as the maps do."""
         self.folded = folded
@@ -65,7 +66,7 @@ class Codes:
         """``(C, H, W)`` codes of one image."""
         codes = torch.from_numpy(self.numpy()[position : position + 1])
         if self.layout is not None:
-            codes = taken_up(codes, self.layout, self._shape)
+            codes = taken_up(codes, self.layout, self.shape)
         return codes[0].numpy()
 
     def _check(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
+from surgery.builtin.tilers import MEGAPIXELS, SIDE
 from surgery.errors import RenderError
 from surgery.loading import said_of
+from surgery.names import numbered
 from surgery.palettes import NOT_VALUES, palette_of
 from surgery.tiling import lay, layout_of
 from surgery.transforming import colored, in_color
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.codes import Codes
-    from surgery.types import Recipe
+    from surgery.types import Layout, Recipe
 
 _FEW = 1 << 20
 """Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
@@ -47,18 +50,46 @@ class Frames:
         else:
             tiles, ready = self._laid_out(codes.numpy()[position : position + 1])
             laid = tiles[0]
-        each = len(laid) == len(low) > 1
         colors = palette_of(self.recipe)
-        return tuple(
-            Picture(
-                tile[:, 1:] if ready else tile,
-                colors,
-                low[number : number + 1] if each else low,
-                high[number : number + 1] if each else high,
-                tile if ready else None,
-            )
-            for number, tile in enumerate(laid)
-        )
+        found: list[list[Picture]] = []
+        for number, tile in enumerate(laid):
+            channels = self._channels(number, len(laid), len(low))
+            own = slice(None) if channels is None else slice(channels[0], channels[1] + 1)
+            pixels = tile[:, 1:] if ready else tile
+            picture = Picture(pixels, colors, low[own], high[own], tile if ready else None, channels)
+            found.append(self._cut(picture))
+        if len(found) == 1 or (self._layout is not None and hasattr(self.recipe.tiler, "megapixels")):
+            return tuple(_numbered([part for parts in found for part in parts]))
+        return tuple(part for number, parts in enumerate(found) for part in _numbered(parts, f"c{numbered(number)}-"))
+
+    def _channels(self, number: int, pictures: int, channels: int) -> tuple[int, int] | None:
+        """The first and the last channel in one of several pictures, where that is known."""
+        if pictures == 1:
+            return None
+        layout = self._layout
+        if layout is not None:
+            first = number * layout.tiles
+            return first, min(first + layout.tiles, layout.shown, channels) - 1
+        return (number, number) if pictures == channels else None
+
+    @cached_property
+    def _layout(self) -> Layout | None:
+        """How the tiler lays the codes, if it says so."""
+        return self.codes.layout or layout_of(self.recipe.tiler, self.codes.shape)
+
+    def _cut(self, picture: Picture) -> list[Picture]:
+        """A picture that is too large to be opened in parts from the top left, line by line; else itself."""
+        height, width = picture.pixels.shape[:2]
+        most = int(getattr(self.recipe.tiler, "megapixels", MEGAPIXELS)) * 1_000_000
+        if max(height, width) <= SIDE and height * width <= most:
+            return [picture]
+        across = min(width, SIDE)
+        down = max(1, min(SIDE, most // across))
+        return [
+            replace(picture, pixels=picture.pixels[top : top + down, left : left + across], lines=None)
+            for top in range(0, height, down)
+            for left in range(0, width, across)
+        ]
 
     @cached_property
     def _tiles(self) -> tuple[NDArray[np.uint8], bool]:
@@ -86,6 +117,17 @@ class Frames:
             given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
             raise RenderError(f"tiler {describe(tiler)} {given}")
         return tiles.numpy(), layout is not None
+
+
+def _numbered(parts: list[Picture], lead: str = "") -> list[Picture]:
+    """Parts of what would be one picture, each with its number."""
+    if len(parts) == 1:
+        return parts
+    digits = len(str(len(parts)))
+    return [
+        replace(picture, part=(number, len(parts)), label=f"{lead}part{number:0{digits}}")
+        for number, picture in enumerate(parts, 1)
+    ]
 
 
 def fold(codes: Tensor) -> Tensor:

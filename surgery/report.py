@@ -142,7 +142,16 @@ def layout_notes(findings: Sequence[Finding]) -> list[str]:
         more = f" and {len(found) - 4} more kinds" if len(found) > 4 else ""
         notes.append(f"layouts: {counts}{more}; the manifest says why, --layout decides otherwise")
     refused = [finding.operation.path for finding in findings if finding.layout and finding.layout.is_refused]
+    split = [finding for finding in findings if finding.pictures > 1]
+    if split:
+        count = "1 operation is" if len(split) == 1 else f"{len(split)} operations are"
+        notes.append(f"{count} drawn in parts, since one picture would be too large for viewers (grid:megapixels=64)")
     if refused:
         where = f"{refused[0]} and {len(refused) - 1} more" if len(refused) > 1 else refused[0]
         notes.append(f"the layout that was asked for does not fit {where}")
     return notes
+
+
+def parts_of(activation: Activation) -> int:
+    """How many pictures there are of what would be one, were it not too large to be opened; 1 if it is one."""
+    return max((picture.part[1] for picture in activation.pictures if picture.part is not None), default=1)

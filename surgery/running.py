@@ -18,7 +18,7 @@ from surgery.folder import OutputFolder
 from surgery.following import FollowedModel
 from surgery.nodes import operations, specs
 from surgery.rendering import activations_of, image_activations
-from surgery.report import Finding, merge, merge_findings
+from surgery.report import Finding, merge, merge_findings, parts_of
 from surgery.twins import twin
 from surgery.types import Activation, Operation
 from surgery.values import tensors_in
@@ -247,13 +247,15 @@ class Run:
             with _telling_where(activation):
                 for write in self.later:
                     write(activation)
-                self.manifest.activation(activation, [*written, *self.folder_later.take_written()])
+                files = [*written, *self.folder_later.take_written()]
+                self.manifest.activation(activation, files)
+                parts = max((parts_of(activation) for _, of in files[1:2] if of is activation), default=1)
             known = self.found.get(activation.path)
             if known is None:
                 operation = activation.operation
                 if operation.path != activation.path:  # one tensor of several
                     operation = replace(operation, path=activation.path)
-                self.found[activation.path] = Finding(operation, activation.facts, activation.layout)
+                self.found[activation.path] = Finding(operation, activation.facts, activation.layout, parts)
             else:
                 self.found[activation.path] = replace(known, facts=merge(known.facts, activation.facts))
 

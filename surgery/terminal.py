@@ -74,6 +74,7 @@ def report_view(report: Report, width: int) -> RenderableType:
         operation, facts = finding.operation, finding.facts
         remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
         remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
+        remarks += [f"in {finding.pictures} parts"] if finding.pictures > 1 else []
         remarks += [layout] if (layout := layout_remark(finding)) else []
         rows.append(
             {

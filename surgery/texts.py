@@ -34,10 +34,16 @@ def encodable(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1)  # since a picture's own text and the manifest ask one after the other
-def limits(picture: Picture) -> Mapping[str, orjson.Fragment]:
-    """The `low` and `high` of a picture, for `as_json`: in the shortest digits that give their float32 back."""
+def limits(picture: Picture) -> Mapping[str, Any]:
+    """The `low` and `high` of a picture, for `as_json`: in the shortest digits that give their float32 back.
+
+    Of one of several pictures, the `channels` in it as well, and which `part` it is, of how many.
+    """
     both = np.array((picture.low, picture.high))
     with np.errstate(over="ignore"):
         narrow = both.astype(np.float32)
     low, high = narrow if narrow.astype(both.dtype).tobytes() == both.tobytes() else both
-    return {"low": orjson.Fragment(as_json(low)), "high": orjson.Fragment(as_json(high))}
+    place: dict[str, Any] = {"channels": picture.channels} if picture.channels is not None else {}
+    if picture.part is not None:
+        place |= {"part": picture.part[0], "parts": picture.part[1]}
+    return {**place, "low": orjson.Fragment(as_json(low)), "high": orjson.Fragment(as_json(high))}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
 from surgery.errors import RenderError
 from surgery.loading import said_of
 from surgery.types import BACKGROUND, Layout, describe, shortcut
@@ -44,6 +46,8 @@ def lay(codes: Tensor, layout: Layout) -> Tensor:
     So a PNG file has them: that is its name for a line that is not filtered.
     """
     shown = codes if layout.shown >= codes.shape[1] else codes[:, : layout.shown]
+    if missing := -layout.shown % layout.tiles:
+        shown = torch.nn.functional.pad(shown, (0, 0, 0, 0, 0, missing), value=BACKGROUND)
     if _kernels is None or codes.device.type != "cpu" or codes.element_size() != 1 or not shown.numel():
         return _lay_by_torch(shown, layout)
     canvas = codes.new_empty(canvas_of(layout, shown.shape))
@@ -66,7 +70,8 @@ def taken_up(lines: Tensor, layout: Layout, shape: Size) -> Tensor:
 
 def can_be_written_to(layout: Layout, shape: Size) -> bool:
     """Whether codes of maps ``(B, C, H, W)`` are best made where they lie: all are shown as they are."""
-    return layout.factor == 1 and layout.shown == shape[1] and shape[3] >= WIDE
+    even = layout.shown % layout.tiles == 0
+    return even and layout.factor == 1 and layout.shown == shape[1] and shape[3] >= WIDE
 
 
 def canvas_of(layout: Layout, shape: Size) -> tuple[int, int, int, int]:

@@ -113,6 +113,12 @@ class Picture:
     lines: NDArray[np.uint8] | None = None
     """``(H, 1 + W)``: where the pixels lie, with a zero before each line, as a PNG file has them; None where they lie
     otherwise."""
+    channels: tuple[int, int] | None = None
+    """The first and the last channel in it, where others are in other pictures of the same activation."""
+    part: tuple[int, int] | None = None
+    """Which part it is, from 1, and of how many, where one picture of them all would be too large to be opened."""
+    label: str | None = None
+    """What tells it from the other pictures of the activation in the names of files: ``part1``."""
 
     def __post_init__(self) -> None:
         # A copy that was given other pixels is not to be written as what it was made of.
@@ -235,13 +241,15 @@ class Layout:
     shown: int
     """The first so many maps are drawn."""
     tiles: int
-    """Maps in a picture; `shown` is a multiple of it."""
+    """Maps in a picture; `shown` is a multiple of it, unless the layout is `uneven`."""
     columns: int
     """Maps in a row."""
     factor: int = 1
     """A pixel of a map becomes so many in height and in width."""
     gap: int = 0
     """Pixels of background between maps."""
+    uneven: bool = False
+    """Whether the last of several pictures may have fewer maps than the others, and background in their place."""
 
     def __post_init__(self) -> None:
         for name in ("shown", "tiles", "columns", "factor", "gap"):
@@ -251,7 +259,7 @@ class Layout:
                 raise RenderError(f"a layout is of whole numbers, not {self}") from error
         if min(self.shown, self.tiles, self.columns, self.factor) < 1 or self.gap < 0:
             raise RenderError(f"the numbers of a layout are at least 1, and its gap at least 0, not {self}")
-        if self.shown % self.tiles:
+        if self.shown % self.tiles and not self.uneven:
             raise RenderError(f"{self.shown} maps are no whole number of pictures of {self.tiles}")
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from surgery.types import Tiler
 
+MEGAPIXELS = 64
+"""Of a picture, at most: many viewers open no more than some hundred million pixels, and Pillow warns from 89 on."""
+SIDE = 32_767
+"""Pixels of a picture's side, at most: browsers show no more."""
 LEAST = 16
 """Maps smaller than this, in pixels, are enlarged by a whole factor until they reach it."""
 
@@ -32,12 +36,15 @@ class Grid:
     """Draw the first so many channels alone."""
     least: int = LEAST
     """Smaller maps are enlarged by a whole factor, without smoothing, until their longer side has so many pixels."""
+    megapixels: int = MEGAPIXELS
+    """Of a picture, at most: what has more goes into several pictures, in order of the channels."""
 
     def __post_init__(self) -> None:
         _check("columns", self.columns, 1)
         _check("gap", self.gap, 0)
         _check("limit", self.limit, 1)
         _check("least", self.least, 1)
+        _check("megapixels", self.megapixels, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
         return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
@@ -47,8 +54,16 @@ class Grid:
         shown = min(channels, self.limit or channels)
         factor = _enlargement(height, width, self.least)
         tall, wide = height * factor + self.gap, width * factor + self.gap
-        columns = min(self.columns or _square_columns(shown, tall, wide), shown)
-        return Layout(shown, shown, columns, factor, self.gap)
+        most = self.megapixels * 1_000_000 // (tall * wide)
+        if self.columns is not None:
+            most = min(most, self.columns * max(1, SIDE // tall))
+        tiles, columns = shown, shown
+        for pictures in range(1, shown + 1):
+            tiles = math.ceil(shown / pictures)
+            columns = min(self.columns or _square_columns(tiles, tall, wide), tiles)
+            if columns * math.ceil(tiles / columns) <= most:
+                break
+        return Layout(shown, tiles, columns, factor, self.gap, uneven=shown % tiles > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +73,14 @@ class Strip:
     gap: int = 1
     limit: int | None = None
     least: int = LEAST
+    megapixels: int = MEGAPIXELS
+    """Of a picture, at most: what has more goes into several rows, each a picture."""
 
     def __post_init__(self) -> None:
         _check("gap", self.gap, 0)
         _check("limit", self.limit, 1)
         _check("least", self.least, 1)
+        _check("megapixels", self.megapixels, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
         return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
@@ -70,7 +88,10 @@ class Strip:
     def layout(self, channels: int, height: int, width: int, /) -> Layout:
         """Of one row."""
         shown = min(channels, self.limit or channels)
-        return Layout(shown, shown, shown, _enlargement(height, width, self.least), self.gap)
+        factor = _enlargement(height, width, self.least)
+        tall, wide = height * factor, width * factor + self.gap
+        tiles = _shared_out(shown, min(self.megapixels * 1_000_000 // (tall * wide), SIDE // wide))
+        return Layout(shown, tiles, tiles, factor, self.gap, uneven=shown % tiles > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +112,11 @@ class Channels:
         """Of pictures of one map."""
         shown = min(channels, self.limit or channels)
         return Layout(shown, 1, 1, _enlargement(height, width, self.least))
+
+
+def _shared_out(count: int, most: int) -> int:
+    """How many of `count` maps go into each of as few pictures as can be, of at most so many."""
+    return math.ceil(count / math.ceil(count / max(1, most)))
 
 
 @lru_cache(maxsize=256)  # since the maps of a model have few sizes

@@ -14,6 +14,7 @@ from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, first_line
 from surgery.graphs import graphs_of
 from surgery.nodes import is_extractor, operation_nodes
+from surgery.notebooks import escaped, table
 from surgery.oracle import open_everywhere, values_against_eager
 from surgery.runs import SEED, Ran, run_once
 from surgery.tracing import unwrap
@@ -61,6 +62,26 @@ class Certificate:
         """The first operation that differs, or else the first other thing; empty where nothing does."""
         found = [comparison for comparison in self.comparisons if comparison.same is False]
         return next((_said(c) for c in (*(c for c in found if c.what == "values"), *found)), "")
+
+    def __repr__(self) -> str:
+        return f"Certificate({self._title()}; {self._verdict()})"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        found = {(c.what, c.mode, c.case): c for c in self.comparisons}
+        cases = list(dict.fromkeys((c.mode, c.case) for c in self.comparisons))
+        rows = [
+            (what, *(_mark(found.get((what, *case))) for case in cases))
+            for what in dict.fromkeys(c.what for c in self.comparisons)
+        ]
+        header = ["", *(" ".join(case) for case in cases)]
+        return f"{table(self._title(), header, rows)}<div>{escaped(self._verdict())}</div>"
+
+    def _title(self) -> str:
+        return f"{self.model}: {self.operations} operations, {self.extracted} extracted"
+
+    def _verdict(self) -> str:
+        return "the same, bit for bit" if self.same else f"not the same: {self.difference}"
 
     def record(self) -> dict[str, Any]:
         """As plain values, for machines."""
@@ -262,6 +283,12 @@ def _state(model: nn.Module) -> list[tuple[str, Any]]:
 def _untouched(model: nn.Module, before: list[tuple[str, Any]]) -> Comparison:
     difference = _first(before, _state(model))
     return Comparison("the original", "", "", difference is None, len(before), difference or "")
+
+
+def _mark(comparison: Comparison | None) -> str:
+    if comparison is None or comparison.same is None:
+        return ""
+    return f"{comparison.count} ✓" if comparison.same else "✗"
 
 
 def _said(comparison: Comparison) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-_STAND_INS = dict(zip("├└┌│─▸◉×…–—→✓✗µ•░▒▓█▀", "|`.|->*x~-->+Xu*.:+##", strict=True))
+_STAND_INS = dict(zip("├└┌│─▸◉×…–—→←✓✗µ•░▒▓█▀", "|`.|->*x~--><+Xu*.:+##", strict=True))
 """One ASCII character for one of ours, so that columns stay where they are."""
 
 

@@ -211,7 +211,7 @@ def main() -> None:
     """The entry point of `surgery`: errors of ours are one line and exit code 1, a wrong usage is one and 2."""
     with ready_streams():
         try:
-            sys.exit(app(standalone_mode=False))
+            sys.exit(app(standalone_mode=False) or 0)
         except _MISUSE as error:
             if message := error.format_message().replace(". Did you", "; did you").rstrip("."):
                 complain(f"{message[0].lower()}{message[1:]}; {_help_of(error)}")

@@ -45,6 +45,11 @@ def inspect(
     size: Sizing = "",
     leaf: Leaves = [],  # noqa: B006
     allow: Allowed = [],  # noqa: B006
+    depth: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="How many levels of modules are opened. [dim]\\[default: all][/dim]"),
+    ] = None,
+    unfold: Annotated[bool, typer.Option("--unfold", help="Show every one of the blocks that are alike.")] = False,
     code: Annotated[bool, typer.Option("--code", help="Print the Python that torch.fx generated.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the operations for machines.")] = False,
     svg: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Save what is printed as SVG.")] = None,  # noqa: UP045
@@ -72,7 +77,7 @@ def inspect(
     console = terminal()
 
     def view(width: int) -> RenderableType:
-        return code_view(opened) if code else graph_view(opened, width)
+        return code_view(opened) if code else graph_view(opened, width, depth=depth, fold=not unfold)
 
     console.print(view(console.width))
     for kind, file in (("svg", svg), ("html", html)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from surgery import inplace
 from surgery.extractor import ActivationExtractor
+from surgery.listings import Operations
 from surgery.sources import shown
 from surgery.types import Operation, TensorSpec
 from surgery.values import tensors_in
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from torch import fx
 
 
-def operations(graph_module: fx.GraphModule) -> tuple[Operation, ...]:
+def operations(graph_module: fx.GraphModule) -> Operations:
     """What computes a value in a graph, in order of execution: calls of modules, functions, operators and methods.
 
     Any graph module will do. Inserted extractors are left out; shapes are known where `trace` had an example.
     """
-    return tuple(operation for _, operation in operation_nodes(graph_module))
+    return Operations(operation for _, operation in operation_nodes(graph_module))
 
 
 def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:

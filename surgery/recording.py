@@ -10,8 +10,8 @@ from surgery import contexts
 from surgery.arranging import NONE
 from surgery.extractor import listening
 from surgery.following import Follower
+from surgery.listings import Activations
 from surgery.rendering import STANDARD, activations_of
-from surgery.types import Activation
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from surgery.types import Operation
 
 
-def record(opened: nn.Module, *inputs: Any) -> tuple[Activation, ...]:
+def record(opened: nn.Module, *inputs: Any) -> Activations:
     """Run a rewritten model, and return every activation in order of execution, as it was when it was computed.
 
     The model may be compiled (`torch.compile`). The values are copies of a whole batch each, detached, on the model's
@@ -40,7 +40,7 @@ def record(opened: nn.Module, *inputs: Any) -> tuple[Activation, ...]:
     with listening(opened, keep), contexts.closing():
         opened(*inputs) if follower is None else follower.run(*inputs)
     recipe = STANDARD
-    return tuple(
+    return Activations(
         activation
         for operation, key, tensor, known in recorded
         for activation in activations_of(operation, tensor, None, recipe, key, lambda _, known=known: known)  # type: ignore[misc]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from surgery.notebooks import ROWS, escaped, inline, table
 from surgery.types import Facts
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ class Start:
     """Those that were chosen, in order of execution."""
     about: Mapping[str, str]
     """The run in words: model, weights, mode, seed, the recipe of its pictures."""
+
+    def __repr__(self) -> str:
+        return f"Start({str(self.folder)!r}: {len(self.images)} images, {len(self.operations)} operations)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,16 @@ class Finding:
     pictures: int = 1
     """Files that the pictures of one image are in, because one would be too large to be opened."""
 
+    def __repr__(self) -> str:
+        return f"Finding({self.operation.path!r}, {self.summary()})"
+
+    def summary(self) -> str:
+        """The range of the values, and what is remarkable of them, as text."""
+        facts = self.facts
+        known = [] if facts.min is None else [f"{facts.min:.3g} to {facts.max:.3g}"]
+        known += [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
+        return ", ".join(known + ["NaN"] * facts.nan + ["infinite"] * facts.inf)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -97,6 +112,36 @@ class Report:
     """A line for each thing to know of the pictures: that weights are random, that an AB pair was not cut."""
     troubles: tuple[str, ...] = ()
     """A line for each watcher that raised."""
+
+    def __repr__(self) -> str:
+        return f"Report({self._title()})"
+
+    def _title(self) -> str:
+        counted = [f"{self.images} images", f"{self.files} files", f"{len(self.findings)} operations"]
+        counted += [f"{len(self.failed)} failed"] if self.failed else []
+        counted += ["interrupted"] if self.interrupted else []
+        return f"{str(self.folder)!r}: {', '.join(counted)}, {self.seconds:.1f} s"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: a table, and the overview sheet of the first image where there is one."""
+        rows = []
+        for found in self.findings:
+            operation = found.operation
+            rows.append((operation.index, operation.path, operation.kind, operation.shapes(), found.summary()))
+        header = ("", "operation", "kind", "shape", "values")
+        problems = [f"{failure.path}: {failure.reason}" for failure in self.failed]
+        lines = [*problems, *map(str, self.hazards), *self.notes, *self.troubles]
+        said = "".join(f"<div>{escaped(line)}</div>" for line in lines[:ROWS])
+        return table(self._title(), header, rows) + said + self._sheet()
+
+    def _sheet(self) -> str:
+        from PIL import Image
+
+        for file in sorted(self.folder.glob("*/sheet*.png"))[:1]:
+            with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(file) as sheet:
+                top = sheet.convert("RGB").crop((0, 0, sheet.width, min(sheet.height, 2 * sheet.width)))
+                return inline(top, 1024)
+        return ""
 
 
 def merge_findings(into: dict[str, Finding], found: Mapping[str, Finding]) -> None:

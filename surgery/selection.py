@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from surgery.errors import SelectionError, did_you_mean
+from surgery.listings import Operations
 from surgery.nodes import operations
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class Selection:
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        return f"Selection({self.text!r})"
+
 
 def path(pattern: str) -> Selection:
     """Operations whose path matches a pattern with the wildcards of a shell: ``"down*"``, ``"blocks.?.conv1"``."""
@@ -71,7 +75,7 @@ everything = path("*")
 """All operations."""
 
 
-def select(traced: fx.GraphModule, selection: Selection | str) -> tuple[Operation, ...]:
+def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
     """The operations of a graph that a selection matches, in order of execution.
 
     Operations that are known to compute no tensor (sizes, say) are left out. Raises SelectionError, with near misses,
@@ -80,7 +84,7 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> tuple[Operatio
     if isinstance(selection, str):
         selection = parse(selection)
     known = operations(traced)
-    chosen = tuple(operation for operation in known if operation.tensors != () and selection.matches(operation))
+    chosen = Operations(operation for operation in known if operation.tensors != () and selection.matches(operation))
     if not chosen:
         raise SelectionError(
             f"{selection.text!r} matches none of {len(known)} operations{_near(selection.text, known)}"

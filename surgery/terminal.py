@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from surgery.report import Progress, Report
     from surgery.samples import Sample
     from surgery.testing.verdicts import Verdict
-    from surgery.types import Operation
+    from surgery.types import TensorSpec
 
 _PIPED_WIDTH = 160
 
@@ -81,7 +81,7 @@ def report_view(report: Report, width: int) -> RenderableType:
                 "": Text(f"{operation.index:03}", style="dim"),
                 "operation": Text(operation.path, style="bold"),
                 "kind": Text(operation.kind, style="cyan"),
-                "shape": Text(shapes(operation)),
+                "shape": Text(shapes(operation.tensors)),
                 "range": Text("" if facts.min is None else f"{facts.min:.3g} … {facts.max:.3g}"),
                 "remarks": Text(", ".join(remarks), style="bold red" if facts.nan or facts.inf else "yellow"),
             }
@@ -239,13 +239,13 @@ def fitted(rows: Sequence[dict[str, Text]], columns: Sequence[str], width: int) 
 _NUMBERS = ("", "size", "range")
 
 
-def shapes(operation: Operation) -> str:
-    """The shapes of what an operation computes, as far as they are known."""
-    if operation.tensors is None:
+def shapes(tensors: tuple[TensorSpec, ...] | None) -> str:
+    """The shapes of a value, as far as they are known."""
+    if tensors is None:
         return ""
-    if len(operation.tensors) > 3:
-        return f"{len(operation.tensors)} tensors"
-    return ", ".join("×".join(map(str, spec.shape)) or "scalar" for spec in operation.tensors)
+    if len(tensors) > 3:
+        return f"{len(tensors)} tensors"
+    return ", ".join("×".join(map(str, spec.shape)) or "scalar" for spec in tensors)
 
 
 def _counted(number: int, thing: str) -> str:

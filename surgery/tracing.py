@@ -250,11 +250,11 @@ def _inside(path: str) -> str:
 
 
 class _Shapes(NodeByNode):
-    """Keeps, with each node that calls something, what tensors came out."""
+    """Keeps, with each node, what tensors came out."""
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n.op.startswith("call_"):
+        if n.op != "output":
             n.meta["surgery_tensors"] = specs(value)
         return value
 

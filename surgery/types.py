@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import inf
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
-from surgery.errors import ImageError, RenderError
+from surgery.errors import ImageError, RenderError, SurgeryError, first_line
 from surgery.modules import plain_name
+from surgery.notebooks import Html, escaped, inline, png
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -77,6 +79,14 @@ class Operation:
         """The dtype of its value, where that is one tensor and an example has run."""
         return self.tensors[0].dtype if self.tensors is not None and len(self.tensors) == 1 else None
 
+    def __repr__(self) -> str:
+        return f"Operation({self.path!r}, {self.kind}{f', {self.shapes()}' if self.tensors else ''})"
+
+    def shapes(self) -> str:
+        """The shapes of what it computes, as text: empty where they are not known."""
+        shown = [str(spec.shape) for spec in (self.tensors or ())[:3]]
+        return ", ".join(shown) + (f" and {len(self.tensors or ()) - 3} more" if len(self.tensors or ()) > 3 else "")
+
     def __deepcopy__(self, _memo: dict[int, object]) -> Operation:
         """Itself, since nothing in it can change: copies of a rewritten model have their operations in common."""
         return self
@@ -96,6 +106,9 @@ class Levels:
     """``(C,)``, the value drawn as 0."""
     high: NDArray[np.float64]
     """``(C,)``, the value drawn as 250."""
+
+    def __repr__(self) -> str:
+        return f"Levels({self.indices.shape}, from {self.low.min(initial=inf):g} to {self.high.max(initial=-inf):g})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,13 +147,13 @@ class Picture:
             image.putpalette(self.palette.tobytes())
         return image
 
-    def _repr_png_(self) -> bytes:
-        """How a notebook shows it."""
-        from io import BytesIO
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape[:2]
+        return f"Picture({width}x{height}, {'RGB' if self.palette is None else 'palette'})"
 
-        buffer = BytesIO()
-        self.image().save(buffer, "PNG")
-        return buffer.getvalue()
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it: a picture of more than 2048 pixels a side is made smaller."""
+        return png(self.image(), 2048)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +210,27 @@ class Activation:
     drawing: Drawing = field(repr=False)
     position: int = field(default=0, repr=False)
     """Which part of the drawing is this activation's."""
+
+    def __repr__(self) -> str:
+        image = f", image={self.image!r}" if self.image is not None else ""
+        return f"Activation({self.path!r}, {self.summary()}{image})"
+
+    def summary(self) -> str:
+        """Shape and dtype of the values as text, with the device where that is not the CPU."""
+        device = "" if self.values.device.type in ("cpu", "meta") else f" on {self.values.device}"
+        return f"{tuple(self.values.shape)} {str(self.values.dtype).removeprefix('torch.')}{device}"
+
+    def thumbnail(self, most: int) -> Html:
+        """Its first picture as HTML, of at most `most` pixels a side; why there is none, where it can't be drawn."""
+        try:
+            pictures = self.pictures
+            return inline(pictures[0].image(), most) if pictures else Html("")
+        except (SurgeryError, RuntimeError) as error:
+            return escaped(f"{type(error).__name__}: {first_line(error)}")
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return f"<div>{escaped(repr(self))}</div>{self.thumbnail(768)}"
 
     @property
     def layout(self) -> Arrangement:

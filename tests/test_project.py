@@ -40,10 +40,10 @@ LAYERS = """
     characters
     errors bits compiled pipeline blocks names
     texts streams modules
-    notes
+    notes notebooks
     types inplace contexts hookspecs data sources hazards jobs axes seeding callables
     loading layouts axis_moves
-    pixels
+    pixels listings
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
     arranging axis_rules
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
@@ -59,7 +59,9 @@ LAYERS = """
     builtin.sinks builtin.torchvision
     builtin.models watching insertion recording origins trust
     tracing builtin.hooks
-    plugins selection display batches manifest oracle
+    outline edges
+    plugins selection batches
+    display manifest oracle
     models running layout_rules certificate exhibits scaffold
     working arguments
     extraction

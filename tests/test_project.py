@@ -247,6 +247,41 @@ def example_input() -> Path:
     return Path(inputs()[0])
 
 
+def test_the_readme_compares_tools_on_the_same_models_with_the_figures_that_were_measured() -> None:
+    text = (ROOT / "benchmarks" / "TRUTH.md").read_text(encoding="utf-8")
+    models: list[dict[str, str]] = []
+    for block in re.findall(r"\| model \| input \|.*?(?=\n\n|\Z)", text, re.DOTALL):
+        head, _, *rows = ([cell.strip() for cell in line.strip("| \n").split("|")] for line in block.splitlines())
+        models += [dict(zip(head, row, strict=True)) for row in rows]
+    traced = [model for model in models if model["operations"] != "refused"]
+    assert f"{len(traced)}\n  models, 0 are wrong" in README
+    assert f"gave {len(models)} models; the other {len(models) - len(traced)} are" in README
+    assert f"the {sum(int(model['values'].replace(',', '')) for model in traced):,} values" in README
+    assert {model["wrong"] for model in traced} == {"0"}
+    columns = {"captum": "captum", "TorchLens": "torchlens", "forward hooks": "forward hooks"}
+    for name, column in {**columns, "torchvision's extractor, which takes 269 of them": "torchvision"}.items():
+        known = [re.sub(r"\*", "", model[column]).split("/") for model in traced if "/" in model[column]]
+        others = [model for model in models if model not in traced and "/" in model[column]]
+        checked, wrong = sum(int(all_) for _, all_ in known), sum(int(wrong) for wrong, _ in known)
+        assert f"| {name} | {checked:,} | {wrong:,} | {len(others)} |" in README
+    ours = re.search(r"\| surgery \S+ \| 273 \| 51 \| [\d,]+ \| ([\d,]+) \| 0 \|", text)
+    assert ours is not None
+    assert f"| `surgery` | {ours[1]} | 0 | 0 |" in README
+
+
+def test_the_readme_names_the_options_of_extract_that_are_there() -> None:
+    from typer.main import get_command
+
+    from surgery import cli
+
+    command: Any = get_command(cli.app)
+    known = {option for parameter in command.commands["extract"].params for option in parameter.opts}
+    table = README.partition("## What `extract` is told")[2].partition("## ")[0]
+    named = set(re.findall(r"`(--[a-z-]+)", table))
+    assert len(named) >= 10
+    assert named <= known
+
+
 def test_every_picture_of_the_readme_is_there_and_every_file_it_names() -> None:
     for name in re.findall(r"!\[[^]]*\]\(([^)]*)\)", README):
         with Image.open(ROOT / name) as image:

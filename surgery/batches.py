@@ -52,8 +52,11 @@ class Batch:
 class Inputs:
     """Reads the inputs of a run, in order, and keeps a list of those that can't be read, and what was noticed."""
 
-    def __init__(self, paths: Sequence[Path], reader: Reader, notes: Notes | None = None) -> None:
-        self.names = list(zip(paths, image_names(path.stem for path in paths), strict=True))
+    def __init__(
+        self, paths: Sequence[Path], reader: Reader, notes: Notes | None = None, taken: Iterable[str] = ()
+    ) -> None:
+        """`taken` are names that no image is given: those of what sinks write beside the images' folders."""
+        self.names = list(zip(paths, image_names((path.stem for path in paths), taken), strict=True))
         self.reader = reader
         self.failed: list[Failure] = []
         self.notes: Notes = dict(notes or {})

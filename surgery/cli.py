@@ -138,6 +138,9 @@ def extract(
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Do not compare the first output with the original model's.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that the folder holds: the files in its manifest.")
+    ] = False,
     leaf: Leaves = [],  # noqa: B006
     allow: Allowed = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
@@ -190,6 +193,7 @@ def extract(
             allow=allow,
             check=not no_check,
             source=model,
+            overwrite=overwrite,
             watchers=plugins.watchers(),
             progress=bar.advance,
         )

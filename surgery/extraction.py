@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
@@ -25,8 +26,10 @@ from surgery.images import Side, find_images, load_image, suffixes_of
 from surgery.insertion import insert, until_last
 from surgery.layout_rules import layout_rules
 from surgery.manifest import Manifest
+from surgery.names import WORK
 from surgery.notes import Notes, collecting, lines_of
 from surgery.provenance import recall
+from surgery.recovery import open_workspace, refuse_other
 from surgery.report import Progress, Report, Start
 from surgery.seeding import check_seed
 from surgery.selection import everything, parse, select
@@ -76,6 +79,7 @@ def extract(
     leaves: Sequence[str | type[nn.Module]] = (),
     allow: Sequence[str] = (),
     source: str | None = None,
+    overwrite: bool = False,
     watchers: Sequence[Watcher] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
@@ -100,6 +104,10 @@ def extract(
     followed through the graph, and told by their number where that is not known. What was decided stands in the
     manifest, and why.
 
+    `out` is made if it is not there. A folder with a finished run is refused, with OutputError, unless `overwrite` is
+    true: then the files that its manifest lists are removed, and nothing else, once an image of this run is finished.
+    A run that finishes no image leaves the folder as it was. Two runs can't write to one folder at once.
+
     `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
 
     An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
@@ -117,6 +125,7 @@ def extract(
     span = range or (-1.0, 1.0)
     preprocessing = _preprocessing(original) if range is None else None
     read = _reader(reader, original, size, side, span, preprocessing)
+    refuse_other(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
     subject = _prepare(original, mode, device)
     opened = _open(subject, at, leaves, allow, output=output)
     rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
@@ -133,32 +142,33 @@ def extract(
         recipe=recipe,
         weights=recall(original).described(original),
     )
-    folder = OutputFolder(out, manifest.about)
-    folder.prepare()
-    inputs = Inputs(paths, read, found)
-    job = Job(
-        opened=opened,
-        original=original,
-        subject=subject if check and output else None,
-        recipe=recipe,
-        span=span,
-        colors=_colors(reader, side, span, preprocessing),
-        sinks=tuple(sinks),
-        folder=folder,
-        inputs=inputs,
-        batch_size=batch_size,
-        device=torch.device(device),
-        seed=seed,
-        output=output,
-    )
-    audience.started(
-        Start(folder.path, tuple(paths), tuple(each.operation for each in extractors(opened)), folder.about)
-    )
-    with manifest:
-        if (shares := _shares(jobs, len(paths), batch_size)) == 1:
-            done = run_alone(job, manifest, audience.writes, progress)
-        else:
-            done = run_shared(job, manifest, shares, progress)
+    with open_workspace(Path(out), overwrite=overwrite, inputs=paths) as workspace:
+        folder = OutputFolder(out, manifest.about, workspace)
+        inputs = Inputs(paths, read, found, [name for sink in sinks for name in getattr(sink, "places", ())])
+        folder.reserve(name for _, name in inputs.names)
+        job = Job(
+            opened=opened,
+            original=original,
+            subject=subject if check and output else None,
+            recipe=recipe,
+            span=span,
+            colors=_colors(reader, side, span, preprocessing),
+            sinks=tuple(sinks),
+            folder=folder,
+            workspace=workspace,
+            inputs=inputs,
+            batch_size=batch_size,
+            device=torch.device(device),
+            seed=seed,
+            output=output,
+        )
+        operations = tuple(each.operation for each in extractors(opened))
+        with manifest.kept_in(workspace, operations):
+            audience.started(Start(folder.path, tuple(paths), operations, folder.about))
+            if (shares := _shares(jobs, len(paths), batch_size)) == 1:
+                done = run_alone(job, manifest, audience.writes, progress)
+            else:
+                done = run_shared(job, manifest, shares, progress)
     report = Report(
         folder=folder.path,
         images=done.images,

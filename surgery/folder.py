@@ -13,22 +13,30 @@ from uuid import uuid4
 
 from surgery.errors import OutputError
 from surgery.names import BATCH, Names, numbered, safe_part
+from surgery.records import reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import PurePosixPath
 
     from surgery.types import Activation
+    from surgery.workspace import Workspace
 
 
 class OutputFolder:
     """The folder of one run.
 
     `about` says in words what the run is (model, weights, mode, the recipe of its pictures), for sinks that write it
-    into their files.
+    into their files. With a `workspace` the folder is the run's alone: what it writes is kept in a journal, and files
+    of others are not written over.
     """
 
-    def __init__(self, path: str | os.PathLike[str], about: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        about: Mapping[str, str] | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:
         self.path = Path(path)
         self.about: Mapping[str, str] = dict(about or {})
         self.batch = 0
@@ -41,9 +49,32 @@ class OutputFolder:
         self._unfinished: defaultdict[str | None, list[str]] = defaultdict(list)
         self._token = uuid4().hex
         self._parts = itertools.count()
-        self._homes: dict[str, Path] = {}
-        """Directories that were made, by name."""
+        self._workspace = workspace
+        self._homes: dict[str, tuple[str, bool]] = {}
+        """Directories that were made, by name: their paths, and whether they were not there before."""
+        self._own: set[str] = set()
+        """Files of this run in directories that were there before."""
         self._names = Names()
+
+    def beside(self) -> OutputFolder:
+        """The same folder, to be told of activations on another thread."""
+        other = OutputFolder(self.path, self.about, self._workspace)
+        other._homes, other._own, other._names = self._homes, self._own, self._names
+        return other
+
+    def reserve(self, images: Iterable[str]) -> None:
+        """Keep the names of images for their own folders."""
+        self._names.reserve(images)
+
+    def release(self, image: str | None) -> None:
+        """Forget which names there are in the folder of an image, to which nothing more will be written."""
+        self._names.release(self.place(image))
+        self._homes.pop(self.place(image), None)
+
+    @property
+    def scratch(self) -> Path:
+        """Where to write what is to be moved into the folder once it is whole. The next run clears it."""
+        return self._workspace.path if self._workspace is not None else self.path
 
     def place(self, image: str | None) -> str:
         """Where files of an image belong, or of what belongs to the whole batch: relative to the folder."""
@@ -57,7 +88,7 @@ class OutputFolder:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise OutputError(f"can't write to {self.path}: {_reason(error)}") from error
+            raise OutputError(f"can't write to {self.path}: {reason_of(error)}") from error
 
     @contextmanager
     def file(self, name: str | PurePosixPath, of: Activation | None = None) -> Iterator[Path]:
@@ -72,13 +103,20 @@ class OutputFolder:
         within, _, last = name.rpartition("/")
         part: Path | None = None
         try:
-            home = self._homes.get(within) or self._make(within)
-            part = home / f".{self._token}-{next(self._parts)}.part"  # the name alone may be as long as it can be
+            home, fresh = self._homes.get(within) or self._make(within)
+            place = home if self._workspace is None else self._workspace.path
+            # The name alone may be as long as it can be; several processes have the token in common.
+            part = Path(f"{place}/.{os.getpid()}-{self._token}-{next(self._parts)}.part")
             yield part
-            os.replace(part, f"{home}/{last}")  # noqa: PTH105 - a Path takes longer to make than the file to rename
+            target = f"{home}/{last}"
+            if self._workspace is not None:
+                if not fresh:
+                    self._see_whose(name, target)
+                self._workspace.note(name)
+            os.replace(part, target)  # noqa: PTH105 - a Path takes longer to make than the file to rename
             part = None
         except OSError as error:
-            raise OutputError(f"can't write {self.path / name}: {_reason(error)}") from error
+            raise OutputError(f"can't write {self.path / name}: {reason_of(error)}") from error
         finally:
             if part is not None:
                 part.unlink(missing_ok=True)
@@ -91,23 +129,55 @@ class OutputFolder:
         """The path of a directory that a store keeps files of its own in, for as long as the block lasts.
 
         `name` is relative to the folder, and made safe as that of a file. The store makes the directory when it has
-        something to write, and sees to it that what was finished can be read at any time; what an earlier run left
-        there is the store's to keep. It is listed once, under its own name, when the block ends, however that ends.
+        something to write, and sees to it that what was finished can be read at any time; what was there before is the
+        store's to keep. It is listed once, under its own name, when the block ends, however that ends. Raises
+        OutputError where the directory leads out of the folder.
         """
         name = self._names.find(str(name), "store")
         target = self.path / name
+        try:
+            if target.is_dir():
+                self._see_inside(str(target))
+            elif self._workspace is not None and not os.path.lexists(target):
+                self._workspace.note(f"{name}/")
+        except OSError as error:
+            raise OutputError(f"can't write {target}: {reason_of(error)}") from error
         try:
             yield target
         finally:
             if target.is_dir():
                 self.written.append((name, None))
 
-    def _make(self, name: str) -> Path:
-        """Make a directory in the folder, once."""
-        home = self.path / name
-        home.mkdir(parents=True, exist_ok=True)
-        self._homes[name] = home
-        return home
+    def _make(self, name: str) -> tuple[str, bool]:
+        """Make a directory in the folder, once. Raises OSError."""
+        home, fresh = str(self.path), False
+        if not self.path.is_dir():
+            self.path.mkdir(parents=True, exist_ok=True)
+        for part in filter(None, name.split("/")):
+            home = f"{home}/{part}"
+            try:
+                os.mkdir(home)  # noqa: PTH102
+                fresh = True
+            except FileExistsError:
+                fresh = False
+                self._see_inside(home)
+        self._homes[name] = home, fresh
+        return home, fresh
+
+    def _see_inside(self, path: str) -> None:
+        """Raise NotADirectoryError for what is no directory inside the folder."""
+        if not os.path.isdir(path):  # noqa: PTH112
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory")
+        if os.path.islink(path):  # noqa: PTH114
+            root = os.path.realpath(self.path)
+            if not Path(os.path.realpath(path)).is_relative_to(root):
+                raise NotADirectoryError(errno.ENOTDIR, f"{path} leads out of the folder")
+
+    def _see_whose(self, name: str, target: str) -> None:
+        """Raise FileExistsError for a file that is not of this run, in a directory that was there before."""
+        if name not in self._own and os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "a file of that name is there, which is of no run; move it away")
+        self._own.add(name)
 
     def when_finished(self, callback: Callable[[str | None], object]) -> None:
         """Have `callback` called with an image's name once all of its activations have been offered.
@@ -156,13 +226,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        raise OutputError(f"can't write {path}: {_reason(error)}") from error
+        raise OutputError(f"can't write {path}: {reason_of(error)}") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    return (error.strerror or str(error)).lower()

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from surgery.errors import ImageError
+from surgery.inventory import holds_run
 from surgery.notes import note
 from surgery.pixels import Depth, Pixels, decode, readable_suffixes
 
@@ -43,7 +44,8 @@ def find_images(
     In the order given, those of a folder or pattern sorted. `suffixes`, in lower case, are those of the files that are
     taken from a folder; None are those of images. Other files of a folder, hidden files, and other files that match a
     pattern without a suffix, are left out and noted. A file that was named is in the list whether it exists or not.
-    Raises ImageError for a folder or a pattern with no image.
+    A pattern with ``**`` finds no files in folders of runs, which are those with a manifest. Raises ImageError for a
+    folder or a pattern with no image.
     """
     given = [images] if isinstance(images, (str, os.PathLike)) else images
     wanted = readable_suffixes() if suffixes is None else suffixes
@@ -65,6 +67,9 @@ def find_images(
             found += taken
         elif not path.exists() and glob.has_magic(str(item)):
             matches = sorted(Path(match) for match in glob.glob(str(item), recursive=True))  # noqa: PTH207
+            if "**" in str(item):
+                runs = set(filter(holds_run, {folder for match in matches for folder in match.parents}))
+                matches = [match for match in matches if runs.isdisjoint(match.parents)]
             files = [match for match in matches if match.is_file()]
             any_suffix = glob.has_magic(path.suffix) or not path.suffix
             taken = _without_others(path, files, wanted) if any_suffix else files

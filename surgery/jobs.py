@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
+import os
 import pickle
+import time
 import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
@@ -15,57 +19,73 @@ from surgery.errors import ModelError, SurgeryError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.synchronize import Event
+
+ORPHANED = 0.2
+"""Seconds between two looks of a job at whether the process that began it is still there."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+class Stop:
+    """Asks all jobs to end soon. It has no lock, which a job that is killed could hold for ever."""
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)  # which forks have in common
+
+    def set(self) -> None:
+        """Ask them."""
+        self._byte[0] = 1
+
+    def is_set(self) -> bool:
+        """Whether they are asked."""
+        return self._byte[0] == 1
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for it, at most. Returns whether they are asked."""
+        end = time.monotonic() + seconds
+        while not self.is_set() and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.is_set()
+
+
 class Work(Protocol[T_co]):
     """A process's part of the work.
 
-    It takes its number, a function that tells the parent something, and an event that asks all of them to stop soon.
+    It takes its number, a function that tells the parent something, and what asks all of them to stop soon.
     """
 
-    def __call__(self, number: int, tell: Callable[[Any], None], stop: Event, /) -> T_co: ...
+    def __call__(self, number: int, tell: Callable[[Any], None], stop: Stop, /) -> T_co: ...
 
 
 @dataclass(slots=True)
-class _Job(Generic[T]):
-    """A process, and what is known of it."""
+class _Job:
+    """A process, and whether it has come to its end."""
 
     process: Any
     messages: Connection
-    result: T | None = None
     ended: bool = False
 
 
-def run_jobs(count: int, work: Work[T], heard: Callable[[int, Any], None]) -> list[T | None]:
-    """What `work` returns in each of `count` forks of this process, each with one thread for torch.
+def run_jobs(
+    count: int, work: Work[T], heard: Callable[[int, Any], None], done: Callable[[T], object] = lambda _: None
+) -> None:
+    """Run `work` in each of `count` forks of this process, each with one thread for torch.
 
-    `heard` is called with the number of a process and what it tells. After the first error, and after Ctrl-C, all are
-    asked to stop; the error is raised once they have. None stands for one that Ctrl-C ended before it had a result.
+    `heard` is called with the number of a process and what it tells, and `done` with what its work returned. After the
+    first error, after Ctrl-C, and when one of them is killed, the others are asked to stop; the error is raised once
+    they have. None of them lives on when this process is killed.
     """
     if "fork" not in multiprocessing.get_all_start_methods():
         raise ModelError("several jobs need a system on which a process can be forked; use one job")
-    context = multiprocessing.get_context("fork")
-    stop = context.Event()
-    jobs: list[_Job[T]] = []
-    for number in range(count):
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(work, number, there, stop))
-        with warnings.catch_warnings():
-            # Newer Pythons warn of threads that are lost in a fork: those of torch, and each fork uses none of them.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
-        there.close()
-        jobs.append(_Job(process, here))
+    stop = Stop()
+    jobs = [_start(work, number, stop) for number in range(count)]
     error: BaseException | None = None
     while waiting := {job.messages: number for number, job in enumerate(jobs) if not job.ended}:
         try:
             for ready in wait(list(waiting)):
                 number = waiting[ready]  # type: ignore[index]
-                found = _receive(jobs[number], number, heard)
+                found = _receive(jobs[number], number, heard, done)
                 error = error or found
         except BaseException as caught:  # noqa: BLE001 - Ctrl-C, or an error of who heard: raised below
             error = error or caught
@@ -75,17 +95,32 @@ def run_jobs(count: int, work: Work[T], heard: Callable[[int, Any], None]) -> li
         job.process.join()
     if error is not None and not isinstance(error, KeyboardInterrupt):
         raise error
-    return [job.result for job in jobs]
 
 
-def _receive(job: _Job[T], number: int, heard: Callable[[int, Any], None]) -> BaseException | None:
+def _start(work: Work[Any], number: int, stop: Stop) -> _Job:
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(work, number, there, stop, os.getpid()))
+    with warnings.catch_warnings():
+        # Newer Pythons warn of threads that are lost in a fork: those of torch, and each fork uses none of them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    there.close()
+    return _Job(process, here)
+
+
+def _receive(
+    job: _Job, number: int, heard: Callable[[int, Any], None], done: Callable[[Any], object]
+) -> BaseException | None:
     """Take one message. Returns the error that it is, or that the job ended without one."""
     try:
         kind, content = job.messages.recv()
     except EOFError:
         job.ended = True
         job.process.join()
-        return SurgeryError(f"job {number} was killed (exit code {job.process.exitcode})")
+        code = job.process.exitcode
+        why = "; the system does that where memory runs out" if code == -9 else ""
+        return SurgeryError(f"job {number} was killed (exit code {code}){why}")
     if kind == "told":
         heard(number, content)
         return None
@@ -93,17 +128,25 @@ def _receive(job: _Job[T], number: int, heard: Callable[[int, Any], None]) -> Ba
     if kind == "failed":
         error: BaseException = content
         return error
-    job.result = content
+    done(content)
     return None
 
 
-def _run(work: Work[Any], number: int, messages: Connection, stop: Event) -> None:
+def _run(work: Work[Any], number: int, messages: Connection, stop: Stop, parent: int) -> None:
+    Thread(target=_end_with, args=(parent,), name="surgery-parent", daemon=True).start()
     torch.set_num_threads(1)
     try:
         result = work(number, lambda content: messages.send(("told", content)), stop)
         messages.send(("done", result))
     except BaseException as error:  # noqa: BLE001 - it is raised in the parent
         messages.send(("failed", sendable(error)))
+
+
+def _end_with(parent: int) -> None:
+    """End this process as soon as it is an orphan: what it would go on to write, nobody waits for."""
+    while os.getppid() == parent:
+        time.sleep(ORPHANED)
+    os._exit(1)
 
 
 def sendable(error: BaseException) -> BaseException:

@@ -3,47 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
-import json
 import platform
-import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib.metadata import version
-from operator import attrgetter, itemgetter
-from typing import IO, TYPE_CHECKING, Any, Self
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import surgery
-from surgery.folder import whole_file
-from surgery.names import MANIFEST
+from surgery.errors import OutputError, first_line
+from surgery.records import Records, compose, reason_of
 from surgery.texts import as_json, encodable, limits
 from surgery.types import Facts
+from surgery.workspace import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from torch import nn
 
-    from surgery.folder import OutputFolder
     from surgery.report import Failure, Finding
-    from surgery.types import Activation, Recipe
+    from surgery.types import Activation, Operation, Recipe
+    from surgery.workspace import Workspace
 
 
 class Manifest:
-    """Collects what a run did, image by image, on disk, so that memory does not grow with their number."""
+    """Collects what a run did, image by image, in its workspace, so that memory does not grow with their number."""
 
     def __init__(self, head: dict[str, Any]) -> None:
-        self.head = encodable(head)
+        self.head: dict[str, Any] = encodable(head)
         self.about = {name: str(value) for name, value in flat(self.head)}
-        self._numbers: list[int] = []
-        """Of the image of each line in the file, among the images of the run."""
-        self._files = 0
         self._open: dict[str | None, dict[str, Any]] = {}
         self._closing: list[str] = []
         self._parts: list[Manifest] = []
+        self._workspace: Workspace
+        self._records: Records
 
     @classmethod
     def of(
@@ -75,31 +72,39 @@ class Manifest:
             }
         )
 
-    def __enter__(self) -> Self:
-        self._images: IO[bytes] = tempfile.TemporaryFile()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._images.close()
-        for part in self._parts:
-            part._images.close()  # noqa: SLF001
+    @contextmanager
+    def kept_in(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
+        """Within the block, what is recorded is kept in the workspace. `operations` are those that were chosen."""
+        self._workspace = workspace
+        chosen = [_operation(operation) for operation in operations]
+        begun = as_json({**self.head, "operations": chosen})
+        try:
+            (workspace.path / HEAD).write_bytes(begun)
+        except OSError as error:
+            raise OutputError(f"can't write to {workspace.folder}: {reason_of(error)}") from error
+        self._records = Records(workspace.path, 0, room=4 * len(begun) + (64 << 10))
+        try:
+            yield
+        finally:
+            for each in (self, *self._parts):
+                each._records.close()  # noqa: SLF001
 
     def part(self) -> Manifest:
         """A manifest of a part of the run, for a fork of this process: written with this one, after `take`."""
-        part = Manifest(self.head).__enter__()
+        part = Manifest(self.head)
+        part._workspace = self._workspace
+        part._records = Records(self._workspace.path, len(self._parts) + 1)
         self._parts.append(part)
         return part
 
     def state(self) -> tuple[Any, ...]:
         """What a part knows at the end that is not in its file."""
-        self._images.flush()
-        return self._numbers, self._files, self._closing, self.head.get("check")
+        return self._closing, self.head.get("check")
 
-    def take(self, part: Manifest, state: tuple[Any, ...]) -> None:
-        """Let a part know what its fork knew at the end."""
-        part._numbers, part._files, part._closing, check = state
+    def take(self, state: tuple[Any, ...]) -> None:
+        """Let this one know what the fork of a part knew at the end."""
+        files, check = state
+        self._closing += files
         if check is not None:
             self.head["check"] = check
 
@@ -116,7 +121,6 @@ class Manifest:
                 picture |= limits(of.pictures[number])
             pictures.append(picture)
         entry["files"] = pictures
-        self._files += len(pictures)
         self._image(activation.image)["activations"].append(entry)
 
     def files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
@@ -124,58 +128,42 @@ class Manifest:
         for name, _ in written:
             image = name.partition("/")[0]
             self._image(image if image in self._open else None)["files"].append(name)
-            self._files += 1
 
     def close(self, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record files that were written when the sinks were closed: they are the run's."""
         self._closing = [name for name, _ in written]
-        self._files += len(self._closing)
 
     def finish(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
-        """Record that an image is done, the `number`-th of the run, and forget it."""
+        """Record that an image is done, the `number`-th of the run, and forget it. Raises OutputError."""
         for name in (image, None):
             if name in self._open:
-                entry = self._open.pop(name)
+                entry = self._open[name]
+                files = len(entry["files"]) + sum(len(activation["files"]) for activation in entry["activations"])
                 if name is not None:
                     entry = {"name": image, "source": str(source), "size": list(size), **entry}
-                self._images.write(as_json(entry) + b"\n")
-                self._numbers.append(number)
+                self._records.add(number, files, as_json(entry))
+                del self._open[name]
+        self._workspace.commit()
 
     def drop(self, image: str | None) -> None:
         """Forget what was recorded of an image that failed."""
-        entry = self._open.pop(image, None)
-        if entry is not None:
-            self._files -= sum(len(activation["files"]) for activation in entry["activations"])
+        self._open.pop(image, None)
 
     def write(
         self,
-        folder: OutputFolder,
         findings: Mapping[str, Finding],
         failed: Iterable[Failure],
         *,
         interrupted: bool,
+        error: BaseException | None = None,
     ) -> int:
-        """Write `manifest.json`. Returns the number of files of the run, itself included."""
-        rest = {
-            "operations": [_operation(finding) for finding in findings.values()],
-            "failed": [asdict(failure) for failure in failed],
-            "interrupted": interrupted,
-            "files": [file for part in (self, *self._parts) for file in part._closing],  # noqa: SLF001
-        }
-        head = json.dumps(encodable({**self.head, **rest}), indent=1, allow_nan=False)
-        with whole_file(folder.path / MANIFEST) as path, path.open("wb") as file:
-            file.write(head.removesuffix("\n}").encode() + b',\n "images": [')
-            lines = heapq.merge(*(part._lines() for part in (self, *self._parts)), key=itemgetter(0))  # noqa: SLF001
-            for place, (_, line) in enumerate(lines):
-                file.write((b",\n" if place else b"\n") + line)
-            file.write(b"\n ]\n}\n")
-        return sum(part._files for part in (self, *self._parts)) + 1  # noqa: SLF001
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """The number of each image, in order, and what was recorded of it."""
-        self._images.seek(0)
-        for number, line in zip(self._numbers, self._images, strict=True):
-            yield number, line.rstrip(b"\n")
+        """Write `manifest.json`. Returns the number of files of the run, itself included. Raises OutputError."""
+        operations = [_found(finding) for finding in findings.values()]
+        content = {**self.head, "operations": operations, "failed": [asdict(failure) for failure in failed]}
+        content["interrupted"] = interrupted
+        if error is not None:
+            content["error"] = first_line(error)
+        return compose(self._workspace, content, self._closing)
 
     def _image(self, name: str | None) -> dict[str, Any]:
         return self._open.setdefault(name, {"files": [], "activations": []})
@@ -202,11 +190,15 @@ def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     yield from head["recipe"].items()
 
 
-def _operation(finding: Finding) -> dict[str, Any]:
-    operation = finding.operation
+def _operation(operation: Operation) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": operation.path, "kind": operation.kind, "index": operation.index}
     entry["source"] = operation.source
     entry["tensors"] = [asdict(spec) for spec in operation.tensors or ()]
+    return entry
+
+
+def _found(finding: Finding) -> dict[str, Any]:
+    entry = _operation(finding.operation)
     if finding.layout is not None:
         entry |= {"layout": finding.layout.name, "layout_reason": finding.layout.reason}
     return entry | known(finding.facts)

@@ -14,7 +14,6 @@ from surgery.batches import input_dtype
 from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.extractor import listening
-from surgery.folder import OutputFolder
 from surgery.following import FollowedModel
 from surgery.nodes import operations, specs
 from surgery.rendering import activations_of, image_activations
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from surgery.batches import Batch, Input
+    from surgery.folder import OutputFolder
     from surgery.manifest import Manifest
     from surgery.pipeline import Behind
     from surgery.types import Limits, Recipe, Sink, Write
@@ -93,7 +93,7 @@ class Run:
     @contextmanager
     def sinks(self, sinks: Sequence[Sink], folder: OutputFolder) -> Iterator[None]:
         """Within the block, the sinks are open and hear of what the model computes."""
-        self.folder, self.folder_later = folder, OutputFolder(folder.path, folder.about)
+        self.folder, self.folder_later = folder, folder.beside()
         try:
             with ExitStack() as stack:
                 for sink in sinks:
@@ -137,6 +137,8 @@ class Run:
         for item in inputs:
             self.manifest.finish(item.name, item.path, size, item.number)
             self.unfinished.remove(item.name)
+            self.folder_later.release(item.name)
+        self.folder_later.release(None)
         merge_findings(self.findings, self.found)
         self.found = {}
         self.done += len(inputs)

@@ -397,7 +397,8 @@ class Sink(Protocol):
     One that has an attribute ``deferred`` that is true uses levels, pictures and facts alone: it is called on another
     thread, in the same order, while the model runs on, and the `values` that it sees have a shape and a dtype and
     nothing in them. One that has an attribute ``alone`` that is true writes nothing that is of several images, so that
-    several processes can each write theirs.
+    several processes can each write theirs. An attribute ``places``, such as ``("video",)``, has the names that it uses
+    in the folder itself: no image's folder is called so.
     """
 
     def __call__(self, folder: OutputFolder, /) -> AbstractContextManager[Write]: ...

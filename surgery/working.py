@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +10,22 @@ from surgery.errors import OutputError
 from surgery.jobs import run_jobs, sendable
 from surgery.notes import Notes, add, lines_of
 from surgery.pipeline import Ahead, Behind
+from surgery.records import any_records
 from surgery.report import Failure, Finding, Progress, merge_findings
 from surgery.running import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from multiprocessing.synchronize import Event
 
     import torch
     from torch import fx, nn
 
     from surgery.batches import Inputs
     from surgery.folder import OutputFolder
+    from surgery.jobs import Stop
     from surgery.manifest import Manifest
     from surgery.types import Limits, Recipe, Sink, Write
+    from surgery.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +41,7 @@ class Job:
     colors: Limits | None
     sinks: tuple[Sink, ...]
     folder: OutputFolder
+    workspace: Workspace
     inputs: Inputs
     batch_size: int
     device: torch.device
@@ -95,7 +97,7 @@ def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Prog
             done, failed = (sum(getattr(each, name) for each in heard.values()) for name in ("done", "failed"))
             progress(Progress(done, failed, total, said.image))
 
-    def work(number: int, tell: Callable[[Any], None], stop: Event) -> _Share:
+    def work(number: int, tell: Callable[[Any], None], stop: Stop) -> _Share:
         mine = [image for image in range(total) if image // job.batch_size % jobs == number]
         # One thread for everything: the other cores have jobs of their own.
         with Behind(thread=False) as behind:
@@ -106,13 +108,16 @@ def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Prog
             share.error = sendable(share.error)
         return share
 
-    shares = run_jobs(jobs, work, hear)
-    for part, share in zip(parts, shares, strict=True):
-        if share is not None:
-            manifest.take(part, share.state)
-    return _put_together(
-        job, manifest, [share or _Share(0, [], {}, {}, interrupted=True, error=None) for share in shares]
-    )
+    shares: list[_Share] = []
+    try:
+        run_jobs(jobs, work, hear, shares.append)
+    except Exception as error:  # noqa: BLE001 - raised once the manifest is written
+        shares.append(_Share(0, [], {}, {}, interrupted=True, error=error))
+    for share in shares:
+        if share.state:
+            manifest.take(share.state)
+    interrupted = len(shares) < jobs
+    return _put_together(job, manifest, [*shares, _Share(0, [], {}, {}, interrupted=interrupted, error=None)])
 
 
 def _run(
@@ -166,10 +171,15 @@ def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Don
     images = sum(share.images for share in shares)
     error = next((share.error for share in shares if share.error is not None), None)
     interrupted = error is not None or any(share.interrupted for share in shares)
+    files = 0
+    if any_records(job.workspace.path):  # a run that finished no image leaves the folder as it was
+        try:
+            files = manifest.write(findings, failed, interrupted=interrupted, error=error)
+            if failed or interrupted:
+                job.workspace.sweep()
+        except OutputError:
+            if error is None:
+                raise
     if error is not None:
-        if images:
-            with suppress(OutputError):
-                manifest.write(job.folder, findings, failed, interrupted=True)
         raise error
-    files = manifest.write(job.folder, findings, failed, interrupted=interrupted)
-    return Done(images, files, tuple(failed), tuple(findings.values()), notes, interrupted)
+    return Done(images, files, tuple(failed), tuple(findings.values()), interrupted)

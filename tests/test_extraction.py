@@ -80,7 +80,7 @@ def test_the_model_is_left_as_it_was(model: nn.Module, photos: Path, tmp_path: P
     before = state(model)
     generator = torch.get_rng_state()
     for mode in ("eval", "train"):
-        surgery.extract(model, photos, out=tmp_path / "out", mode=mode)  # type: ignore[arg-type]
+        surgery.extract(model, photos, out=tmp_path / mode, mode=mode)  # type: ignore[arg-type]
     assert_same(before, state(model))
     assert torch.equal(generator, torch.get_rng_state())
 

@@ -223,7 +223,7 @@ def test_a_taken_name_is_said_and_the_projects_own_is_used(run: Any, site: Site,
         "surgery: plugin surgery-taker offers tiler 'grid', which is surgery's own; write surgery-taker:grid\n"
     )
     assert run("extract", "--at", "down8.conv", "--sink", "png", "--tiler", "grid:gap=2").code == 0
-    result = run("extract", "--at", "down8.conv", "--sink", "png", "--tiler", "surgery-taker:grid")
+    result = run("extract", "--at", "down8.conv", "--sink", "png", "--tiler", "surgery-taker:grid", "--overwrite")
     assert result.code == 1
     where = "surgery: at down8.conv of facade-1: tiler surgery_taker"
     assert re.fullmatch(where + r".* can't lay out .*: ZeroDivisionError: .* \(surgery_taker.py:4\)\n", result.err)
@@ -231,7 +231,7 @@ def test_a_taken_name_is_said_and_the_projects_own_is_used(run: Any, site: Site,
 
 def test_a_file_with_a_taken_name_is_used_by_its_own_and_by_none_that_did_not_ask(run: Any, tmp_path: Path) -> None:
     mine = plugin(tmp_path, hook("tiler", "return {'grid': lambda levels: levels[:, :1, :3, :3]}"))
-    only = ["extract", "--plugin", mine, "--at", "down5.conv", "--sink", "png", "--no-output"]
+    only = ["extract", "--plugin", mine, "--at", "down5.conv", "--sink", "png", "--no-output", "--overwrite"]
     assert run(*only).code == 0
     result = run(*only, "--tiler", "grid")
     assert result.err == "surgery: tiler 'grid' is offered by both surgery and mine.py; write mine.py:grid\n"
@@ -268,7 +268,7 @@ def test_a_watcher_that_raises_is_said_and_the_run_goes_on(run: Any, site: Site,
     assert lines.count("started 2") == 2
     assert lines.count("finished") == 1
     assert [lines.count(name) for name in ("input", "down7.conv", "down8.conv", "output")] == [2, 2, 1, 1]
-    strict = run(*arguments, "--strict-plugins")
+    strict = run(*arguments, "--overwrite", "--strict-plugins")
     assert strict.code == 1
     assert strict.err == result.err
     assert run(*arguments, "--no-plugins").err == ""

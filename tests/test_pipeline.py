@@ -29,7 +29,8 @@ from tests.test_extraction import Net, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from multiprocessing.synchronize import Event
+
+    from surgery.jobs import Stop
 
 
 def test_reading_goes_ahead_by_so_many_and_no_more() -> None:
@@ -217,7 +218,7 @@ def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_
 
 
 def test_a_job_that_is_killed_is_said() -> None:
-    def work(number: int, tell: Any, stop: Event) -> int:
+    def work(number: int, tell: Any, stop: Stop) -> int:
         if number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         stop.wait(10)
@@ -374,7 +375,7 @@ def test_an_error_says_at_which_activation_of_which_image_it_was(
     with pytest.raises(OutputError, match=r"^at norm of 2: the disk is on fire$"):
         surgery.extract(model, photos, out=tmp_path / "out", sinks=[failing(OutputError("the disk is on fire"))])
     with pytest.raises(ZeroDivisionError) as caught:
-        surgery.extract(model, photos, out=tmp_path / "out", sinks=[failing(ZeroDivisionError())])
+        surgery.extract(model, photos, out=tmp_path / "again", sinks=[failing(ZeroDivisionError())])
     assert caught.value.__notes__ == ["at norm of 2"]
 
 

@@ -38,9 +38,10 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 LAYERS = """
     __init__
     characters
-    errors bits compiled pipeline blocks names
-    texts streams modules
-    notes notebooks
+    errors bits compiled pipeline blocks names locks
+    texts streams modules inventory
+    notes notebooks workspace
+    records
     types inplace contexts hookspecs data sources hazards jobs axes seeding callables
     loading layouts axis_moves
     pixels listings
@@ -61,7 +62,7 @@ LAYERS = """
     tracing builtin.hooks
     outline edges
     plugins selection batches
-    display manifest oracle
+    display manifest oracle recovery
     models running layout_rules certificate exhibits scaffold
     working arguments
     extraction
@@ -199,7 +200,7 @@ def test_the_commands_in_the_readme_run_and_write_the_plugins_that_it_shows(in_e
     for name, shown in zip(PLUGIN_EXAMPLES, python_of_readme()[1:], strict=True):
         assert (in_empty_folder / f"{name}.py").read_text() == shown
         assert (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8") == shown
-    assert (in_empty_folder / "activations" / "facade-1" / "ranges.csv").is_file()
+    assert (in_empty_folder / "ranges" / "facade-1" / "ranges.csv").is_file()
     with Image.open("spread.png") as image:
         assert image.size == (515, 257)
 
@@ -309,7 +310,7 @@ def test_the_pictures_of_the_readme_are_what_the_code_makes(
     assert_looks_like(pictures / "sheet.png", Path("activations/facade-1/sheet.png"))
     ember = "--at down1.conv --tiler grid:columns=4"
     assert f"`{ember}`" in README
-    shell(f"surgery extract --plugin {ROOT}/examples/ember.py --colormap ember {ember}")
+    shell(f"surgery extract --overwrite --plugin {ROOT}/examples/ember.py --colormap ember {ember}")
     assert_looks_like(pictures / "ember.png", Path("activations/facade-1/001-down1.conv.png"))
     for name in ("eval_against_train", "patchgan_scores"):
         runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import OutputError
 
@@ -26,13 +26,16 @@ class TensorBoard:
     values. Text has the images' names, by step, under ``surgery/image``, and what the run is, under ``surgery/run``.
     What belongs to a whole batch stands at the step of the batch's first image.
 
-    A second run into the folder takes the place of the first in what TensorBoard shows; the files of both stay.
+    A second run into the folder, where it is allowed, takes the place of the first in what TensorBoard shows; the files
+    of both stay.
     """
 
     images: bool = True
     scalars: bool = True
     histograms: int = 30
     """Bins of each; 0 for no histograms."""
+
+    places: ClassVar[tuple[str, ...]] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         if self.histograms < 0:

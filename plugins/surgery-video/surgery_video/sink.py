@@ -48,6 +48,7 @@ class Video:
     """The first so many channels alone, with a scale of the run."""
 
     deferred: ClassVar[bool] = True
+    places: ClassVar[tuple[str, ...]] = ("video",)
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.fps <= 100:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import surgery
 from surgery.errors import OutputError
@@ -43,8 +43,10 @@ class Zarr:
     `batches.zarr`, along the axis `batch`. An image whose shapes are not those of the images before it goes to a store
     for such images, `activations-2.zarr` and so on.
 
-    A run into the folder of an earlier one adds its images behind the earlier ones. It is refused, with OutputError,
-    where its model, its mode or how images are read differ, and where it begins with other operations or shapes.
+    A run adds its images to a store that it finds in its folder. It is refused, with OutputError, where the store is of
+    another model or mode, or of images that were read otherwise, and where the run begins with other operations or
+    shapes. (A folder with the manifest of a finished run is refused, or overwritten, before that: to add to its store,
+    move the manifest away.)
 
     What NumPy has no dtype for, bfloat16 and the 8-bit floats, is kept as float32, which holds it exactly; the
     attribute `dtype` of an array is torch's own.
@@ -56,6 +58,8 @@ class Zarr:
     """MiB of values in a chunk, at most: what is larger is cut along its first axes."""
     mixed: bool = False
     """Whether a run may begin with other operations or shapes than those that an earlier one left in the folder."""
+
+    places: ClassVar[tuple[str, ...]] = ("activations.zarr", "batches.zarr")
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 9:
@@ -124,11 +128,13 @@ class _Stores:
             if store is None:
                 if self.stores and not self.used and not self.sink.mixed:
                     _refuse(self.stores[0], columns)
-                path = self.folder.path / self._next()
-                create(path, self.axis, self.folder.about, columns, level=self.sink.level, chunk=self.sink.chunk * _MIB)
+                path = self.stack.enter_context(self.folder.directory(self._next()))
+                how: Any = {"level": self.sink.level, "chunk": self.sink.chunk * _MIB}
+                create(path, self.axis, self.folder.about, columns, self.folder.scratch, **how)
                 store = Store(path, self.axis)
                 self.stores.append(store)
-            if store.path not in self.used:
+                self.used.add(path)
+            elif store.path not in self.used:
                 self.stack.enter_context(self.folder.directory(store.path.name))
                 self.used.add(store.path)
             store.append(name, {key: values for key, (_, values) in rows.items()})

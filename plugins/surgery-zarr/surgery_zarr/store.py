@@ -89,10 +89,17 @@ class Store:
 
 
 def create(
-    path: Path, axis: str, about: Mapping[str, str], columns: Mapping[str, Column], *, level: int, chunk: int
+    path: Path,
+    axis: str,
+    about: Mapping[str, str],
+    columns: Mapping[str, Column],
+    scratch: Path,
+    *,
+    level: int,
+    chunk: int,
 ) -> None:
-    """A store without a row, which appears whole. `chunk` is in bytes."""
-    part = path.with_name(f".{uuid4().hex}.part")
+    """A store without a row, which appears whole: it is made in the folder `scratch`. `chunk` is in bytes."""
+    part = scratch / f".{uuid4().hex}.part"
     group = zarr.create_group(part, attributes=dict(about))
     group.create_array(axis, shape=(0,), chunks=(NAMES,), dtype="string", dimension_names=(axis,))
     for name, column in columns.items():

@@ -61,6 +61,12 @@ def run(images: list[Path], out: Path, model: nn.Module | None = None, sink: Zar
     surgery.extract(model or Net(), images, out=out, sinks=[sink], **options)
 
 
+def go_on(images: list[Path], out: Path, model: nn.Module | None = None, sink: Zarr = Zarr(), **options: Any) -> None:  # noqa: B008
+    """A run that adds to a store, whose folder is no longer that of the run that began it."""
+    (out / "manifest.json").unlink(missing_ok=True)
+    run(images, out, model, sink, **options)
+
+
 def expected(images: list[Path], at: str, model: nn.Module | None = None) -> list[Tensor]:
     """What an operation computes for each image, recorded by other means."""
     traced = surgery.trace((model or Net()).eval())
@@ -122,7 +128,7 @@ def test_what_belongs_to_a_whole_batch_has_a_store_of_its_own(tmp_path: Path) ->
 def test_a_second_run_adds_its_images(tmp_path: Path) -> None:
     first, second = photos(tmp_path / "in", 2), photos(tmp_path / "in", 3, seed=1)
     run(first, tmp_path / "out")
-    run(second, tmp_path / "out", sink=Zarr(level=9))
+    go_on(second, tmp_path / "out", sink=Zarr(level=9))
     data = xarray.open_zarr(tmp_path / "out" / "activations.zarr")
     assert data.sizes["image"] == 5
     assert list(data["image"].values[2:]) == [file.stem for file in second]
@@ -146,7 +152,7 @@ def test_a_second_run_that_is_another_is_refused_in_a_line(
     run(photos(tmp_path / "in", 1), tmp_path / "out")
     before = contents(tmp_path / "out")
     with pytest.raises(OutputError, match=message):
-        run(photos(tmp_path / "in", 1), tmp_path / "out", **options)
+        go_on(photos(tmp_path / "in", 1), tmp_path / "out", **options)
     assert contents(tmp_path / "out") == before
 
 
@@ -159,7 +165,7 @@ def test_images_of_other_shapes_have_a_store_of_their_own(tmp_path: Path) -> Non
     small, large = photos(tmp_path / "in", 2), photos(tmp_path / "in", 2, (16, 20), seed=1)
     images = [small[0], large[0], small[1]]
     run(images, tmp_path / "out")
-    run([large[1]], tmp_path / "out", sink=Zarr(mixed=True))
+    go_on([large[1]], tmp_path / "out", sink=Zarr(mixed=True))
     one, other = (zarr.open_group(tmp_path / "out" / f"activations{n}.zarr", mode="r") for n in ("", "-2"))
     assert [list(group["image"][:]) for group in (one, other)] == [  # type: ignore[index, arg-type]
         ["photo 0-0", "photo 0-1"],
@@ -250,7 +256,7 @@ def test_a_run_killed_at_any_write_leaves_whole_images_and_the_next_goes_on(
         length = check_whole(out / "activations.zarr", truth)
         seen.add(length)
         writes = -total
-        run(images[length:], out, at="conv")
+        go_on(images[length:], out, at="conv")
         assert check_whole(out / "activations.zarr", truth) == 2
     assert seen == {0, 1}
 

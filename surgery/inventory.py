@@ -67,7 +67,7 @@ class Inventory:
         return OutputError(f"{self.path} is no manifest of a run")
 
     def _read_head(self) -> dict[str, Any]:
-        lines = []
+        lines: list[bytes] = []
         with self.path.open("rb") as file:
             for line in file:
                 if line.rstrip() == IMAGES:

@@ -182,4 +182,4 @@ def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Don
                 raise
     if error is not None:
         raise error
-    return Done(images, files, tuple(failed), tuple(findings.values()), interrupted)
+    return Done(images, files, tuple(failed), tuple(findings.values()), notes, interrupted)

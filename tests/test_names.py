@@ -204,7 +204,8 @@ def test_images_and_keys_of_any_name_are_written_inside_the_folder_and_listed(tm
     naive.alone = True  # type: ignore[attr-defined]
     out = tmp_path / "out"
     sinks = [Png(), Sheet(size=32), Npz(), Safetensors(), naive]
-    report = surgery.extract(Odd(), photos, out=out, sinks=sinks, jobs=jobs, source="mod\udce9l.pth")
+    images = sorted(photos.iterdir())
+    report = surgery.extract(Odd(), images, out=out, sinks=sinks, jobs=jobs, source="mod\udce9l.pth")
     assert (report.images, report.failed) == (len(ODD_IMAGES), ())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photo.png", "photos"]
     content = json.loads((out / "manifest.json").read_text())

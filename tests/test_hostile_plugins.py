@@ -257,7 +257,7 @@ def surgery_run_finished(report):
 def test_a_watcher_that_raises_is_said_and_the_run_goes_on(run: Any, site: Site, tmp_path: Path) -> None:
     site.install("surgery-bad", WATCHER, watchers=True)
     site.install("surgery-good", WATCHER.replace("raise RuntimeError", "str"), watchers=True)
-    arguments = ["extract", "--at", "down7.conv", "--at", "down8.conv", "--sink", "npz", "-o", "out"]
+    arguments = ["extract", "--at", "down7.conv", "--at", "down8.conv", "--sink", "npz", "-o", "out", "--overwrite"]
     result = run(*arguments)
     assert result.code == 0
     assert result.err == (
@@ -268,7 +268,7 @@ def test_a_watcher_that_raises_is_said_and_the_run_goes_on(run: Any, site: Site,
     assert lines.count("started 2") == 2
     assert lines.count("finished") == 1
     assert [lines.count(name) for name in ("input", "down7.conv", "down8.conv", "output")] == [2, 2, 1, 1]
-    strict = run(*arguments, "--overwrite", "--strict-plugins")
+    strict = run(*arguments, "--strict-plugins")
     assert strict.code == 1
     assert strict.err == result.err
     assert run(*arguments, "--no-plugins").err == ""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from surgery.models import load_model as load_model
     from surgery.names import file_name as file_name
     from surgery.nodes import operations as operations
+    from surgery.pictures import draw as draw
     from surgery.recording import record as record
-    from surgery.rendering import draw as draw
     from surgery.report import Report as Report
     from surgery.selection import Selection as Selection
     from surgery.selection import inside as inside
@@ -48,7 +48,7 @@ _HOME = {
     "SurgeryError": "errors",
     "as_outputs": "insertion",
     "certify": "certificate",
-    "draw": "rendering",
+    "draw": "pictures",
     "extract": "extraction",
     "file_name": "names",
     "hookimpl": "hookspecs",

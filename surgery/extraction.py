@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -33,9 +33,10 @@ from surgery.recovery import open_workspace, refuse_other
 from surgery.report import Progress, Report, Start
 from surgery.seeding import check_seed
 from surgery.selection import everything, parse, select
+from surgery.stages import Stages
 from surgery.tracing import trace, unwrap
 from surgery.twins import own_parameters, twin
-from surgery.types import Preprocessing, Recipe, describe
+from surgery.types import Preprocessing, describe
 from surgery.working import Job, run_alone, run_shared
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from surgery.images import Size
     from surgery.layout_rules import Layouts
+    from surgery.plugins import Plugins
     from surgery.report import Watcher
     from surgery.selection import Selection
     from surgery.types import Colormap, Limits, Normalizer, Reader, Sink, Tiler, Transform
@@ -58,13 +60,13 @@ def extract(
     *,
     at: Selection | str | Sequence[Selection | str] = everything,
     out: str | os.PathLike[str] = "activations",
-    normalizer: Normalizer = MinMax(),  # noqa: B008 - frozen
-    tiler: Tiler = Grid(),  # noqa: B008
+    normalizer: Normalizer | str = MinMax(),  # noqa: B008 - frozen
+    tiler: Tiler | str = Grid(),  # noqa: B008
     colormap: Colormap = None,
-    transforms: Sequence[Transform] = (),
+    transforms: Transform | str | Sequence[Transform | str] = (),
     layout: Layouts = None,
-    sinks: Sequence[Sink] = (Png(), Sheet()),
-    reader: Reader = ImageReader(),  # noqa: B008
+    sinks: Sink | str | Sequence[Sink | str] = (Png(), Sheet()),  # noqa: B008
+    reader: Reader | str = ImageReader(),  # noqa: B008
     size: Size = None,
     side: Side = "none",
     range: tuple[float, float] | None = None,  # noqa: A002
@@ -81,6 +83,7 @@ def extract(
     source: str | None = None,
     overwrite: bool = False,
     watchers: Sequence[Watcher] = (),
+    plugins: Plugins | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Run `model` on images, and give what the operations chosen by `at` compute to the sinks, with a manifest.
@@ -94,6 +97,9 @@ def extract(
     what an image gives depends on its batch alone. Without `output` the model is run no further than its last chosen
     operation. With `check` the original runs on the first batch as well, and its output has to be the same, bit for
     bit; that is recorded. `source` is recorded as where the model came from.
+
+    Normalizer, tiler, colormap, transforms, sinks and reader are values, or names that `plugins` offer (None: those of
+    the command line), with options: ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
 
     With one of `jobs` images are read and pictures written on threads beside the one that runs the model. Several are
     processes that share the images, batch by batch, each with one thread for everything: faster where there are many
@@ -109,27 +115,30 @@ def extract(
     A run that finishes no image leaves the folder as it was. Two runs can't write to one folder at once.
 
     `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
-
     An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
     raises a SurgeryError. Ctrl-C ends the run after what is finished.
     """
     started = time.perf_counter()
     _check_settings(mode, batch_size, side, jobs, device, seed)
     audience = Audience(watchers)
+    stages = Stages(plugins)
+    reading: Reader = stages.one("reader", reader)
+    writing: tuple[Sink, ...] = stages.several("sink", sinks)
+    drawn = stages.recipe(normalizer, tiler, colormap, transforms)
     if jobs > 1:
-        _check_shared(jobs, sinks, audience)
+        _check_shared(jobs, writing, audience)
     found: Notes = {}
     with collecting(found):
-        paths = find_images(images, suffixes_of(reader))
+        paths = find_images(images, suffixes_of(reading))
     original = unwrap(model)
     span = range or (-1.0, 1.0)
     preprocessing = _preprocessing(original) if range is None else None
-    read = _reader(reader, original, size, side, span, preprocessing)
+    read = _reader(reading, original, size, side, span, preprocessing)
     refuse_other(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
     subject = _prepare(original, mode, device)
     opened = _open(subject, at, leaves, allow, output=output)
     rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
-    recipe = Recipe(normalizer, tiler, colormap, stats, tuple(transforms), rules)
+    recipe = replace(drawn, stats=stats, layouts=rules)
     manifest = Manifest.of(
         subject,
         source=source,
@@ -137,14 +146,14 @@ def extract(
             "mode": mode,
             "seed": seed,
             "batch_size": batch_size,
-            **_input_settings(reader, side, span, preprocessing),
+            **_input_settings(reading, side, span, preprocessing),
         },
         recipe=recipe,
         weights=recall(original).described(original),
     )
     with open_workspace(Path(out), overwrite=overwrite, inputs=paths) as workspace:
         folder = OutputFolder(out, manifest.about, workspace)
-        inputs = Inputs(paths, read, found, [name for sink in sinks for name in getattr(sink, "places", ())])
+        inputs = Inputs(paths, read, found, [name for sink in writing for name in getattr(sink, "places", ())])
         folder.reserve(name for _, name in inputs.names)
         job = Job(
             opened=opened,
@@ -152,8 +161,8 @@ def extract(
             subject=subject if check and output else None,
             recipe=recipe,
             span=span,
-            colors=_colors(reader, side, span, preprocessing),
-            sinks=tuple(sinks),
+            colors=_colors(reading, side, span, preprocessing),
+            sinks=writing,
             folder=folder,
             workspace=workspace,
             inputs=inputs,

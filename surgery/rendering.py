@@ -10,9 +10,8 @@ from surgery.builtin.normalizers import MinMax
 from surgery.builtin.tilers import Grid
 from surgery.coloring import ImageDrawing
 from surgery.drawing import BatchDrawing, WholeDrawing
-from surgery.layouts import LayoutRule
 from surgery.quantising import share_out
-from surgery.types import Activation, Operation, Picture, Recipe
+from surgery.types import Activation, Operation, Recipe
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
@@ -20,32 +19,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from surgery.layouts import ValueLayout
-    from surgery.types import Colormap, Limits, Normalizer, Tiler, Transform
+    from surgery.types import Limits
 
 STANDARD = Recipe(MinMax(), Grid())
-
-
-def draw(
-    values: Tensor,
-    *,
-    normalizer: Normalizer = STANDARD.normalizer,
-    tiler: Tiler = STANDARD.tiler,
-    colormap: Colormap = None,
-    transforms: Sequence[Transform] = (),
-    layout: ValueLayout | None = None,
-) -> tuple[Picture, ...]:
-    """Pictures of a tensor whose first axis is the batch: one for each image, or as many as the tiler makes of one.
-
-    `layout` says how the values are read as maps, such as ``surgery.layouts.ChannelsLast()`` or ``Tokens(14, 14)``;
-    None is by the number of axes: ``(B, C, H, W)`` are C maps, ``(B, T, D)`` one, and ``(B, C)`` a vector.
-
-    Raises RenderError where a stage gives something that can't be drawn.
-    """
-    rules = () if layout is None else (LayoutRule(layout),)
-    recipe = Recipe(normalizer, tiler, colormap, transforms=tuple(transforms), layouts=rules)
-    drawing = BatchDrawing(values if values.ndim else values[None], recipe)
-    return tuple(picture for position in range(drawing.batch) for picture in drawing.pictures(position))
 
 
 def activations_of(

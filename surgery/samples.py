@@ -20,9 +20,10 @@ from surgery.images import load_image
 from surgery.insertion import insert
 from surgery.models import load_model
 from surgery.palettes import NOT_VALUES, palette
+from surgery.pictures import draw
 from surgery.plugins import Plugins
 from surgery.recording import record
-from surgery.rendering import STANDARD, draw, image_activations
+from surgery.rendering import STANDARD, image_activations
 from surgery.selection import select
 from surgery.tracing import trace
 from surgery.types import LEVELS, ModelFamily, Operation

@@ -63,8 +63,8 @@ LAYERS = """
     outline edges
     plugins selection batches
     display manifest oracle recovery
-    models running layout_rules certificate exhibits scaffold
-    working arguments
+    models running layout_rules certificate stages exhibits scaffold
+    working arguments pictures
     extraction
     testing samples
     authoring inspection

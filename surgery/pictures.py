@@ -1,0 +1,46 @@
+"""Pictures of a tensor, without a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from surgery.drawing import BatchDrawing
+from surgery.layouts import LayoutRule
+from surgery.rendering import STANDARD
+from surgery.stages import Stages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from surgery.layouts import ValueLayout
+    from surgery.plugins import Plugins
+    from surgery.types import Colormap, Normalizer, Picture, Tiler, Transform
+
+
+def draw(
+    values: Tensor,
+    *,
+    normalizer: Normalizer | str = STANDARD.normalizer,
+    tiler: Tiler | str = STANDARD.tiler,
+    colormap: Colormap = None,
+    transforms: Transform | str | Sequence[Transform | str] = (),
+    layout: ValueLayout | None = None,
+    plugins: Plugins | None = None,
+) -> tuple[Picture, ...]:
+    """Pictures of a tensor whose first axis is the batch: one for each image, or as many as the tiler makes of one.
+
+    Stages are values, or names with options as on the command line: ``normalizer="percentile:low=2"``. Names are those
+    that `plugins` offer, by default all that the command line finds.
+
+    `layout` says how the values are read as maps, such as ``surgery.layouts.ChannelsLast()`` or ``Tokens(14, 14)``;
+    None is by the number of axes: ``(B, C, H, W)`` are C maps, ``(B, T, D)`` one, and ``(B, C)`` a vector.
+
+    Raises RenderError where a stage gives something that can't be drawn, PluginError for a name that nobody offers.
+    """
+    rules = () if layout is None else (LayoutRule(layout),)
+    recipe = replace(Stages(plugins).recipe(normalizer, tiler, colormap, transforms), layouts=rules)
+    drawing = BatchDrawing(values if values.ndim else values[None], recipe)
+    return tuple(picture for position in range(drawing.batch) for picture in drawing.pictures(position))

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, first_line
 from surgery.graphs import graphs_of
-from surgery.nodes import is_extractor, operation_nodes
+from surgery.nodes import check_graph, is_extractor, operation_nodes
 from surgery.notebooks import escaped, table
 from surgery.oracle import open_everywhere, values_against_eager
 from surgery.runs import SEED, Ran, run_once
@@ -111,6 +111,7 @@ def certify(
     refusal is said. Nothing is left behind in either. `inputs` are tensors, or whatever `model` takes by position.
     """
     model = unwrap(model)
+    check_graph(opened)
     before = _state(model)
     modes = modes or ("eval", "train", *(["as-is"] if None in graphs_of(opened) else []))
     comparisons: list[Comparison] = []

@@ -139,6 +139,8 @@ def load_image(
     pixels = decode(Path(path), each, Depth(black, white, indices))
     wanted = preprocessing.size if preprocessing is not None and size is None else size
     if wanted is not None and wanted != "native":
+        if not isinstance(wanted, int) and (isinstance(wanted, str) or len(wanted) != 2):
+            raise ImageError(f"a size is a number, (height, width) or 'native', not {wanted!r}")
         height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
         if min(height, width) < 1:
             raise ImageError(f"a size is at least 1, not {height}x{width}")

@@ -9,14 +9,14 @@ from torch import fx, nn
 from surgery.errors import SelectionError
 from surgery.extractor import ActivationExtractor
 from surgery.graphs import assemble, each_graph, empty_like, shell
-from surgery.nodes import is_extractor, operation_nodes
+from surgery.nodes import check_graph, is_extractor, operation_nodes
 from surgery.twins import twin
+from surgery.types import Operation
 from surgery.values import cloned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from surgery.types import Operation
 
 _HOME = "extractors"
 
@@ -30,6 +30,9 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
     own, and it has the same `state_dict` keys. Any graph module will do. Raises SelectionError for an operation that
     is not in the graph.
     """
+    check_graph(traced)
+    if not isinstance(chosen, (list, tuple)) or not all(isinstance(each, Operation) for each in chosen):
+        raise SelectionError("operations are inserted behind, as surgery.select and surgery.operations give them")
     owner = twin(shell(traced))
     home = _free_name(owner, _HOME)
     inserted = nn.Module()

@@ -74,8 +74,10 @@ def load_model(
     if not isinstance(model, nn.Module):
         raise ModelError(f"{text} gave {type(model).__name__}, and a model is a torch.nn.Module")
     found = opened[0] if opened else None
-    where = f"network {found.part} of {Path(text).name}" if found and found.part else Path(text).name
-    said = where if found else getattr(model, "weights_from", None)
+    said = getattr(model, "weights_from", None)
+    if found:
+        network = f"network {found.part} of " if found.part else ""
+        said = f"{network}{said or Path(text).name}"
     remember(
         model,
         Provenance(
@@ -104,7 +106,8 @@ def _factory(
         if path.suffix.lower() in _IMAGES:
             raise ModelError(_image_first(source))
         return partial(_checkpoint, path, part, plugins), None
-    if (file := split_file(source)) is None and path.suffix.lower() in SUFFIXES and "://" not in source:
+    is_name = "://" in source or re.match(r"[^/:]+(/[^/:]+)?:\w+=", source)
+    if (file := split_file(source)) is None and path.suffix.lower() in SUFFIXES and not is_name:
         if not _is(path, Path.exists):
             raise ModelError(f"there is no file {source}{_similar(path)}")
         return partial(_checkpoint, path, part, plugins), None

@@ -6,7 +6,10 @@ from collections import Counter
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING
 
+from torch import fx
+
 from surgery import inplace
+from surgery.errors import TraceError
 from surgery.extractor import ActivationExtractor
 from surgery.listings import Operations
 from surgery.sources import shown
@@ -16,15 +19,21 @@ from surgery.values import tensors_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import fx
-
 
 def operations(graph_module: fx.GraphModule) -> Operations:
     """What computes a value in a graph, in order of execution: calls of modules, functions, operators and methods.
 
     Any graph module will do. Inserted extractors are left out; shapes are known where `trace` had an example.
     """
+    check_graph(graph_module)
     return Operations(operation for _, operation in operation_nodes(graph_module))
+
+
+def check_graph(graph_module: object) -> None:
+    """Raise TraceError for what is no graph."""
+    if not isinstance(graph_module, fx.GraphModule):
+        said = f"{type(graph_module).__name__} is not a traced model"
+        raise TraceError(f"{said}; surgery.trace gives one, and surgery.insert one with extractors")
 
 
 def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from surgery.drawing import BatchDrawing
+from surgery.errors import RenderError
 from surgery.layouts import LayoutRule
 from surgery.rendering import STANDARD
 from surgery.stages import Stages
@@ -40,6 +43,9 @@ def draw(
 
     Raises RenderError where a stage gives something that can't be drawn, PluginError for a name that nobody offers.
     """
+    if not isinstance(values, torch.Tensor) or values.is_meta or values.layout is not torch.strided:
+        said = f"a tensor on the device {values.device}" if isinstance(values, torch.Tensor) else type(values).__name__
+        raise RenderError(f"a dense tensor with values is drawn, not {said}")
     rules = () if layout is None else (LayoutRule(layout),)
     recipe = replace(Stages(plugins).recipe(normalizer, tiler, colormap, transforms), layouts=rules)
     drawing = BatchDrawing(values if values.ndim else values[None], recipe)

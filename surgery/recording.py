@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import fx
+from torch import fx, nn
 
 from surgery import contexts
 from surgery.arranging import NONE
+from surgery.errors import TraceError
 from surgery.extractor import listening
 from surgery.following import Follower
 from surgery.listings import Activations
@@ -15,7 +16,7 @@ from surgery.rendering import STANDARD, activations_of
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from surgery.arranging import Evidence
     from surgery.types import Operation
@@ -29,6 +30,8 @@ def record(opened: nn.Module, *inputs: Any) -> Activations:
     tensors gives one activation for each. Their `pictures`, made when asked for, are those of the standard recipe, one
     for each image of the batch.
     """
+    if not isinstance(opened, nn.Module):
+        raise TraceError(f"a rewritten model is recorded, as surgery.insert gives it, not {type(opened).__name__}")
     recorded: list[tuple[Operation, str, Tensor, Evidence]] = []
     follower = _follower(opened)
 

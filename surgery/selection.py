@@ -83,6 +83,8 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
     """
     if isinstance(selection, str):
         selection = parse(selection)
+    if not isinstance(selection, Selection):
+        raise SelectionError(f"a selection is a text or a surgery.Selection, not {type(selection).__name__}")
     known = operations(traced)
     chosen = Operations(operation for operation in known if operation.tensors != () and selection.matches(operation))
     if not chosen:
@@ -95,11 +97,16 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
 def parse(text: str) -> Selection:
     """A selection from its text. Raises SelectionError that shows where the text goes wrong."""
     tokens = [match.group() for match in _TOKEN.finditer(text)]
+    if len(tokens) > _MOST:
+        raise SelectionError(f"a selection of {len(tokens)} patterns and signs is too long; {_MOST} are the most")
     selection, rest = _either(text, tokens)
     if rest:
         raise SelectionError(f"can't read the selection {text!r} at {rest[0]!r}; {_GRAMMAR}")
     return selection
 
+
+_MOST = 200
+"""Patterns and signs in a selection: each may be a level of nesting, and Python has some thousand for all."""
 
 _TOKEN = re.compile(r"[&|~()]|[^\s&|~()]+")
 _GRAMMAR = "write patterns of paths, op:KIND and inside:MODULE, joined by & | ~ and ( )"

@@ -76,7 +76,7 @@ def find_networks(path: Path, content: Any, part: str | None = None) -> list[Net
 def others_than(taken: Network, networks: Sequence[Network]) -> list[str]:
     """The names of the networks beside the one that was taken: not those that it is in, and not its parts."""
     kept: list[Network] = []
-    for network in networks:
+    for network in sorted(networks, key=lambda network: len(network.place)):
         if not any(_one_in_other(network.place, other.place) for other in (taken, *kept)):
             kept.append(network)
     return [network.name for network in kept]

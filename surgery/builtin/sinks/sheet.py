@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -248,12 +249,17 @@ def _group(path: str) -> str:
 
 def _shortened(pen: ImageDraw.ImageDraw, text: str, size: int, room: int) -> str:
     """The text with its middle left out, if it is wider than there is room."""
-    shown, cut = text, 0
-    while pen.textlength(shown, font=_font(size)) > room and cut < len(text):
-        cut += 1
-        keep = len(text) - cut
-        shown = f"{text[: keep // 2]}…{text[len(text) - (keep - keep // 2) :]}"
-    return shown
+
+    def cut(keep: int) -> str:
+        return f"{text[: keep // 2]}…{text[len(text) - (keep - keep // 2) :]}"
+
+    def fits(shown: str) -> bool:
+        return bool(pen.textlength(shown, font=_font(size)) <= room)
+
+    if len(text) < room and fits(text):  # a letter is wider than a pixel
+        return text
+    kept = bisect.bisect_left(range(min(len(text), room)), x=True, key=lambda keep: not fits(cut(keep)))
+    return cut(max(0, kept - 1))
 
 
 @cache

@@ -9,7 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgery.builtin.torchvision.builders import Cached, cached_file, constructed, published, with_preprocessing
+from surgery.builtin.torchvision.builders import (
+    Cached,
+    cached_file,
+    constructed,
+    published,
+    versioned,
+    with_preprocessing,
+)
 from surgery.builtin.torchvision.keys import HEADS, candidates, mismatch, options_for, renamed
 from surgery.errors import CheckpointError, ModelError, did_you_mean, first_line
 
@@ -113,9 +120,9 @@ def _loaded(name: str, file: Path, state: Mapping[str, Tensor], chosen: Any = No
         member = published(name).get("DEFAULT")
         try:
             model = constructed(name, **options)
-            model.load_state_dict(dict(state))
+            model.load_state_dict(versioned(state))
         except (RuntimeError, ValueError, MemoryError) as error:
             raise CheckpointError(f"{file} does not fit torchvision/{name}: {first_line(error)}") from error
-    of = f"{chosen.name} of torchvision, " if chosen else f"as torchvision/{name}, "
-    model.weights_from = f"{of}{file.name}"  # type: ignore[assignment]
+    said = f"{chosen.name} of torchvision" if chosen else f"as torchvision/{name}"
+    model.weights_from = f"{file.name}, {said}"  # type: ignore[assignment]
     return with_preprocessing(model, member)

@@ -38,7 +38,10 @@ def candidates(path: Path, state: Mapping[str, Tensor]) -> Iterator[str]:
             yield name
     heads = {key.partition(".")[0] for key in state}
     for several in kinds.values():
-        if heads - _AUXILIARY == {key.partition(".")[0] for key in _shapes(several[0])} - _AUXILIARY:
+        like = _shapes(several[0])
+        same_heads = heads - _AUXILIARY == {key.partition(".")[0] for key in like} - _AUXILIARY
+        # A kind of classifiers begins with the same layer; the others are told by their backbones.
+        if same_heads and ("backbone" in heads or next(iter(like)) in state):
             yield from several
 
 

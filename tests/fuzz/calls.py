@@ -1,0 +1,93 @@
+"""The public functions, called with values of all sorts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+import surgery
+from tests.fuzz.campaign import Misuse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+
+def call(random: Random, known: Any, texts: Sequence[str]) -> object:
+    """Call one of the public names with arguments that it takes, one or two of which are odd.
+
+    A TypeError is an answer to a value of another type than is documented.
+    """
+    Image.new("RGB", (8, 8)).save("a.png")
+    text = random.choice(texts)
+    selection = random.choice(("*", "conv", "op:conv2d", text, surgery.path("conv"), surgery.op(text)))
+    tensor = random.choice(
+        (
+            known.image,
+            torch.zeros(1, 3, 3, 3),
+            torch.zeros(0, 3, 8, 8),
+            torch.zeros(1, 4, 8, 8),
+            torch.zeros(1, 3, 1, 1),
+            torch.zeros(3),
+            torch.zeros(1, 3, 8, 8, dtype=torch.int64),
+            torch.full((1, 3, 8, 8), float("nan")),
+            torch.zeros(1, 3, 8, 8, dtype=torch.float64),
+            torch.empty(1, 3, 8, 8, device="meta"),
+        )
+    )
+    # What a model raises at an input that it does not take is its own, where its forward is called from Python.
+    taken = random.choice((known.image, torch.zeros(2, 3, 3, 5), torch.full((1, 3, 8, 8), float("nan"))))
+    model = random.choice((known.model, known.model, nn.Sequential(), nn.Identity(), nn.ModuleList(), nn.Linear(3, 3)))
+    graph = random.choice((known.traced, known.opened))
+    number = random.choice((0, 1, -1, 3, 2**70, -(2**70)))
+    settings = {
+        "size": random.choice((None, "native", 8, (8, 8), number, text)),
+        "side": random.choice(("none", "left", text)),
+        "range": random.choice((None, (-1.0, 1.0), (1.0, 1.0), (float("nan"), 0.0))),
+        "batch_size": random.choice((1, 2, number)),
+        "device": random.choice(("cpu", "meta", "nonsense", text)),
+        "mode": random.choice(("eval", "train", "as-is", text)),
+        "seed": number,
+        "jobs": random.choice((1, 0, -1)),
+        "stats": random.choice((True, False)),
+        "check": random.choice((True, False)),
+        "output": random.choice((True, False)),
+        "leaves": random.choice(((), ("conv",), (text,), (nn.Conv2d,))),
+        "allow": random.choice(((), ("state",), (text,))),
+        "source": random.choice((None, text)),
+        "sinks": (),
+    }
+    chosen = {name: settings[name] for name in random.sample(list(settings), 2)}
+    image = random.choice(("a.png", text, Path("a.png"), Path("gone.png")))
+    odd: Any = random.choice((None, 5, text, b"x", [], {}, object(), model, graph, tensor))
+    calls: dict[str, Any] = {
+        "as_outputs": lambda: surgery.as_outputs(graph),
+        "certify": lambda: surgery.certify(known.model, graph, taken),
+        "draw": lambda: surgery.draw(random.choice((tensor, torch.rand(1, 5, 4, 4)))),
+        "extract": lambda: surgery.extract(model, image, at=selection, out="out", **chosen),
+        "insert": lambda: surgery.insert(graph, surgery.select(graph, selection)),
+        "inside": lambda: surgery.select(graph, surgery.inside(text)),
+        "load_image": lambda: surgery.load_image(image, size=settings["size"], side=settings["side"]),
+        "load_model": lambda: surgery.load_model(random.choice((text, Path("a.png"), odd)), seed=number),
+        "op": lambda: surgery.select(graph, ~surgery.op(text) | surgery.path(text)),
+        "operations": lambda: surgery.operations(graph),
+        "path": lambda: surgery.select(graph, surgery.path(text) & surgery.path("*")),
+        "record": lambda: surgery.record(graph, taken),
+        "select": lambda: surgery.select(graph, selection),
+        "show": lambda: surgery.show(graph),
+        "trace": lambda: surgery.trace(model, *random.choice(((), (tensor,))), leaves=settings["leaves"]),
+    }
+    name = random.choice(sorted(calls))
+    if random.random() < 0.2:
+        function = getattr(surgery, name)
+        calls[name] = lambda: function(
+            *random.choice(((odd,), (odd, odd), (graph, odd), (model, odd), (model, "a.png")))
+        )
+    try:
+        return calls[name]()
+    except TypeError as error:
+        raise Misuse(str(error) or "TypeError") from error

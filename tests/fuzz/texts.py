@@ -1,0 +1,83 @@
+"""Odd texts: names, selections, options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
+
+ODD = (
+    *("", " ", ".", "..", "...", "/", "//", "\\", "~", "-", "--", "*", "?", "[", "]", "[!", "{", "%s", "%", "$HOME"),
+    *("\0", "\n", "\r\n", "\t", "\x1b[31m", "\x7f", "\x85", "\u2028", "\u200b", "\u202e", "\ufeff", "\udce9"),
+    *(
+        "é",
+        "e\u0301",
+        "ß",
+        "\u0130",
+        "語",
+        "😀",
+        "None",
+        "nan",
+        "inf",
+        "-1",
+        "0",
+        "1e999",
+        "99999999999999999999",
+        "True",
+    ),
+    *("con", "nul.png", "a" * 300, "a" * 5000, "../x", "../../x", "x/../..", "[bold]", "[/]", "<b>", "`x`", "'", '"'),
+    *("&", "|", "(", ")", ":", "=", ",", ";"),
+)
+"""What names are not thought to be."""
+
+PATHS = ("down1.conv", "down*", "op:conv2d", "op:cat", "inside:up2", "up1", "op:", "inside:", "*", "**", "layer1")
+STAGES = {
+    "normalizer": ("minmax", "percentile", "symmetric", "fixed"),
+    "tiler": ("grid", "strip", "channels"),
+    "transform": ("abs", "mean", "topk", "fft", "pca"),
+    "colormap": ("viridis", "magma", "cmap:viridis"),
+    "sink": ("png", "sheet", "npz", "safetensors"),
+    "reader": ("image", "tensor"),
+    "model": ("facades", "unet_128", "patchgan_pixel", "torchvision/resnet18", "torchvision", "torch.nn:Identity"),
+}
+OPTIONS = (
+    "columns",
+    "gap",
+    "limit",
+    "k",
+    "per",
+    "low",
+    "high",
+    "level",
+    "channels",
+    "size",
+    "rows",
+    "key",
+    "scale",
+    "least",
+)
+
+
+def odd(random: Random) -> str:
+    """An odd text, alone or among others."""
+    return "".join(random.choice((*ODD, "a", "B", "1", ".png", "x")) for _ in range(random.choice((1, 1, 2, 3))))
+
+
+def selection(random: Random) -> str:
+    """A selection that is nearly one."""
+    parts = [random.choice((*PATHS, *PATHS, odd(random))) for _ in range(random.choice((1, 2, 3, 8)))]
+    joined = "".join(f"{random.choice(('', '~', '(', ')', ' '))}{part}{random.choice(' &|~()')}" for part in parts)
+    return joined * random.choice((1, 1, 1, 30)) if random.random() < 0.9 else "(" * 5000 + joined
+
+
+def stage(kind: str, random: Random) -> str:
+    """The name of a stage, with options that are nearly ones."""
+    name = random.choice((*STAGES[kind], *STAGES[kind], odd(random)))
+    if random.random() < 0.2:
+        return name
+    values = ("1", "8", "0", "-3", "2.5", "channel", "layer", "batch", "log", odd(random))
+    options = [
+        f"{random.choice((*OPTIONS, odd(random)))}={random.choice(values)}" for _ in range(random.choice((1, 2)))
+    ]
+    return f"{name}:{','.join(options)}"

@@ -204,8 +204,8 @@ def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: st
     check_seed(seed)
     if mode not in ("eval", "train", "as-is"):
         raise ModelError(f"mode is eval, train or as-is, not {mode!r}")
-    if batch_size < 1:
-        raise ModelError(f"a batch has at least 1 image, not {batch_size}")
+    if not 1 <= batch_size < 2**31:
+        raise ModelError(f"a batch has at least 1 image and fewer than 2**31, not {str(batch_size)[:40]}")
     if side not in get_args(Side):
         raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
     if str(device).partition(":")[0] == "meta":

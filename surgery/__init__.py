@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from surgery.types import Activation as Activation
     from surgery.types import Operation as Operation
     from surgery.types import Picture as Picture
+    from surgery.verification import Verification as Verification
+    from surgery.verification import verify as verify
 
 _HOME = {
     "Activation": "types",
@@ -46,6 +48,7 @@ _HOME = {
     "Report": "report",
     "Selection": "selection",
     "SurgeryError": "errors",
+    "Verification": "verification",
     "as_outputs": "insertion",
     "certify": "certificate",
     "draw": "pictures",
@@ -63,6 +66,7 @@ _HOME = {
     "select": "selection",
     "show": "display",
     "trace": "tracing",
+    "verify": "verification",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

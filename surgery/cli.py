@@ -35,6 +35,7 @@ from surgery.authoring import app as authoring
 from surgery.errors import SurgeryError
 from surgery.inspection import check, inspect
 from surgery.streams import complain, ready_streams, say
+from surgery.upkeep import verify
 
 if TYPE_CHECKING:
     from surgery.notes import Notes
@@ -208,6 +209,7 @@ def extract(
 
 app.command()(inspect)
 app.command()(check)
+app.command()(verify)
 app.add_typer(authoring, name="plugins")
 
 

@@ -12,7 +12,7 @@ from surgery.errors import OutputError
 from surgery.names import MANIFEST, WORK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 IMAGES = b' "images": ['
@@ -53,6 +53,10 @@ class Inventory:
         """Every file that is listed: of images, of the run, and in its stores. Not the manifest itself."""
         for image in self.images:
             yield from files_of(image)
+        yield from self.files_of_run()
+
+    def files_of_run(self) -> Iterator[str]:
+        """The files that are of no single image or batch, those in its stores among them."""
         stores = self.stores()
         yield from (name for name in files_of(self.head) if name not in stores)
         for store, names in stores.items():
@@ -95,6 +99,16 @@ class Inventory:
                     return
                 yield json.loads(text.removesuffix(b","))
         raise self._strange()  # its end is not there
+
+
+def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The settings of a run one by one, for the files that sinks write."""
+    yield "model", head["model"]["source"] or head["model"]["class"]
+    if head["model"].get("weights"):
+        yield "weights", head["model"]["weights"]
+    yield "weights_sha256", head["model"]["weights_sha256"]
+    yield from head["settings"].items()
+    yield from head["recipe"].items()
 
 
 def files_of(entry: dict[str, Any]) -> list[str]:

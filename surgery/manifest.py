@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -14,6 +15,7 @@ import torch
 
 import surgery
 from surgery.errors import OutputError, first_line
+from surgery.inventory import flat
 from surgery.records import Records, compose, reason_of
 from surgery.texts import as_json, encodable, limits
 from surgery.types import Facts
@@ -34,7 +36,7 @@ class Manifest:
     """Collects what a run did, image by image, in its workspace, so that memory does not grow with their number."""
 
     def __init__(self, head: dict[str, Any]) -> None:
-        self.head: dict[str, Any] = encodable(head)
+        self.head: dict[str, Any] = json.loads(json.dumps(encodable(head)))  # as who reads the manifest has it
         self.about = {name: str(value) for name, value in flat(self.head)}
         self._open: dict[str | None, dict[str, Any]] = {}
         self._closing: list[str] = []
@@ -178,16 +180,6 @@ def digest(model: nn.Module) -> str:
             if value.numel():
                 total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """The settings of a run one by one, for the files that sinks write."""
-    yield "model", head["model"]["source"] or head["model"]["class"]
-    if head["model"].get("weights"):
-        yield "weights", head["model"]["weights"]
-    yield "weights_sha256", head["model"]["weights_sha256"]
-    yield from head["settings"].items()
-    yield from head["recipe"].items()
 
 
 def _operation(operation: Operation) -> dict[str, Any]:

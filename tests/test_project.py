@@ -62,12 +62,12 @@ LAYERS = """
     tracing builtin.hooks
     outline edges
     plugins selection batches
-    display manifest oracle recovery
+    display manifest oracle recovery verification
     models running layout_rules certificate stages exhibits scaffold
     working arguments pictures
     extraction
     testing samples
-    authoring inspection
+    authoring inspection upkeep
     cli
     __main__
 """
@@ -123,7 +123,7 @@ def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -
     allowed = {
         "pluggy": {"hookspecs", "plugin"},
         "rich": {"terminal", "display", "blocks", "inspection"},
-        "typer": {"cli", "arguments", "authoring", "inspection"},
+        "typer": {"cli", "arguments", "authoring", "inspection", "upkeep"},
     }
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
@@ -135,8 +135,8 @@ def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -
 def test_the_public_names_are_these() -> None:
     names = (
         "Activation ActivationExtractor Certificate Operation OutputFolder Picture Report Selection SurgeryError "
-        "as_outputs certify draw extract file_name hookimpl insert inside load_image load_model op operations path "
-        "record select show trace"
+        "Verification as_outputs certify draw extract file_name hookimpl insert inside load_image load_model op "
+        "operations path record select show trace verify"
     )
     assert " ".join(surgery.__all__) == names
     for name in surgery.__all__:

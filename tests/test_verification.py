@@ -83,7 +83,7 @@ def set_bytes(name: str, start: int, content: bytes) -> Callable[[Path], None]:
     return change
 
 
-def cut(name: str) -> Callable[[Path], None]:
+def cut(name: str) -> Callable[[Path], int]:
     return lambda out: (out / name).write_bytes((out / name).read_bytes()[:-40])
 
 

@@ -9,11 +9,11 @@ class Spread:
 
     deviations: float = 2.0
 
-    def __call__(self, values):
+    def __call__(self, values):  # (B, C, H, W) float32 or float64, finite, not to be written to
         values = values.double()
-        mean = values.mean((2, 3), keepdim=True)
+        mean = values.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         reach = self.deviations * values.std((2, 3), keepdim=True, correction=0)
-        return mean - reach, mean + reach
+        return mean - reach, mean + reach  # low <= high, each broadcastable to (B, C, 1, 1)
 
 
 @surgery.hookimpl

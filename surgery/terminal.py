@@ -287,3 +287,26 @@ class Bar:
 
     def advance(self, progress: Progress) -> None:
         self.bar.update(self.task, completed=progress.done + progress.failed, description=printable(progress.image))
+
+
+class Doing:
+    """A line on stderr, where that is a terminal, that says what is being done; nothing stays of it."""
+
+    def __init__(self) -> None:
+        self.console = terminal(stderr=True)
+        self.status = self.console.status("", spinner="line") if self.console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self("")
+
+    def __call__(self, what: str) -> None:
+        if self.status is None:
+            return
+        if what:
+            self.status.update(Text(what))
+            self.status.start()
+        else:
+            self.status.stop()

@@ -415,3 +415,51 @@ def test_a_list_of_plugins_says_what_is_wrong_with_each(run: Any, tmp_path: Path
     text = run("plugins", *arguments).out
     for name in ("broken.py", "half.py"):
         assert " ".join(listed[name]["faults"][0].split()) in " ".join(text.split())
+
+
+MANY = """
+from contextlib import contextmanager
+import surgery
+@contextmanager
+def each(folder):
+    def write(activation):
+        for channel in range(activation.values.shape[0] if activation.values.ndim else 1):
+            name = surgery.file_name(f"{activation.path}-c{channel}", activation.operation.index)
+            with folder.file(f"{folder.place(activation.image)}/{name}.txt", of=activation) as path:
+                path.write_text(str(channel))
+            count[0] += 1
+    yield write
+count = [0]
+@surgery.hookimpl
+def surgery_sinks(): return {"each": each}
+"""
+
+
+def test_a_sink_of_a_file_for_each_channel_is_checked_in_one_run_of_many_channels(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "many.py").write_text(MANY)
+    result = run("plugins", "check", "many.py")
+    assert (result.code, result.out) == (0, "sink each  ok\n1 thing keeps its promises\n")
+    (module,) = [module for name, module in sys.modules.items() if name.endswith(".many")]
+    assert 6_000 < module.count[0] < 12_000
+
+
+def test_what_is_being_checked_is_told_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from surgery import terminal
+
+    file = StringIO()
+    monkeypatch.setattr(terminal, "terminal", lambda **_: Console(file=file, force_terminal=True, width=60))
+    with terminal.Doing() as doing:
+        doing("sink [/x]\x1b[2J: a run")
+    assert r"sink [/x]\x1b[2J: a run" in file.getvalue()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TEMPLATES if kind != "colormap"])
+def test_a_new_plugin_says_what_it_is_given_and_what_it_gives(kind: str) -> None:
+    text = (ROOT / "surgery" / "templates" / f"{kind}.py").read_text()
+    comments = " ".join(line.partition("#")[2] for line in text.splitlines())
+    assert re.search(r"shape|\((B|1), ", comments)
+    assert re.search(r"dtype|float|uint8", comments)

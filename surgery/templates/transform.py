@@ -9,11 +9,11 @@ class Ember:
 
     radius: int = 2
 
-    def __call__(self, maps):
+    def __call__(self, maps):  # (B, C, H, W) float32 or float64, with NaN and infinities; not to be written to
         from torch.nn.functional import avg_pool2d
 
         side = 2 * self.radius + 1
-        return maps - avg_pool2d(maps, side, stride=1, padding=self.radius, count_include_pad=False)
+        return maps - avg_pool2d(maps, side, stride=1, padding=self.radius, count_include_pad=False)  # (B, C', H', W')
 
 
 @surgery.hookimpl

@@ -7,7 +7,7 @@ def surgery_run_started(run):
 
 
 @surgery.hookimpl
-def surgery_activation(activation):
+def surgery_activation(activation):  # its values: one image's, (C, H, W) or any other shape and dtype, live
     if activation.facts.nan:
         print(f"ember: NaN in {activation.path} of {activation.image}")
 

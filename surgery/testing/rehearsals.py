@@ -34,6 +34,8 @@ IMAGES = (("one", "two words, é"), ("three",))
 """Names of the images of a rehearsal, by batch."""
 LOST = "lost"
 """The image that fails half-way, where one does."""
+WIDE = "2,000 channels"
+"""The value of which a sink of one file a channel writes 2,000."""
 A_PICTURE_EACH = Recipe(MinMax(), Channels(limit=3))
 """Draws several pictures of one activation."""
 
@@ -77,13 +79,14 @@ def rehearse(
     seed: int = 0,
     lost: str = "",
     overwrite: bool = True,
+    wide: bool = True,
     step: Callable[[], object] = lambda: None,
 ) -> Rehearsal:
     """A run in a folder of its own, or in `place`.
 
     With `lost` "in the middle", an image fails half-way and others follow; "at the end", the run fails with it.
-    Values are overwritten once they have been taken, as a later operation that works in place would do. `step` is
-    called before each activation.
+    Values are overwritten once they have been taken, as a later operation that works in place would do. Without `wide`
+    there is no value of 2,000 channels. `step` is called before each activation.
     """
     with TemporaryDirectory() as made:
         folder = OutputFolder(place or made, ABOUT)
@@ -91,7 +94,7 @@ def rehearse(
         known: set[str] = set()
         try:
             with _calling(sink) as call, sink(folder) as write:
-                offer = partial(_offer, folder, write, call, recipe=recipe, seed=seed, step=step)
+                offer = partial(_offer, folder, write, call, recipe=recipe, seed=seed, wide=wide, step=step)
                 for number, batch in enumerate(images):
                     if number and lost == "in the middle":
                         offer((LOST,), number=9, half=True)
@@ -155,12 +158,13 @@ def _offer(
     number: int,
     half: bool = False,
     overwrite: bool = True,
+    wide: bool = True,
     step: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """One batch, with every kind of value; only half of them, and then it is dropped, if so wanted."""
     written_to: list[str] = []
     folder.batch = number
-    for name, activation in activations(images, recipe, seed, half=half, overwrite=overwrite):
+    for name, activation in activations(images, recipe, seed, half=half, overwrite=overwrite, wide=wide):
         before = activation.values.clone()
         step()
         try:
@@ -185,10 +189,16 @@ def _offer(
 
 
 def activations(
-    images: Sequence[str], recipe: Recipe = STANDARD, seed: int = 0, *, half: bool = False, overwrite: bool = False
+    images: Sequence[str],
+    recipe: Recipe = STANDARD,
+    seed: int = 0,
+    *,
+    half: bool = False,
+    overwrite: bool = False,
+    wide: bool = True,
 ) -> Iterator[tuple[str, Activation]]:
     """Every kind of value, or half of them, for a batch of images, and what each is in words."""
-    values = list(_values(len(images), seed + len(images)))
+    values = [value for value in _values(len(images), seed + len(images)) if wide or value[0] != WIDE]
     for index, (name, whole) in enumerate(values[: len(values) // 2] if half else values):
         tensors = (TensorSpec("", tuple(whole.shape), str(whole.dtype).removeprefix("torch.")),)
         operation = Operation(f"op_{index}", f"block.{name}", "kind", index, ("block",), "net.py:1", tensors)
@@ -215,7 +225,7 @@ def _values(batch: int, seed: int) -> Iterator[tuple[str, Tensor]]:
     yield "a constant", torch.full((batch, 2, 3, 3), 0.5)
     yield "one channel", maps[:, :1].clone()
     yield "maps of 1x1", maps[:, :, :1, :1].clone()
-    yield "2,000 channels", maps[:, :1, :1, :1].repeat(1, 2000, 1, 1)
+    yield WIDE, maps[:, :1, :1, :1].repeat(1, 2000, 1, 1)
     yield "vectors", maps[:, :, 0, 0].clone()
     yield "tokens", maps[:, 0].clone()
     yield "volumes", maps.unflatten(1, (1, 5)).clone()

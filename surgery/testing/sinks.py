@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from surgery.testing.promises import Fault, left_alone, said
 from surgery.testing.rehearsals import A_PICTURE_EACH, IMAGES, LOST, RefusedError, Rehearsal, rehearse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from surgery.types import Sink
 
@@ -23,38 +24,55 @@ WAIT = 60.0
 """Seconds that one of two runs waits for the other."""
 
 
-def sink_faults(sink: Sink) -> Iterator[Fault]:
-    """Takes every kind of value, unchanged; writes whole files through the folder; loses nothing and hides no error."""
+MANY, LONG = 600, 4.0
+"""Files, and seconds, of a run from which on the other runs have no value of 2,000 channels."""
+
+
+def sink_faults(sink: Sink, doing: Callable[[str], object] = lambda _: None) -> Iterator[Fault]:
+    """Takes every kind of value, unchanged; writes whole files through the folder; loses nothing and hides no error.
+
+    `doing` is told of each run that it is tried in.
+    """
     with left_alone("a run") as found:
-        yield from _in_all_runs(sink)
+        yield from _in_all_runs(sink, doing)
     yield from found
 
 
-def _in_all_runs(sink: Sink) -> Iterator[Fault]:
+def _in_all_runs(sink: Sink, doing: Callable[[str], object]) -> Iterator[Fault]:
+    doing("a run")
+    began = time.perf_counter()
     whole = rehearse(sink)
     yield from _faults_of(whole, "a run")
     if whole.raised is not None:  # in every other run as well
         return
-    yield from _faults_of(rehearse(sink, ()), "a run without an activation")
+    wide = len(whole.files) <= MANY and time.perf_counter() - began <= LONG
+    played = partial(rehearse, sink, wide=wide)
+    if not wide:
+        whole = played()
+    yield from _faults_of(played(()), "a run without an activation")
     if getattr(sink, "alone", False):
         places = [*(name for batch in IMAGES for name in batch), "batch"]
         for name in sorted(name for name in whole.files if name.partition("/")[0] not in places):
             yield Fault(f"says by `alone` that it writes nothing of several images, and writes {name}")
-    again = rehearse(sink)
+    doing("a second run")
+    again = played()
     yield from _faults_of(again, "a second run")
     steady = again.files == whole.files
-    if steady and (odd := _odd(rehearse(sink, overwrite=False), whole)):
+    if steady and (odd := _odd(played(overwrite=False), whole)):
         yield Fault(f"keeps values without copying them: what a later operation writes to them is in {odd}")
-    yield from _half_way(rehearse(sink, lost="at the end"), whole)
-    resumed = rehearse(sink, lost="in the middle")
+    doing("a run that fails half-way")
+    yield from _half_way(played(lost="at the end"), whole)
+    resumed = played(lost="in the middle")
     yield from _faults_of(resumed, "a run in which an image fails half-way")
     if resumed.raised is None and (odd := _odd(resumed, whole, contents=steady)):
         yield Fault(f"lets an image that fails half-way change what is kept of others: {odd}")
+    doing("a second run into the same folder")
     with TemporaryDirectory() as place:
-        rehearse(sink, place=Path(place))
-        again = rehearse(sink, place=Path(place), recipe=A_PICTURE_EACH)
+        played(place=Path(place))
+        again = played(place=Path(place), recipe=A_PICTURE_EACH)
         yield from _faults_of(again, "a second run into the same folder, with a picture for each channel", strays=False)
-    yield from _two_at_once(sink, whole, steady=steady)
+    doing("two runs at once")
+    yield from _two_at_once(played, whole, steady=steady)
 
 
 def _faults_of(played: Rehearsal, run: str, *, strays: bool = True) -> Iterator[Fault]:
@@ -100,9 +118,9 @@ def _odd(played: Rehearsal, whole: Rehearsal, *, contents: bool = True) -> str |
     return next((name for name in names if (name in played.files) != (name in whole.files)), None)
 
 
-def _two_at_once(sink: Sink, whole: Rehearsal, *, steady: bool) -> Iterator[Fault]:
+def _two_at_once(played: Callable[..., Rehearsal], whole: Rehearsal, *, steady: bool) -> Iterator[Fault]:
     """Two runs in two threads, step by step, each in a folder of its own: each gives what it gives alone."""
-    other = partial(rehearse, sink, OTHERS, seed=1)
+    other = partial(played, OTHERS, seed=1)
     alone = (whole, other())
     barrier = Barrier(2)
     done: dict[int, Rehearsal] = {}
@@ -115,7 +133,7 @@ def _two_at_once(sink: Sink, whole: Rehearsal, *, steady: bool) -> Iterator[Faul
 
     def run(number: int) -> None:
         try:
-            done[number] = other(step=step) if number else rehearse(sink, step=step)
+            done[number] = other(step=step) if number else played(step=step)
         finally:
             barrier.abort()
 
@@ -127,9 +145,9 @@ def _two_at_once(sink: Sink, whole: Rehearsal, *, steady: bool) -> Iterator[Faul
     if len(done) < 2:
         yield Fault("does not come to an end", "two runs at once, in two threads")
         return
-    for number, played in sorted(done.items()):
-        faults = list(_faults_of(played, "two runs at once, in two threads"))
+    for number, done_by in sorted(done.items()):
+        faults = list(_faults_of(done_by, "two runs at once, in two threads"))
         yield from faults
-        if not faults and (name := _odd(played, alone[number], contents=steady)):
+        if not faults and (name := _odd(done_by, alone[number], contents=steady)):
             yield Fault(f"mixes up two runs at once, in two threads: {name} is not what it is alone")
             return

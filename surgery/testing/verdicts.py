@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,13 @@ class Verdict:
     """A line for each promise that it breaks, with the input that broke it; empty where it keeps all."""
 
 
-def verdicts(plugin: Plugin, files: Sequence[Path] = ()) -> Iterator[Verdict]:
-    """Each thing that a plugin offers, tried in turn; readers are tried on `files` as well."""
+def verdicts(
+    plugin: Plugin, files: Sequence[Path] = (), doing: Callable[[str], object] = lambda _: None
+) -> Iterator[Verdict]:
+    """Each thing that a plugin offers, tried in turn; readers are tried on `files` as well.
+
+    `doing` is told, before it is done, what is tried: ``"sink ranges: a second run"``.
+    """
     try:
         remarks = plugin.load()
     except PluginError as error:
@@ -53,7 +59,9 @@ def verdicts(plugin: Plugin, files: Sequence[Path] = ()) -> Iterator[Verdict]:
         if remarks:
             yield Verdict("plugin", plugin.name, tuple(remarks))
         for name, thing in offered.items():
-            yield Verdict(kind, name, _lines(_faults(kind, thing, files)))
+            what = f"{kind} {name}"
+            doing(what)
+            yield Verdict(kind, name, _lines(_faults(kind, thing, files, partial(_of_it, doing, what))))
     if (watcher := plugin.watcher()) is not None:
         yield Verdict("watcher", plugin.name, _lines(watcher_faults(watcher)))
 
@@ -64,7 +72,13 @@ def _lines(faults: Iterator[Fault]) -> tuple[str, ...]:
         return tuple(lines_of(faults))
 
 
-def _faults(kind: Kind, thing: Any, files: Sequence[Path]) -> Iterator[Fault]:
+def _of_it(doing: Callable[[str], object], what: str, run: str) -> None:
+    doing(f"{what}: {run}")
+
+
+def _faults(kind: Kind, thing: Any, files: Sequence[Path], doing: Callable[[str], object]) -> Iterator[Fault]:
+    if kind == "sink":
+        return sink_faults(thing, doing)
     if kind == "reader":
         suffixes = getattr(thing, "suffixes", ())
         return reader_faults(thing, [file for file in files if not suffixes or file.suffix.lower() in suffixes])
@@ -80,6 +94,5 @@ _FAULTS: Mapping[Kind, Callable[[Any], Iterator[Fault]]] = {
     "normalizer": normalizer_faults,
     "tiler": tiler_faults,
     "colormap": colormap_faults,
-    "sink": sink_faults,
     "model": model_faults,
 }

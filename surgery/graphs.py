@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -163,6 +164,9 @@ def assemble(
     graph = graphs.get(None, graphs[owner.training])
     if isinstance(graph, str):
         raise TraceError(graph)
+    for other in graphs.values():
+        if isinstance(other, fx.Graph):
+            _check_names(other)
     assembled = TracedModule(owner, graph, class_name=class_name or type(owner).__name__)
     for part in _STATE:
         getattr(assembled, part).clear()
@@ -175,6 +179,14 @@ def assemble(
     # The graph module has made a copy; the graph of both modes has to stay one.
     assembled.graphs = {mode: assembled.graph if other is graph else other for mode, other in graphs.items()}
     return assembled
+
+
+def _check_names(graph: fx.Graph) -> None:
+    """Raise TraceError for a name of a module that would end the text it is in, once it is written as code."""
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr") and re.search(r'["\\\x00-\x1f\ud800-\udfff]', str(node.target)):
+            said = "has a quotation mark, a backslash or a control character in its name"
+            raise TraceError(f"the module {str(node.target)[:200]!r} {said}, which torch.fx writes as code; rename it")
 
 
 def graphs_of(graph_module: fx.GraphModule) -> Graphs:

@@ -185,7 +185,9 @@ def surgery_models() -> Mapping[str, ModelFactory | ModelFamily]:  # type: ignor
     Takes: nothing.
     Returns: name -> function without arguments that returns an ``nn.Module``, or a `surgery.types.ModelFamily` for
         models that are named ``family/name``. A model may carry a `surgery.types.Preprocessing` in an attribute
-        ``preprocessing``, or say in ``size``, ``in_channels`` and ``multiple`` what input it takes.
+        ``preprocessing``, or say in ``size``, ``in_channels`` and ``multiple`` what input it takes, and in
+        ``weights_from``, a text, where its weights come from. That weights are random needs not be said: it is seen
+        while the model is built, with random numbers that are the same at every run.
     Several: side by side; a name offered twice is written ``plugin:name``.
     Example, ``surgery inspect tiny``:
 

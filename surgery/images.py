@@ -26,6 +26,8 @@ Side: TypeAlias = Literal["left", "right", "both", "left,right", "right,left", "
 """Of an AB pair: one half, or both as channels. ``both`` is ``left,right``."""
 Size: TypeAlias = int | tuple[int, int] | Literal["native"] | None
 
+_LARGEST = 2**30
+"""Pixels that an image is resized to."""
 _HALVES: dict[str, tuple[str, ...]] = {
     "none": ("whole",),
     "left": ("left",),
@@ -142,8 +144,9 @@ def load_image(
         if not isinstance(wanted, int) and (isinstance(wanted, str) or len(wanted) != 2):
             raise ImageError(f"a size is a number, (height, width) or 'native', not {wanted!r}")
         height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
-        if min(height, width) < 1:
-            raise ImageError(f"a size is at least 1, not {height}x{width}")
+        if min(height, width) < 1 or height * width > _LARGEST:
+            said = f"{str(height)[:40]}x{str(width)[:40]}"
+            raise ImageError(f"a size is at least 1, and of at most {_LARGEST:,} pixels, not {said}")
         if side == "none" and preprocessing is None and height == width and 1.9 <= pixels.width / pixels.height <= 2.1:
             pair = f"twice as wide as high, and squeezed into {height}x{width}: it looks like an AB pair; "
             note(path, f"{pair}--side left or --side right takes one half (side= in Python)", doubtful=True)

@@ -25,7 +25,6 @@ def operations(graph_module: fx.GraphModule) -> Operations:
 
     Any graph module will do. Inserted extractors are left out; shapes are known where `trace` had an example.
     """
-    check_graph(graph_module)
     return Operations(operation for _, operation in operation_nodes(graph_module))
 
 
@@ -38,6 +37,7 @@ def check_graph(graph_module: object) -> None:
 
 def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:
     """Each operation beside its node, of the graph that runs or of the other mode's."""
+    check_graph(graph_module)
     seen: Counter[str] = Counter()
     index = 0
     for node in (graph or graph_module.graph).nodes:

@@ -134,9 +134,12 @@ def test_an_untrained_model_says_so_everywhere(
 
     titles: list[str] = []
     draw = sheet.Sheet._draw
-    monkeypatch.setattr(
-        sheet.Sheet, "_draw", lambda self, rows, title, *more: titles.append(title) or draw(self, rows, title, *more)
-    )
+
+    def drawn(self: Any, rows: Any, title: str, *more: Any) -> Any:
+        titles.append(title)
+        return draw(self, rows, title, *more)
+
+    monkeypatch.setattr(sheet.Sheet, "_draw", drawn)
     monkeypatch.setattr(sys, "argv", ["surgery", "extract", "own_net.py:make", "p.png", "-o", "out"])
     with pytest.raises(SystemExit):
         cli.main()

@@ -58,7 +58,7 @@ def saved(content: Any, path: Path) -> Path:
     return path
 
 
-WRAPPINGS = {
+WRAPPINGS: dict[str, Any] = {
     "before torch 0.4.1": lambda s: {name: value for name, value in s.items() if "num_batches" not in name},
     "numbers beside it": lambda s: {"state_dict": s, "best": torch.tensor(0.1), "losses": torch.arange(3.0)},
     "a number among its keys": lambda s: {**under("module.", s), "n_averaged": torch.tensor(1)},
@@ -241,7 +241,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "x.npz")
 
 
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "complex": (lambda v: v.to(torch.complex64), "is complex64, and weights of a network are real"),
     "meta": (lambda v: v.to("meta"), "has a shape and no values"),
     "one value for all": (lambda v: torch.zeros(1).expand(v.shape), "has fewer values in the file than its shape"),

@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 @surgery.hookimpl
 def surgery_models() -> Mapping[str, ModelFamily]:
     from surgery.types import ModelFamily
-    from surgery_timm.models import build, names
+    from surgery_timm.models import build, names, trained
 
-    return {"timm": ModelFamily(build, names)}
+    return {"timm": ModelFamily(build, names, trained)}

@@ -53,8 +53,25 @@ def build(name: str) -> nn.Module:
         raise ModelError(f"the weights of timm/{known} can't be had: {reason}{instead}") from error
     if (own := preprocessing(model, options)) is not None:
         model.preprocessing = own
+    if options["pretrained"]:
+        model.weights_from = f"timm, {published(model, known)}"
     built: nn.Module = model
     return built
+
+
+def trained(name: str) -> str:
+    """How a model is had with trained weights, for one that was asked for without."""
+    known, options = parsed(name)
+    if options.get("pretrained", True):
+        return ""
+    return f"timm/{known} without pretrained=false has trained ones"
+
+
+def published(model: nn.Module, name: str) -> str:
+    """The full name of a model's trained weights, such as ``resnet18.a1_in1k``."""
+    known: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    architecture, tag = known.get("architecture"), known.get("tag")
+    return f"{architecture}.{tag}" if architecture and tag else name
 
 
 def _check_known(name: str) -> None:

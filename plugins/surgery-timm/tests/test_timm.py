@@ -22,10 +22,12 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 import surgery
+from surgery.data import inputs
 from surgery.errors import ModelError
 from surgery.testing import check_model
 
 HERE = Path(__file__).parent.parent
+PHOTO = inputs()[0]
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +83,36 @@ def test_weights_in_the_cache_are_used_without_a_network(tmp_path: Path) -> None
     (place / "refs" / "main").write_text("abc")
     save_file(trained.state_dict(), place / "snapshots" / "abc" / "model.safetensors")
     for name in ("timm/test_resnet", "timm/test_resnet.r160_in1k"):
-        loaded = surgery.load_model(name).state_dict()
+        model = surgery.load_model(name)
+        assert model.weights_from == "timm, test_resnet.r160_in1k"
+        assert surgery.extract(model, PHOTO, at="conv1*", out=tmp_path / f"out-{name[-4:]}", sinks=[]).notes == ()
+        loaded = model.state_dict()
         assert all(torch.equal(loaded[key], value) for key, value in trained.state_dict().items())
+
+
+def test_a_model_without_its_trained_weights_says_so(tmp_path: Path) -> None:
+    for name, said in (
+        ("test_resnet:pretrained=false", "test_resnet:pretrained=false is untrained: its weights are random (seed 0)"),
+        (
+            "test_efficientnet:pretrained=false,num_classes=3",
+            "timm/test_efficientnet without pretrained=false has trained ones",
+        ),
+    ):
+        model = surgery.load_model(f"timm/{name}")
+        report = surgery.extract(model, PHOTO, at="*", out=tmp_path / name[:9], sinks=[], source=f"timm/{name}")
+        assert said in report.notes[0]
+        assert json.loads((report.folder / "manifest.json").read_text())["model"]["weights"] == "random, seed 0"
+
+
+def test_a_new_head_on_trained_weights_is_said_to_be_random(tmp_path: Path) -> None:
+    place = tmp_path / "hub" / "models--timm--test_resnet.r160_in1k"
+    (place / "snapshots" / "abc").mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    save_file(timm.create_model("test_resnet").state_dict(), place / "snapshots" / "abc" / "model.safetensors")
+    report = surgery.extract(surgery.load_model("timm/test_resnet:num_classes=3"), PHOTO, out=tmp_path / "o", sinks=[])
+    assert len(report.notes) == 1
+    assert "were not loaded: fc.weight" in report.notes[0]
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

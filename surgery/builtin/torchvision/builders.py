@@ -48,8 +48,8 @@ class Cached:
         self._member = member
         self._state = state
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         return type(self._member)
 
     def __getattr__(self, name: str) -> Any:

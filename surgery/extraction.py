@@ -188,6 +188,7 @@ def extract(
         hazards=hazards(opened),
         notes=(*recall(original).notes(original, source or type(original).__name__), *lines_of(done.notes)),
         interrupted=done.interrupted,
+        overview=None if done.overview is None else folder.path / done.overview,
     )
     return audience.finished(report)
 

@@ -8,7 +8,7 @@ import os
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from surgery.errors import OutputError
@@ -39,6 +39,8 @@ class OutputFolder:
     ) -> None:
         self.path = Path(path)
         self.about: Mapping[str, str] = dict(about or {})
+        self.shared: dict[str, Any] = {}
+        """What sinks keep for all images of the run; several processes begin with what the first image left in it."""
         self.batch = 0
         """Number of the batch that is offered: that of its first image among the images of the run."""
         self.written: list[tuple[str, Activation | None]] = []
@@ -60,6 +62,7 @@ class OutputFolder:
         """The same folder, to be told of activations on another thread."""
         other = OutputFolder(self.path, self.about, self._workspace)
         other._homes, other._own, other._names = self._homes, self._own, self._names
+        other.shared = self.shared
         return other
 
     def reserve(self, images: Iterable[str]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from surgery.arranging import NONE, Evidence, arrange
 from surgery.builtin.normalizers import MinMax
@@ -65,3 +68,16 @@ def image_activations(
     drawing = ImageDrawing(values, limits, recipe)
     for position, image in enumerate(images):
         yield Activation(operation, operation.path, image, values[position], drawing, position)
+
+
+def without_values(activation: Activation) -> Activation:
+    """An activation whose values have their shape and dtype, and nothing in them."""
+    empty = _empty(activation.values.shape, activation.values.dtype)
+    return Activation(
+        activation.operation, activation.path, activation.image, empty, activation.drawing, activation.position
+    )
+
+
+@lru_cache(maxsize=256)
+def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")

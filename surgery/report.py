@@ -110,6 +110,8 @@ class Report:
     """Whether Ctrl-C ended it: what was finished stays."""
     notes: tuple[str, ...] = ()
     """A line for each thing to know of the pictures: that weights are random, that an AB pair was not cut."""
+    overview: Path | None = None
+    """The first file that is of a whole image: its sheet, say."""
     troubles: tuple[str, ...] = ()
     """A line for each watcher that raised."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -16,7 +16,7 @@ from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.extractor import listening
 from surgery.following import FollowedModel
 from surgery.nodes import operations, specs
-from surgery.rendering import activations_of, image_activations
+from surgery.rendering import activations_of, image_activations, without_values
 from surgery.report import Finding, merge, merge_findings, parts_of
 from surgery.twins import twin
 from surgery.types import Activation, Operation
@@ -75,6 +75,8 @@ class Run:
         """Of the sinks that are called at once."""
         self.later: list[Write] = []
         self.folder_later: OutputFolder
+        self.overview: str | None = None
+        """The first file that is of no single activation: a sheet, an archive."""
         self.done = 0
         """Images whose files are all written."""
         self.findings: dict[str, Finding] = {}
@@ -133,7 +135,9 @@ class Run:
         self.folder_later.batch = inputs[0].number
         for name in (*(item.name for item in inputs), None):
             self.folder_later.finish(name)
-        self.manifest.files([*written, *self.folder_later.take_written()])
+        files = [*written, *self.folder_later.take_written()]
+        self.manifest.files(files)
+        self.overview = self.overview or next((name for name, of in files if of is None), None)
         for item in inputs:
             self.manifest.finish(item.name, item.path, size, item.number)
             self.unfinished.remove(item.name)
@@ -260,19 +264,6 @@ class Run:
                 self.found[activation.path] = Finding(operation, activation.facts, activation.layout, parts)
             else:
                 self.found[activation.path] = replace(known, facts=merge(known.facts, activation.facts))
-
-
-def without_values(activation: Activation) -> Activation:
-    """An activation whose values have their shape and dtype, and nothing in them."""
-    empty = _empty(activation.values.shape, activation.values.dtype)
-    return Activation(
-        activation.operation, activation.path, activation.image, empty, activation.drawing, activation.position
-    )
-
-
-@lru_cache(maxsize=256)
-def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 @contextmanager

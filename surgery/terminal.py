@@ -93,7 +93,8 @@ def report_view(report: Report, width: int) -> RenderableType:
     done = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(said)}")
     if report.interrupted:
         done.append("  interrupted: what was finished is there", style="bold yellow")
-    return Group(table, Text(), *notes, done) if rows else done
+    last = [Text.assemble(("look at ", "dim"), f"{report.overview}")] if report.overview is not None else []
+    return Group(table, Text(), *notes, done, *last) if rows else done
 
 
 def certificate_view(certificate: Certificate) -> RenderableType:

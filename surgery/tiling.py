@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
 from surgery.errors import RenderError
 from surgery.loading import said_of
 from surgery.types import BACKGROUND, Layout, describe, shortcut
@@ -47,6 +45,8 @@ def lay(codes: Tensor, layout: Layout) -> Tensor:
     """
     shown = codes if layout.shown >= codes.shape[1] else codes[:, : layout.shown]
     if missing := -layout.shown % layout.tiles:
+        import torch
+
         shown = torch.nn.functional.pad(shown, (0, 0, 0, 0, 0, missing), value=BACKGROUND)
     if _kernels is None or codes.device.type != "cpu" or codes.element_size() != 1 or not shown.numel():
         return _lay_by_torch(shown, layout)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from surgery.batches import batches, misfit
 from surgery.errors import OutputError
 from surgery.jobs import run_jobs, sendable
@@ -17,7 +19,6 @@ from surgery.running import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import torch
     from torch import fx, nn
 
     from surgery.batches import Inputs
@@ -59,6 +60,8 @@ class Done:
     findings: tuple[Finding, ...]
     notes: Notes
     interrupted: bool
+    overview: str | None = None
+    """The first file that is of a whole image."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,8 @@ class _Share:
     error: BaseException | None
     state: tuple[Any, ...] = ()
     """Of its part of the manifest."""
+    overview: str | None = None
+    """The first file that is of a whole image."""
 
 
 def run_alone(
@@ -87,8 +92,11 @@ def run_alone(
 
 def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Progress], None] | None) -> Done:
     """Do it in several processes, which take turns at the batches."""
-    parts = [manifest.part() for _ in range(jobs)]
     total = len(job.inputs.names)
+    led, begun = _lead(job, manifest)
+    if begun == total or any(share.error is not None or share.interrupted for share in led):
+        return _put_together(job, manifest, led)
+    parts = [manifest.part() for _ in range(jobs)]
     heard: dict[int, Progress] = {}
 
     def hear(number: int, said: Progress) -> None:
@@ -98,7 +106,7 @@ def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Prog
             progress(Progress(done, failed, total, said.image))
 
     def work(number: int, tell: Callable[[Any], None], stop: Stop) -> _Share:
-        mine = [image for image in range(total) if image // job.batch_size % jobs == number]
+        mine = [image for image in range(begun, total) if image // job.batch_size % jobs == number]
         # One thread for everything: the other cores have jobs of their own.
         with Behind(thread=False) as behind:
             share = _run(job, mine, parts[number], behind, (), tell, stop.is_set)
@@ -117,7 +125,32 @@ def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Prog
         if share.state:
             manifest.take(share.state)
     interrupted = len(shares) < jobs
-    return _put_together(job, manifest, [*shares, _Share(0, [], {}, {}, interrupted=interrupted, error=None)])
+    return _put_together(job, manifest, [*led, *shares, _Share(0, [], {}, {}, interrupted=interrupted, error=None)])
+
+
+def _lead(job: Job, manifest: Manifest) -> tuple[list[_Share], int]:
+    """Run the first batch that can be run, where a sink decides something by it for all images; and how many inputs.
+
+    Each process then begins with what was decided (`OutputFolder.shared`).
+    """
+    shares: list[_Share] = []
+    noted = job.inputs.notes
+    begun, total, threads = 0, len(job.inputs.names), torch.get_num_threads()
+    if not any(getattr(sink, "leads", False) for sink in job.sinks):
+        return shares, begun
+    torch.set_num_threads(1)  # of several, a fork would wait for the others
+    try:
+        while begun < total and not any(share.images or share.error or share.interrupted for share in shares):
+            batch = range(begun, min(begun + job.batch_size, total))
+            job.inputs.failed, job.inputs.notes = [], noted
+            noted = {}  # what was noticed before is said once
+            with Behind(thread=False) as behind:
+                shares.append(_run(job, batch, manifest, behind, (), lambda _: None, lambda: False))
+            begun = batch.stop
+    finally:
+        torch.set_num_threads(threads)
+        job.inputs.failed, job.inputs.notes = [], noted
+    return shares, begun
 
 
 def _run(
@@ -155,7 +188,7 @@ def _run(
                 run.drop()
     except Exception as caught:  # noqa: BLE001 - raised once the manifest is written
         error = caught
-    return _Share(run.done, failed, job.inputs.notes, run.findings, interrupted, error)
+    return _Share(run.done, failed, job.inputs.notes, run.findings, interrupted, error, overview=run.overview)
 
 
 def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Done:
@@ -182,4 +215,5 @@ def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Don
                 raise
     if error is not None:
         raise error
-    return Done(images, files, tuple(failed), tuple(findings.values()), notes, interrupted)
+    overview = next((share.overview for share in shares if share.overview is not None), None)
+    return Done(images, files, tuple(failed), tuple(findings.values()), notes, interrupted, overview)

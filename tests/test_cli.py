@@ -51,7 +51,7 @@ def test_without_arguments_the_shipped_model_is_run_on_the_shipped_input(run: An
     assert (folder / "facade-1" / "sheet.png").is_file()
     assert content["model"]["source"] == "facades"
     assert "up1.tanh" in result.out
-    assert "activations/  1 image, 59 files" in result.out
+    assert "activations/  1 image, 60 files" in result.out
     with Image.open(folder / "facade-1" / "000-input.png") as shown, Image.open(inputs()[0]) as given:
         assert np.array_equal(np.asarray(shown), np.asarray(given.convert("RGB")))
 

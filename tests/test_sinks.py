@@ -16,7 +16,7 @@ from torch import Tensor
 import surgery
 from surgery import png
 from surgery.builtin.sinks import Npz, Png, Safetensors, Sheet
-from surgery.builtin.sinks.sheet import telling
+from surgery.builtin.sinks.picks import telling
 from surgery.errors import OutputError, RenderError
 from surgery.rendering import STANDARD, activations_of, image_activations
 from surgery.types import Levels, Operation, Picture, Recipe

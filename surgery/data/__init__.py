@@ -14,6 +14,11 @@ def inputs() -> list[Path]:
     return sorted((_HERE / "inputs").glob("*.png"))
 
 
+def font() -> Path:
+    """The shipped font, DejaVu Sans: Latin, Greek, Cyrillic and more, no Chinese, Japanese or Korean."""
+    return _HERE / "DejaVuSans.ttf"
+
+
 def weights(name: str = "facades") -> Path:
     """The shipped weights of that name: ``facades``, ``facades-discriminator`` or an earlier ``facades-300``.
 

@@ -138,6 +138,30 @@ def open_model(source: str, part: str | None, plugins: Plugins, seed: int = 0) -
     return model
 
 
+def inputs_of(texts: list[str]) -> dict[str, list[str]]:
+    """The values of --input: files by the name of the input."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, files = text.partition("=")
+        if not (equals and files and name.isidentifier()):
+            raise typer.BadParameter(f"an input is NAME=FILES, not {text!r}", param_hint="--input")
+        found.setdefault(name, []).append(files)
+    return found
+
+
+def readers_of(texts: list[str]) -> tuple[str | None, dict[str, str]]:
+    """The values of --reader: that of the images, and those of other inputs by name."""
+    images: str | None = None
+    others: dict[str, str] = {}
+    for text in texts:
+        name, equals, reader = text.partition("=")
+        if equals and name.isidentifier():
+            others[name] = reader
+        else:
+            images = text
+    return images, others
+
+
 def size_of(text: str) -> Size:
     """The value of --size."""
     if text == "":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -15,12 +15,16 @@ from surgery.report import Failure
 from surgery.types import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
 
+    from surgery.pairing import OtherInput
     from surgery.types import Reader
+
+Given: TypeAlias = "tuple[Tensor, ...]"
+"""The values of an image, ``(1, C, H, W)``, and of what is given to the model beside it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,46 +45,60 @@ class Batch:
     inputs: tuple[Input, ...]
     values: Tensor
     """``(B, C, H, W)``."""
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+    """The model's inputs beside the image, by name."""
 
     @classmethod
-    def of(cls, items: Iterable[tuple[Input, Tensor]]) -> Batch:
-        """Of images with their values ``(1, C, H, W)``, which are copied: what a reader gave may be its own."""
-        inputs, values = zip(*items, strict=True)
-        return cls(inputs, torch.cat(values))
+    def of(cls, items: Iterable[tuple[Input, Given]], names: Sequence[str] = ()) -> Batch:
+        """Of images with their values ``(1, C, H, W)``, which are copied: what a reader gave may be its own.
+
+        `names` are those of the inputs beside the image.
+        """
+        inputs, given = zip(*items, strict=True)
+        values, *others = (torch.cat(parts) for parts in zip(*given, strict=True))
+        return cls(inputs, values, dict(zip(names, others, strict=True)))
 
 
 class Inputs:
     """Reads the inputs of a run, in order, and keeps a list of those that can't be read, and what was noticed."""
 
     def __init__(
-        self, paths: Sequence[Path], reader: Reader, notes: Notes | None = None, taken: Iterable[str] = ()
+        self,
+        paths: Sequence[Path],
+        reader: Reader,
+        notes: Notes | None = None,
+        taken: Iterable[str] = (),
+        others: Sequence[OtherInput] = (),
     ) -> None:
         """`taken` are names that no image is given: those of what sinks write beside the images' folders."""
         self.names = list(zip(paths, image_names((path.stem for path in paths), taken), strict=True))
         self.reader = reader
+        self.others = others
         self.failed: list[Failure] = []
         self.notes: Notes = dict(notes or {})
 
-    def read(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[Input, Tensor]]:
-        """The inputs of these numbers, or all of them, one by one, with their values ``(1, C, H, W)``."""
+    def read(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[Input, Given]]:
+        """The inputs of these numbers, or all of them, one by one: the image, and what is given beside it."""
         for number in range(len(self.names)) if numbers is None else numbers:
             path, name = self.names[number]
             try:
-                values = self._values(path)
+                values = self._values(path, self.reader)
+                beside = (self._values(other.paths[number], other.reader) for other in self.others)
+                given = (values, *beside)
             except ImageError as error:
                 self.failed.append(Failure(str(path), str(error), number))
             else:
-                yield Input(name, path, number), values
+                yield Input(name, path, number), given
 
-    def _values(self, path: Path) -> Tensor:
+    def _values(self, path: Path, reader: Reader) -> Tensor:
         try:
             with collecting(self.notes):
-                values = self.reader(path)
+                values = reader(path)
         except SurgeryError:
             raise
         except Exception as error:
             said = f"{type(error).__name__}: {first_line(error)}"
-            raise ImageError(f"reader {describe(self.reader)} can't read {path}: {said}") from error
+            raise ImageError(f"reader {describe(reader)} can't read {path}: {said}") from error
         if (
             not isinstance(values, torch.Tensor)
             or not values.is_floating_point()
@@ -90,14 +108,14 @@ class Inputs:
             shown = (
                 f"{tuple(values.shape)} {values.dtype}" if isinstance(values, torch.Tensor) else type(values).__name__
             )
-            raise ImageError(f"reader {describe(self.reader)} has to give (1, C, H, W) float, not {shown}, of {path}")
+            raise ImageError(f"reader {describe(reader)} has to give (1, C, H, W) float, not {shown}, of {path}")
         return values
 
 
-def batches(items: Iterable[tuple[Input, Tensor]], size: int) -> Iterator[Batch]:
+def batches(items: Iterable[tuple[Input, Given]], size: int, names: Sequence[str] = ()) -> Iterator[Batch]:
     """Neighbours of one shape, out of as many images as fill a batch: the first `size` of the run, the second ..."""
-    for _, together in groupby(items, lambda item: (item[0].number // size, item[1].shape)):
-        yield Batch.of(together)
+    for _, together in groupby(items, lambda item: (item[0].number // size, *(part.shape for part in item[1]))):
+        yield Batch.of(together, names)
 
 
 def input_dtype(model: nn.Module) -> torch.dtype | None:

@@ -27,8 +27,10 @@ from surgery.arguments import (
     Sizing,
     Strict,
     Trusting,
+    inputs_of,
     open_plugins,
     range_of,
+    readers_of,
     size_of,
 )
 from surgery.authoring import app as authoring
@@ -107,10 +109,21 @@ def extract(
         ),
     ] = None,
     sink: Sinks = [],  # noqa: B006
+    beside: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="NAME=FILES",
+            help="What forward's parameter NAME is given beside the image: mask=masks/*.png. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
     reader: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="What reads the input: tensor:key=x. [dim]\\[default: image][/dim]"),
-    ] = None,
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="What reads the images: tensor:key=x; or an input: mask=image:low=0. [dim]\\[default: image][/dim]",
+        ),
+    ] = [],  # noqa: B006
     size: Sizing = "",
     side: Annotated[
         Side,
@@ -153,7 +166,8 @@ def extract(
     """Run a model on images, and draw what every chosen operation computes."""
     _settle_process()
     plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
-    single: dict[Any, str | None] = {"normalizer": normalizer, "tiler": tiler, "colormap": colormap, "reader": reader}
+    single: dict[Any, str | None] = {"normalizer": normalizer, "tiler": tiler, "colormap": colormap}
+    single["reader"], other_readers = readers_of(reader)
     stages: dict[str, Any] = {kind: plugins.resolve(kind, name) for kind, name in single.items() if name}
     stages |= {"sinks": [plugins.resolve("sink", name) for name in sink]} if sink else {}
     stages["transforms"] = [plugins.resolve("transform", name) for name in transform]
@@ -167,6 +181,8 @@ def extract(
     from surgery.terminal import Bar, report_view, terminal
 
     stages["layout"] = layouts_of(layout)
+    stages["inputs"] = inputs_of(beside)
+    stages["readers"] = {name: plugins.resolve("reader", text) for name, text in other_readers.items()}
     chosen = [parse(text) for text in at]
     wanted, span = size_of(size), range_of(limits)
     noticed: Notes = {}

@@ -7,13 +7,14 @@ import time
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
 
 from surgery.audience import Audience
-from surgery.batches import Inputs
+from surgery.batches import Inputs, input_dtype
 from surgery.builtin.normalizers import MinMax
 from surgery.builtin.readers import ImageReader
 from surgery.builtin.sinks import Png, Sheet
@@ -28,6 +29,7 @@ from surgery.layout_rules import layout_rules
 from surgery.manifest import Manifest
 from surgery.names import WORK
 from surgery.notes import Notes, collecting, lines_of
+from surgery.pairing import as_example, main_input, needs_example, other_inputs, reader_beside
 from surgery.provenance import recall
 from surgery.recovery import open_workspace, refuse_other
 from surgery.report import Progress, Report, Start
@@ -40,12 +42,13 @@ from surgery.types import Preprocessing, describe
 from surgery.working import Job, run_alone, run_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import fx
 
     from surgery.images import Size
     from surgery.layout_rules import Layouts
+    from surgery.pairing import Files
     from surgery.plugins import Plugins
     from surgery.report import Watcher
     from surgery.selection import Selection
@@ -66,7 +69,9 @@ def extract(
     transforms: Transform | str | Sequence[Transform | str] = (),
     layout: Layouts = None,
     sinks: Sink | str | Sequence[Sink | str] = (Png(), Sheet()),  # noqa: B008
+    inputs: Mapping[str, Files] = MappingProxyType({}),
     reader: Reader | str = ImageReader(),  # noqa: B008
+    readers: Mapping[str, Reader | str] = MappingProxyType({}),
     size: Size = None,
     side: Side = "none",
     range: tuple[float, float] | None = None,  # noqa: A002
@@ -101,6 +106,10 @@ def extract(
     Normalizer, tiler, colormap, transforms, sinks and reader are values, or names that `plugins` offer (None: those of
     the command line), with options: ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
 
+    `inputs` are what a model of several inputs takes beside the image: the name of forward's parameter, and files as in
+    `images`, one for each image (by their names, or in order) or one for all. They are read as images, or by what
+    `readers` has for the name; the manifest and the sinks have them as ``input.NAME``.
+
     With one of `jobs` images are read and pictures written on threads beside the one that runs the model. Several are
     processes that share the images, batch by batch, each with one thread for everything: faster where there are many
     images for each core. Every sink has to be one that keeps images apart.
@@ -131,12 +140,20 @@ def extract(
     with collecting(found):
         paths = find_images(images, suffixes_of(reading))
     original = unwrap(model)
-    span = range or (-1.0, 1.0)
-    preprocessing = _preprocessing(original) if range is None else None
-    read = _reader(reading, original, size, side, span, preprocessing)
+    span = range or _own_range(reading)
+    preprocessing = _preprocessing(original) if span == (-1.0, 1.0) and range is None else None
+    read = _reader(reading, original, size, side, span, preprocessing, several=bool(inputs))
+    named = {name: stages.one("reader", each) for name, each in readers.items()}
+    with collecting(found):
+        beside = other_inputs(original, paths, inputs, named, ImageReader())
+    own_size = _own_size(original, size, preprocessing)
+    beside = tuple(
+        replace(each, reader=reader_beside(each.reader, own_size, side, span, preprocessing)) for each in beside
+    )
     refuse_other(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
     subject = _prepare(original, mode, device)
-    opened = _open(subject, at, leaves, allow, output=output)
+    example = _example(subject, Inputs(paths, read, others=beside), device)
+    opened = _open(subject, at, leaves, allow, [each.name for each in beside], example, output=output)
     rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
     recipe = replace(drawn, stats=stats, layouts=rules)
     manifest = Manifest.of(
@@ -147,14 +164,17 @@ def extract(
             "seed": seed,
             "batch_size": batch_size,
             **_input_settings(reading, side, span, preprocessing),
+            **({"inputs": {n: describe(named.get(n, ImageReader())) for n in inputs}} if inputs else {}),
         },
         recipe=recipe,
         weights=recall(original).described(original),
     )
-    with open_workspace(Path(out), overwrite=overwrite, inputs=paths) as workspace:
+    read_from = [*paths, *(path for each in beside for path in each.paths)]
+    with open_workspace(Path(out), overwrite=overwrite, inputs=read_from) as workspace:
         folder = OutputFolder(out, manifest.about, workspace)
-        inputs = Inputs(paths, read, found, [name for sink in writing for name in getattr(sink, "places", ())])
-        folder.reserve(name for _, name in inputs.names)
+        places = [name for sink in writing for name in getattr(sink, "places", ())]
+        taken = Inputs(paths, read, found, places, beside)
+        folder.reserve(name for _, name in taken.names)
         job = Job(
             opened=opened,
             original=original,
@@ -165,7 +185,7 @@ def extract(
             sinks=writing,
             folder=folder,
             workspace=workspace,
-            inputs=inputs,
+            inputs=taken,
             batch_size=batch_size,
             device=torch.device(device),
             seed=seed,
@@ -233,20 +253,53 @@ def _shares(jobs: int, images: int, batch_size: int) -> int:
     return max(1, min(jobs, -(-images // batch_size), 4 * (os.cpu_count() or 1)))
 
 
+def _own_range(reader: Reader) -> tuple[float, float]:
+    """The values of black and white where no range is asked for."""
+    low, high = (getattr(reader, end, None) for end in ("low", "high"))
+    return -1.0 if low is None else low, 1.0 if high is None else high
+
+
 def _reader(
-    reader: Reader, model: nn.Module, size: Size, side: Side, span: tuple[float, float], own: Preprocessing | None
+    reader: Reader,
+    model: nn.Module,
+    size: Size,
+    side: Side,
+    span: tuple[float, float],
+    own: Preprocessing | None,
+    *,
+    several: bool,
 ) -> Reader:
     """What reads a path: the given reader, or that of images with what the model wants."""
     if not isinstance(reader, ImageReader):
         if size is not None or side != "none":
             raise ImageError(f"size and side are of the reader of images; set options of {describe(reader)} instead")
         return reader
-    if size is None and own is None:
-        declared = getattr(model, "size", None)
-        size = declared if isinstance(declared, (int, tuple)) else None
-    channels = input_channels(model)
+    size = _own_size(model, size, own)
+    channels = reader.channels or input_channels(model)
+    if several and channels not in (1, 3):  # a first convolution takes several inputs together
+        own_reader = replace(reader, low=span[0], high=span[1])
+        return reader_beside(own_reader, size, side, span, own)
     depth: dict[str, Any] = {"black": reader.black, "white": reader.white, "indices": reader.indices}
     return partial(load_image, size=size, side=side, range=span, channels=channels, preprocessing=own, **depth)
+
+
+def _own_size(model: nn.Module, size: Size, own: Preprocessing | None) -> Size:
+    """The size that images are read in: that which is asked for, or what the model says."""
+    if size is not None or own is not None:
+        return size
+    declared = getattr(model, "size", None)
+    return declared if isinstance(declared, (int, tuple)) else None
+
+
+def _example(subject: nn.Module, inputs: Inputs, device: str | torch.device) -> Any:
+    """The first inputs, where some of them are in a graph only if an example gives them."""
+    names = [other.name for other in inputs.others]
+    if not needs_example(subject, names):
+        return None
+    for _, given in inputs.read():
+        main, *others = (values.to(device, input_dtype(subject)) for values in given)
+        return as_example(subject, {str(main_input(subject, names)): main, **dict(zip(names, others, strict=True))})
+    raise ImageError(inputs.failed[0].reason)
 
 
 def _colors(reader: Reader, side: Side, span: tuple[float, float], own: Preprocessing | None) -> Limits | None:
@@ -292,16 +345,17 @@ def _open(
     at: Selection | str | Sequence[Selection | str],
     leaves: Sequence[str | type[nn.Module]],
     allow: Sequence[str],
+    others: Sequence[str],
+    example: Any,
     *,
     output: bool,
 ) -> fx.GraphModule:
-    traced = trace(subject, leaves=leaves, allow=allow)
-    inputs = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
-    if len(inputs) != 1:
-        raise ModelError(
-            f"{type(subject).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}), and images are one; "
-            "use surgery.trace, insert and record"
-        )
+    traced = trace(subject, example, leaves=leaves, allow=allow)
+    inputs = [str(node.target) for node in traced.graph.nodes if node.op == "placeholder"]
+    missing = [name for name in inputs if name not in others and name != main_input(subject, others)]
+    if missing or len(inputs) != 1 + len(others):
+        told = f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)" if missing else "images are one"
+        raise ModelError(f"{type(subject).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}); {told}")
     selections = at if isinstance(at, (list, tuple)) else [at]
     chosen = {
         operation.index: operation

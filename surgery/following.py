@@ -19,18 +19,19 @@ class FollowedModel:
 
     def __init__(self, opened: fx.GraphModule) -> None:
         self._opened = opened
-        self._shape: tuple[int, ...] | None = None
+        self._shape: tuple[tuple[int, ...], ...] | None = None
         self._follower = Follower(opened)
 
-    def run(self, values: Tensor) -> Any:
+    def run(self, *inputs: Tensor) -> Any:
         """What the model gives; an error is raised as the model raises it."""
-        if tuple(values.shape) == self._shape:
+        shape = tuple(tuple(values.shape) for values in inputs)
+        if shape == self._shape:
             # Not a call: that would print the generated code when the model raises, and drop the traceback.
-            return self._opened.forward(values)
+            return self._opened.forward(*inputs)
         self._shape = None
         self._follower = Follower(self._opened)
-        result = self._follower.run(values)
-        self._shape = tuple(values.shape)
+        result = self._follower.run(*inputs)
+        self._shape = shape
         return result
 
     def evidence(self, name: str, key: str) -> Evidence:

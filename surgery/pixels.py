@@ -99,6 +99,15 @@ def decode(path: Path, channels: int, depth: Depth) -> Pixels:
         raise ImageError(f"can't read {path}: {first_line(error)}") from error
 
 
+def own_channels(path: Path) -> int:
+    """How many channels an image file is read in where nobody says: 1 where it is gray, else 3."""
+    try:
+        with Image.open(path) as image:
+            return 1 if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I") else 3
+    except Exception:  # noqa: BLE001 - whoever decodes it says why it can't be read
+        return 3
+
+
 def _decode(path: Path, image: Image.Image, channels: int, depth: Depth) -> Pixels:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         note(path, "the file holds several images; the first is read")

@@ -16,6 +16,7 @@ from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.extractor import listening
 from surgery.following import FollowedModel
 from surgery.nodes import operations, specs
+from surgery.pairing import arguments_of, main_input
 from surgery.rendering import activations_of, image_activations, without_values
 from surgery.report import Finding, merge, merge_findings, parts_of
 from surgery.twins import twin
@@ -23,7 +24,7 @@ from surgery.types import Activation, Operation
 from surgery.values import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor, fx, nn
 
@@ -89,6 +90,7 @@ class Run:
         self.error: Exception | None = None
         self.buffers = [(buffer, buffer.clone()) for buffer in opened.buffers()]
         self.last = len(operations(opened))
+        self.placeholders = [str(node.target) for node in opened.graph.nodes if node.op == "placeholder"]
         self.model = FollowedModel(opened)
         self.dtype = input_dtype(opened)
 
@@ -118,7 +120,8 @@ class Run:
         self.names = [item.name for item in inputs]
         self.unfinished += self.names
         self.folder.batch = inputs[0].number
-        reason = self.forward(batch.values.to(device, self.dtype), seed, output=output)
+        others = {name: values.to(device, self.dtype) for name, values in batch.others.items()}
+        reason = self.forward(batch.values.to(device, self.dtype), others, seed, output=output)
         if reason:
             self.behind.flush()
             self.drop()
@@ -158,33 +161,42 @@ class Run:
             self.manifest.drop(name)
         self.unfinished, self.found = [], {}
 
-    def forward(self, values: Tensor, seed: int, *, output: bool) -> str | None:
+    def forward(self, values: Tensor, others: Mapping[str, Tensor], seed: int, *, output: bool) -> str | None:
         for buffer, before in self.buffers:
             buffer.copy_(before)
         devices = [values.device] if values.device.type == "cuda" else []
-        fresh = values.clone() if self.original is not None else values  # a model may write to its input
+        fresh, fresh_others = values, others
+        if self.original is not None:  # a model may write to its input
+            fresh, fresh_others = values.clone(), {name: other.clone() for name, other in others.items()}
         with torch.random.fork_rng(devices=devices), torch.no_grad(), contexts.closing():
             torch.manual_seed(seed)
             given = Operation("input", "input", "input", 0, tensors=specs(values))
             self.offer(self.shown_input(given, values))
+            for name, other in others.items():
+                beside = Operation(f"input_{name}", f"input.{name}", "input", 0, tensors=specs(other))
+                self.offer(self.shown_input(beside, other, self.limits))
             try:
-                result = self.model.run(values)
+                result = self.model.run(*arguments_of(self.placeholders, values, others))
             except Exception as error:
                 if isinstance(error, SurgeryError) or error is self.error:
                     raise
-                return f"the model does not take it as {tuple(values.shape)}: {first_line(error)}"
+                shown = [f", {name} as {tuple(other.shape)}" for name, other in others.items()]
+                return f"the model does not take it as {tuple(values.shape)}{''.join(shown)}: {first_line(error)}"
             if output:
                 self.take_output(values, result)
         if self.original is not None:
-            self.compare(self.original, fresh, result, seed)
+            self.compare(self.original, fresh, fresh_others, result, seed)
         return None
 
-    def compare(self, original: nn.Module, values: Tensor, result: Any, seed: int) -> None:
+    def compare(
+        self, original: nn.Module, values: Tensor, others: Mapping[str, Tensor], result: Any, seed: int
+    ) -> None:
         """Hold the output against that of the original model, on the same batch with the same random numbers."""
         devices = [values.device] if values.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed)
-            truth = twin(original)(values)
+            named = {str(main_input(original, list(others))): values, **others} if others else {}
+            truth = twin(original)(**named) if named else twin(original)(values)
         found, expected = list(tensors_in(result)), list(tensors_in(truth))
         if [key for key, _ in found] != [key for key, _ in expected]:
             raise TraceError(
@@ -211,9 +223,10 @@ class Run:
             self.error = error
             raise
 
-    def shown_input(self, operation: Operation, values: Tensor) -> Iterable[Activation]:
-        """The input, in its own colors if it is an image."""
-        colors = self.colors or (self.limits if is_image(values, values, self.limits) else None)
+    def shown_input(self, operation: Operation, values: Tensor, beside: Limits | None = None) -> Iterable[Activation]:
+        """The input, or one beside it, in its own colors if it is an image."""
+        known = self.colors if beside is None else None
+        colors = known or (self.limits if is_image(values, values, self.limits) else None)
         if colors is None:
             return activations_of(operation, values, self.names, self.recipe)
         return image_activations(operation, values, self.names, colors, self.recipe)

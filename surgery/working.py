@@ -171,7 +171,7 @@ def _run(
             run.now += watches
             begun = 0
             try:
-                for batch in batches(items, job.batch_size):
+                for batch in batches(items, job.batch_size, [other.name for other in job.inputs.others]):
                     reason = misfit(job.original, batch.values) or run.batch(
                         batch, job.seed, job.device, output=job.output
                     )

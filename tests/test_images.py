@@ -315,7 +315,7 @@ def test_a_reader_of_images_takes_its_options_in_a_run(tmp_path: Path) -> None:
     assert np.allclose(np.load(tmp_path / "out/x/activations.npz")["input"][0], [[0, 9], [12, 15]])
     assert report.notes == ()
     settings = json.loads((tmp_path / "out/manifest.json").read_text())["settings"]
-    assert settings["reader"] == "ImageReader(black=0.0, white=15, indices=False)"
+    assert settings["reader"] == repr(ImageReader(white=15))
 
 
 SIDECARS = ("._a.png", ".DS_Store", ".hidden.jpg", "Thumbs.db", "a.pdf", "b.h5", "c.grib", "d.eps", "notes.txt", "none")

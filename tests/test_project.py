@@ -61,7 +61,8 @@ LAYERS = """
     builtin.models watching insertion recording origins trust
     tracing builtin.hooks
     outline edges
-    plugins selection batches
+    plugins selection pairing
+    batches
     display manifest oracle recovery verification
     models running layout_rules certificate stages exhibits scaffold
     working arguments pictures

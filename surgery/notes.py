@@ -40,10 +40,10 @@ def collecting(notes: Notes) -> Iterator[None]:
 
 
 def add(notes: Notes, more: Notes) -> None:
-    """Add notes to others: the first file stays the first."""
+    """Add notes to others. Of the files, the first by name is kept: several processes read them in any order."""
     for text, (path, count) in more.items():
         first, before = notes.get(text, (path, 0))
-        notes[text] = first, before + count
+        notes[text] = min(first, path), before + count
 
 
 def lines_of(notes: Notes) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
 from surgery import contexts
 from surgery.arranging import NONE
-from surgery.errors import TraceError
+from surgery.errors import ModelError, TraceError
 from surgery.extractor import listening
 from surgery.following import Follower
 from surgery.listings import Activations
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
     from surgery.types import Operation
 
 
-def record(opened: nn.Module, *inputs: Any) -> Activations:
+def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     """Run a rewritten model, and return every activation in order of execution, as it was when it was computed.
 
     The model may be compiled (`torch.compile`). The values are copies of a whole batch each, detached, on the model's
     device: the memory of all of them at once. An operation that runs twice is there twice; a value that holds several
     tensors gives one activation for each. Their `pictures`, made when asked for, are those of the standard recipe, one
-    for each image of the batch.
+    for each image of the batch. Inputs are given by position or by the name of forward's parameter; ModelError says
+    which are missing.
     """
     if not isinstance(opened, nn.Module):
         raise TraceError(f"a rewritten model is recorded, as surgery.insert gives it, not {type(opened).__name__}")
+    inputs = _in_order(opened, inputs, named) if named else inputs
     recorded: list[tuple[Operation, str, Tensor, Evidence]] = []
     follower = _follower(opened)
 
@@ -48,6 +51,21 @@ def record(opened: nn.Module, *inputs: Any) -> Activations:
         for operation, key, tensor, known in recorded
         for activation in activations_of(operation, tensor, None, recipe, key, lambda _, known=known: known)  # type: ignore[misc]
     )
+
+
+def _in_order(opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+    """Inputs by position and by name, in the order of the graph."""
+    inside = getattr(opened, "_orig_mod", opened)  # of a compiled model
+    known = list(inspect.signature(inside.forward).parameters)
+    if isinstance(inside, fx.GraphModule):
+        known = [str(node.target) for node in inside.graph.nodes if node.op == "placeholder"]
+    rest = known[len(inputs) :]
+    if set(rest) != set(named):
+        raise ModelError(
+            f"{type(opened).__name__} takes {', '.join(known) or 'no inputs'}; it is given {len(inputs)} by position "
+            f"and {', '.join(named)} by name"
+        )
+    return (*inputs, *(named[name] for name in rest))
 
 
 def _follower(opened: nn.Module) -> Follower | None:

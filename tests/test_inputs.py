@@ -169,3 +169,19 @@ def test_the_command_line_gives_several_inputs(run: Any, files: Path) -> None:
     assert (given("x", "c", "input.mask") == 3).all()
     assert "--input mask=FILES" in run(*common, "-o", "y").err
     assert run(*common, "--input", "mask").code == 2
+
+
+def test_record_takes_inputs_by_name() -> None:
+    image, mask = torch.randn(1, 3, 8, 8), torch.randn(1, 1, 8, 8)
+    for model, inputs in ((Masked().eval(), (image, mask)), (MaskFirst().eval(), (mask, image))):
+        traced = surgery.trace(model, inputs)
+        opened = surgery.insert(traced, surgery.select(traced, "*"))
+        by_position = surgery.record(opened, *inputs)[-1].values
+        assert torch.equal(by_position, surgery.record(opened, image=image, mask=mask)[-1].values)
+        assert torch.equal(by_position, surgery.record(opened, mask=mask, image=image)[-1].values)
+        name = "mask" if model.__class__ is Masked else "image"
+        rest = {name: mask if name == "mask" else image}
+        assert torch.equal(by_position, surgery.record(opened, inputs[0], **rest)[-1].values)
+        for wrong in ({"image": image}, {"image": image, "msk": mask}, {"image": image, "mask": mask, "more": mask}):
+            with pytest.raises(ModelError, match=r"takes .*; it is given 0 by position and image"):
+                surgery.record(opened, **wrong)

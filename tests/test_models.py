@@ -132,10 +132,10 @@ def test_an_untrained_model_says_so_everywhere(
     from surgery import cli
     from surgery.builtin.sinks import sheet
 
-    titles: list[str] = []
+    titles: list[list[str]] = []
     draw = sheet.Sheet._draw
 
-    def drawn(self: Any, rows: Any, title: str, *more: Any) -> Any:
+    def drawn(self: Any, rows: Any, title: list[str], *more: Any) -> Any:
         titles.append(title)
         return draw(self, rows, title, *more)
 
@@ -149,7 +149,7 @@ def test_an_untrained_model_says_so_everywhere(
     )
     manifest = json.loads(Path("out/manifest.json").read_text())
     assert manifest["model"]["weights"] == "random, seed 0"
-    assert all("random weights" in title for title in titles)
+    assert all("random weights" in title[0] for title in titles)
     assert titles
     with Image.open(next(Path("out/p").glob("001*.png"))) as picture:
         picture.load()

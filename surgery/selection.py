@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from surgery.errors import SelectionError, did_you_mean
+from surgery.errors import SelectionError
 from surgery.listings import Operations
 from surgery.nodes import operations
+from surgery.suggestions import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import fx
 
@@ -89,7 +90,7 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
     chosen = Operations(operation for operation in known if operation.tensors != () and selection.matches(operation))
     if not chosen:
         raise SelectionError(
-            f"{selection.text!r} matches none of {len(known)} operations{_near(selection.text, known)}"
+            f"{selection.text!r} matches none of {len(known)} operations{_near(selection, traced, known)}"
         )
     return chosen
 
@@ -151,25 +152,17 @@ def _one(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
     return _ATOMS[prefix](pattern), rest
 
 
-def _near(text: str, known: Iterable[Operation]) -> str:
-    """The first near miss among paths, kinds and modules, for the part of the text that has one."""
-    known = tuple(known)
-    names: dict[str, set[str]] = {
-        "": {operation.path for operation in known},
-        "op:": {operation.kind for operation in known},
-        "inside:": {scope for operation in known for scope in operation.scopes},
-    }
-    for token in _TOKEN.findall(text):
-        prefix = next((prefix for prefix in ("op:", "inside:") if token.startswith(prefix)), "")
-        pattern = token.removeprefix(prefix)
-        candidates = names[prefix]
-        if token in "&|~()" or any(fnmatchcase(_fold(name), _fold(pattern)) for name in candidates):
+def _near(selection: Selection, traced: fx.GraphModule, known: Sequence[Operation]) -> str:
+    """What may have been meant by the first part of a selection that matches nothing."""
+    classes: dict[str, dict[str, None]] = {}
+    for node in traced.graph.nodes:
+        for path, kind in node.meta.get("nn_module_stack", {}).values():
+            classes.setdefault(getattr(kind, "__name__", str(kind).rpartition(".")[2]), {})[path] = None
+    for token in _TOKEN.findall(selection.text):
+        if token in "&|~()" or any(parse(token).matches(operation) for operation in known):
             continue
-        stem, star, _ = pattern.partition("*")
-        if star:
-            candidates = {name[: len(stem)] for name in candidates}
-        if near := did_you_mean(stem, candidates):
-            return f"{near[:-2]}{star}{near[-2:]}"
+        if near := suggest(token, known, {name: list(paths) for name, paths in classes.items()}):
+            return near
     return "; `surgery inspect` lists them"
 
 

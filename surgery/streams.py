@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from surgery.characters import encodable, printable
 from surgery.errors import OutputError
+from surgery.wording import for_command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,9 +47,9 @@ def say(text: str) -> None:
 
 
 def complain(line: str) -> None:
-    """Say on standard error, in one line, what is wrong."""
+    """Say on standard error, in one line and in words of the command line, what is wrong."""
     if sys.stderr is not None:
-        Stream(sys.stderr).write(printable(f"surgery: {line}") + "\n")
+        Stream(sys.stderr).write(printable(f"surgery: {for_command_line(line)}") + "\n")
         sys.stderr.flush()
 
 

@@ -39,7 +39,8 @@ LAYERS = """
     __init__
     characters
     errors bits compiled pipeline blocks names locks
-    texts streams modules inventory
+    texts wording modules inventory
+    streams
     notes notebooks workspace
     records
     types inplace contexts hookspecs data sources hazards jobs axes seeding callables
@@ -60,7 +61,7 @@ LAYERS = """
     builtin.sinks builtin.torchvision
     builtin.models watching insertion recording origins trust
     tracing builtin.hooks
-    outline edges
+    outline edges suggestions
     plugins selection pairing
     batches
     display manifest oracle recovery verification

@@ -153,14 +153,16 @@ class OutputFolder:
 
     def _make(self, name: str) -> tuple[str, bool]:
         """Make a directory in the folder, once. Raises OSError."""
-        home, fresh = str(self.path), False
+        home, fresh, inside = str(self.path), False, ""
         if not self.path.is_dir():
             self.path.mkdir(parents=True, exist_ok=True)
         for part in filter(None, name.split("/")):
-            home = f"{home}/{part}"
+            home, inside = f"{home}/{part}", f"{inside}/{part}" if inside else part
             try:
                 os.mkdir(home)  # noqa: PTH102
                 fresh = True
+                if self._workspace is not None:
+                    self._workspace.note(f"{inside}/.")
             except FileExistsError:
                 fresh = False
                 self._see_inside(home)

@@ -85,6 +85,8 @@ class Run:
         """Those of the batch that is being written."""
         self.unfinished: list[str] = []
         """Images that were begun."""
+        self.dropped: set[str] = set()
+        """Where the files of images lie that were begun and are not kept: what is there is removed in the end."""
         self.names: list[str] = []
         """Images of the batch that is running."""
         self.error: Exception | None = None
@@ -112,7 +114,8 @@ class Run:
                     self.drop()
                     raise
         finally:
-            self.manifest.close([*self.folder.take_written(), *self.folder_later.take_written()])
+            written = [*self.folder.take_written(), *self.folder_later.take_written()]
+            self.manifest.close([each for each in written if not each[0].startswith(tuple(self.dropped))])
 
     def batch(self, batch: Batch, seed: int, device: str | torch.device, *, output: bool) -> str | None:
         """Run one batch. Returns why the model can't take it, or None when all went well."""
@@ -156,6 +159,7 @@ class Run:
         with suppress(Exception):  # that is why they are dropped
             self.behind.flush()
         for name in (*self.unfinished, None):
+            self.dropped |= {f"{folder.place(name)}/" for folder in (self.folder, self.folder_later)}
             self.folder.drop(name)
             self.folder_later.drop(name)
             self.manifest.drop(name)

@@ -63,7 +63,10 @@ class Workspace:
             raise OutputError(f"can't write to {self.folder}: {(error.strerror or str(error)).lower()}") from error
 
     def note(self, name: str) -> None:
-        """Write down that a file, or with a slash at the end a store, is about to appear. Raises OSError."""
+        """Write down that a file, or with a slash at the end a store, is about to appear. Raises OSError.
+
+        A folder that was made ends with ``/.``.
+        """
         entry = f'\n"{name}"'.encode()
         if os.write(self._journal, entry) < len(entry):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -130,7 +133,7 @@ class Workspace:
         for name in stores:
             if not (self.folder / name).is_symlink():
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        _remove_empty(self.folder, (name for name, _ in files))
+        _remove_empty(self.folder, gone)
         return [name for name, _ in files] + stores
 
     def left(self) -> bool:
@@ -168,7 +171,7 @@ def _move(path: Path, to: Path) -> None:
 
 def _remove_empty(folder: Path, names: Iterable[str]) -> None:
     """Remove the folders in which these files were, as far as nothing else is in them."""
-    homes = {parent for name in names for parent in Path(name).parents if parent.name}
+    homes = {parent for name in names for parent in Path(f"{name}x").parents if parent.name}
     for home in sorted(homes, key=lambda home: -len(home.parts)):
         with suppress(OSError):
             (folder / home).rmdir()

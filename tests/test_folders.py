@@ -482,7 +482,23 @@ def test_after_a_full_disk_the_manifest_lists_all_files_that_are_there(
     content = manifest(out)
     assert [image["name"] for image in content["images"] if "name" in image] == ["0", "1"]
     assert (content["interrupted"], "the disk is full" in content["error"]) == (True, True)
+    assert content["files"] == ["store"], "none of an image that was not finished"
     assert_whole(out)
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["0", "1", "batch", "store"]
+
+
+def test_an_image_that_can_not_be_begun_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def full(folder: surgery.OutputFolder) -> Iterator[Any]:
+        def write(activation: surgery.Activation) -> None:
+            with folder.file(f"{folder.place(activation.image)}/deep/x"):
+                raise OSError(28, "No space left on device")
+
+        yield write
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        surgery.extract(Net(), photos, out=tmp_path / "out", sinks=[full])
+    assert not (tmp_path / "out").exists()
 
 
 def test_where_the_manifest_can_not_be_written_the_next_run_writes_it(

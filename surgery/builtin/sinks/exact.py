@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import zipfile
 from collections import defaultdict
 from contextlib import contextmanager
@@ -59,11 +61,17 @@ class Safetensors:
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
         import torch
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         def save(path: Path, values: dict[str, Tensor]) -> None:
             real = {name: torch.view_as_real(value) if value.is_complex() else value for name, value in values.items()}
-            save_file({name: value.contiguous() for name, value in real.items()}, path, metadata=dict(folder.about))
+            try:
+                save_file({name: value.contiguous() for name, value in real.items()}, path, metadata=dict(folder.about))
+            except SafetensorError as error:
+                if found := re.search(r"os error (\d+)", str(error)):
+                    raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+                raise
 
         with _archives(folder, "activations.safetensors", save) as write:
             yield write

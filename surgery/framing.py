@@ -13,10 +13,10 @@ from surgery.builtin.tilers import MEGAPIXELS, SIDE
 from surgery.errors import RenderError
 from surgery.loading import said_of
 from surgery.names import numbered
-from surgery.palettes import NOT_VALUES, palette_of
+from surgery.palettes import NOT_VALUES, palette_of, with_ink
 from surgery.tiling import lay, layout_of
 from surgery.transforming import colored, in_color
-from surgery.types import BACKGROUND, Picture, describe
+from surgery.types import BACKGROUND, Picture, describe, shortcut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,14 +43,18 @@ class Frames:
         low, high = (limit[position] for limit in codes.limits())
         if in_color(self.recipe.transforms):
             return (Picture(colored(codes.indices(position), NOT_VALUES.values()), None, low, high),)
-        if codes.layout is not None:
+        label = shortcut(self.recipe.tiler, "labelled") if getattr(self.recipe.tiler, "labels", False) else None
+        if label is not None:
+            lying = torch.from_numpy(codes.numpy()[position : position + 1])
+            laid, ready = label(fold(lying) if codes.folded else lying, low, high)[0].numpy(), False
+        elif codes.layout is not None:
             laid, ready = codes.numpy()[position], True
         elif codes.nbytes <= _FEW:
             laid, ready = self._tiles[0][position], self._tiles[1]
         else:
             tiles, ready = self._laid_out(codes.numpy()[position : position + 1])
             laid = tiles[0]
-        colors = palette_of(self.recipe)
+        colors = palette_of(self.recipe) if label is None else with_ink(palette_of(self.recipe))
         found: list[list[Picture]] = []
         for number, tile in enumerate(laid):
             channels = self._channels(number, len(laid), len(low))
@@ -75,7 +79,9 @@ class Frames:
     @cached_property
     def _layout(self) -> Layout | None:
         """How the tiler lays the codes, if it says so."""
-        return self.codes.layout or layout_of(self.recipe.tiler, self.codes.shape)
+        plan = shortcut(self.recipe.tiler, "plan")
+        found = self.codes.layout or layout_of(self.recipe.tiler, self.codes.shape)
+        return plan(*self.codes.shape[1:]) if found is None and callable(plan) else found
 
     def _cut(self, picture: Picture) -> list[Picture]:
         """A picture that is too large to be opened in parts from the top left, line by line; else itself."""

@@ -33,6 +33,8 @@ def layout_of(tiler: Tiler, shape: Size) -> Layout | None:
         layout = say(*shape[1:])
     except Exception as error:
         raise RenderError(f"tiler {describe(tiler)} can't lay out {tuple(shape)}: {said_of(error)}") from error
+    if layout is None:  # not of these maps
+        return None
     if not isinstance(layout, Layout) or layout.shown > shape[1]:
         raise RenderError(f"tiler {describe(tiler)} has to give a layout of {shape[1]} maps, not {layout!r}")
     return layout

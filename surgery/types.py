@@ -36,7 +36,9 @@ LEVELS = 251
 """How many of a byte's 256 codes stand for values: 0 is `low`, 125 the middle, 250 is `high`."""
 
 NAN, MINUS_INF, PLUS_INF, BACKGROUND = 252, 253, 254, 255
-"""The codes of what is not a value. 251 is free."""
+"""The codes of what is not a value."""
+INK = 251
+"""The code of what is written into a picture."""
 
 
 @dataclass(frozen=True, slots=True)

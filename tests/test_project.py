@@ -47,7 +47,7 @@ LAYERS = """
     loading layouts axis_moves
     pixels listings
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
-    arranging axis_rules
+    arranging axis_rules labelling
     quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
     palettes provenance
     facts codes

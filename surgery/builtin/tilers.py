@@ -12,6 +12,8 @@ from surgery.tiling import lay
 from surgery.types import Layout
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from surgery.types import Tiler
@@ -20,6 +22,8 @@ MEGAPIXELS = 64
 """Of a picture, at most: many viewers open no more than some hundred million pixels, and Pillow warns from 89 on."""
 SIDE = 32_767
 """Pixels of a picture's side, at most: browsers show no more."""
+LABELLED, STRIP = 32, 13
+"""Pixels of a map with a label, at least, and of the label's height."""
 LEAST = 16
 """Maps smaller than this, in pixels, are enlarged by a whole factor until they reach it."""
 
@@ -38,6 +42,8 @@ class Grid:
     """Smaller maps are enlarged by a whole factor, without smoothing, until their longer side has so many pixels."""
     megapixels: int = MEGAPIXELS
     """Of a picture, at most: what has more goes into several pictures, in order of the channels."""
+    labels: bool = False
+    """Write its number above each channel, and a scale bar below them all."""
 
     def __post_init__(self) -> None:
         _check("columns", self.columns, 1)
@@ -47,13 +53,26 @@ class Grid:
         _check("megapixels", self.megapixels, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
-        return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
+        return self.labelled(levels) if self.labels else lay(levels, self.plan(*levels.shape[1:]))[..., 1:]
 
-    def layout(self, channels: int, height: int, width: int, /) -> Layout:
+    def labelled(
+        self, levels: Tensor, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None, /
+    ) -> Tensor:
+        """The pictures with the numbers of their channels, and a scale bar for limits ``(C,)``."""
+        from surgery.labelling import labelled
+
+        return labelled(levels, self.plan(*levels.shape[1:]), low, high)
+
+    def layout(self, channels: int, height: int, width: int, /) -> Layout | None:
+        """That of `plan`; None where there are labels beside the maps."""
+        return None if self.labels else self.plan(channels, height, width)
+
+    def plan(self, channels: int, height: int, width: int, /) -> Layout:
         """Of near-square pictures, where no number of columns is asked for."""
         shown = min(channels, self.limit or channels)
-        factor = _enlargement(height, width, self.least)
+        factor = _enlargement(height, width, max(self.least, LABELLED) if self.labels else self.least)
         tall, wide = height * factor + self.gap, width * factor + self.gap
+        tall += STRIP if self.labels else 0
         most = self.megapixels * 1_000_000 // (tall * wide)
         if self.columns is not None:
             most = min(most, self.columns * max(1, SIDE // tall))

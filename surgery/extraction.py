@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from surgery.audience import Audience
-from surgery.batches import Inputs, input_dtype
+from surgery.batches import Inputs
 from surgery.builtin.normalizers import MinMax
 from surgery.builtin.readers import ImageReader
 from surgery.builtin.sinks import Png, Sheet
@@ -23,14 +22,23 @@ from surgery.errors import ImageError, ModelError
 from surgery.extractor import extractors
 from surgery.folder import OutputFolder
 from surgery.hazards import hazards
-from surgery.images import Side, find_images, load_image, suffixes_of
+from surgery.images import Side, find_images, suffixes_of
 from surgery.insertion import insert, until_last
 from surgery.layout_rules import layout_rules
 from surgery.manifest import Manifest
 from surgery.names import WORK
 from surgery.notes import Notes, collecting, lines_of
-from surgery.pairing import as_example, main_input, needs_example, other_inputs, reader_beside
+from surgery.pairing import main_input, other_inputs, reader_beside
 from surgery.provenance import recall
+from surgery.reading import (
+    colors_of,
+    first_example,
+    input_settings,
+    main_reader,
+    own_range,
+    own_size,
+    preprocessing_of,
+)
 from surgery.recovery import open_workspace, refuse_other
 from surgery.report import Progress, Report, Start
 from surgery.seeding import check_seed
@@ -38,7 +46,7 @@ from surgery.selection import everything, parse, select
 from surgery.stages import Stages
 from surgery.tracing import trace, unwrap
 from surgery.twins import own_parameters, twin
-from surgery.types import Preprocessing, describe
+from surgery.types import describe
 from surgery.working import Job, run_alone, run_shared
 
 if TYPE_CHECKING:
@@ -52,7 +60,7 @@ if TYPE_CHECKING:
     from surgery.plugins import Plugins
     from surgery.report import Watcher
     from surgery.selection import Selection
-    from surgery.types import Colormap, Limits, Normalizer, Reader, Sink, Tiler, Transform
+    from surgery.types import Colormap, Normalizer, Reader, Sink, Tiler, Transform
 
 Mode: TypeAlias = Literal["eval", "train", "as-is"]
 
@@ -140,19 +148,19 @@ def extract(
     with collecting(found):
         paths = find_images(images, suffixes_of(reading))
     original = unwrap(model)
-    span = range or _own_range(reading)
-    preprocessing = _preprocessing(original) if span == (-1.0, 1.0) and range is None else None
-    read = _reader(reading, original, size, side, span, preprocessing, several=bool(inputs))
+    span = range or own_range(reading)
+    preprocessing = preprocessing_of(original) if span == (-1.0, 1.0) and range is None else None
+    read = main_reader(reading, original, size, side, span, preprocessing, several=bool(inputs))
     named = {name: stages.one("reader", each) for name, each in readers.items()}
     with collecting(found):
         beside = other_inputs(original, paths, inputs, named, ImageReader())
-    own_size = _own_size(original, size, preprocessing)
+    sized = own_size(original, size, preprocessing)
     beside = tuple(
-        replace(each, reader=reader_beside(each.reader, own_size, side, span, preprocessing)) for each in beside
+        replace(each, reader=reader_beside(each.reader, sized, side, span, preprocessing)) for each in beside
     )
     refuse_other(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
     subject = _prepare(original, mode, device)
-    example = _example(subject, Inputs(paths, read, others=beside), device)
+    example = first_example(subject, Inputs(paths, read, others=beside), device)
     opened = _open(subject, at, leaves, allow, [each.name for each in beside], example, output=output)
     rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
     recipe = replace(drawn, stats=stats, layouts=rules)
@@ -163,7 +171,7 @@ def extract(
             "mode": mode,
             "seed": seed,
             "batch_size": batch_size,
-            **_input_settings(reading, side, span, preprocessing),
+            **input_settings(reading, side, span, preprocessing),
             **({"inputs": {n: describe(named.get(n, ImageReader())) for n in inputs}} if inputs else {}),
         },
         recipe=recipe,
@@ -181,7 +189,7 @@ def extract(
             subject=subject if check and output else None,
             recipe=recipe,
             span=span,
-            colors=_colors(reading, side, span, preprocessing),
+            colors=colors_of(reading, side, span, preprocessing),
             sinks=writing,
             folder=folder,
             workspace=workspace,
@@ -211,14 +219,6 @@ def extract(
         overview=None if done.overview is None else folder.path / done.overview,
     )
     return audience.finished(report)
-
-
-def input_channels(model: nn.Module) -> int:
-    """How many channels a model takes: its `in_channels`, else those of its first convolution, else 3."""
-    if isinstance(declared := getattr(model, "in_channels", None), int):
-        return declared
-    first = next((m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))), None)
-    return first.in_channels if first is not None else 3
 
 
 def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str | torch.device, seed: int) -> None:
@@ -251,80 +251,6 @@ def _check_shared(jobs: int, sinks: Sequence[Sink], audience: Audience) -> None:
 def _shares(jobs: int, images: int, batch_size: int) -> int:
     """Processes that have something to do: there are no more batches than that, and few more cores."""
     return max(1, min(jobs, -(-images // batch_size), 4 * (os.cpu_count() or 1)))
-
-
-def _own_range(reader: Reader) -> tuple[float, float]:
-    """The values of black and white where no range is asked for."""
-    low, high = (getattr(reader, end, None) for end in ("low", "high"))
-    return -1.0 if low is None else low, 1.0 if high is None else high
-
-
-def _reader(
-    reader: Reader,
-    model: nn.Module,
-    size: Size,
-    side: Side,
-    span: tuple[float, float],
-    own: Preprocessing | None,
-    *,
-    several: bool,
-) -> Reader:
-    """What reads a path: the given reader, or that of images with what the model wants."""
-    if not isinstance(reader, ImageReader):
-        if size is not None or side != "none":
-            raise ImageError(f"size and side are of the reader of images; set options of {describe(reader)} instead")
-        return reader
-    size = _own_size(model, size, own)
-    channels = reader.channels or input_channels(model)
-    if several and channels not in (1, 3):  # a first convolution takes several inputs together
-        own_reader = replace(reader, low=span[0], high=span[1])
-        return reader_beside(own_reader, size, side, span, own)
-    depth: dict[str, Any] = {"black": reader.black, "white": reader.white, "indices": reader.indices}
-    return partial(load_image, size=size, side=side, range=span, channels=channels, preprocessing=own, **depth)
-
-
-def _own_size(model: nn.Module, size: Size, own: Preprocessing | None) -> Size:
-    """The size that images are read in: that which is asked for, or what the model says."""
-    if size is not None or own is not None:
-        return size
-    declared = getattr(model, "size", None)
-    return declared if isinstance(declared, (int, tuple)) else None
-
-
-def _example(subject: nn.Module, inputs: Inputs, device: str | torch.device) -> Any:
-    """The first inputs, where some of them are in a graph only if an example gives them."""
-    names = [other.name for other in inputs.others]
-    if not needs_example(subject, names):
-        return None
-    for _, given in inputs.read():
-        main, *others = (values.to(device, input_dtype(subject)) for values in given)
-        return as_example(subject, {str(main_input(subject, names)): main, **dict(zip(names, others, strict=True))})
-    raise ImageError(inputs.failed[0].reason)
-
-
-def _colors(reader: Reader, side: Side, span: tuple[float, float], own: Preprocessing | None) -> Limits | None:
-    """What is drawn as black and as white where the input is an image."""
-    if not isinstance(reader, ImageReader):
-        return None
-    if own is None:
-        return span
-    low, high = own.limits
-    return (low, high) if side in ("none", "left", "right") else (low * 2, high * 2)
-
-
-def _preprocessing(model: nn.Module) -> Preprocessing | None:
-    own = getattr(model, "preprocessing", None)
-    return own if isinstance(own, Preprocessing) else None
-
-
-def _input_settings(reader: Reader, side: str, span: tuple[float, float], own: Preprocessing | None) -> dict[str, Any]:
-    """How the input was read, for the manifest."""
-    if not isinstance(reader, ImageReader):
-        return {"reader": describe(reader), "range": list(span)}
-    set_by_user = {} if reader == ImageReader() else {"reader": describe(reader)}
-    if own is not None:
-        return {**set_by_user, "preprocessing": asdict(own), "range": None, "side": side}
-    return {**set_by_user, "range": list(span), "side": side}
 
 
 def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Module:

@@ -151,7 +151,7 @@ def _example(model: Any, size: Size, seed: int | None = None) -> Tensor:
 
     from surgery.batches import input_dtype
     from surgery.errors import ImageError, first_line
-    from surgery.extraction import input_channels
+    from surgery.reading import input_channels
 
     own = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", None)
     side = size if size not in (None, "native") else own if isinstance(own, (int, tuple)) else 224

@@ -15,13 +15,14 @@ from PIL import Image, UnidentifiedImageError
 from surgery.builtin.tilers import Grid
 from surgery.data import inputs
 from surgery.errors import SurgeryError, first_line
-from surgery.extraction import extract, input_channels
+from surgery.extraction import extract
 from surgery.images import load_image
 from surgery.insertion import insert
 from surgery.models import load_model
 from surgery.palettes import NOT_VALUES, palette
 from surgery.pictures import draw
 from surgery.plugins import Plugins
+from surgery.reading import input_channels
 from surgery.recording import record
 from surgery.rendering import STANDARD, image_activations
 from surgery.selection import select

@@ -67,6 +67,7 @@ LAYERS = """
     display manifest oracle recovery verification
     models running layout_rules certificate stages exhibits scaffold
     working arguments pictures
+    reading
     extraction
     testing samples
     authoring inspection upkeep

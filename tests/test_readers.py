@@ -104,6 +104,7 @@ def test_tensors_are_taken_from_a_folder_and_given_to_the_model(run: Any, tmp_pa
     assert result.code == 1
     assert result.err == (
         "surgery: note: in: 1 other file is left out: note.txt\n"
+        "surgery: note: wide is untrained: its weights are random (seed 0), none were loaded\n"
         "surgery: in/y.npy holds (3,), and one input is (1, C, H, W), (C, H, W) or (H, W)\n"
         "surgery: 1 of 3 images failed\n"
     )

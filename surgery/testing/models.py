@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from surgery.extraction import input_channels
+from surgery.reading import input_channels
 from surgery.testing.promises import Fault, said, shown
 from surgery.twins import twin
 from surgery.types import ModelFamily, Preprocessing

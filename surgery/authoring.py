@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -210,7 +211,7 @@ def _found(what: str) -> list[Plugin]:
     if what == BUILTIN:
         return [builtin()]
     path = Path(what)
-    if path.exists() or path.suffix == ".py" or len(path.parts) > 1:
+    if os.path.exists(path) or path.suffix == ".py" or len(path.parts) > 1:  # noqa: PTH110 - a Path raises for long names
         return named(path)
     there = installed()
     chosen = [plugin for plugin in there if canonical(plugin.name) == canonical(what)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
+from keyword import iskeyword
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -167,7 +168,12 @@ def assemble(
     for other in graphs.values():
         if isinstance(other, fx.Graph):
             _check_names(other)
-    assembled = TracedModule(owner, graph, class_name=class_name or type(owner).__name__)
+    try:
+        assembled = TracedModule(owner, graph, class_name=class_name or type(owner).__name__)
+    except (SyntaxError, UnicodeError) as error:
+        words = ", ".join(sorted({w for n in graph.nodes for w in str(n.target).split(".") if iskeyword(w)}))
+        said = f"a module is called {words}, a word of Python" if words else f"{type(error).__name__}: {error}"
+        raise TraceError(f"the graph of {type(owner).__name__} can't be written as code: {said}") from error
     for part in _STATE:
         getattr(assembled, part).clear()
         getattr(assembled, part).update(getattr(owner, part))

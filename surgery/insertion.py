@@ -85,6 +85,7 @@ def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
     mappings, that nest. The values are copies, made the moment they are computed. So they are kept by whatever keeps
     the outputs of a model: `torch.export`, `torch.jit`, ONNX.
     """
+    check_graph(opened)
 
     def gather(original: fx.Graph) -> fx.Graph:
         graph = empty_like(original)

@@ -60,6 +60,8 @@ def path(pattern: str) -> Selection:
 
 def op(kind: str) -> Selection:
     """Operations of a kind, in any case, underscores or not: ``"Conv2d"``, ``"leaky_relu"``, ``"*norm*"``."""
+    if not isinstance(kind, str):
+        raise SelectionError(f"a kind of operations is a text such as 'conv2d', not {type(kind).__name__}")
     folded = _fold(kind)
     return Selection(f"op:{kind}", lambda operation: fnmatchcase(_fold(operation.kind), folded))
 

@@ -96,3 +96,26 @@ def test_a_selection_that_matches_nothing_names_near_misses(traced: fx.GraphModu
 def test_a_selection_that_cannot_be_read_says_so(text: str) -> None:
     with pytest.raises(surgery.SurgeryError, match="selection"):
         parse(text)
+
+
+def test_what_is_of_another_type_is_refused_in_one_line() -> None:
+    from surgery.errors import SurgeryError
+
+    model = torch.nn.Sequential(torch.nn.ReLU())
+    traced = surgery.trace(model)
+    for wrong in (
+        lambda: surgery.operations(model),  # type: ignore[arg-type]
+        lambda: surgery.select(model, "*"),  # type: ignore[arg-type]
+        lambda: surgery.select(traced, 5),  # type: ignore[arg-type]
+        lambda: surgery.select(traced, "&".join(["*"] * 300)),
+        lambda: surgery.op(object()),  # type: ignore[arg-type]
+        lambda: surgery.insert(traced, "relu"),  # type: ignore[arg-type]
+        lambda: surgery.as_outputs(model),  # type: ignore[arg-type]
+        lambda: surgery.certify(model, model, torch.zeros(1)),  # type: ignore[arg-type]
+        lambda: surgery.record(object()),  # type: ignore[arg-type]
+        lambda: surgery.draw(torch.empty(1, 1, 2, 2, device="meta")),
+        lambda: surgery.draw([1]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(SurgeryError) as caught:
+            wrong()
+        assert str(caught.value).isprintable()

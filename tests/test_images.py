@@ -298,9 +298,9 @@ def test_a_run_says_once_what_it_noticed_and_its_manifest_too(run: Any, tmp_path
             "extract", "g.pth", "0.png", "1.png", "2.png", "--at", "op:cat", "--size", "64", "--jobs", jobs, "-o", jobs
         )
         text = "0.png and 2 more: twice as wide as high, and squeezed into 64x64: it looks like an AB pair; "
-        text += "--side left or --side right takes one half (side= in Python)"
+        text += "--side left or --side right takes one half"
         assert (result.code, result.err) == (0, f"surgery: note: {text}\n")
-        assert json.loads(Path(str(jobs), "manifest.json").read_text())["notes"] == [text]
+        assert json.loads(Path(str(jobs), "manifest.json").read_text())["notes"] == [f"{text} (side= in Python)"]
         assert (
             run("extract", "g.pth", "0.png", "--side", "left", "--at", "op:cat", "--size", "64", "-o", f"{jobs}l").err
             == ""

@@ -91,6 +91,8 @@ def report_view(report: Report, width: int) -> RenderableType:
     said += [f"{report.seconds:.1f} s"]
     notes = [Text(line, style="dim") for line in layout_notes(report.findings)]
     done = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(said)}")
+    if not report.images:
+        done = Text("no image was finished, and nothing was written", style="bold yellow")
     if report.interrupted:
         done.append("  interrupted: what was finished is there", style="bold yellow")
     last = [Text.assemble(("look at ", "dim"), f"{report.overview}")] if report.overview is not None else []

@@ -106,11 +106,15 @@ def test_the_command_run_twice_says_what_to_do_and_does_it(run: Any, tmp_path: P
     result = run(*arguments)
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "surgery: activations holds a run of facades already; replace it by --overwrite (overwrite=True), or write to "
-        "another folder\n"
+        "surgery: activations holds a run of facades already; replace it by --overwrite, or write to another folder\n"
     )
     assert run(*arguments, "--overwrite").code == 0
     assert_whole(tmp_path / "activations")
+    before = tree(tmp_path / "activations")
+    failed = run("extract", "facades", "typo.png", "--overwrite")
+    assert failed.code == 1
+    assert failed.out.strip() == "no image was finished, and nothing was written"
+    assert tree(tmp_path / "activations") == before
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -344,9 +344,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 def test_the_command_line_decides_for_all_or_for_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["extract", "facades", "--at", "down1.conv | down2.conv", "--sink", "png", "-o", str(tmp_path / "o")]
+    words = ["extract", "facades", "--at", "down1.conv | down2.conv", "--sink", "png", "-o"]
     asked = ["--layout", "channels-last", "--layout", "down2*=auto", "--layout", "output=tokens:2x2"]
-    assert run(monkeypatch, *words, *asked) == 0
+    assert run(monkeypatch, *words, str(tmp_path / "o"), *asked) == 0
     printed = capsys.readouterr().out
     assert "layouts: 1 channels-last; the manifest says why" in printed
     manifest = json.loads((tmp_path / "o" / "manifest.json").read_text())
@@ -358,9 +358,9 @@ def test_the_command_line_decides_for_all_or_for_some(
     with Image.open(picture) as image:
         note = json.loads(image.text["surgery"])  # type: ignore[attr-defined]
     assert (note["layout"], note["layout_reason"], len(note["low"])) == ("channels-last", "asked for", 128)
-    assert run(monkeypatch, *words, "--layout", "nothing*=flat") == 1
+    assert run(monkeypatch, *words, str(tmp_path / "p"), "--layout", "nothing*=flat") == 1
     assert "'nothing*', which matches none of 2 chosen operations" in capsys.readouterr().err
-    assert run(monkeypatch, *words, "--layout", "down1*=tokens:7x7") == 0
+    assert run(monkeypatch, *words, str(tmp_path / "q"), "--layout", "down1*=tokens:7x7") == 0
     assert "the layout that was asked for does not fit down1.conv" in capsys.readouterr().out
 
 
@@ -370,7 +370,8 @@ def test_python_takes_layouts_as_values(tmp_path: Path) -> None:
     Image.fromarray(image).save(tmp_path / "a.png")
 
     def names(layout: Any) -> list[str | None]:
-        report = surgery.extract(model, tmp_path / "a.png", out=tmp_path / "o", sinks=[Png()], layout=layout)
+        out = tmp_path / str(len(list(tmp_path.iterdir())))  # a folder of its own for each run
+        report = surgery.extract(model, tmp_path / "a.png", out=out, sinks=[Png()], layout=layout)
         return [finding.layout.name if finding.layout else None for finding in report.findings]
 
     assert names(None) == ["image", "channels-first", "channels-first", "channels-first"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 from torch.utils._device import _device_constructors
 
 from surgery import contexts, inplace
@@ -45,9 +47,14 @@ class Calls(TorchFunctionMode):
         if (name := self.parameter_written(func, args, kwargs)) is not None:
             self.tracer.note_parameter(name)
             return args[0] if args else None
+        if not _only_asks(func) and (known := self.with_state(args, kwargs)) is not None:
+            return record(self.tracer, func, *known)
         before = _rng_state()
         value = func(*args, **kwargs)
         drawn = isinstance(kwargs.get("generator"), torch.Generator) or not torch.equal(before, _rng_state())
+        if drawn and threading.active_count() > 1:  # another thread may have drawn meanwhile
+            drawn = any(word in getattr(func, "__name__", "") for word in _DRAWING)
+        self.tracer.drew |= drawn
         if drawn and not isinstance(value, fx.Proxy):
             self.tracer.note(
                 "random",
@@ -74,6 +81,23 @@ class Calls(TorchFunctionMode):
         if owner is not None:
             self.blocks[id(owner)] = owner, before
 
+    def with_state(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """The arguments of a call, its parameters and buffers as proxies; None where it is given none.
+
+        A model reaches them by its attributes, where they are proxies already, and by `parameters()`, a `state_dict` or
+        a function that was given them, where they are the tensors themselves.
+        """
+        found = False
+
+        def proxy_of(value: Any) -> Any:
+            nonlocal found
+            known = self.tracer.known_state(value) if isinstance(value, Tensor) else None
+            found |= known is not None
+            return value if known is None else known
+
+        given = pytree.tree_map(proxy_of, (args, kwargs))
+        return given if found else None
+
     def parameter_written(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """The parameter that a call without proxies would write to."""
         name = getattr(func, "__name__", "")
@@ -87,7 +111,51 @@ class Calls(TorchFunctionMode):
         )
 
 
+def record(tracer: ModelTracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The node of a call of a function, method or property of tensors."""
+    if func.__name__ == "__get__":
+        return tracer.create_proxy("call_function", getattr, (args[0], func.__self__.__name__), {})  # type: ignore[attr-defined]
+    if torch.overrides.is_tensor_method_or_property(func):
+        return tracer.create_proxy("call_method", func.__name__, args, kwargs)
+    return tracer.create_proxy("call_function", func, args, kwargs)
+
+
+def _only_asks(func: Callable[..., Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    return name in _ABOUT or (name == "__get__" and func.__self__.__name__ in _PROPERTIES)  # type: ignore[attr-defined]
+
+
+_DRAWING: tuple[str, ...] = (
+    "rand",
+    "normal",
+    "uniform",
+    "dropout",
+    "bernoulli",
+    "multinomial",
+    "poisson",
+    "binomial",
+    "exponential",
+)
+_DRAWING += ("geometric", "cauchy", "rrelu", "gumbel", "dirichlet", "init", "fractional")
+"""Parts of the names of torch's functions that draw random numbers."""
 _WRITING = {f"__{function.__name__}__" for function in inplace.AUGMENTED} | {"__setitem__"}
+
+
+_ABOUT = {"dim", "size", "stride", "numel", "nelement", "ndimension", "element_size", "is_floating_point", "is_complex"}
+_ABOUT |= {
+    "requires_grad_",
+    "__hash__",
+    "__repr__",
+    "__format__",
+    "__deepcopy__",
+    "__reduce_ex__",
+    "__set__",
+    "detach_",
+}
+"""Names of methods that ask about a tensor, not for its values, and whose answers no other weights change."""
+_PROPERTIES = {"shape", "ndim", "itemsize", "nbytes", "is_leaf", "requires_grad", "grad_fn", "grad", "names", "layout"}
+_PROPERTIES |= {"dtype", "device", "is_cuda", "is_cpu", "is_meta", "is_sparse", "is_quantized", "is_nested", "_version"}
+"""Properties of the kind."""
 
 
 def _memory(tensor: Tensor) -> int:

@@ -12,10 +12,12 @@ from torch import Tensor, fx, nn
 
 from surgery.bits import apart, same_bits
 from surgery.errors import SurgeryError, first_line
+from surgery.external_state import ExternalState
 from surgery.graphs import graphs_of
 from surgery.nodes import check_graph, is_extractor, operation_nodes
 from surgery.notebooks import escaped, table
 from surgery.oracle import open_everywhere, values_against_eager
+from surgery.overrides import one_at_a_time
 from surgery.runs import SEED, Ran, run_once
 from surgery.tracing import unwrap
 from surgery.twins import in_its_mode, twin
@@ -110,8 +112,14 @@ def certify(
     the rewritten model has not been put into one. A mode that the rewritten model refuses is not compared, and its
     refusal is said. Nothing is left behind in either. `inputs` are tensors, or whatever `model` takes by position.
     """
-    model = unwrap(model)
     check_graph(opened)
+    with one_at_a_time():
+        return _certify(unwrap(model), opened, inputs, modes, others=others)
+
+
+def _certify(
+    model: nn.Module, opened: fx.GraphModule, inputs: tuple[Any, ...], modes: Sequence[str] | None, *, others: bool
+) -> Certificate:
     before = _state(model)
     modes = modes or ("eval", "train", *(["as-is"] if None in graphs_of(opened) else []))
     comparisons: list[Comparison] = []
@@ -172,11 +180,14 @@ def _side_by_side(
             what, mode, case, difference is None if count or difference else None, count, difference or ""
         )
 
+    outside = ExternalState(model)
+
     def run(one: nn.Module, gradients: bool) -> Ran:
         subject = in_its_mode(twin(one), _TRAINING[mode])
-        if case == "again":
-            run_once(subject, inputs, gradients=False)
-        return run_once(subject, inputs, gradients=gradients)
+        with outside.kept():
+            if case == "again":
+                run_once(subject, inputs, gradients=False)
+            return run_once(subject, inputs, gradients=gradients)
 
     try:
         truth, gradients = _truth(partial(run, model), gradients=case == "example")

@@ -1,4 +1,4 @@
-"""Functions with a gradient of their own (`torch.autograd.Function`) as functions of a graph, called by name."""
+"""Functions that stand in graphs: those with a gradient of their own, by name, and checks of settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from typing import Any
 
 import torch
 
+from surgery.errors import TraceError
+
 
 def apply(name: str, *args: Any) -> Any:
     """``name.apply(*args)`` of the function class called ``module:Class``."""
     return resolve_name(name).apply(*args)
+
+
+def expect(value: Any, traced: Any, name: str) -> None:
+    """Hold a setting, such as a flag, against the one that a graph was traced with: it is part of the graph."""
+    if type(value) is not type(traced) or value != traced:
+        raise TraceError(f"this graph was traced with {name}={traced!r}, not {value!r}; trace the model with that")
 
 
 def name_of(function: type[torch.autograd.Function]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
+from surgery.containers import is_users_object, parts_of
 from surgery.sources import is_users
 from surgery.twins import MODULES_OWN
 
@@ -24,7 +25,12 @@ _DEPTH, _MANY = 8, 10_000
 
 def buffers(model: nn.Module) -> Marks:
     """A mark for each buffer."""
-    return {name: (id(buffer), buffer._version) for name, buffer in model.named_buffers()}  # noqa: SLF001
+    return {name: (id(buffer), version(buffer)) for name, buffer in model.named_buffers()}
+
+
+def version(tensor: Tensor) -> int:
+    """A number that grows with each write to a tensor; those made in inference mode, and stand-ins, have none."""
+    return 0 if issubclass(type(tensor), fx.Proxy) or tensor.is_inference() else tensor._version  # noqa: SLF001
 
 
 def attributes(model: nn.Module) -> Marks:
@@ -54,8 +60,13 @@ def changed(before: Marks, after: Marks) -> list[str]:
     return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
-def line_that_changes(look: Callable[[], object], run: Callable[[], object]) -> tuple[str, int] | None:
-    """The user's line that first changes what `look` gives, while `run` runs; None where none does."""
+def line_that_changes(
+    look: Callable[[], object], run: Callable[[], object], *, among: Callable[[types.CodeType], bool] = lambda _: True
+) -> tuple[str, int] | None:
+    """The user's line that first changes what `look` gives, while `run` runs; None where none does.
+
+    Only the lines of the code that `among` accepts are looked at.
+    """
     before, found = look(), None
     lines: dict[types.FrameType, tuple[str, int]] = {}
     last: tuple[str, int] | None = None
@@ -69,7 +80,7 @@ def line_that_changes(look: Callable[[], object], run: Callable[[], object]) -> 
         return step
 
     def call(frame: types.FrameType, _event: str, _argument: Any) -> Any:
-        return step if is_users(frame.f_code.co_filename) else None
+        return step if is_users(frame.f_code.co_filename) and among(frame.f_code) else None
 
     tracing = sys.gettrace()
     sys.settrace(call)
@@ -90,7 +101,7 @@ def _mark(value: Any, depth: int, budget: list[int]) -> object:
     if kind in (int, float, complex, str, bytes, bool, type(None)):
         return kind, repr(value)
     if issubclass(kind, Tensor):
-        return id(value), value._version  # noqa: SLF001
+        return id(value), version(value)
     if depth == 0 or budget[0] < 0 or issubclass(kind, (fx.Proxy, nn.Module)):
         return id(value)
     return kind, *(_mark(item, depth - 1, budget) for item in _contents(value, kind))
@@ -98,18 +109,8 @@ def _mark(value: Any, depth: int, budget: list[int]) -> object:
 
 def _contents(value: Any, kind: type) -> Iterable[object]:
     """What is in a container, or in an object of the user's; of anything else, which it is."""
-    if issubclass(kind, Mapping):
-        return [item for pair in list(value.items()) for item in pair]
-    if issubclass(kind, (list, tuple, deque)):
-        return list(value)
     if issubclass(kind, AbstractSet):
         return sorted(map(id, value))
-    state = getattr(value, "__dict__", None)
-    if type(state) is dict and kind is not type and is_users(_file_of(kind)):
-        return [id(value), *state, *state.values()]
-    return [id(value)]
-
-
-def _file_of(kind: type) -> str:
-    """The file that a class is defined in; for one without, as torch's own."""
-    return getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen"
+    if is_users_object(value):
+        return [id(value), *vars(value), *parts_of(value)]
+    return parts_of(value) if issubclass(kind, (Mapping, list, tuple, deque)) else [id(value)]

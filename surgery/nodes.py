@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
-from surgery import inplace
+from surgery import functions, inplace
 from surgery.errors import TraceError
 from surgery.extractor import ActivationExtractor
 from surgery.listings import Operations
@@ -41,7 +41,7 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
     seen: Counter[str] = Counter()
     index = 0
     for node in (graph or graph_module.graph).nodes:
-        if not node.op.startswith("call_") or is_extractor(graph_module, node) or _only_holds(node.target):
+        if not node.op.startswith("call_") or is_extractor(graph_module, node) or _computes_nothing(node.target):
             continue
         index += 1
         scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
@@ -67,9 +67,11 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
         )
 
 
-def _only_holds(target: object) -> bool:
-    """Whether what a node calls is a class that keeps what it is given, as an output does that has names."""
-    return isinstance(target, type) and (issubclass(target, (dict, tuple)) or is_dataclass(target))
+def _computes_nothing(target: object) -> bool:
+    """Whether what a node calls is a class that keeps what it is given, as an output that has names, or a check."""
+    return target is functions.expect or (
+        isinstance(target, type) and (issubclass(target, (dict, tuple)) or is_dataclass(target))
+    )
 
 
 def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:

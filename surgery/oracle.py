@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 from torch.fx._symbolic_trace import _wrapped_fns_to_patch
-from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
+from torch.overrides import TorchFunctionMode
 
 from surgery import inplace
 from surgery.bits import apart, same_bits
+from surgery.containers import tensors_within
+from surgery.external_state import ExternalState
 from surgery.extractor import listening
 from surgery.insertion import insert
 from surgery.nodes import is_extractor, operation_nodes
 from surgery.questions import fresh_caches
+from surgery.sources import run_model
 from surgery.twins import in_its_mode, twin
 from surgery.values import copied, tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -43,7 +46,19 @@ def run_eagerly(
     seen. So are those in functions of the user's, but for `functions` that were given to `torch.fx.wrap`: they are one
     operation too. Returns the output and what was seen. Hooks are put on `model` for the time of the run.
     """
-    watcher = _Watcher(set(whole))
+    watcher = Watcher(set(whole))
+    output = run_watched(model, watcher, inputs, functions)
+    return output, dict(watcher.seen)
+
+
+def run_watched(
+    model: nn.Module,
+    watcher: Watcher,
+    inputs: Sequence[Any],
+    functions: Collection[object] = (),
+    keywords: Mapping[str, Any] | None = None,
+) -> Any:
+    """Run `model` while `watcher` sees its operations. Hooks are put on `model` for the time of the run."""
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
@@ -51,16 +66,17 @@ def run_eagerly(
         handles.append(module.register_forward_pre_hook(watcher.entering(name), prepend=True))
         handles.append(module.register_forward_hook(watcher.leaving(name)))
     try:
-        with watcher, _kept_whole(functions, watcher):
-            output = model(*inputs)
+        watcher.resume()
+        with _kept_whole(functions, watcher):
+            return run_model(model, inputs, keywords)
     finally:
+        watcher.pause()
         for handle in handles:
             handle.remove()
-    return output, dict(watcher.seen)
 
 
 @contextmanager
-def _kept_whole(functions: Collection[object], watcher: _Watcher) -> Iterator[None]:
+def _kept_whole(functions: Collection[object], watcher: Watcher) -> Iterator[None]:
     """Within the block, those of the functions that `torch.fx.wrap` knows are seen as one operation each."""
     places = [
         (space, name, space[name])
@@ -76,20 +92,37 @@ def _kept_whole(functions: Collection[object], watcher: _Watcher) -> Iterator[No
             space[name] = function
 
 
-class _Watcher(TorchFunctionMode):
-    """Sees every call of torch, and keeps those that are made by the model itself and not inside a whole module."""
+class Watcher(TorchFunctionMode):
+    """Sees every call of torch, and keeps those that are made by the model itself and not inside a whole module.
+
+    It looks away while a whole module runs: torch's own modules leave their fast paths where somebody watches.
+    """
 
     def __init__(self, whole: set[str]) -> None:
         super().__init__()
         self.whole = whole
+        self._watching = False
         self.scopes = [""]
         self.inside: list[str] = []
         self.seen: Seen = defaultdict(list)
+
+    def resume(self) -> None:
+        """See the calls from now on."""
+        if not self._watching:
+            self.__enter__()  # type: ignore[no-untyped-call]
+            self._watching = True
+
+    def pause(self) -> None:
+        """See no more calls, where no other mode of torch has been entered since."""
+        if self._watching and torch.overrides._get_current_function_mode() is self:  # noqa: SLF001
+            self.__exit__(None, None, None)
+            self._watching = False
 
     def entering(self, name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any) -> None:
             if self.inside or name in self.whole:
                 self.inside.append(name)
+                self.pause()
             else:
                 self.scopes.append(name)
 
@@ -103,6 +136,8 @@ class _Watcher(TorchFunctionMode):
             self.inside.pop()
             if not self.inside or name in self.whole:
                 self.keep(name, value)
+            if not self.inside:
+                self.resume()
 
         return hook
 
@@ -169,6 +204,25 @@ def values_against_eager(
     model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
 ) -> tuple[int, tuple[str, ...]]:
     """The same for a graph that is open everywhere already, in its mode; and all that differ."""
+    recorded, seen = _recorded_and_seen(model, everywhere, inputs, training, seed=seed)
+    found = (f"{o.path} ({o.source or o.kind}){difference}" for o, difference in _others(recorded, seen))
+    return len(recorded), tuple(found)
+
+
+def first_difference(
+    model: nn.Module, traced: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
+) -> tuple[Operation, str]:
+    """The first operation of a graph whose value an eager run does not give, and how it differs, in words.
+
+    Raises StopIteration where none does.
+    """
+    everywhere = open_everywhere(traced, training=training)
+    return next(_others(*_recorded_and_seen(model, everywhere, inputs, training, seed=seed)))
+
+
+def _recorded_and_seen(
+    model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
+) -> tuple[list[_Value], Seen]:
     source, scripted = _indexed(everywhere), _scripted(everywhere)
     recorded: list[_Value] = []
     containers: set[str] = set()
@@ -177,7 +231,7 @@ def values_against_eager(
         if not isinstance(value, Tensor):
             containers.add(operation.path)
         tensors = [tensor.detach().clone() for _, tensor in tensors_in(value)]
-        if tensors and operation.kind not in _NOT_SEEN and operation.path not in scripted:
+        if tensors and operation.kind not in NOT_SEEN and operation.path not in scripted:
             recorded.append(_Value(operation, tensors, source.get(operation.path) in containers))
 
     graph = everywhere.graph
@@ -187,17 +241,19 @@ def values_against_eager(
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         subject, given = in_its_mode(twin(model), training), [copied(value) for value in inputs]
-        with fresh_caches(subject):
+        outside = ExternalState(subject)
+        with fresh_caches(subject), outside.kept():
             _, seen = run_eagerly(subject, whole, given, functions)
         torch.manual_seed(seed)
-        # Modules of torch that have a fast path do not take it where a mode is on, as one is in the eager run.
-        with listening(full, keep), BaseTorchFunctionMode():
+        with listening(full, keep):
             full(*(copied(value) for value in inputs))
     received = [tensor.detach() for _, tensor in tensors_in([copied(value) for value in inputs])]
-    return len(recorded), tuple(_others(recorded, {**seen, "": [received]}))
+    # What an earlier run has kept outside the model, such as a grid, is not computed again, but by a graph.
+    received += [tensor for place in outside.places for tensor in tensors_within(place.before)]
+    return recorded, {**seen, "": [received]}
 
 
-_NOT_SEEN = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "get_rng_state"}
+NOT_SEEN = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "get_rng_state"}
 """Operations whose values are chance, or which no mode of torch sees."""
 
 
@@ -232,8 +288,8 @@ def _indexed(opened: fx.GraphModule) -> dict[str, str]:
     return found
 
 
-def _others(recorded: Sequence[_Value], seen: Seen) -> Iterator[str]:
-    """The operations whose value the eager run did not give there, and in that order.
+def _others(recorded: Sequence[_Value], seen: Seen) -> Iterator[tuple[Operation, str]]:
+    """The operations whose value the eager run did not give there, and in that order, and how they differ.
 
     A function of Python's that is traced whole, such as `getattr`, can't be seen in the eager run, and what runs inside
     it is seen in its place; so a path that was not seen is looked for among all values, and of one that was, some may
@@ -246,12 +302,12 @@ def _others(recorded: Sequence[_Value], seen: Seen) -> Iterator[str]:
         path = operation.path.partition("@")[0]
         if value.part or path not in seen:
             if not all(any(same_bits(tensor, other) for other in everything) for tensor in tensors):
-                yield f"{operation.path} ({operation.source or operation.kind}) gives what the eager run never gives"
+                yield operation, " gives what the eager run never gives"
             continue
         runs = seen[path]
         place = next((n for n in range(places[path], len(runs)) if _equal(tensors, runs[n])), None)
         if place is None:
-            yield f"{operation.path} ({operation.source or operation.kind}){_distance(tensors, runs, places[path])}"
+            yield operation, _distance(tensors, runs, places[path])
         else:
             places[path] = place + 1
 

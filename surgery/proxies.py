@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dis
 import functools
 import sys
@@ -35,6 +36,8 @@ class ModelProxy(InPlaceProxy):
         return known_or_noted(self)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _SHAPES and (tensor := self.tracer.tensor_of(self)) is not None:  # type: ignore[attr-defined]
+            return getattr(tensor, name)
         frame = sys._getframe(1)  # noqa: SLF001
         if not is_users(frame.f_code.co_filename):
             return ModelAttribute(self, name)
@@ -55,6 +58,12 @@ class ModelProxy(InPlaceProxy):
             what = f"`is` compares the {name} of a value, which is not known while tracing, and one branch is taken"
             tracer.note("identity", what, "compare with ==")
         return ModelAttribute(self, name)
+
+    def __copy__(self) -> Any:
+        return self.tracer.create_proxy("call_function", copy.copy, (self,), {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self.tracer.create_proxy("call_function", copy.deepcopy, (self,), {})
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in ("tracer", "node"):
@@ -151,7 +160,13 @@ def _type_of_call(node: fx.Node, given: list[type | None]) -> type | None:
     if method and name in _INTEGERS:
         return torch.Size if name == "size" and len(node.args) + len(node.kwargs) == 1 else int
     home = "torch" if method else getattr(node.target, "__module__", None) or "torch"
-    known = name.strip("_") not in _NOT_ONE_TENSOR and home.partition(".")[0] in ("torch", "_operator", "surgery")
+    known = name.strip("_") not in _NOT_ONE_TENSOR and home.partition(".")[0] in (
+        "torch",
+        "_operator",
+        "surgery",
+        "einops",
+        "copy",
+    )
     return Tensor if known and Tensor in given else None
 
 
@@ -178,6 +193,10 @@ _NOT_ONE_TENSOR = {
 }
 """Names of functions and methods that give several tensors, or none, or may do so."""
 
+_KNOWN_HOMES = {"torch", "_operator", "surgery", "einops", "copy"}
+"""Packages whose functions give a tensor for a tensor."""
+_SHAPES = {"shape", "ndim", "size", "dim", "numel", "nelement", "ndimension"}
+"""What is asked about a parameter or buffer and is the same whatever its values are."""
 _ASKING = {"MATCH_CLASS", "LOAD_ATTR", "LOAD_METHOD"}
 _ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"}
 _NEVER_COMPARED = {"shape"}

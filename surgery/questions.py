@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from surgery.overrides import in_this_thread, overridden
 from surgery.proxies import PROXIES, known_or_noted
 from surgery.sources import is_users
 
@@ -21,16 +22,10 @@ _isinstance, _callable, _type = isinstance, callable, type
 @contextmanager
 def answered(model: nn.Module) -> Iterator[None]:
     """Within the block, `isinstance`, `type` and `callable` know what a proxy stands for, in the user's modules."""
-    named: list[tuple[dict[str, Any], str]] = []
-    try:
-        for home in _namespaces(model):
-            absent = _ANSWERS.keys() - home.keys()
-            named += [(home, name) for name in absent]
-            home.update((name, _ANSWERS[name]) for name in absent)
+    with overridden(
+        (home, name, answer) for home in user_namespaces(model) for name, answer in _ANSWERS.items() if name not in home
+    ):
         yield
-    finally:
-        for home, name in named:
-            home.pop(name, None)
 
 
 @contextmanager
@@ -39,37 +34,29 @@ def fresh_caches(model: nn.Module, told: Callable[[Any], Any] = lambda value: va
 
     So nothing of the block is remembered.
     """
-    kinds = {kind for module in model.modules() for kind in _type(module).__mro__ if _is_users_own(kind)}
-    places: list[Any] = [*_namespaces(model), *kinds]
+    homes: list[Any] = [*user_namespaces(model), *user_classes(model)]
     caches = [
-        (place, name, value)
-        for place in places
-        for name, value in (place if _isinstance(place, dict) else vars(place)).items()
+        (home, name, value)
+        for home in homes
+        for name, value in (home if _isinstance(home, dict) else vars(home)).items()
         if _is_cache(value)
     ]
-    try:
-        for place, name, value in caches:
-            _put(place, name, _fresh(value, told))
+    with overridden((home, name, _fresh(value, told)) for home, name, value in caches):
         yield
-    finally:
-        for place, name, value in caches:
-            _put(place, name, value)
 
 
 def _is_cache(value: Any) -> bool:
     return _type(value) is functools._lru_cache_wrapper  # noqa: SLF001
 
 
-def _put(place: Any, name: str, value: Any) -> None:
-    if _isinstance(place, dict):
-        place[name] = value
-    else:
-        setattr(place, name, value)
+def user_classes(model: nn.Module) -> set[type]:
+    """The classes of a model's modules that are not torch's own, and those that they inherit from."""
+    return {kind for module in model.modules() for kind in _type(module).__mro__ if _is_users_own(kind)}
 
 
-def _namespaces(model: nn.Module) -> list[dict[str, Any]]:
+def user_namespaces(model: nn.Module) -> list[dict[str, Any]]:
     """The global names of the user's modules: of those that know torch, and of the packages of the model."""
-    kinds = {kind for module in model.modules() for kind in _type(module).__mro__ if _is_users_own(kind)}
+    kinds = user_classes(model)
     packages = {kind.__module__.partition(".")[0] for kind in kinds}
     found = {id(vars(module)): vars(module) for module in list(sys.modules.values()) if _is_users(module, packages)}
     for kind in kinds:
@@ -106,7 +93,10 @@ def _fresh(cached_function: Any, cached: Callable[[Any], Any]) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         return cached(inner(*args, **kwargs))
 
-    return functools.lru_cache(**cached_function.cache_parameters())(call)
+    fresh: Any = in_this_thread(cached_function, functools.lru_cache(**cached_function.cache_parameters())(call))
+    for name in ("cache_info", "cache_clear", "cache_parameters"):
+        setattr(fresh, name, getattr(cached_function, name))
+    return fresh
 
 
 def _is_instance(value: Any, kinds: Any, /) -> bool:

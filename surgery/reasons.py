@@ -2,32 +2,65 @@
 
 from __future__ import annotations
 
+import inspect
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from surgery.errors import first_line
-from surgery.sources import is_users, shown
+from surgery.sources import is_users, run_model, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import CodeType
+
+
+def clearest(failures: Sequence[tuple[int, Exception]]) -> Exception:
+    """The error that says best why no attempt at tracing a model succeeded.
+
+    `failures` has for each attempt how many operations it recorded, and its error. The attempt that got furthest met
+    what really stands in the way; of those that failed in the same line, the last was given the most.
+    """
+    furthest = max(failures, key=itemgetter(0))[1]
+    place = _place(furthest)[0]
+    return next(error for _, error in reversed(failures) if _place(error)[0] == place)
 
 
 def explain(model: nn.Module, error: Exception) -> str:
     """One line: where tracing stopped, why, and what to do."""
-    where, caller = None, None
-    trail = error.__traceback__
-    while trail is not None:
-        frame = trail.tb_frame
-        if is_users(frame.f_code.co_filename):
-            where = (frame.f_code.co_filename, trail.tb_lineno)
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module):
-                caller = owner
-        trail = trail.tb_next
-    place = shown(where) or type(model).__name__
-    whole = type(caller if caller is not None else model).__name__
+    line, caller = _place(error)
+    place = shown(line) or type(model).__name__
+    whole = type(caller).__name__
     remedy = (
         f"write it without, or keep a module around it whole: leaves=[{whole!r}], or --leaf {whole} on the command line"
         if caller is not None and caller is not model and whole != type(model).__name__
         else "write it without, or move it into a module of its own that is kept whole with leaves=[...]"
     )
     return f"{type(model).__name__} can't be traced: {place}: {_reason(error)}; {remedy}"
+
+
+def _place(error: Exception) -> tuple[tuple[str, int] | None, nn.Module | None]:
+    """The user's line that an error comes from, and the innermost module whose forward was running."""
+    line, running = None, None
+    trail = error.__traceback__
+    while trail is not None:
+        frame = trail.tb_frame
+        owner = frame.f_locals.get("self")
+        if is_users(frame.f_code.co_filename):
+            line = (frame.f_code.co_filename, trail.tb_lineno)
+            if isinstance(owner, nn.Module) and _is_forward(frame.f_code, owner):
+                running = owner
+        elif frame.f_code is run_model.__code__:  # the lines before it are not the model's
+            line = None
+        trail = trail.tb_next
+    return line, running
+
+
+def _is_forward(code: CodeType, module: nn.Module) -> bool:
+    """Whether code is that of a module's forward, and not of another of its methods: keeping it whole leaves it out."""
+    forward = inspect.unwrap(type(module).forward)
+    return getattr(forward, "__code__", None) is code
 
 
 _REASONS = (

@@ -73,16 +73,17 @@ def _gradients(result: Any, sources: list[Tensor]) -> list[Tensor | None]:
 
 def _plain(result: Any) -> list[tuple[str, Any]]:
     """What in an output is no tensor, and how it is built."""
-    return [("", _shape_of(result))]
+    return [("", shape_of(result))]
 
 
-def _shape_of(value: Any) -> Any:
+def shape_of(value: Any) -> Any:
+    """How a value is built, and what in it is no tensor."""
     if isinstance(value, Tensor):
         return "tensor"
     if isinstance(value, Mapping):
-        return type(value).__name__, [(name, _shape_of(item)) for name, item in value.items()]
+        return type(value).__name__, [(name, shape_of(item)) for name, item in value.items()]
     if isinstance(value, (tuple, list)):
-        return type(value).__name__, [_shape_of(item) for item in value]
+        return type(value).__name__, [shape_of(item) for item in value]
     return value if isinstance(value, (int, float, str, bool, type(None))) else type(value).__name__
 
 

@@ -6,10 +6,11 @@ import os
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import types
+    from collections.abc import Callable, Mapping, Sequence
 
 _TORCH = f"{Path(getattr(find_spec('torch'), 'origin', None) or 'torch').parent}{os.sep}"  # not imported for it
 _PYTHON = f"{sysconfig.get_path('stdlib')}{os.sep}"
@@ -17,9 +18,17 @@ _HERE = f"{Path(__file__).parent}{os.sep}"
 _NETWORKS = f"{Path(__file__).with_name('pix2pix')}{os.sep}"
 
 
+def run_model(model: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any] | None = None) -> Any:
+    """Call a model. The frames outside this call belong to whoever runs the model, and are no lines of the model."""
+    return model(*inputs, **(keywords or {}))
+
+
 def user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
-    """File and line of the innermost frame that is neither torch's, nor Python's own, nor ours."""
-    while frame is not None:
+    """File and line of the model's innermost frame that is neither torch's, nor Python's own, nor ours.
+
+    None where no line of the model's own makes the call, as in an `nn.Sequential` that is the whole model.
+    """
+    while frame is not None and frame.f_code is not run_model.__code__:
         if is_users(frame.f_code.co_filename):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back

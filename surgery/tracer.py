@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from surgery import functions
 from surgery.calls import FACTORIES, Calls
+from surgery.errors import TraceError
 from surgery.graphs import InPlaceTracer
 from surgery.hazards import Hazard
-from surgery.patches import (
-    answered_by_torch,
-    buffers_in_place,
-    recorded_contexts,
-    recorded_factories,
-    recorded_functions,
-    recorded_settings,
-)
+from surgery.patches import torch_overridden
 from surgery.proxies import ModelProxy, texts_in, type_of
 from surgery.questions import answered, fresh_caches
-from surgery.sources import shown, user_line
+from surgery.sources import run_model, shown, user_line
 from surgery.swallowing import seen_errors
 from surgery.writes import written_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from surgery.external_state import Kept
+    from surgery.inputs import Inputs
 
 HOLDER = "model"
 """What a model is called in the module that holds it while it is traced."""
@@ -43,21 +41,22 @@ class ModelTracer(InPlaceTracer):
 
     def __init__(
         self,
-        names: Sequence[str],
+        inputs: Inputs,
         leaves: Sequence[object],
         *,
         factories: bool,
-        buffers: bool,
-        inputs: Mapping[str, type],
+        settings: bool,
     ) -> None:
         super().__init__()
-        self.names = names
         self.inputs = inputs
+        self.types = {name: type(value) for name, value in (inputs.example or {}).items()}
+        self.settings = {name: value for name, value in inputs.settings.items() if settings or value is None}
+        """The inputs that are part of the graph, as the example gives them."""
+        self.graph = fx.Graph(tracer_cls=type(self))
         self.leaves = leaves
         self.leaves_used: set[object] = set()
         self.traced_into: set[str] = set()
         self.factories = factories
-        self.proxy_buffer_attributes = buffers
         self.hazards: list[Hazard] = []
         self.attributes: set[str] = set()
         """Of values, which the model sets."""
@@ -65,48 +64,120 @@ class ModelTracer(InPlaceTracer):
         """What values not yet known look like, where the model makes text of them, and its line."""
         self.sets: dict[tuple[nn.Module, str], tuple[str, int] | None] = {}
         """Where the model sets attributes of its modules."""
+        self._state_paths: dict[int, tuple[Tensor, str]] = {}
+        """Parameters and buffers by their identity: each with its path in the holder."""
+        self._state_proxies: dict[str, fx.Proxy] = {}
+        self.kept: Kept = {}
+        """The tensors in attributes of the model before it was traced."""
+        self.finished = False
+        """Whether the graph is complete: a proxy that is used afterwards was kept from this run for another."""
+        self.drew = False
+        """Whether random numbers of torch were drawn."""
         self.cached: set[fx.Node] = set()
         """What functions with a cache give."""
 
+    @property
+    def progress(self) -> int:
+        """How many operations have been recorded."""
+        return sum(node.op.startswith("call_") and node.target not in FACTORIES for node in self.graph.nodes)
+
     def run(self, holder: nn.Module) -> fx.Graph:
-        """Trace it. Random generators of torch are put back; what was noticed is in `hazards`."""
+        """Trace it. Torch's generator is put back if the model draws from it; what was noticed is in `hazards`."""
+        self.root = holder
         self.parts, self.parameters = set(holder.modules()), dict(holder.named_parameters())
+        self.state = {**self.parameters, **dict(holder.named_buffers())}
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(self._generator_put_back())
+            stack.enter_context(_known_to_torch())
             stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))  # which the model may set
-            stack.enter_context(recorded_contexts(self))
-            stack.enter_context(recorded_factories(self))
-            stack.enter_context(recorded_settings(self))
-            stack.enter_context(recorded_functions(self))
-            stack.enter_context(answered_by_torch())
-            stack.enter_context(buffers_in_place(self))
+            stack.enter_context(torch_overridden(self))
             stack.enter_context(answered(holder))
             stack.enter_context(fresh_caches(holder, self._remember))
             stack.enter_context(Calls(self))
-            swallowed = stack.enter_context(seen_errors())
-            graph = self.trace(holder)
-        for place, message in swallowed:
+            seen = stack.enter_context(seen_errors())
+            graph = self._record(holder)
+        for place, message in seen.errors:
             what = f"a `try` hides that this can't be traced ({message})"
             self.hazards.append(Hazard("swallowed", shown(place), what, "take the `try` away", changes=True))
+        for line, name in seen.gradients:
+            what = f"{name} has a gradient of its own, and is called by a name under which that is not seen"
+            self.hazards.append(Hazard("gradient", shown(line), what, f"call {name}.apply", changes=True))
         self._find_texts(graph)
         return graph
 
-    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:  # noqa: ARG002
-        values = [self.create_proxy("placeholder", name, (), {}) for name in self.names]
+    @contextmanager
+    def _generator_put_back(self) -> Iterator[None]:
+        """Put torch's generator back if the model drew from it; other threads draw from it too."""
+        before = torch.random.get_rng_state()
+        try:
+            yield
+        finally:
+            if self.drew:
+                torch.random.set_rng_state(before)
 
-        def call(root: nn.Module, *values: Any) -> Any:
-            return root.get_submodule(HOLDER)(*values)
+    def _record(self, holder: nn.Module) -> fx.Graph:
+        """The graph of one call of the model.
 
-        return call, [self.root, *values]
+        It stands for `torch.fx.Tracer.trace`, which replaces what `nn.Module` does for all threads.
+        """
+        self.root = holder
+        self.root_module_name = type(holder).__name__
+        self.submodule_paths = {module: path for path, module in holder.named_modules()}
+        self.graph = fx.Graph(tracer_cls=type(self))
+        self.tensor_attrs = {
+            value: f"{path}.{name}" if path else name
+            for path, module in holder.named_modules()
+            for name, value in vars(module).items()
+            if isinstance(value, (Tensor, torch.ScriptObject))
+        }
+        last = max((n for n, name in enumerate(self.inputs.names) if name not in self.settings), default=-1)
+        values = {name: self._placeholder(name, optional=n > last) for n, name in enumerate(self.inputs.names)}
+        for name, expected in self.settings.items():
+            self.create_proxy("call_function", functions.expect, (values[name], expected, name), {})
+        positional, keywords = self.inputs.split({**values, **self.settings})
+        value = run_model(holder.get_submodule(HOLDER), positional, keywords)
+        self.create_node("output", "output", (self.create_arg(value),), {})
+        self.finished = True
+        return self.graph
+
+    def _placeholder(self, name: str, *, optional: bool) -> fx.Proxy:
+        """An input of the graph; a setting may be left out where no other input follows."""
+        return self.create_proxy("placeholder", name, (self.settings[name],) if optional else (), {})
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:  # noqa: ARG002
+        """A parameter or buffer that the model asks for, as a proxy."""
+        known = self.known_state(attr_val) if isinstance(attr_val, Tensor) else None
+        return attr_val if known is None else known
+
+    def tensor_of(self, proxy: fx.Proxy) -> Tensor | None:
+        """The parameter or buffer that a proxy stands for, if it is one."""
+        node = None if isinstance(proxy, fx.proxy.Attribute) else proxy.node
+        return self.state.get(str(node.target)) if node is not None and node.op == "get_attr" else None
+
+    def known_state(self, tensor: Tensor) -> fx.Proxy | None:
+        """The proxy of a tensor that is a parameter or a buffer of the model."""
+        known = self._state_paths.get(id(tensor))
+        if known is None:  # it may be new
+            state = {**dict(self.root.named_parameters()), **dict(self.root.named_buffers())}
+            self._state_paths |= {id(value): (value, path) for path, value in state.items()}
+            known = self._state_paths.get(id(tensor))
+        if known is None:
+            return None
+        path = known[1]
+        if path not in self._state_proxies:
+            self._state_proxies[path] = self.create_proxy("get_attr", path, (), {})
+        return self._state_proxies[path]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         path = _inside(module_qualified_name)
-        leaf = next((leaf for leaf in self.leaves if path and _is_leaf(leaf, m, path)), None)
+        leaf = next((leaf for leaf in self.leaves if path and is_leaf(leaf, m, path)), None)
         if leaf is not None:
             self.leaves_used.add(leaf)
             return True
         whole = bool(path) and (
-            isinstance(m, torch.jit.ScriptModule) or super().is_leaf_module(m, module_qualified_name)
+            isinstance(m, torch.jit.ScriptModule)
+            or type(m).__module__.startswith("einops.")
+            or super().is_leaf_module(m, module_qualified_name)
         )
         if not whole:
             self.traced_into.add(path)
@@ -127,6 +198,8 @@ class ModelTracer(InPlaceTracer):
         return super().create_arg(a.item() if isinstance(a, np.generic) else a)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        if self.finished:
+            raise TraceError("a value of an earlier run is used, which was kept where the model finds it again")
         node = super().create_node(*args, **kwargs)
         node.meta["surgery_source"] = user_line(sys._getframe(1))  # noqa: SLF001
         for written in written_by(node, self.root):
@@ -165,18 +238,28 @@ class ModelTracer(InPlaceTracer):
 
     def type_of(self, proxy: fx.Proxy) -> type | None:
         """What a proxy stands for, where that is known."""
-        return type_of(proxy, self.root, self.inputs, FACTORIES)
+        return type_of(proxy, self.root, self.types, FACTORIES)
 
     def note(self, kind: Any, what: str, remedy: str, *, changes: bool = True) -> None:
         source = shown(user_line(sys._getframe(1)))  # noqa: SLF001
         self.hazards.append(Hazard(kind, source, what, remedy, changes))
 
 
+@contextmanager
+def _known_to_torch() -> Iterator[None]:
+    """Tell torch that this thread traces, where it keeps that for each thread."""
+    symbolic: Any = torch.fx._symbolic_trace  # noqa: SLF001
+    block = getattr(symbolic, "_is_fx_tracing_context", None)
+    with block(True) if block is not None else nullcontext():
+        yield
+
+
 def _inside(path: str) -> str:
     return path.removeprefix(HOLDER).removeprefix(".")
 
 
-def _is_leaf(leaf: object, module: nn.Module, path: str) -> bool:
+def is_leaf(leaf: object, module: nn.Module, path: str) -> bool:
+    """Whether a leaf that was asked for, a class, the name of one or a path with wildcards, is a module."""
     if isinstance(leaf, str):
         return fnmatchcase(path, leaf) or type(module).__name__ == leaf
     return isinstance(leaf, type) and isinstance(module, leaf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,34 +10,37 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import fx, nn
 
-from surgery import contexts
 from surgery.bits import same_bits
-from surgery.errors import TraceError, first_line
+from surgery.errors import TraceError
+from surgery.example_run import ExampleError, learn_shapes, parting
+from surgery.external_state import ExternalState
 from surgery.graphs import assemble, same_graph
 from surgery.hazards import KINDS, Hazard
-from surgery.inputs import input_names, refuse_unready
-from surgery.interpreter import NodeByNode
+from surgery.inputs import inputs_of, refuse_unready
 from surgery.nodes import called, specs
-from surgery.reasons import explain
+from surgery.overrides import one_at_a_time
+from surgery.patches import thread_as_it_was
+from surgery.reasons import clearest, explain
 from surgery.sources import shown
-from surgery.tracer import HOLDER, ModelTracer
-from surgery.twins import in_its_mode, twin
-from surgery.values import copied
+from surgery.tracer import HOLDER, ModelTracer, is_leaf
+from surgery.twins import in_its_mode, isolated_twin, twin
 from surgery.watching import watched
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
-    from surgery.graphs import Graphs
+    from surgery.external_state import Kept
+    from surgery.graphs import Graphs, TracedModule
+    from surgery.inputs import Inputs
 
 Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
 
 
 def trace(
     model: nn.Module,
-    example: Tensor | Sequence[Any] | None = None,
+    example: Tensor | Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     leaves: Leaves = (),
     allow: Sequence[str] = (),
@@ -48,9 +51,11 @@ def trace(
     buffers and modules are copies. So running it, changing its mode or moving it does not touch the model. Hooks of the
     model run as part of the graph.
 
-    `example`, a tensor or the sequence of the model's positional inputs, is run once, without a trace in buffers or
-    random numbers, to learn the shapes. Without it the inputs are the parameters of `forward` that have no default;
-    all others keep their defaults.
+    `example` is a tensor, the sequence of the model's positional inputs, or a dict of its inputs by the names of
+    `forward`'s parameters. The model and its graph both run on copies of it, once in each mode, without a trace in
+    buffers or random numbers: a graph that does something else than the model is not returned, and its operations know
+    their shapes. Flags, numbers and None in the example become part of the graph where it can't be traced otherwise.
+    Without an example the inputs are the parameters of `forward` that have no default, and nothing is compared.
 
     `leaves` are modules to be kept whole: classes, names of classes, or paths with the wildcards of a shell.
 
@@ -58,24 +63,45 @@ def trace(
     writes and in-place operators are recorded, and run in the graph as in the model. What can't be, and may change
     what is computed, is an error that names the line, unless `allow` names its kind (`surgery.hazards`).
 
+    Models may be traced in several threads; each waits for the one before. Other threads may run models meanwhile.
+
     Raises TraceError, naming the line that stands in the way.
     """
-    model = unwrap(model)
+    with one_at_a_time(), thread_as_it_was(), torch.inference_mode(False):
+        return _trace(unwrap(model), example, leaves, allow)
+
+
+def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str]) -> fx.GraphModule:
     for kind in set(allow) - set(KINDS):
         raise TraceError(f"no hazard is called {kind!r}; there is {', '.join(KINDS)}")
-    inputs = None if example is None else tuple(example) if isinstance(example, (tuple, list)) else (example,)
-    names = input_names(inspect.signature(model.forward), inputs)
-    types = {name: type(value) for name, value in zip(names, inputs or (), strict=False)}
-    refuse_unready(model, names, inputs)
-    owner = twin(model)
+    inputs = inputs_of(model, example)
+    refuse_unready(model)
+    owner, outside = twin(model), ExternalState(model)
+
+    kept: defaultdict[str, list[Tensor]] = defaultdict(list)
 
     def graph_of(one: nn.Module) -> tuple[fx.Graph, tuple[Hazard, ...]]:
-        traced = _symbolic_graph(one, names, leaves, types)
+        traced = _symbolic_graph(one, inputs, leaves, outside)
+        for name, tensors in traced.kept.items():
+            kept[name] += tensors
         for hazard in traced.hazards:
             _refuse(model, hazard, allow)
         _take_constants(traced, owner)
         return _retarget(traced.graph), traced.hazards
 
+    graphs, noticed = _in_each_mode(model, graph_of, allow)
+    traced = assemble(owner, graphs)
+    traced.hazards = noticed
+    traced.modes = {mode: _kept(in_its_mode(twin(model), mode), mode) for mode in (True, False)}
+    if inputs.example is not None:
+        traced.hazards = (*noticed, *_compare_runs(model, traced, inputs, allow, outside, kept))
+    return traced
+
+
+def _in_each_mode(
+    model: nn.Module, graph_of: Callable[[nn.Module], tuple[fx.Graph, tuple[Hazard, ...]]], allow: Sequence[str]
+) -> tuple[Graphs, tuple[Hazard, ...]]:
+    """The graph of the model as it is, in train and in eval mode, and what was noticed in all of them."""
     first, noticed = graph_of(model)
     graphs: Graphs = {None: first}
     modes = _modes(model)
@@ -97,12 +123,48 @@ def trace(
     if any(graph is not first for graph in graphs.values()) and (hazard := _outside(first, graph_of(model)[0])):
         _refuse(model, hazard, allow)
         noticed = (*noticed, hazard)
-    traced = assemble(owner, graphs)
-    traced.hazards = noticed
-    traced.modes = {mode: _kept(in_its_mode(twin(model), mode), mode) for mode in (True, False)}
-    if inputs is not None:
-        _learn_shapes(traced, inputs)
-    return traced
+    return graphs, noticed
+
+
+def _compare_runs(
+    model: nn.Module,
+    traced: TracedModule,
+    inputs: Inputs,
+    allow: Sequence[str],
+    outside: ExternalState,
+    kept: Kept,
+) -> tuple[Hazard, ...]:
+    """Refuse a graph that does something else on the example than the model; what was allowed is returned.
+
+    In a mode in which the model itself does not take the example (a batch norm in train mode wants more than one value
+    a channel) nothing is compared, unless that is the mode it is in.
+    """
+    if any(hazard.changes for hazard in traced.hazards):  # it was allowed to be another
+        learn_shapes(traced, inputs)
+        return ()
+    found: list[Hazard] = []
+    here = None if None in traced.graphs else model.training
+    for mode in (here, *({True, False} - {here})):
+        if isinstance(traced.graphs[mode], str):
+            continue
+        try:
+            parted = parting(model, traced, inputs, mode, outside, kept)
+        except ExampleError as error:
+            if mode == here:
+                shapes = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs.example))
+                raise TraceError(f"the example of shape {shapes} does not run: {error}") from error
+            continue
+        if parted is not None:
+            hazard = Hazard("branch", parted.source, parted.what, _BRANCH_REMEDY, changes=True)
+            _refuse(model, hazard, allow)
+            found.append(hazard)
+    return tuple(dict.fromkeys(found))
+
+
+_BRANCH_REMEDY = (
+    "look near that line for `is`, `id()`, `isinstance` or a value of an earlier run, and write it without, or keep "
+    "the module around it whole with leaves=[...]"
+)
 
 
 def _modes(model: nn.Module) -> dict[str, bool]:
@@ -157,28 +219,51 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def _symbolic_graph(model: nn.Module, names: Sequence[str], leaves: Leaves, inputs: Mapping[str, type]) -> _Traced:
+def _symbolic_graph(model: nn.Module, inputs: Inputs, leaves: Leaves, outside: ExternalState) -> _Traced:
     """The graph of a holder of `model`, where targets and scopes begin with the holder's name for it.
 
-    First everything is recorded: tensors that are made, buffers that are read and written. Code that needs their values
-    while it is traced (a loop over a list of rates, say) is given them in a second and a third attempt.
+    First everything is recorded: tensors that are made, and flags and numbers among the inputs. Code that needs their
+    values while it is traced (a loop over a list of rates, say) is given them in further attempts.
     """
-    for factories, buffers in ((True, True), (True, False), (False, False)):
-        make_tracer = partial(ModelTracer, names, leaves, factories=factories, buffers=buffers, inputs=inputs)
-        try:
-            graph, tracer, holder = watched(make_tracer, partial(_holding, model))
-        except Exception as error:  # noqa: BLE001 - whatever a model's code raises
-            failure = error
+    failures: list[tuple[int, Exception]] = []
+    for factories, settings in _ATTEMPTS:
+        if settings and not inputs.settings:
             continue
-        for unused in set(leaves) - tracer.leaves_used:
-            raise TraceError(f"{_leaf_name(unused)!r} is neither the path nor the class of a module that is called")
-        return _Traced(graph, holder, tuple(dict.fromkeys(tracer.hazards)))
+        make_tracer = partial(ModelTracer, inputs, leaves, factories=factories, settings=settings)
+        tracer = make_tracer()
+        try:
+            graph, holder = watched(tracer, make_tracer, partial(_holding, model), outside)
+        except Exception as error:  # noqa: BLE001 - whatever a model's code raises
+            failures.append((tracer.progress, error))
+            continue
+        _refuse_unused(model, leaves, tracer)
+        return _Traced(graph, holder, tuple(dict.fromkeys(tracer.hazards)), tracer.kept)
+    failure = clearest(failures)
     raise TraceError(explain(model, failure)) from failure
 
 
-def _holding(model: nn.Module) -> nn.Module:
+_ATTEMPTS = ((True, False), (True, True), (False, False), (False, True))
+"""Whether tensors that are made are recorded, and whether settings are part of the graph."""
+
+
+def _refuse_unused(model: nn.Module, leaves: Leaves, tracer: ModelTracer) -> None:
+    """Raise TraceError for a leaf that is no module, or is not called. One inside another is kept with it."""
+    modules = [(path, module) for path, module in model.named_modules() if path]
+    whole = [path for path, module in modules if any(is_leaf(leaf, module, path) for leaf in tracer.leaves_used)]
+    for leaf in set(leaves) - tracer.leaves_used:
+        paths = [path for path, module in modules if is_leaf(leaf, module, path)]
+        if not paths:
+            raise TraceError(f"{_leaf_name(leaf)!r} is neither the path nor the class of a module of the model")
+        if not any(path.startswith(f"{outer}.") for path in paths for outer in whole):
+            raise TraceError(
+                f"{_leaf_name(leaf)!r} can't be kept whole: forward does not call {paths[0]}; its attributes or other "
+                "methods may be used: name the module around it"
+            )
+
+
+def _holding(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     holder = nn.Module()
-    setattr(holder, HOLDER, twin(model))
+    setattr(holder, HOLDER, isolated_twin(model, memo))
     holder.training = model.training
     return holder
 
@@ -188,6 +273,7 @@ class _Traced:
     graph: fx.Graph
     holder: nn.Module
     hazards: tuple[Hazard, ...]
+    kept: Kept
 
 
 def _is_constant(owner: nn.Module, name: str, value: Tensor) -> bool:
@@ -247,27 +333,3 @@ def _retarget(graph: fx.Graph) -> fx.Graph:
 
 def _inside(path: str) -> str:
     return path.removeprefix(HOLDER).removeprefix(".")
-
-
-class _Shapes(NodeByNode):
-    """Keeps, with each node, what tensors came out."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.op != "output":
-            n.meta["surgery_tensors"] = specs(value)
-        return value
-
-
-def _learn_shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
-    devices = {tensor.device for tensor in inputs if isinstance(tensor, torch.Tensor) and tensor.is_cuda}
-    run = twin(traced)  # whose buffers, hooks and attributes may change
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices, key=str)), contexts.closing():
-            _Shapes(run).run(*(copied(value) for value in inputs))
-    except Exception as error:
-        shown = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs))
-        raise TraceError(f"the example of shape {shown} does not run: {first_line(error)}") from error
-    for node, ran in zip(traced.graph.nodes, run.graph.nodes, strict=True):
-        if "surgery_tensors" in ran.meta:
-            node.meta["surgery_tensors"] = ran.meta["surgery_tensors"]

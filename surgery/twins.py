@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import functools
+import types
+from collections import OrderedDict, defaultdict, deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from surgery.containers import tensors_within
 from surgery.errors import TraceError
 
 if TYPE_CHECKING:
@@ -26,7 +31,10 @@ def twin(model: M) -> M:
 
     Raises TraceError where something in the model refuses to be copied.
     """
-    memo: dict[int, Any] = {id(shared): shared for shared in _shared(model)}
+    return _guarded(model, {id(shared): shared for shared in _shared(model)})
+
+
+def _guarded(model: M, memo: dict[int, Any]) -> M:
     try:
         return copy_module(model, memo)
     except Exception as error:
@@ -34,6 +42,69 @@ def twin(model: M) -> M:
             f"{type(model).__name__} can't be copied ({type(error).__name__}: {error}); take what can't be copied out "
             "of the module's attributes"
         ) from error
+
+
+def isolated_twin(model: M, memo: dict[int, Any] | None = None) -> M:
+    """A twin whose hooks keep their values in copies of their own too.
+
+    What a hook's closure holds, such as the dict that it keeps features in, is copied with the model: a run of the
+    twin leaves nothing in the original. `memo` is given the copies by the identity of the original.
+    """
+    memo = {} if memo is None else memo
+    memo.update({id(shared): shared for shared in _shared(model)})
+    copied = _guarded(model, memo)
+    for module in copied.modules():
+        for name, hooks in vars(module).items():
+            if name.endswith("_hooks") and isinstance(hooks, dict):
+                hooks.update({key: rebound(hook, memo) for key, hook in hooks.items()})
+    return copied
+
+
+def rebound(function: Any, memo: dict[int, Any]) -> Any:
+    """A function whose closure holds copies; anything else is left as it is."""
+    if isinstance(function, functools.partial):
+        args = [_closed_over(value, memo) for value in function.args]
+        named = {name: _closed_over(value, memo) for name, value in function.keywords.items()}
+        return functools.partial(rebound(function.func, memo), *args, **named)
+    if not isinstance(function, types.FunctionType) or not (function.__closure__ or function.__defaults__):
+        return function
+    if id(function) in memo:
+        return memo[id(function)]
+    cells = tuple(memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ())
+    copied = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+    memo[id(function)] = copied
+    copied.__defaults__ = tuple(_closed_over(value, memo) for value in function.__defaults__ or ()) or None
+    copied.__kwdefaults__ = function.__kwdefaults__
+    copied.__dict__.update(function.__dict__)
+    for cell, own in zip(function.__closure__ or (), cells, strict=True):
+        with suppress(ValueError):  # an empty cell
+            own.cell_contents = _closed_over(cell.cell_contents, memo)
+    return copied
+
+
+def _closed_over(value: Any, memo: dict[int, Any]) -> Any:
+    """The copy of what a function has closed over: of containers, and of functions; all else is shared."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, types.FunctionType):
+        return rebound(value, memo)
+    if type(value) not in _CONTAINERS:
+        return value
+    try:
+        return copy.deepcopy(value, _with_results(value, memo))
+    except Exception:  # noqa: BLE001 - it holds something that refuses to be copied
+        return value
+
+
+_CONTAINERS = {dict, list, set, tuple, OrderedDict, defaultdict, deque}
+
+
+def _with_results(value: Any, memo: dict[int, Any]) -> dict[int, Any]:
+    """`memo`, with copies of the results of autograd in a value, which `copy.deepcopy` refuses."""
+    for tensor in tensors_within(value):
+        if not tensor.is_leaf and id(tensor) not in memo:
+            memo[id(tensor)] = tensor.detach().clone()
+    return memo
 
 
 def in_its_mode(model: M, training: bool | None) -> M:
@@ -71,7 +142,7 @@ def _copied(name: str, value: Any, memo: dict[int, Any]) -> Any:
         return value
     if name in MODULES_OWN and not value and isinstance(value, (dict, set)) and id(value) not in memo:
         memo[id(value)] = type(value)()  # a handle of a hook refers to it
-    return copy.deepcopy(value, memo)
+    return copy.deepcopy(value, _with_results(value, memo))
 
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None)))
@@ -104,10 +175,10 @@ def _shared(model: nn.Module) -> Iterator[object]:
     modules = set(model.modules())
     for module in modules:
         yield from module._parameters.values()  # noqa: SLF001
-        for value in vars(module).values():
-            # A weight computed by an old-style weight_norm is a result of autograd, which deepcopy refuses.
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                yield value
+        for name, value in vars(module).items():
+            # Results of autograd, such as a weight computed by an old-style weight_norm, or features that are kept.
+            if name not in MODULES_OWN:
+                yield from (tensor for tensor in tensors_within(value) if not tensor.is_leaf)
         for name, hooks in vars(module).items():
             if name.endswith("_hooks") and isinstance(hooks, dict):
                 # A hook that belongs to something outside, a logger say, must not be copied with all that it holds.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from contextlib import contextmanager
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import fx, nn
 
 from surgery import marks
+from surgery.external_state import kept_in, left_over
 from surgery.hazards import Hazard
 from surgery.memory import computes_the_same_again
 from surgery.sources import shown
@@ -17,54 +18,98 @@ from surgery.tracer import HOLDER, ModelTracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import CodeType
+
+    from surgery.external_state import ExternalState
 
 
 _KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
 
 
 def watched(
-    make_tracer: Callable[[], ModelTracer], make_holder: Callable[[], nn.Module]
-) -> tuple[fx.Graph, ModelTracer, nn.Module]:
-    """The graph of the model in a holder, the tracer that made it, with the hazards that were found, and the holder.
+    tracer: ModelTracer,
+    make_tracer: Callable[[], ModelTracer],
+    make_holder: Callable[..., nn.Module],
+    outside: ExternalState,
+) -> tuple[fx.Graph, nn.Module]:
+    """The graph of the model in a holder, and the holder; the hazards that were found are noted in the tracer.
 
-    Python's and numpy's random generators are put back.
+    `make_tracer` and `make_holder` make others for looking again.
+    Python's and numpy's random generators are put back where the model draws from them.
     """
-    tracer, holder = make_tracer(), make_holder()
+    copies: dict[int, Any] = {}
+    holder = make_holder(copies)
     model = holder.get_submodule(HOLDER)
-    before = _looks(model)
-    with _generators_put_back():
-        generators = _generators()
+    tracer.kept = kept_in(model)
+    with outside.kept():
+        before = _looks(model)
+        generators = _state_of_generators()
         graph = tracer.run(holder)
-        drawn = _generators() != generators
-    if drawn:
-        what = (
-            "random numbers are drawn from Python's or numpy's generator, and a graph keeps those that were drawn "
-            "while tracing"
-        )
-        again, fresh = make_tracer(), make_holder()
-        with _generators_put_back():
-            place = marks.line_that_changes(_generators, lambda: again.run(fresh))
-        tracer.hazards.append(Hazard("random", shown(place), what, "draw them with torch", changes=True))
-    after = _looks(model)
-    tracer.hazards += _changes(before, after, graph, tracer, holder, make_tracer, make_holder)
-    tracer.hazards += _hooks(model, tracer)
-    return graph, tracer, holder
+        tracer.hazards += _left_over(graph, holder, left_over(outside.changed(), copies))
+        if _generators() != _comparable(generators):
+            again, fresh = make_tracer(), make_holder()
+            place = _line_that_draws(lambda: again.run(fresh))
+            if place is not None or threading.active_count() == 1:  # other threads draw from the same generators
+                _put_back(generators)
+                what = (
+                    "random numbers are drawn from Python's or numpy's generator, and a graph keeps those that were "
+                    "drawn while tracing"
+                )
+                tracer.hazards.append(Hazard("random", shown(place), what, "draw them with torch", changes=True))
+        after = _looks(model)
+        tracer.hazards += _changes(before, after, graph, tracer, holder, make_tracer, make_holder)
+        tracer.hazards += _hooks(model, tracer)
+    return graph, holder
+
+
+def _left_over(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Iterator[Hazard]:
+    """Values of an earlier run that the graph would hold as constants, from containers that every run writes to."""
+    for node in graph.nodes:
+        if node.op != "get_attr" or str(node.target).startswith(f"{HOLDER}."):
+            continue
+        name = names.get(id(getattr(holder, str(node.target))))
+        if name is not None:
+            place = next((user.meta.get("surgery_source") for user in node.users), None)
+            what = f"forward reads a value that an earlier run left in {name or 'a container'}, outside the model"
+            yield Hazard("state", shown(place), what, "keep it in an attribute of the model", changes=True)
+
+
+_Generators = tuple[Any, Any]
+"""The states of the generators that a model would draw from: Python's and numpy's."""
+
+
+def _state_of_generators() -> _Generators:
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _put_back(states: _Generators) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+
+
+def _comparable(states: _Generators) -> tuple[Any, ...]:
+    kind, keys, *rest = states[1]
+    return states[0], kind, bytes(keys), *rest
 
 
 def _generators() -> tuple[Any, ...]:
-    """The state of the generators that a model would draw from, of Python and of numpy."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), kind, bytes(keys), *rest  # type: ignore[arg-type]
+    return _comparable(_state_of_generators())
 
 
-@contextmanager
-def _generators_put_back() -> Iterator[None]:
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+def _line_that_draws(run: Callable[[], object]) -> tuple[str, int] | None:
+    """The user's line in which this thread draws from Python's or numpy's generator while `run` runs.
+
+    Other threads draw from the same generators: beside them only code that names something of `random` is looked at.
+    """
+    alone = threading.active_count() == 1
+
+    def may_draw(code: CodeType) -> bool:
+        return alone or ("numpy" not in code.co_filename and bool(_DRAWING & {*code.co_names}))
+
+    return marks.line_that_changes(_generators, run, among=may_draw)
+
+
+_DRAWING = {name for home in (random, np.random) for name in dir(home) if name[0].islower()}
 
 
 def _looks(model: nn.Module) -> dict[str, marks.Marks]:
@@ -104,7 +149,7 @@ def _changes(
         for name in changed:
             mode = name.rpartition(".")[2] == "training"
             what = f"forward sets the attribute {name}" + (
-                ", and computes something else for it: a graph has what was computed while tracing"
+                ", and a later run may read it: a graph computes each time what was computed while tracing"
                 if matters or mode
                 else "; a graph does not"
             )

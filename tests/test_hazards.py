@@ -311,7 +311,7 @@ class Branch(nn.Module):
         (Luck, "random", "random numbers are drawn by randint", "the mark of luck"),
         (Swallowing, "swallowed", "a `try` hides that this can't be traced", "the mark of swallowing"),
         (Replacing, "buffer", "writes or replaces the buffer average", None),
-        (Counting, "attribute", "sets the attribute calls, and computes something else for it", None),
+        (Counting, "attribute", "sets the attribute calls, and a later run may read it", None),
         (UnknownType, "isinstance", "is asked for, and one branch is taken", "the mark of types"),
     ],
 )

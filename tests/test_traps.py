@@ -9,6 +9,7 @@ import inspect
 import io
 import random
 import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,15 +20,19 @@ import surgery
 from surgery import contexts
 from surgery.bits import same_bits
 from surgery.certificate import _state, _untouched
+from surgery.containers import tensors_within
 from surgery.errors import TraceError
 from surgery.hazards import hazards
-from surgery.oracle import _NOT_SEEN
+from surgery.oracle import NOT_SEEN
 from surgery.twins import twin
 from surgery.values import copied
 from tests.nets import Oracle
 from tests.traps import TRAPS, Trap
 
-for _name in ("aliasing", "autograd", "calls", "chance", "hooks", "kinds", "library", "python", "states"):
+for _name in (
+    *("aliasing", "autograd", "calls", "chance", "hooks", "identity", "kinds", "library", "outside", "python"),
+    *("states", "weights"),
+):
     importlib.import_module(f"tests.traps.{_name}")
 
 KEPT = [trap for trap in TRAPS if not trap.refused]
@@ -90,7 +95,7 @@ def test_what_is_recorded_of_a_trap_is_what_it_was_when_it_was_computed(trap: Tr
         recorded = surgery.record(opened, *(copied(value) for value in inputs))
     assert len(recorded) == len(oracle.values)
     for activation, value in zip(recorded, oracle.values, strict=True):
-        assert activation.operation.kind in _NOT_SEEN or same_bits(activation.values, value), activation.path
+        assert activation.operation.kind in NOT_SEEN or same_bits(activation.values, value), activation.path
 
 
 @pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.picklable], ids=name)
@@ -119,10 +124,22 @@ def test_a_trap_that_no_graph_can_hold_is_refused_with_its_line(trap: Trap) -> N
         assert line in message
 
 
+@pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.name.startswith("weights")], ids=name)
+def test_other_weights_are_used_whatever_way_the_model_reaches_them(trap: Trap) -> None:
+    model, inputs = made(trap)
+    traced = surgery.trace(model, inputs)
+    torch.manual_seed(1)
+    other = trap.make().eval()
+    traced.load_state_dict(other.state_dict())
+    assert same_bits(traced(*inputs), other(*inputs))
+    model.load_state_dict(other.state_dict())
+    assert same_bits(surgery.trace(model, inputs)(*inputs), other(*inputs))
+
+
 def test_tracing_leaves_nothing_of_python_and_torch_changed() -> None:
     def look() -> list[object]:
         symbolic: Any = torch.fx._symbolic_trace
-        names = {n: id(v) for n, v in vars(torch).items()}
+        names = {n: id(v) for n, v in vars(torch).items() if not inspect.ismodule(v)}  # some are imported when needed
         calls = importlib.import_module("tests.traps.states")
         return [
             *(names, isinstance, type, callable, sys.gettrace(), sys.getprofile(), random.getstate()),
@@ -140,6 +157,21 @@ def test_tracing_leaves_nothing_of_python_and_torch_changed() -> None:
         except TraceError:
             continue
     assert look() == before
+
+
+@pytest.mark.parametrize("trap", [trap for trap in TRAPS if trap.name.startswith("outside")], ids=name)
+def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
+    outside: Any = importlib.import_module("tests.traps.outside")
+    model, inputs = made(trap)
+    for example in (None, inputs):
+        with suppress(TraceError):
+            surgery.trace(model, example)
+        places = [outside.GRIDS, outside.FEATURES, outside.LAST, outside.STORE.kept, outside.ClassAttribute.grids]
+        places += [outside.DefaultArgument.forward.__defaults__, outside.MODELS, vars(model)]
+        closures = [hook.__closure__ for part in model.modules() for hook in part._forward_hooks.values()]
+        places += [cell.cell_contents for cells in closures for cell in cells or ()]
+        assert not list(tensors_within(places, torch.fx.Proxy))
+    model(*inputs)
 
 
 def test_a_cache_of_the_users_holds_no_proxies_after_tracing() -> None:

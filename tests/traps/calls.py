@@ -70,20 +70,22 @@ class DictLoop(nn.Module):
         return total
 
 
-@trap(lambda: (None, torch.randn(2, 3)), refused="the example gives None for mask")
+@trap(lambda: (None, torch.randn(2, 3)))
 class NoneInput(nn.Module):
-    """None is not told from a tensor by `is`."""
+    """None in the example becomes part of the graph."""
 
-    def forward(self, mask: Tensor | None, x: Tensor) -> Tensor:  # here
+    def forward(self, mask: Tensor | None, x: Tensor) -> Tensor:
         if mask is not None:
             return x * mask
         return x * 2
 
 
-@trap(lambda: (torch.randn(2, 3), True), refused="a branch")
+@trap(lambda: (torch.randn(2, 3), True))
 class FlagInput(nn.Module):
+    """A flag in the example becomes part of the graph."""
+
     def forward(self, x: Tensor, flag: bool) -> Tensor:
-        return x * 2 if flag else x  # here
+        return x * 2 if flag else x
 
 
 @trap()

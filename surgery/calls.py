@@ -143,6 +143,7 @@ _WRITING = {f"__{function.__name__}__" for function in inplace.AUGMENTED} | {"__
 
 _ABOUT = {"dim", "size", "stride", "numel", "nelement", "ndimension", "element_size", "is_floating_point", "is_complex"}
 _ABOUT |= {
+    "is_inference",
     "requires_grad_",
     "__hash__",
     "__repr__",

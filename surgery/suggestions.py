@@ -39,7 +39,7 @@ def suggest(token: str, known: Sequence[Operation], classes: Mapping[str, Sequen
     if meant:
         return f"; did you mean {meant!r}?"
     stem, star, _ = pattern.partition("*")
-    near = did_you_mean(stem, {name[: len(stem)] for name in names} if star else names)
+    near = did_you_mean(stem, {name[: len(stem)] for name in names} if star else names).replace("'", f"'{prefix}", 1)
     return f"{near[:-2]}{star}{near[-2:]}" if near else ""
 
 

@@ -44,7 +44,7 @@ LAYERS = """
     notes notebooks workspace
     records
     types inplace contexts hookspecs data sources hazards jobs axes seeding callables
-    loading layouts axis_moves
+    loading layouts axis_moves containers overrides
     pixels listings
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
     arranging axis_rules labelling
@@ -55,16 +55,19 @@ LAYERS = """
     drawing
     coloring
     plugin audience builtin.transforms builtin.readers rendering nodes terminal checkpoints proxies runs
-    questions patches following
+    questions following
+    patches external_state
     tracer
     memory
     builtin.sinks builtin.torchvision
     builtin.models watching insertion recording origins trust
+    oracle
+    example_run
     tracing builtin.hooks
     outline edges suggestions
     plugins selection pairing
     batches
-    display manifest oracle recovery verification
+    display manifest recovery verification
     models running layout_rules certificate stages exhibits scaffold
     working arguments pictures
     reading

@@ -21,7 +21,7 @@ from surgery.sources import is_users
 from surgery.twins import MODULES_OWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _DEPTH, _MOST = 8, 100_000
 _CONTAINERS = (dict, list, set, deque, CellType, type)
@@ -41,6 +41,10 @@ class Place:
     before: Any
     whole: bool = True
     """Whether `before` is all that was in it, and not some names of a module."""
+
+    def values(self) -> Iterable[Any]:
+        """What was in it, not looking into what that holds."""
+        return self.before.values() if isinstance(self.before, dict) else self.before
 
     def changed(self) -> bool:
         """Whether tensors, or what stands for them, were put there or taken away since."""

@@ -90,7 +90,7 @@ def extract(
     stats: bool = False,
     output: bool = True,
     jobs: int = 1,
-    check: bool = False,
+    check: bool = True,
     leaves: Sequence[str | type[nn.Module]] = (),
     allow: Sequence[str] = (),
     source: str | None = None,
@@ -229,12 +229,12 @@ def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: st
         raise ModelError(f"a batch has at least 1 image and fewer than 2**31, not {str(batch_size)[:40]}")
     if side not in get_args(Side):
         raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
-    if str(device).partition(":")[0] == "meta":
-        raise ModelError("the device 'meta' computes shapes and no values; there is nothing to draw")
     if jobs < 1:
         raise ModelError(f"there is at least 1 job, not {jobs}")
     if jobs > 1 and not str(device).startswith("cpu"):
         raise ModelError(f"{jobs} jobs are for the CPU, not for {device}; use one job")
+    if str(device).partition(":")[0] == "meta":
+        raise ModelError("the device 'meta' computes shapes and no values; there is nothing to draw")
 
 
 def _check_shared(jobs: int, sinks: Sequence[Sink], audience: Audience) -> None:

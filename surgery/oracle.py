@@ -16,7 +16,6 @@ from torch.overrides import TorchFunctionMode
 
 from surgery import inplace
 from surgery.bits import apart, same_bits
-from surgery.containers import tensors_within
 from surgery.external_state import ExternalState
 from surgery.extractor import listening
 from surgery.insertion import insert
@@ -249,7 +248,7 @@ def _recorded_and_seen(
             full(*(copied(value) for value in inputs))
     received = [tensor.detach() for _, tensor in tensors_in([copied(value) for value in inputs])]
     # What an earlier run has kept outside the model, such as a grid, is not computed again, but by a graph.
-    received += [tensor for place in outside.places for tensor in tensors_within(place.before)]
+    received += [value for place in outside.places for value in place.values() if isinstance(value, Tensor)]
     return recorded, {**seen, "": [received]}
 
 

@@ -10,9 +10,10 @@ from torch import nn
 
 from surgery.batches import input_dtype
 from surgery.builtin.readers import ImageReader
-from surgery.errors import ImageError
+from surgery.errors import ImageError, TraceError
 from surgery.images import load_image
 from surgery.pairing import as_example, main_input, needs_example, reader_beside
+from surgery.tracing import trace
 from surgery.types import Preprocessing, describe
 
 if TYPE_CHECKING:
@@ -24,11 +25,31 @@ if TYPE_CHECKING:
 
 
 def input_channels(model: nn.Module) -> int:
-    """How many channels a model takes: its `in_channels`, else those of its first convolution, else 3."""
+    """How many channels a model takes: its `in_channels`, else those of its first convolution, else 3.
+
+    The first convolution is usually the one that is registered first. Where that takes more channels than an image or a
+    pair of images has, the model is traced, and the first one that runs is asked.
+    """
     if isinstance(declared := getattr(model, "in_channels", None), int):
         return declared
-    first = next((m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))), None)
+    first = next((module for module in model.modules() if isinstance(module, _CONVOLUTIONS)), None)
+    if first is not None and first.in_channels > _PAIR_WITH_ALPHA:
+        first = _first_that_runs(model) or first
     return first.in_channels if first is not None else 3
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_PAIR_WITH_ALPHA = 8
+
+
+def _first_that_runs(model: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
+    """The first convolution in order of execution; None where the model can't be traced."""
+    try:
+        traced = trace(model)
+    except TraceError:
+        return None
+    called = (traced.get_submodule(str(node.target)) for node in traced.graph.nodes if node.op == "call_module")
+    return next((module for module in called if isinstance(module, _CONVOLUTIONS)), None)
 
 
 def own_range(reader: Reader) -> tuple[float, float]:

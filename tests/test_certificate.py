@@ -52,19 +52,20 @@ def test_a_model_is_held_against_itself_in_both_modes_on_another_batch_and_size(
 
 
 def test_the_other_batch_is_no_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Tensor] = []
+    seen: list[Any] = []  # of arrays: tensors that a run leaves outside the model are taken away again
     before = Film.forward
 
     def forward(self: Film, x: Tensor) -> Tensor:
-        seen.append(x)
+        if type(x) is Tensor:
+            seen.append(x.numpy().copy())
         return before(self, x)
 
     monkeypatch.setattr(Film, "forward", forward)
     model = Film(2).eval()
     x = torch.randn(1, 3, 4, 4)
     surgery.certify(model, fx.symbolic_trace(Film(2).eval()), x, modes=["eval"])
-    batch = next(x for x in seen if type(x) is Tensor and len(x) == 2)
-    assert not torch.equal(batch[0], batch[1])
+    batch = next(x for x in seen if len(x) == 2)
+    assert (batch[0] != batch[1]).any()
 
 
 def node(graph: fx.Graph, kind: Any) -> fx.Node:

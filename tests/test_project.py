@@ -38,17 +38,18 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 LAYERS = """
     __init__
     characters
-    errors bits compiled pipeline blocks names locks
+    errors bits compiled pipeline blocks names locks overrides
     texts wording modules inventory
     streams
     notes notebooks workspace
     records
     types inplace contexts hookspecs data sources hazards jobs axes seeding callables
-    loading layouts axis_moves containers overrides
-    pixels listings
+    loading layouts axis_moves
+    pixels listings containers
     values interpreter folder png twins fetching report options functions swallowing reasons inputs writes calls tiling
     arranging axis_rules labelling
-    quantising transforming extractor graphs images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
+    quantising transforming extractor images builtin.normalizers builtin.tilers builtin.colormaps pix2pix marks
+    graphs
     palettes provenance
     facts codes
     framing

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ def others(*works: Callable[[], Any]) -> Iterator[Counter[str]]:
     def go(work: Callable[[], Any]) -> None:
         while not stop.is_set():
             try:
+                time.sleep(0.0005)  # the thread that traces has to get on
                 found = work()
                 if type(found) not in (Tensor, float, torch.Size):
                     wrong[f"{type(found).__name__}"] += 1
@@ -75,7 +77,7 @@ def test_other_threads_never_see_a_stand_in_while_one_traces() -> None:
         *(lambda: torch.rand(3), lambda: float(np.random.rand())),  # noqa: NPY002
     ]
     with others(*works) as wrong:
-        for _ in range(6):
+        for _ in range(3):
             traced = surgery.trace(model, x)
             surgery.trace(model)
     assert not wrong
@@ -105,7 +107,7 @@ def test_several_threads_may_trace_at_once() -> None:
 def test_numbers_that_other_threads_draw_are_not_said_to_be_the_models() -> None:
     x = torch.randn(1, 4, 4, 4)
     with others(random.random, lambda: float(np.random.rand()), lambda: torch.rand(3)):  # noqa: NPY002
-        for _ in range(5):
+        for _ in range(3):
             surgery.trace(Busy(), x)
 
 

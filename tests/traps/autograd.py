@@ -204,3 +204,91 @@ class DefaultDtype(nn.Module):
         h = torch.ones(8)
         torch.set_default_dtype(torch.float32)
         return x * h
+
+
+class Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+class Straight(torch.autograd.Function):
+    """Whose context is set up apart."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+reverse = Reverse.apply
+IN_A_TABLE = {"straight": Straight.apply}
+
+
+class Named(nn.Module):
+    of_the_class = Reverse.apply
+    static = staticmethod(Straight.apply)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.own = Reverse.apply
+
+
+@trap()
+class GlobalAlias(Named):
+    def forward(self, x: Tensor) -> Tensor:
+        return reverse(self.conv(x))
+
+
+@trap(picklable=False)
+class AttributeAlias(Named):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(self.conv(x))
+
+
+@trap()
+class ClassAlias(Named):
+    def forward(self, x: Tensor) -> Tensor:
+        return type(self).of_the_class(self.static(self.conv(x)))
+
+
+@trap()
+class LocalAlias(Named):
+    def forward(self, x: Tensor) -> Tensor:
+        apply = Straight.apply
+        return apply(self.conv(x))
+
+
+@trap(refused="Straight has a gradient of its own")
+class TableAlias(Named):
+    def forward(self, x: Tensor) -> Tensor:
+        return IN_A_TABLE["straight"](self.conv(x))  # here
+
+
+def closed_over(function: Any) -> Any:
+    def call(x: Tensor) -> Any:
+        return function(x)
+
+    return call
+
+
+@trap(refused="Reverse has a gradient of its own", picklable=False)
+class ClosureAlias(Named):
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = closed_over(Reverse.apply)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.conv(x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -498,3 +499,27 @@ class FromShape(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers[x.shape[0]](x)  # here
+
+
+@trap()
+class CopiedValue(nn.Module):
+    """A beginner's residual."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, shallow, listed = copy.deepcopy(x), copy.copy(x), copy.deepcopy([x, {"x": x}])
+        return x * 2 + kept + shallow + listed[0] + listed[1]["x"]
+
+
+@trap()
+class ShapeOfAParameter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(3, 1, 1))
+        self.register_buffer("mean", torch.rand(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.shape[0] == 3 and self.mean.dim() == 3 and self.weight.size(1) == 1:
+            x = x * self.weight
+        for _ in range(self.weight.numel()):
+            x = x + self.mean
+        return x

@@ -77,7 +77,8 @@ def check_name(name: str, kind: Template, known: Plugins) -> None:
 
 def commands_to_try(name: str, kind: Template, target: Path) -> list[str]:
     """Command lines that use a plugin in a file, or one that is installed, where `target` is a folder."""
-    given = "" if target.suffix != ".py" else f" --plugin {target}"
+    plugin = "" if target.suffix != ".py" else f" --plugin {target}"
+    given = f"{plugin} -o {name}"  # a folder of its own: the usual one may hold a run
     if kind == "model":
         return [f"surgery extract {name}{given}"]
     if kind == "watcher":

@@ -193,6 +193,8 @@ class ModelTracer(InPlaceTracer):
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, torch.Generator):
             raise TypeError("a random generator of the model's own, which a graph can't hold")
+        if isinstance(a, fx.Proxy) and a.tracer is not self:
+            raise TraceError("a value of an earlier run is used, which was kept where the model finds it again")
         if type(a) is OrderedDict:  # torch.fx would make it a dict
             return self.create_proxy("call_function", OrderedDict, (list(a.items()),), {}).node
         return super().create_arg(a.item() if isinstance(a, np.generic) else a)

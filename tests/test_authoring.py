@@ -82,7 +82,7 @@ def test_a_new_file_works_at_once_by_the_commands_that_are_printed(run: Any, tmp
     for command in steps["try"]:
         done = shell(command)
         assert (done.returncode, without_notes(done.stderr)) == (0, ""), done.stdout + done.stderr
-    assert what_was_used(kind, name, tmp_path / "activations")
+    assert what_was_used(kind, name, tmp_path / name)
     assert (f"{name}: 55 operations on 1 images" in done.stdout) == (kind == "watcher")
     checked = run(*steps["check"][0].split()[1:])
     assert (checked.code, checked.err) == (0, "")
@@ -122,7 +122,7 @@ def test_a_new_distribution_is_found_by_its_entry_point_and_its_test_passes(
     if kind not in ("reader", "checkpoint"):
         used = run(*advised[0].split()[1:])
         assert (used.code, without_notes(used.err)) == (0, ""), used.err
-        assert what_was_used(kind, name, tmp_path / "activations")
+        assert what_was_used(kind, name, tmp_path / name)
 
 
 def test_a_new_distribution_is_built_and_its_test_run_as_its_readme_says(run: Any, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ class Reverse(torch.autograd.Function):
         return -gradient
 
 
-class Straight(torch.autograd.Function):
+class Rounded(torch.autograd.Function):
     """Whose context is set up apart."""
 
     @staticmethod
@@ -233,12 +233,12 @@ class Straight(torch.autograd.Function):
 
 
 reverse = Reverse.apply
-IN_A_TABLE = {"straight": Straight.apply}
+IN_A_TABLE = {"rounded": Rounded.apply}
 
 
 class Named(nn.Module):
     of_the_class = Reverse.apply
-    static = staticmethod(Straight.apply)
+    static = staticmethod(Rounded.apply)
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,20 +261,20 @@ class AttributeAlias(Named):
 @trap()
 class ClassAlias(Named):
     def forward(self, x: Tensor) -> Tensor:
-        return type(self).of_the_class(self.static(self.conv(x)))
+        return type(self).of_the_class(self.static(self.conv(x)))  # type: ignore[call-arg]
 
 
 @trap()
 class LocalAlias(Named):
     def forward(self, x: Tensor) -> Tensor:
-        apply = Straight.apply
+        apply = Rounded.apply
         return apply(self.conv(x))
 
 
-@trap(refused="Straight has a gradient of its own")
+@trap(refused="Rounded has a gradient of its own")
 class TableAlias(Named):
     def forward(self, x: Tensor) -> Tensor:
-        return IN_A_TABLE["straight"](self.conv(x))  # here
+        return IN_A_TABLE["rounded"](self.conv(x))  # here
 
 
 def closed_over(function: Any) -> Any:

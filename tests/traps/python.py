@@ -506,7 +506,7 @@ class CopiedValue(nn.Module):
     """A beginner's residual."""
 
     def forward(self, x: Tensor) -> Tensor:
-        kept, shallow, listed = copy.deepcopy(x), copy.copy(x), copy.deepcopy([x, {"x": x}])
+        kept, shallow, listed = copy.deepcopy(x), copy.copy(x), copy.deepcopy((x, {"x": x}))
         return x * 2 + kept + shallow + listed[0] + listed[1]["x"]
 
 

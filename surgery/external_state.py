@@ -7,7 +7,8 @@ them. Tracing must leave no stand-in there, and must not freeze what an earlier 
 from __future__ import annotations
 
 import functools
-from collections import deque
+import sys
+from collections import UserDict, UserList, deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
 
 _DEPTH, _MOST = 8, 100_000
 _CONTAINERS = (dict, list, set, deque, CellType, type)
-_LEADING = (*_CONTAINERS, nn.Module, FunctionType, MethodType, functools.partial, staticmethod, classmethod, ModuleType)
+_LEADING = (
+    *_CONTAINERS,
+    nn.Module,
+    FunctionType,
+    MethodType,
+    functools.partial,
+    staticmethod,
+    classmethod,
+    ModuleType,
+    UserDict,
+    UserList,
+)
 _ABSENT = object()
 _OF_CLASSES = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__abstractmethods__"}
 """Names in a class that no run changes, or that can't be put back."""
@@ -128,8 +140,11 @@ class ExternalState:
         users_object = is_users_object(value)
         if users_object:
             self._waiting.append((type(value).__name__, type(value), depth))
-        container = vars(value) if users_object or isinstance(value, nn.Module) else value
-        if not isinstance(container, (*_CONTAINERS, tuple)) or (isinstance(container, type) and not _is_users(value)):
+        keeps = users_object or isinstance(value, (nn.Module, UserDict, UserList))
+        container = vars(value) if keeps else value
+        if not (isinstance(container, (*_CONTAINERS, tuple)) or _has_slots(container)) or (
+            isinstance(container, type) and not _is_users(value)
+        ):
             return
         before = _contents(container)
         if not isinstance(container, tuple):
@@ -201,6 +216,8 @@ def _contents(container: Any) -> Any:
         return {name: value for name, value in vars(container).items() if name not in _OF_CLASSES}
     if isinstance(container, dict):
         return dict(container)
+    if _has_slots(container):
+        return {name: getattr(container, name) for name in _slots(type(container)) if hasattr(container, name)}
     return set(container) if isinstance(container, set) else list(container)
 
 
@@ -230,7 +247,22 @@ def _leads_on(value: Any) -> bool:
     """Whether a value can lead to a container."""
     if isinstance(value, tuple):
         return any(isinstance(item, Tensor) or _leads_on(item) for item in value)
-    return isinstance(value, _LEADING) or is_users_object(value)
+    return isinstance(value, _LEADING) or is_users_object(value) or _has_slots(value)
+
+
+def _has_slots(value: Any) -> bool:
+    """Whether a value is an object of a user's class that keeps its attributes in slots."""
+    kind: Any = type(value)
+    return bool(_slots(kind))
+
+
+@functools.lru_cache(maxsize=4096)
+def _slots(kind: type) -> tuple[str, ...]:
+    if not is_users(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen"):
+        return ()
+    named = [getattr(each, "__slots__", ()) for each in kind.__mro__ if each.__module__ != "builtins"]
+    names = [name for slots in named for name in ((slots,) if isinstance(slots, str) else slots)]
+    return tuple(name for name in names if not name.startswith("__"))
 
 
 def _holds_values(value: Any) -> bool:

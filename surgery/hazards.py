@@ -10,7 +10,7 @@
 | `identity` | ``is``, or a look into a table, with something that is not known | has one branch |
 | `text` | text made of something that is not known, in what is computed | has the text that was made while tracing |
 | `parameter` | a parameter that forward writes to | does not write, or writes to the model's own parameter |
-| `state` | anything outside the model that makes the next tracing another | has what was computed while tracing |
+| `state` | state outside the model that changes the next trace | has what was computed while tracing |
 | `branch` | a branch that Python takes, as by `is`, for what is not known while tracing | has another than the model |
 | `gradient` | a function with a gradient of its own, called by a name that is not seen | has its parts' |
 | `hook` | hooks of a module that is traced into | has the operations in them, and calls them no more |

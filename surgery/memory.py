@@ -11,18 +11,21 @@ from surgery import inplace
 from surgery.tracer import HOLDER, ModelTracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
 
-def computes_the_same_again(graph: fx.Graph, tracer: ModelTracer, holder: nn.Module) -> bool:
+def computes_the_same_again(
+    graph: fx.Graph, tracer: ModelTracer, holder: nn.Module, outside: Sequence[Any] = ()
+) -> bool:
     """Whether another tracing, of the model as the first has left it, gives the same graph.
 
     A value that depends on parameters, buffers and constants alone, such as a table of biases that is kept for the next
-    run, is what it would be if it were computed again, as a graph does.
+    run, is what it would be if it were computed again, as a graph does. `outside` are containers that are no attributes
+    of the model and that it has written to.
     """
-    kept = list(_kept(graph, holder))
+    kept = list(_kept(graph, holder, outside))
 
     def recall(_module: nn.Module, _inputs: Any) -> None:
         for container, key, node in kept:
@@ -38,16 +41,15 @@ def computes_the_same_again(graph: fx.Graph, tracer: ModelTracer, holder: nn.Mod
     return _spelled(graph) == _spelled(again)
 
 
-def _kept(graph: fx.Graph, holder: nn.Module) -> Iterator[tuple[Any, Any, fx.Node]]:
+def _kept(graph: fx.Graph, holder: nn.Module, outside: Sequence[Any]) -> Iterator[tuple[Any, Any, fx.Node]]:
     """The settled values in the attributes of modules, and in lists and dicts there: what holds it, where, and it."""
-    for module in holder.modules():
-        attributes = vars(module)
-        within = [value for value in attributes.values() if type(value) in (dict, list)]
-        for container in (attributes, *within):
-            for key, value in container.items() if isinstance(container, dict) else enumerate(container):
-                node = _node_of(value)
-                if node is not None and node.graph is graph and _is_settled(node):
-                    yield container, key, node
+    held = [vars(module) for module in holder.modules()]
+    within = [value for attributes in held for value in attributes.values() if type(value) in (dict, list)]
+    for container in (*held, *within, *outside):
+        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+            node = _node_of(value)
+            if node is not None and node.graph is graph and _is_settled(node):
+                yield container, key, node
 
 
 def _node_of(value: Any) -> fx.Node | None:

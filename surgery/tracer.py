@@ -239,7 +239,13 @@ class ModelTracer(InPlaceTracer):
         return ModelProxy(node, self)
 
     def type_of(self, proxy: fx.Proxy) -> type | None:
-        """What a proxy stands for, where that is known."""
+        """What a proxy stands for, where that is known.
+
+        Raises TraceError for a setting that the graph takes as an input: its type may be another in another run.
+        """
+        name = None if isinstance(proxy, fx.proxy.Attribute) else str(proxy.node.target)
+        if name in self.inputs.settings and proxy.node.op == "placeholder":
+            raise TraceError(f"the type of {name} is asked for, which the example gives as a setting")
         return type_of(proxy, self.root, self.types, FACTORIES)
 
     def note(self, kind: Any, what: str, remedy: str, *, changes: bool = True) -> None:

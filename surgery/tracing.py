@@ -152,7 +152,8 @@ def _compare_runs(
         except ExampleError as error:
             if mode == here:
                 shapes = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs.example))
-                raise TraceError(f"the example of shape {shapes} does not run: {error}") from error
+                of_shape = f" of shape {shapes}" if shapes else ""
+                raise TraceError(f"the example{of_shape} does not run: {error}") from error
             continue
         if parted is not None:
             hazard = Hazard("branch", parted.source, parted.what, _BRANCH_REMEDY, changes=True)

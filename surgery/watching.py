@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType
 
-    from surgery.external_state import ExternalState
+    from surgery.external_state import ExternalState, Place
 
 
 _KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
@@ -58,8 +58,20 @@ def watched(
                 tracer.hazards.append(Hazard("random", shown(place), what, "draw them with torch", changes=True))
         after = _looks(model)
         tracer.hazards += _changes(before, after, graph, tracer, holder, make_tracer, make_holder)
+        tracer.hazards += _read_again(graph, holder, make_tracer, outside.changed())
         tracer.hazards += _hooks(model, tracer)
     return graph, holder
+
+
+def _read_again(
+    graph: fx.Graph, holder: nn.Module, make_tracer: Callable[[], ModelTracer], changed: list[Place]
+) -> Iterator[Hazard]:
+    """Values that forward leaves outside the model and another run reads, unless they are what it computes anew."""
+    containers = [place.container for place in changed if isinstance(place.container, (dict, list))]
+    if changed and not computes_the_same_again(graph, make_tracer(), holder, containers):
+        names = ", ".join(dict.fromkeys(place.name or "a global name" for place in changed))
+        what = f"forward reads what an earlier run left outside the model ({names}), and a graph what this run left"
+        yield Hazard("state", None, what, "keep it in an attribute of the model", changes=True)
 
 
 def _left_over(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Iterator[Hazard]:

@@ -81,8 +81,8 @@ def test_what_is_known_to_be_no_tensor_is_never_chosen(traced: fx.GraphModule) -
     ("text", "message"),
     [
         ("dwon1*", "'dwon1*' matches none of 15 operations; did you mean 'down1*'?"),
-        ("op:conv3d", "'op:conv3d' matches none of 15 operations; did you mean 'conv2d'?"),
-        ("inside:donw2", "'inside:donw2' matches none of 15 operations; did you mean 'down2'?"),
+        ("op:conv3d", "'op:conv3d' matches none of 15 operations; did you mean 'op:conv2d'?"),
+        ("inside:donw2", "'inside:donw2' matches none of 15 operations; did you mean 'inside:down2'?"),
         ("zzz", "'zzz' matches none of 15 operations; `surgery inspect` lists them"),
     ],
 )

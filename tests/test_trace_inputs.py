@@ -110,6 +110,18 @@ def test_another_flag_than_the_examples_is_refused_when_the_graph_runs() -> None
         traced(A, False)
 
 
+class AskingForAType(nn.Module):
+    def forward(self, x: Tensor, gain: float = 1) -> Tensor:
+        return x * gain if isinstance(gain, int) else x + gain
+
+
+def test_a_setting_whose_type_is_asked_for_becomes_part_of_the_graph() -> None:
+    traced = surgery.trace(AskingForAType(), (A, 2))
+    assert torch.equal(traced(B, 2), B * 2)
+    with pytest.raises(SurgeryError, match=r"traced with gain=2, not 2\.0"):
+        traced(B, 2.0)
+
+
 def test_an_operation_that_no_line_of_the_model_makes_names_none() -> None:
     plain = surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), A)
     assert [operation.source for operation in surgery.operations(plain)] == [None, None]

@@ -168,6 +168,7 @@ def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
             surgery.trace(model, example)
         places = [outside.GRIDS, outside.FEATURES, outside.LAST, outside.STORE.kept, outside.ClassAttribute.grids]
         places += [outside.DefaultArgument.forward.__defaults__, outside.MODELS, vars(model)]
+        places += [outside.SLOTTED.grid, outside.USER_DICT.data]
         closures = [hook.__closure__ for part in model.modules() for hook in part._forward_hooks.values()]
         places += [cell.cell_contents for cells in closures for cell in cells or ()]
         assert not list(tensors_within(places, torch.fx.Proxy))

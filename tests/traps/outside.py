@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from typing import Any
 
 import torch
@@ -46,6 +47,31 @@ class ObjectOutside(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         STORE.kept.append(x * 3)
         return STORE.kept[-1] + 1
+
+
+class Slotted:
+    __slots__ = ("grid",)
+    grid: Tensor | None
+
+
+SLOTTED, USER_DICT = Slotted(), UserDict[str, Tensor]()
+SLOTTED.grid = None
+
+
+@trap()
+class KeptInASlot(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if SLOTTED.grid is None:
+            SLOTTED.grid = torch.linspace(0, 1, x.shape[3])
+        return x * SLOTTED.grid
+
+
+@trap()
+class KeptInAUserDict(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if "grid" not in USER_DICT:
+            USER_DICT["grid"] = torch.linspace(0, 1, x.shape[3])
+        return x * USER_DICT["grid"]
 
 
 @trap()
@@ -145,3 +171,22 @@ def kept(kind: str) -> Any:
 
 for _kind in ("list", "dict", "tuple", "deep"):
     trap(picklable=False)(kept(_kind))
+
+
+@trap(refused="reads what an earlier run left outside the model")
+class DependsOnTheFirstInput(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if "mean" not in FIRST:
+            FIRST["mean"] = x.mean()
+        return x - FIRST["mean"]
+
+
+@trap(refused="reads what an earlier run left outside the model")
+class ReadsTheFirstOfAList(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        SEEN.append(x.mean())
+        return x - SEEN[0]
+
+
+FIRST: dict[str, Tensor] = {}
+SEEN: list[Tensor] = []

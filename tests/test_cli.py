@@ -109,7 +109,7 @@ def test_images_that_fail_are_named_and_the_exit_code_is_1(run: Any, checkpoint:
         (["extract", "unet_265"], "no model is called 'unet_265'; did you mean 'unet_256'?"),
         (["extract", "gone.pth"], "there is no file gone.pth"),
         (["extract", "--at", "nowhere"], "'nowhere' matches none of 55 operations"),
-        (["extract", "--at", "op:cot"], "did you mean 'cat'?"),
+        (["extract", "--at", "op:cot"], "did you mean 'op:cat'?"),
         (["extract", "--at", "(down1"], "lacks a closing parenthesis"),
         (["extract", "--normalizer", "minmix"], "did you mean 'minmax'?"),
         (["extract", "--tiler", "grid:colums=2"], "did you mean 'columns'?"),

@@ -217,7 +217,7 @@ def _contents(container: Any) -> Any:
     if isinstance(container, dict):
         return dict(container)
     if _has_slots(container):
-        return {name: getattr(container, name) for name in _slots(type(container)) if hasattr(container, name)}
+        return {name: getattr(container, name) for name in _slots(_kind(container)) if hasattr(container, name)}
     return set(container) if isinstance(container, set) else list(container)
 
 
@@ -250,10 +250,13 @@ def _leads_on(value: Any) -> bool:
     return isinstance(value, _LEADING) or is_users_object(value) or _has_slots(value)
 
 
+def _kind(value: Any) -> Any:
+    return type(value)
+
+
 def _has_slots(value: Any) -> bool:
     """Whether a value is an object of a user's class that keeps its attributes in slots."""
-    kind: Any = type(value)
-    return bool(_slots(kind))
+    return bool(_slots(_kind(value)))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -160,13 +160,7 @@ def _type_of_call(node: fx.Node, given: list[type | None]) -> type | None:
     if method and name in _INTEGERS:
         return torch.Size if name == "size" and len(node.args) + len(node.kwargs) == 1 else int
     home = "torch" if method else getattr(node.target, "__module__", None) or "torch"
-    known = name.strip("_") not in _NOT_ONE_TENSOR and home.partition(".")[0] in (
-        "torch",
-        "_operator",
-        "surgery",
-        "einops",
-        "copy",
-    )
+    known = name.strip("_") not in _NOT_ONE_TENSOR and home.partition(".")[0] in _KNOWN_HOMES
     return Tensor if known and Tensor in given else None
 
 

@@ -120,7 +120,6 @@ class ModelTracer(InPlaceTracer):
 
         It stands for `torch.fx.Tracer.trace`, which replaces what `nn.Module` does for all threads.
         """
-        self.root = holder
         self.root_module_name = type(holder).__name__
         self.submodule_paths = {module: path for path, module in holder.named_modules()}
         self.graph = fx.Graph(tracer_cls=type(self))

@@ -1,4 +1,4 @@
-"""Compiles `surgery/kernels.c` on installation. Where that can't be, torch does the same in more passes."""
+"""Compiles `surgery/drawing/kernels.c` on installation. Where that can't be, torch does the same in more passes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ FLAGS = ["-O3", "-ffp-contract=off", "-ffinite-math-only", "-fno-signed-zeros", 
 
 class CompiledKernels(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's
-        kernels = Extension("surgery._kernels", ["surgery/kernels.c"], extra_compile_args=FLAGS, optional=True)
+        kernels = Extension(
+            "surgery.drawing._kernels", ["surgery/drawing/kernels.c"], extra_compile_args=FLAGS, optional=True
+        )
         command = Distribution({"ext_modules": [kernels]}).get_command_obj("build_ext")
         with tempfile.TemporaryDirectory() as temporary:
             command.build_temp, command.build_lib, command.inplace = temporary, temporary, True
             command.ensure_finalized()
-            built = Path(command.get_ext_fullpath("surgery._kernels"))
+            built = Path(command.get_ext_fullpath("surgery.drawing._kernels"))
             built.unlink(missing_ok=True)
             command.run()
         if built.exists():
-            build_data["force_include"][str(built)] = f"surgery/{built.name}"
+            build_data["force_include"][str(built)] = f"surgery/drawing/{built.name}"
             build_data["infer_tag"], build_data["pure_python"] = True, False

@@ -26,7 +26,7 @@ def compare(console: Console, device: str) -> None:
     import torch
 
     import surgery
-    from surgery.builtin.sinks import Png
+    from surgery.builtin.sinks.png import Png
 
     if not torch.cuda.is_available():
         console.print("There is no GPU here, so nothing was measured.")

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, fx, nn
 
 import surgery
-from surgery.bits import same_bits
 from surgery.errors import first_line
-from surgery.extractor import listening
-from surgery.interpreter import NodeByNode
-from surgery.values import copied, tensors_in
+from surgery.graph.bitwise import same_bits
+from surgery.graph.interpreter import NodeByNode
+from surgery.graph.tensors import copied, tensors_in
+from surgery.rewriting.extractor import listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -30,8 +30,13 @@ def profile(console: Console) -> None:
     import torch
 
     import surgery
-    from surgery import drawing, extraction, facts, pipeline, png, running
-    from surgery.builtin.sinks import Png
+    from surgery.builtin.sinks.png import Png
+    from surgery.drawing import batch_drawing as drawing
+    from surgery.drawing import png_files as png
+    from surgery.drawing import statistics as facts
+    from surgery.extraction import job as extraction
+    from surgery.extraction import pipeline
+    from surgery.extraction import runner as running
 
     torch.set_num_threads(1)
     model = network()

@@ -34,19 +34,19 @@ from torch import fx
 import surgery
 from benchmarks.peers import PEERS, Given, ask, truth_of
 from benchmarks.zoo import Entry, entries
-from surgery.bits import same_bits
+from surgery.eager.oracle import open_everywhere, values_against_eager
 from surgery.errors import TraceError
-from surgery.hazards import hazards
-from surgery.oracle import open_everywhere, values_against_eager
-from surgery.twins import twin
-from surgery.values import copied, tensors_in
+from surgery.graph.bitwise import same_bits
+from surgery.graph.copies import twin
+from surgery.graph.hazard_kinds import hazards
+from surgery.graph.tensors import copied, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from torch import nn
 
-    from surgery.certificate import Certificate, Comparison
+    from surgery.verification.certificate import Certificate, Comparison
 
 
 @dataclass(frozen=True, slots=True)

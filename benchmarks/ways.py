@@ -70,8 +70,8 @@ def plain(model: nn.Module, batches: Iterator[Tensor], _folder: Path) -> None:
 def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
     """The network, and as many files of pictures that were drawn before: what it costs if drawing costs nothing."""
     import surgery
-    from surgery.png import save
-    from surgery.texts import as_json, limits
+    from surgery.drawing.png_files import save
+    from surgery.output.json_values import as_json, limits
 
     first = next(batches)
     opened = surgery.insert(traced := surgery.trace(model, first), surgery.operations(traced))

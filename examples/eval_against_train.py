@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 import surgery
-from surgery.builtin.normalizers import Symmetric
+from surgery.builtin import Symmetric
 from surgery.data import inputs
 
 model = surgery.load_model("facades")

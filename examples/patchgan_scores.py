@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 import surgery
-from surgery.builtin.normalizers import Fixed
+from surgery.builtin import Fixed
 from surgery.data import inputs
 
 generator = surgery.load_model("facades").eval()

@@ -3,7 +3,7 @@
 import torch
 
 import surgery
-from surgery.builtin.normalizers import Percentile
+from surgery.builtin import Percentile
 from surgery.data import inputs
 
 torch.manual_seed(0)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from surgery.pix2pix import PatchGAN, UNet
+from surgery.models import PatchGAN, UNet
 
 PAIRS, HELD_OUT, BATCH, L1_WEIGHT, RATE = 400, 16, 2, 100, 4e-4
 CALM = 0.35  # share of the time, at the end, in which the learning rate falls to nothing

@@ -3,7 +3,7 @@
 import torch
 
 import surgery
-from surgery.builtin.tilers import Strip
+from surgery.builtin import Strip
 from surgery.data import inputs
 
 image = surgery.load_image(inputs()[0], size=256)

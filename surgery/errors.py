@@ -18,7 +18,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from surgery.characters import printable
+from surgery.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from surgery import cli, origins
+from surgery.cli import app as cli
+from surgery.plugins import discovery as origins
 from tests.distributions import Site
 
 INSTALLED = {str(distribution.locate_file("")) for distribution in distributions()}

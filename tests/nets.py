@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.values import tensors_in
+from surgery.graph.tensors import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable

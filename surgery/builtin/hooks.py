@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from surgery.hookspecs import hookimpl
+from surgery.plugins import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from surgery.types import (
+    from surgery.stages import (
         CheckpointReader,
         Colormap,
         ModelFactory,
@@ -45,7 +45,7 @@ def surgery_tilers() -> Mapping[str, Tiler]:
 
 @hookimpl
 def surgery_colormaps() -> Mapping[str, Colormap]:
-    from surgery.builtin.colormaps import COLORMAPS
+    from surgery.drawing import COLORMAPS
 
     return COLORMAPS
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surgery.data import weights
-from surgery.types import ModelFamily
+from surgery.stages import ModelFamily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from surgery.types import CheckpointReader, ModelFactory
+    from surgery.stages import CheckpointReader, ModelFactory
 
 
 def _network(name: str, **options: Any) -> nn.Module:
     """A network of pix2pix with random weights."""
-    import surgery.pix2pix
+    from surgery.models import pix2pix
 
-    network: nn.Module = getattr(surgery.pix2pix, name)(**options)
+    network: nn.Module = getattr(pix2pix, name)(**options)
     return network
 
 
 def _shipped(name: str) -> nn.Module:
-    from surgery.checkpoints import load_checkpoint
+    from surgery.models import load_checkpoint
 
     return load_checkpoint(weights(name))
 
@@ -44,7 +44,7 @@ def _later(name: str) -> Callable[..., Any]:
 
 def _pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
     """Generators and discriminators of pix2pix, in the public layout or in ours."""
-    from surgery.checkpoints import read_pix2pix
+    from surgery.models import read_pix2pix
 
     return read_pix2pix(path, state)
 

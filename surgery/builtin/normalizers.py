@@ -11,7 +11,7 @@ from surgery.errors import RenderError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.types import Normalizer
+    from surgery.stages import Normalizer
 
 Per: TypeAlias = Literal["channel", "layer", "batch"]
 """Limits of their own for each channel of each image, for each image, or one pair for all images."""

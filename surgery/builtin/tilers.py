@@ -7,21 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from surgery.drawing import MEGAPIXELS, SIDE, lay
 from surgery.errors import RenderError
-from surgery.tiling import lay
-from surgery.types import Layout
+from surgery.stages import Layout
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from surgery.types import Tiler
+    from surgery.stages import Tiler
 
-MEGAPIXELS = 64
-"""Of a picture, at most: many viewers open no more than some hundred million pixels, and Pillow warns from 89 on."""
-SIDE = 32_767
-"""Pixels of a picture's side, at most: browsers show no more."""
 LABELLED, STRIP = 32, 13
 """Pixels of a map with a label, at least, and of the label's height."""
 LEAST = 16
@@ -59,7 +55,7 @@ class Grid:
         self, levels: Tensor, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None, /
     ) -> Tensor:
         """The pictures with the numbers of their channels, and a scale bar for limits ``(C,)``."""
-        from surgery.labelling import labelled
+        from surgery.drawing import labelled
 
         return labelled(levels, self.plan(*levels.shape[1:]), low, high)
 

@@ -10,7 +10,7 @@ from surgery.errors import RenderError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.types import Transform
+    from surgery.stages import Transform
 
 Scale: TypeAlias = Literal["log", "linear"]
 

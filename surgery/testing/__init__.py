@@ -10,14 +10,14 @@
 `check_plugin` checks everything that a module offers, the others one thing of a kind. Each tries it on ordinary and on
 awkward inputs, and raises AssertionError with a line for each promise that it breaks and the input that broke it;
 ``surgery plugins check`` prints the same lines. What each kind promises stands in `surgery.types` and
-`surgery.hookspecs`.
+`surgery.plugins.hook_specifications`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from surgery.plugin import Plugin
+from surgery.plugins import Plugin
 from surgery.testing.drawing import colormap_faults, normalizer_faults, tiler_faults, transform_faults
 from surgery.testing.inputs import checkpoint_faults, reader_faults
 from surgery.testing.models import model_faults
@@ -25,16 +25,15 @@ from surgery.testing.promises import lines_of
 from surgery.testing.sinks import sink_faults
 from surgery.testing.verdicts import Verdict, verdicts
 from surgery.testing.watchers import watcher_faults
-from surgery.types import describe
+from surgery.text import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
     from types import ModuleType
 
-    from surgery.report import Watcher
-    from surgery.testing.promises import Fault
-    from surgery.types import (
+    from surgery.output import Watcher
+    from surgery.stages import (
         CheckpointReader,
         Colormap,
         ModelFactory,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         Tiler,
         Transform,
     )
+    from surgery.testing.promises import Fault
 
 __all__ = [
     "Verdict",

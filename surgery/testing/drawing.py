@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surgery.drawing import check_limits, find_extremes, find_limits, lay, layout_of, palette, repair
 from surgery.errors import RenderError
-from surgery.palettes import palette
-from surgery.quantising import check_limits, find_extremes, find_limits, repair
+from surgery.stages import shortcut
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
-from surgery.tiling import lay, layout_of
-from surgery.types import BACKGROUND, LEVELS, describe, shortcut
+from surgery.text import describe
+from surgery.types import BACKGROUND, LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from surgery.types import Colormap, Normalizer, Tiler, Transform
+    from surgery.stages import Colormap, Normalizer, Tiler, Transform
 
 
 def transform_faults(transform: Transform) -> Iterator[Fault]:

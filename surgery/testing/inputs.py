@@ -19,7 +19,7 @@ from surgery.testing.promises import Fault, left_alone, said, same, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from surgery.types import CheckpointReader, Reader
+    from surgery.stages import CheckpointReader, Reader
 
 
 def reader_faults(reader: Reader, files: Sequence[Path] = ()) -> Iterator[Fault]:
@@ -126,7 +126,7 @@ def _recognising(
 
 def _state_of(file: Path) -> Mapping[str, Tensor]:
     """The state_dict that a reader is given of a file."""
-    from surgery.checkpoints import load_checkpoint
+    from surgery.models import load_checkpoint
 
     seen: list[Mapping[str, Tensor]] = []
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from surgery.reading import input_channels
+from surgery.graph import twin
+from surgery.inputs import input_channels
+from surgery.stages import ModelFamily, Preprocessing
 from surgery.testing.promises import Fault, said, shown
-from surgery.twins import twin
-from surgery.types import ModelFamily, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from surgery.types import ModelFactory
+    from surgery.stages import ModelFactory
 
 
 def model_faults(model: ModelFactory | ModelFamily) -> Iterator[Fault]:

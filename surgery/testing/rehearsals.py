@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
-from surgery.builtin.normalizers import MinMax
-from surgery.builtin.tilers import Channels
-from surgery.folder import OutputFolder
-from surgery.pipeline import Behind
-from surgery.rendering import STANDARD, activations_of, image_activations
+from surgery.builtin import STANDARD, Channels, MinMax
+from surgery.drawing import activations_of, image_activations
+from surgery.extraction import Behind
+from surgery.output import OutputFolder
+from surgery.stages import Recipe
 from surgery.testing.promises import devices, said, same
-from surgery.types import Operation, Recipe, TensorSpec
+from surgery.types import Operation, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
-    from surgery.types import Activation, Sink, Write
+    from surgery.stages import Sink, Write
+    from surgery.types import Activation
 
 Call: TypeAlias = "Callable[[Callable[[], object]], None]"
 

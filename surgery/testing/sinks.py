@@ -16,7 +16,7 @@ from surgery.testing.rehearsals import A_PICTURE_EACH, IMAGES, LOST, RefusedErro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from surgery.types import Sink
+    from surgery.stages import Sink
 
 OTHERS = (("four", "five"), ("six",))
 """Images of the second of two runs at once."""

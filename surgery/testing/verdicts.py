@@ -9,7 +9,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError
-from surgery.plugin import KINDS
+from surgery.plugins import KINDS
 from surgery.testing.drawing import colormap_faults, normalizer_faults, tiler_faults, transform_faults
 from surgery.testing.inputs import checkpoint_faults, reader_faults
 from surgery.testing.models import model_faults
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from surgery.plugin import Kind, Plugin
+    from surgery.plugins import Kind, Plugin
     from surgery.testing.promises import Fault
 
 
@@ -83,7 +83,7 @@ def _faults(kind: Kind, thing: Any, files: Sequence[Path], doing: Callable[[str]
         suffixes = getattr(thing, "suffixes", ())
         return reader_faults(thing, [file for file in files if not suffixes or file.suffix.lower() in suffixes])
     if kind == "checkpoint":
-        from surgery.checkpoints import SUFFIXES
+        from surgery.models import SUFFIXES
 
         return checkpoint_faults(thing, [file for file in files if file.suffix.lower() in SUFFIXES])
     return _FAULTS[kind](thing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.report import Failure, Finding, Report, Start
+from surgery.output import Failure, Finding, Report, Start
 from surgery.testing.promises import Fault, left_alone, said, same
 from surgery.testing.rehearsals import ABOUT, IMAGES, LOST, activations
 from surgery.types import Facts, Operation
@@ -13,7 +13,7 @@ from surgery.types import Facts, Operation
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from surgery.report import Watcher
+    from surgery.output import Watcher
 
 
 def watcher_faults(watcher: Watcher) -> Iterator[Fault]:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surgery.pix2pix import PatchGAN, to_public
+from surgery.models.pix2pix.layout import to_public
+from surgery.models.pix2pix.patchgan import PatchGAN
 from tests.fuzz.texts import odd
 
 if TYPE_CHECKING:

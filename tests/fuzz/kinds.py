@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 import surgery
-from surgery.plugins import Plugins
+from surgery.plugins.registry import Plugins
 from tests.fuzz import mutants
 from tests.fuzz.calls import call
 from tests.fuzz.campaign import Misuse
@@ -140,7 +140,7 @@ def _names() -> Case:
 
 
 def _commands() -> Case:
-    from surgery import cli
+    from surgery.cli import app as cli
 
     values = (
         "1",

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from surgery.pix2pix import PatchGAN, to_public
+from surgery.models.pix2pix.layout import to_public
+from surgery.models.pix2pix.patchgan import PatchGAN
 
 if TYPE_CHECKING:
     from random import Random

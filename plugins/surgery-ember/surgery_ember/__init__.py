@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from surgery.types import Colormap
+    from surgery.stages import Colormap
 
 DARK, LIGHT = 2.0, 97.0
 """CIE L* of the first level and of the last."""

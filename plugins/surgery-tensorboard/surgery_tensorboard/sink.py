@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from surgery import Activation, OutputFolder
-    from surgery.types import Write
+    from surgery.stages import Write
     from surgery_tensorboard.events import EventFile
 
 

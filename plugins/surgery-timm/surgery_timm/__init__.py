@@ -9,12 +9,12 @@ import surgery
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from surgery.types import ModelFamily
+    from surgery.stages import ModelFamily
 
 
 @surgery.hookimpl
 def surgery_models() -> Mapping[str, ModelFamily]:
-    from surgery.types import ModelFamily
+    from surgery.stages import ModelFamily
     from surgery_timm.models import build, names, trained
 
     return {"timm": ModelFamily(build, names, trained)}

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from surgery.errors import ModelError, did_you_mean, first_line
-from surgery.types import Preprocessing
+from surgery.stages import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

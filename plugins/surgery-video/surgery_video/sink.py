@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from surgery import Activation, OutputFolder
-    from surgery.types import Write
+    from surgery.stages import Write
     from surgery_video.reels import Codes, Limits, Reel, Spool
 
 Scale: TypeAlias = Literal["run", "image"]

@@ -9,7 +9,7 @@ import surgery
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from surgery.types import Sink
+    from surgery.stages import Sink
 
 
 @surgery.hookimpl

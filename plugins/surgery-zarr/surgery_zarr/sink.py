@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery import Activation, OutputFolder
-    from surgery.types import Write
+    from surgery.stages import Write
     from surgery_zarr.store import Column, Store, Values
 
 SAME = ("weights_sha256", "mode", "range", "side", "preprocessing", "reader")

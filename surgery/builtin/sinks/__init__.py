@@ -9,7 +9,7 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 
 if TYPE_CHECKING:
-    from surgery.types import Sink
+    from surgery.stages import Sink
 
 SINKS: dict[str, Sink] = {"png": Png(), "sheet": Sheet(), "npz": Npz(), "safetensors": Safetensors()}
 

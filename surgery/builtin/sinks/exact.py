@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from surgery.names import readable
+from surgery.text import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from surgery.folder import OutputFolder
-    from surgery.types import Activation, Write
+    from surgery.output import OutputFolder
+    from surgery.stages import Write
+    from surgery.types import Activation
 
 _RESERVED = "__metadata__"
 """Which is no tensor in a safetensors file."""

@@ -7,16 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from surgery import names
 from surgery.errors import RenderError
-from surgery.texts import as_json, limits
+from surgery.output import as_json, limits
+from surgery.text import file_names as names
 from surgery.types import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from surgery.folder import OutputFolder
-    from surgery.types import Activation, Picture, Write
+    from surgery.output import OutputFolder
+    from surgery.stages import Write
+    from surgery.types import Activation, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Png:
     """`<image>/<NNN>-<path>.png`, numbered in order of execution; of a batch as a whole in `batch/`.
 
     Palette PNGs. Where `isal` is installed, ISA-L packs them, elsewhere zlib does; at level 1, what is nearly noise is
-    left as it is, and so are texts, which are quicker to write than to pack (see `surgery.png`). Each carries a text
+    left as it is, and so are texts, which are quicker to write than to pack (see `png_files`). Each carries a text
     chunk `surgery` with JSON: the operation, the limits of its channels, how a code reads back to a value, the image,
     the weights and the recipe.
     """
@@ -41,7 +42,7 @@ class Png:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        from surgery.png import save
+        from surgery.drawing import save
 
         used: Counter[str] = Counter()
 

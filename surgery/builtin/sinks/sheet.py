@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from surgery.builtin.sinks import picks
 from surgery.builtin.sinks.lettering import fitted, font, shortened
 from surgery.errors import RenderError
-from surgery.texts import as_json
+from surgery.output import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image, ImageDraw
 
-    from surgery.folder import OutputFolder
-    from surgery.types import Activation, Facts, Write
+    from surgery.output import OutputFolder
+    from surgery.stages import Write
+    from surgery.types import Activation, Facts
 
 PAPER, INK, SOFT, RULE, WARN = (250, 250, 248), (28, 30, 36), (120, 124, 134), (222, 222, 218), (190, 60, 20)
 MARGIN, GUTTER, LABEL = 40, 10, 300
@@ -70,7 +71,7 @@ class Sheet:
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
         import numpy as np
 
-        from surgery.png import encode
+        from surgery.drawing import encode
         from surgery.types import Picture
 
         rows: dict[str | None, list[_Row]] = {}
@@ -195,7 +196,7 @@ class Sheet:
         pen.text((left - 8, 115), "low", fill=SOFT, font=font(14), anchor="rm")
         pen.text((left + LEVELS + 8, 115), "high of its limits", fill=SOFT, font=font(14), anchor="lm")
         if any(row.facts.nan or row.facts.inf for row in rows):
-            from surgery.palettes import NOT_VALUES
+            from surgery.drawing import NOT_VALUES
 
             x = left + LEVELS + 170
             for name, (_, color) in list(NOT_VALUES.items())[:3]:

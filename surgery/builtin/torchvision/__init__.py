@@ -42,7 +42,7 @@ def build(text: str) -> nn.Module:
     Weights are ``DEFAULT`` or another name of torchvision's, which have to be in torch's cache, or the path of a file.
     Raises ModelError with what there is, and CheckpointError for a file that does not fit.
     """
-    from surgery.checkpoints import read_state
+    from surgery.models import read_state
 
     name, _, option = text.partition(":")
     if name not in names():
@@ -92,7 +92,7 @@ def recognize(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
 
 
 def _from_file(name: str, wanted: str) -> nn.Module:
-    from surgery.checkpoints import SUFFIXES, read_state
+    from surgery.models import SUFFIXES, read_state
 
     file = Path(wanted).expanduser()
     if not file.is_file() and file.suffix.lower() not in SUFFIXES:

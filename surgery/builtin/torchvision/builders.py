@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.types import Preprocessing
+from surgery.stages import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

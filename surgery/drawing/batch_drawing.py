@@ -1,0 +1,244 @@
+"""The pictures of a batch, made step by step when they are asked for: maps, extremes, limits, codes, pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from surgery.drawing.codes import Codes, limits_of
+from surgery.drawing.framing import Frames
+from surgery.drawing.host_copies import Fetched
+from surgery.drawing.quantization import (
+    as_maps,
+    as_real,
+    compiled_for,
+    mark_not_finite,
+    quantise,
+    quantise_between_extremes,
+    repair,
+    share_out,
+)
+from surgery.drawing.statistics import Extremes, Seen, statistics_of
+from surgery.drawing.tiling import can_be_written_to, layout_of
+from surgery.drawing.transforms import in_color, transformed
+from surgery.errors import RenderError
+from surgery.layouts import Evidence, arrange
+from surgery.stages import shortcut
+from surgery.types import Arrangement, Levels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.stages import Layout, Recipe
+    from surgery.types import Facts, Picture
+
+
+WHOLE = Arrangement("whole", "all images of a batch, for facts alone")
+
+
+class BatchDrawing:
+    """Draws ``(B, ...)`` values for all who ask: each step is done once for the batch, and none before it is needed.
+
+    `arrangement` says how they are read as maps; None is by their number of axes, or as the recipe asks.
+    """
+
+    def __init__(
+        self, values: Tensor, recipe: Recipe, *, windows: bool = False, arrangement: Arrangement | None = None
+    ) -> None:
+        self.recipe = recipe
+        self.windows = windows
+        self.batch = values.shape[0]
+        if arrangement is None:
+            arrangement = arrange(tuple(values.shape), self.batch, Evidence(asked=recipe.layout_for(None)))
+        self.arrangement = arrangement
+        self._axes = values.ndim
+        self._values: Tensor | None = values
+        self._drawn: tuple[int, tuple[Picture, ...]] | None = None
+
+    def levels(self, position: int, /) -> Levels:
+        if self._empty:
+            channels, height, width = self._shape[1:]
+            low, high = np.zeros((2, channels))
+            return Levels(np.zeros((channels, height, width), np.uint8), low, high)
+        low, high = self._codes.limits()
+        return Levels(self._codes.indices(position), low[position], high[position])
+
+    def pictures(self, position: int, /) -> tuple[Picture, ...]:
+        # Kept for the next sink that asks, and no longer: a batch of them would leave the cache, and come back.
+        if self._drawn is None or self._drawn[0] != position:
+            self._drawn = position, () if self._empty else self._draw(position)
+        return self._drawn[1]
+
+    def _draw(self, position: int) -> tuple[Picture, ...]:
+        return self._frames.pictures(position)
+
+    def facts(self, position: int, /) -> Facts:
+        return self._facts[position]
+
+    def settle(self, *, pixels: bool) -> int:
+        if self._values is None:
+            return 0
+        if pixels:
+            self._quantise_at_once()
+        self._seen  # noqa: B018 - made when it is asked for
+        if pixels and not self._empty:
+            self._codes  # noqa: B018
+        self._values = None
+        for name in ("_raw", "_maps"):
+            self.__dict__.pop(name, None)
+        codes = self.__dict__.get("_codes")  # for a sink that was called at once, perhaps
+        return codes.nbytes if codes is not None else 0
+
+    def _quantise_at_once(self) -> None:
+        """Find extremes and codes together, where the limits are the extremes, and neither was asked for yet."""
+        normalizer = self.recipe.normalizer
+        if self.recipe.transforms or not shortcut(normalizer, "are_extremes"):
+            return
+        if "_extremes" in self.__dict__ or "_codes" in self.__dict__:
+            return
+        layout = self._written_to(self._maps)
+        found = quantise_between_extremes(self._maps, layout)
+        if found is not None:
+            extremes, codes = found
+            raw = torch.from_numpy(extremes)
+            self._extremes = Extremes(raw, raw, None, finite=True)
+            limits = extremes.astype(np.float64)
+            folded = self._is_folded(self._maps)
+            self._codes = Codes(
+                normalizer, limits, lambda: codes, self._maps.shape, layout, checked=True, folded=folded
+            )
+
+    @cached_property
+    def _raw(self) -> Tensor:
+        """``(B, C, H, W)``, as the arrangement reads the values."""
+        if self._values is None:
+            raise RenderError("the values of an activation are gone once the model has run on; draw it while it runs")
+        if self.arrangement.layout is None:
+            return as_maps(self._values, windows=self.windows)
+        maps = self.arrangement.layout(as_real(self._values))
+        if maps is None:
+            raise RenderError(f"layout {self.arrangement.name} does not fit {tuple(self._values.shape)}")
+        return as_maps(maps).contiguous()  # which the compiled passes take alone
+
+    @cached_property
+    def _maps(self) -> Tensor:
+        """What is drawn where there is no transform."""
+        return as_vectors(self._raw)
+
+    @cached_property
+    def _shape(self) -> torch.Size:
+        return self._raw.shape
+
+    @cached_property
+    def _empty(self) -> bool:
+        return 0 in self._shape
+
+    @cached_property
+    def _extremes(self) -> Extremes:
+        return Extremes.of(self._maps)
+
+    @cached_property
+    def _seen(self) -> Seen:
+        """What facts are made of; of a device other than the CPU on its way to the host."""
+        if self._empty:
+            return Seen(0, several=False, extremes=None, statistics=None)
+        statistics = None
+        if self.recipe.stats:
+            whole = self._maps if self._left_out is None else as_real(self._of_values())
+            statistics = Fetched(torch.stack([statistics_of(image) for image in whole]))
+        extremes = self._extremes if self._left_out is None else self._extremes.beside(Extremes.of(self._left_out))
+        channels, height, width = self._shape[1:]
+        return Seen(channels, several=height * width > 1, extremes=extremes.fetched(), statistics=statistics)
+
+    @cached_property
+    def _left_out(self) -> Tensor | None:
+        """``(B, 1, 1, N)``: values that are in no map, such as those of a class token."""
+        find = getattr(self.arrangement.layout, "left_out", None)
+        values = None if find is None else find(as_real(self._of_values()))
+        return None if values is None else values.reshape(self.batch, 1, 1, -1)
+
+    def _of_values(self) -> Tensor:
+        assert self._values is not None  # noqa: S101 - facts are found while they are there
+        return self._values
+
+    @cached_property
+    def _facts(self) -> tuple[Facts, ...]:
+        return self._seen.facts(self.batch)
+
+    @cached_property
+    def _codes(self) -> Codes:
+        maps, extremes, normalizer = self._maps, self._extremes, self.recipe.normalizer
+        if self.recipe.transforms:
+            maps = transformed(self._raw, self.recipe.transforms)
+            maps = maps if in_color(self.recipe.transforms) else as_vectors(maps)
+            extremes = Extremes.of(maps)
+        folded = self._is_folded(maps)
+        if extremes.finite:
+            limits, layout = limits_of(normalizer, maps, extremes.raw), self._written_to(maps)
+            make = partial(quantise, maps, limits, extremes.raw, layout)
+            return Codes(normalizer, limits, make, maps.shape, layout, folded=folded)
+        repaired = repair(maps)
+        limits = limits_of(normalizer, repaired)
+        return Codes(
+            normalizer, limits, lambda: mark_not_finite(quantise(repaired, limits), maps), maps.shape, folded=folded
+        )
+
+    @cached_property
+    def _frames(self) -> Frames:
+        return Frames(self._codes, self.recipe)
+
+    def _is_folded(self, maps: Tensor) -> bool:
+        """Whether maps are lines that are no lines of anything: vectors, to be folded to near-square pictures."""
+        single = maps.shape[1] == 1 and (self._axes == 3 or self._shape[2:] == (1, 1))
+        return maps.shape[2] == 1 and (self._axes <= 2 or single)
+
+    def _written_to(self, maps: Tensor) -> Layout | None:
+        """The layout of maps whose codes are best made where they lie in the pictures; None where they are not."""
+        if self._is_folded(maps) or in_color(self.recipe.transforms) or not compiled_for(maps):
+            return None
+        layout = layout_of(self.recipe.tiler, maps.shape)
+        return layout if layout is not None and can_be_written_to(layout, maps.shape) else None
+
+
+def as_vectors(maps: Tensor) -> Tensor:
+    """``(B, C, 1, 1)`` as ``(B, 1, 1, C)``: each channel by itself would be drawn in the middle of its own scale."""
+    return maps.reshape(len(maps), 1, 1, -1) if maps.shape[2:] == (1, 1) and maps.shape[1] else maps
+
+
+class WholeDrawing:
+    """The images of a batch taken as one."""
+
+    def __init__(self, values: Tensor, recipe: Recipe, arrangement: Arrangement | None = None) -> None:
+        if values.layout not in (torch.strided, torch.sparse_coo):
+            values = values.to_dense()  # since the others take no further axis
+        self.as_one = BatchDrawing(values[None], recipe, arrangement=WHOLE)
+        windows = False
+        if arrangement is not None and values.ndim and values.layout is torch.strided:
+            values = values.movedim(arrangement.batch_axis, 0)
+            parts = share_out(values, arrangement.images or len(values))
+            windows = parts is not None and parts.ndim > values.ndim
+            values = values if parts is None else parts
+        one = values if values.ndim else values[None]
+        self.drawing = BatchDrawing(one, recipe, windows=windows, arrangement=arrangement)
+        self.arrangement = self.drawing.arrangement
+
+    def levels(self, _: int, /) -> Levels:
+        parts = [self.drawing.levels(position) for position in range(self.drawing.batch)]
+        return Levels(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("indices", "low", "high")))
+
+    def pictures(self, _: int, /) -> tuple[Picture, ...]:
+        return tuple(picture for position in range(self.drawing.batch) for picture in self.drawing.pictures(position))
+
+    def facts(self, _: int, /) -> Facts:
+        each = [self.drawing.facts(position) for position in range(self.drawing.batch)]
+        if not each:
+            return self.as_one.facts(0)
+        constant = max(facts.constant_channels for facts in each)
+        return replace(self.as_one.facts(0), channels=each[0].channels, constant_channels=constant)
+
+    def settle(self, *, pixels: bool) -> int:
+        return self.as_one.settle(pixels=False) + self.drawing.settle(pixels=pixels)

@@ -1,0 +1,152 @@
+"""From codes to pictures: laid out by the tiler, given their palette, and cut where they are too large to be opened."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.drawing.palettes import NOT_VALUES, palette_of, with_ink
+from surgery.drawing.picture_sizes import MEGAPIXELS, SIDE
+from surgery.drawing.tiling import lay, layout_of
+from surgery.drawing.transforms import colored, in_color
+from surgery.errors import RenderError
+from surgery.plugins import said_of
+from surgery.stages import shortcut
+from surgery.text import describe, numbered
+from surgery.types import BACKGROUND, Picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from surgery.drawing.codes import Codes
+    from surgery.stages import Layout, Recipe
+
+_FEW = 1 << 20
+"""Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
+
+
+class Frames:
+    """The pictures of a batch's codes."""
+
+    def __init__(self, codes: Codes, recipe: Recipe) -> None:
+        self.codes = codes
+        self.recipe = recipe
+
+    def pictures(self, position: int) -> tuple[Picture, ...]:
+        """Those of one image."""
+        codes = self.codes
+        low, high = (limit[position] for limit in codes.limits())
+        if in_color(self.recipe.transforms):
+            return (Picture(colored(codes.indices(position), NOT_VALUES.values()), None, low, high),)
+        label = shortcut(self.recipe.tiler, "labelled") if getattr(self.recipe.tiler, "labels", False) else None
+        if label is not None:
+            lying = torch.from_numpy(codes.numpy()[position : position + 1])
+            laid, ready = label(fold(lying) if codes.folded else lying, low, high)[0].numpy(), False
+        elif codes.layout is not None:
+            laid, ready = codes.numpy()[position], True
+        elif codes.nbytes <= _FEW:
+            laid, ready = self._tiles[0][position], self._tiles[1]
+        else:
+            tiles, ready = self._laid_out(codes.numpy()[position : position + 1])
+            laid = tiles[0]
+        colors = palette_of(self.recipe) if label is None else with_ink(palette_of(self.recipe))
+        found: list[list[Picture]] = []
+        for number, tile in enumerate(laid):
+            channels = self._channels(number, len(laid), len(low))
+            own = slice(None) if channels is None else slice(channels[0], channels[1] + 1)
+            pixels = tile[:, 1:] if ready else tile
+            picture = Picture(pixels, colors, low[own], high[own], tile if ready else None, channels)
+            found.append(self._cut(picture))
+        if len(found) == 1 or (self._layout is not None and hasattr(self.recipe.tiler, "megapixels")):
+            return tuple(_numbered([part for parts in found for part in parts]))
+        return tuple(part for number, parts in enumerate(found) for part in _numbered(parts, f"c{numbered(number)}-"))
+
+    def _channels(self, number: int, pictures: int, channels: int) -> tuple[int, int] | None:
+        """The first and the last channel in one of several pictures, where that is known."""
+        if pictures == 1:
+            return None
+        layout = self._layout
+        if layout is not None:
+            first = number * layout.tiles
+            return first, min(first + layout.tiles, layout.shown, channels) - 1
+        return (number, number) if pictures == channels else None
+
+    @cached_property
+    def _layout(self) -> Layout | None:
+        """How the tiler lays the codes, if it says so."""
+        plan = shortcut(self.recipe.tiler, "plan")
+        found = self.codes.layout or layout_of(self.recipe.tiler, self.codes.shape)
+        return plan(*self.codes.shape[1:]) if found is None and callable(plan) else found
+
+    def _cut(self, picture: Picture) -> list[Picture]:
+        """A picture that is too large to be opened in parts from the top left, line by line; else itself."""
+        height, width = picture.pixels.shape[:2]
+        most = int(getattr(self.recipe.tiler, "megapixels", MEGAPIXELS)) * 1_000_000
+        if max(height, width) <= SIDE and height * width <= most:
+            return [picture]
+        across = min(width, SIDE)
+        down = max(1, min(SIDE, most // across))
+        return [
+            replace(picture, pixels=picture.pixels[top : top + down, left : left + across], lines=None)
+            for top in range(0, height, down)
+            for left in range(0, width, across)
+        ]
+
+    @cached_property
+    def _tiles(self) -> tuple[NDArray[np.uint8], bool]:
+        """All pictures at once, where they are small."""
+        return self._laid_out(self.codes.numpy())
+
+    def _laid_out(self, indices: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image.
+
+        Or ``(B, N, H', 1 + W')`` and True: with a zero before each line, as PNG files have them.
+        """
+        codes = torch.from_numpy(indices)
+        if self.codes.folded:
+            codes = fold(codes)
+        tiler = self.recipe.tiler
+        layout = layout_of(tiler, codes.shape)
+        try:
+            tiles = tiler(codes) if layout is None else lay(codes, layout)
+        except Exception as error:
+            said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
+            raise RenderError(said) from error
+        if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
+            raise RenderError(f"tiler {describe(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
+        if tiles.shape[0] != codes.shape[0]:
+            given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
+            raise RenderError(f"tiler {describe(tiler)} {given}")
+        return tiles.numpy(), layout is not None
+
+
+def _numbered(parts: list[Picture], lead: str = "") -> list[Picture]:
+    """Parts of what would be one picture, each with its number."""
+    if len(parts) == 1:
+        return parts
+    digits = len(str(len(parts)))
+    return [
+        replace(picture, part=(number, len(parts)), label=f"{lead}part{number:0{digits}}")
+        for number, picture in enumerate(parts, 1)
+    ]
+
+
+def fold(codes: Tensor) -> Tensor:
+    """Rows ``(B, C, 1, W)`` folded to near-square pictures, the rest of the last line filled with background."""
+    width = codes.shape[-1]
+    columns = math.ceil(math.sqrt(width))
+    even = [count for count in range(columns, 2 * columns + 1) if width % count == 0]
+    columns = even[0] if even else columns
+    rows = math.ceil(width / columns)
+    filled = torch.nn.functional.pad(codes, (0, rows * columns - width), value=BACKGROUND)
+    return filled.reshape(*codes.shape[:2], rows, columns)
+
+
+def _shown(value: object) -> str:
+    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__

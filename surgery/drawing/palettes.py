@@ -1,0 +1,101 @@
+"""From colormaps to palettes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surgery.drawing.own_colormaps import COLORMAPS
+from surgery.errors import RenderError, did_you_mean
+from surgery.text import describe
+from surgery.types import BACKGROUND, INK, LEVELS, MINUS_INF, NAN, PLUS_INF
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from surgery.stages import Colormap, Recipe
+
+NOT_VALUES = {
+    "NaN": (NAN, (255, 0, 200)),
+    "-inf": (MINUS_INF, (0, 110, 255)),
+    "+inf": (PLUS_INF, (0, 255, 255)),
+    "background": (BACKGROUND, (32, 33, 38)),
+}
+"""The codes that stand for no value, and their colors: of the background, where it is unlike all of a colormap's."""
+BACKGROUNDS = ((32, 33, 38), (64, 36, 110), (0, 84, 92), (104, 58, 20), (238, 234, 222), (150, 196, 140))
+"""Colors of the background, of which the first is taken that is unlike all of a colormap's."""
+APART = 10.0
+"""How far apart two colors are that nobody takes for one another: CIE 1976 color difference."""
+
+
+def palette_of(recipe: Recipe) -> NDArray[np.uint8]:
+    """The palette of a recipe: its colormap's, or the one that its normalizer names, or viridis."""
+    chosen = recipe.colormap if recipe.colormap is not None else getattr(recipe.normalizer, "colormap", "viridis")
+    try:
+        return _cached_palette(chosen)
+    except TypeError:  # a list of colors has no hash
+        return palette(chosen)
+
+
+def palette(colormap: Colormap) -> NDArray[np.uint8]:
+    """``(256, 3)`` uint8: a colormap at the 251 levels, and the colors of what is no value.
+
+    Raises RenderError for a name that no colormap has, and for a function that gives no colors.
+    """
+    levels = np.linspace(0.0, 1.0, LEVELS)
+    try:
+        sampled = np.asarray(colormap(levels) if callable(colormap) else _known(colormap)(levels), np.float64)
+    except RenderError:
+        raise
+    except Exception as error:
+        raise RenderError(f"colormap {describe(colormap)} can't be sampled: {type(error).__name__}: {error}") from error
+    if sampled.shape not in ((LEVELS, 3), (LEVELS, 4)) or not np.isfinite(sampled).all():
+        raise RenderError(
+            f"colormap {describe(colormap)} has to give ({LEVELS}, 3) or ({LEVELS}, 4) finite, not {sampled.shape}"
+        )
+    colors = np.zeros((256, 3), np.uint8)
+    colors[:LEVELS] = np.rint(sampled[:, :3].clip(0, 1) * 255)
+    for code, color in NOT_VALUES.values():
+        colors[code] = color
+    colors[BACKGROUND] = unlike(colors[:LEVELS])
+    return colors
+
+
+def unlike(colors: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """The first of `BACKGROUNDS` that is unlike all these colors ``(N, 3)``; the least like, where none is."""
+    apart = [float(np.linalg.norm(_lab(np.array([color])) - _lab(colors), axis=1).min()) for color in BACKGROUNDS]
+    first = next((place for place, distance in enumerate(apart) if distance >= APART), int(np.argmax(apart)))
+    return BACKGROUNDS[first]
+
+
+def with_ink(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A palette in which what is written stands out from the background."""
+    inked = colors.copy()
+    inked[INK] = (20, 20, 22) if int(colors[BACKGROUND].sum()) > 380 else (235, 235, 230)
+    return inked
+
+
+def _lab(colors: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """SRGB ``(N, 3)`` from 0 to 255 as CIE L*a*b*, of the white point D65."""
+    part = colors / 255.0
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ matrix.T / np.array([0.9505, 1.0, 1.089])
+    cube = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack((116 * cube[:, 1] - 16, 500 * (cube[:, 0] - cube[:, 1]), 200 * (cube[:, 1] - cube[:, 2])), 1)
+
+
+_cached_palette = lru_cache(maxsize=64)(palette)
+
+
+def _known(colormap: Any) -> Any:
+    import cmap
+
+    try:
+        return cmap.Colormap(COLORMAPS.get(colormap, colormap) if isinstance(colormap, str) else colormap)
+    except ValueError as error:
+        if not isinstance(colormap, str):
+            raise
+        raise RenderError(f"no colormap is called {colormap!r}{did_you_mean(colormap, COLORMAPS)}") from error

@@ -1,0 +1,80 @@
+"""From activations to pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from surgery.drawing.batch_drawing import BatchDrawing, WholeDrawing
+from surgery.drawing.color_images import ImageDrawing
+from surgery.drawing.quantization import share_out
+from surgery.graph import tensors_in
+from surgery.layouts import NONE, Evidence, arrange
+from surgery.stages import Recipe
+from surgery.types import Activation, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from surgery.stages import Limits
+
+
+def activations_of(
+    operation: Operation,
+    value: Any,
+    images: Sequence[str] | None,
+    recipe: Recipe,
+    key: str = "",
+    known: Callable[[str], Evidence] = lambda _: NONE,
+) -> Iterator[Activation]:
+    """Activations of what an operation computed for a batch of `images`; of the batch as one where that is None.
+
+    `known` tells, by its place in the value, what is known of a tensor's axes.
+    """
+    asked = recipe.layout_for(operation.path)
+    for where, tensor in tensors_in(value, key):
+        path = operation.path + where
+        evidence = replace(known(where), asked=asked) if asked is not None else known(where)
+        arrangement = arrange(tuple(tensor.shape), None if images is None else len(images), evidence)
+        if images is None:
+            yield Activation(operation, path, None, tensor, WholeDrawing(tensor, recipe, arrangement))
+            continue
+        lying = tensor.movedim(arrangement.batch_axis, 0) if arrangement.batch_axis else tensor
+        parts = share_out(lying, len(images))
+        if parts is None:
+            yield Activation(operation, path, None, tensor, BatchDrawing(tensor[None], recipe))
+            continue
+        drawing = BatchDrawing(parts, recipe, windows=parts.ndim > tensor.ndim, arrangement=arrangement)
+        for position, image in enumerate(images):
+            yield Activation(operation, path, image, parts[position], drawing, position)
+
+
+def image_activations(
+    operation: Operation,
+    values: Tensor,
+    images: Sequence[str],
+    limits: Limits,
+    recipe: Recipe,
+) -> Iterator[Activation]:
+    """Activations that are color by nature: ``(B, 3, H, W)`` or ``(B, 1, H, W)`` within `limits`, drawn as RGB."""
+    drawing = ImageDrawing(values, limits, recipe)
+    for position, image in enumerate(images):
+        yield Activation(operation, operation.path, image, values[position], drawing, position)
+
+
+def without_values(activation: Activation) -> Activation:
+    """An activation whose values have their shape and dtype, and nothing in them."""
+    empty = _empty(activation.values.shape, activation.values.dtype)
+    return Activation(
+        activation.operation, activation.path, activation.image, empty, activation.drawing, activation.position
+    )
+
+
+@lru_cache(maxsize=256)
+def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")

@@ -1,0 +1,287 @@
+"""The whole job: images through a model, and what every chosen operation computed into sinks."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import nn
+
+from surgery.builtin import Grid, MinMax, Png, Sheet
+from surgery.errors import ImageError, ModelError
+from surgery.extraction.named_stages import Stages
+from surgery.extraction.watchers import Audience
+from surgery.extraction.work import Job, run_alone, run_shared
+from surgery.graph import hazards, own_parameters, twin
+from surgery.inputs import (
+    ImageReader,
+    Inputs,
+    Notes,
+    Side,
+    collecting,
+    colors_of,
+    find_images,
+    first_example,
+    input_settings,
+    lines_of,
+    main_input,
+    main_reader,
+    other_inputs,
+    own_range,
+    own_size,
+    preprocessing_of,
+    reader_beside,
+    suffixes_of,
+)
+from surgery.layouts import layout_rules
+from surgery.models import check_seed, recall
+from surgery.output import Manifest, OutputFolder, Progress, Report, Start, open_workspace, refuse_other
+from surgery.rewriting import everything, extractors, insert, parse, select, until_last
+from surgery.text import WORK, describe
+from surgery.tracing import trace, unwrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import fx
+
+    from surgery.inputs import Files, Size
+    from surgery.layouts import Layouts
+    from surgery.output import Watcher
+    from surgery.plugins import Plugins
+    from surgery.rewriting import Selection
+    from surgery.stages import Colormap, Normalizer, Reader, Sink, Tiler, Transform
+
+Mode: TypeAlias = Literal["eval", "train", "as-is"]
+
+
+def extract(
+    model: nn.Module,
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    at: Selection | str | Sequence[Selection | str] = everything,
+    out: str | os.PathLike[str] = "activations",
+    normalizer: Normalizer | str = MinMax(),  # noqa: B008 - frozen
+    tiler: Tiler | str = Grid(),  # noqa: B008
+    colormap: Colormap = None,
+    transforms: Transform | str | Sequence[Transform | str] = (),
+    layout: Layouts = None,
+    sinks: Sink | str | Sequence[Sink | str] = (Png(), Sheet()),  # noqa: B008
+    inputs: Mapping[str, Files] = MappingProxyType({}),
+    reader: Reader | str = ImageReader(),  # noqa: B008
+    readers: Mapping[str, Reader | str] = MappingProxyType({}),
+    size: Size = None,
+    side: Side = "none",
+    range: tuple[float, float] | None = None,  # noqa: A002
+    batch_size: int = 1,
+    device: str | torch.device = "cpu",
+    mode: Mode = "eval",
+    seed: int = 0,
+    stats: bool = False,
+    output: bool = True,
+    jobs: int = 1,
+    check: bool = True,
+    leaves: Sequence[str | type[nn.Module]] = (),
+    allow: Sequence[str] = (),
+    source: str | None = None,
+    overwrite: bool = False,
+    watchers: Sequence[Watcher] = (),
+    plugins: Plugins | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Run `model` on images, and give what the operations chosen by `at` compute to the sinks, with a manifest.
+
+    `images` are files, folders and patterns. `at` may be several selections; each must match something. `size` and
+    `range` None are the network's own (an attribute `preprocessing`, or `size`), else each image's own size, and -1 to
+    1. `size` and `side`, as `surgery.load_image` has them, are of the default reader, which reads images; another
+    `reader` takes options of its own. `mode` says whether the model runs as in evaluation, as in training (the test
+    mode of the public pix2pix code: batch statistics, dropout on), or as it is; the model itself stays in its mode. The
+    random generators are seeded with `seed` before every batch, and buffers (running statistics) are put back, so that
+    what an image gives depends on its batch alone. Without `output` the model is run no further than its last chosen
+    operation. With `check` the original runs on the first batch as well, and its output has to be the same, bit for
+    bit; that is recorded. `source` is recorded as where the model came from.
+
+    Normalizer, tiler, colormap, transforms, sinks and reader are values, or names that `plugins` offer (None: those of
+    the command line), with options: ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
+
+    `inputs` are what a model of several inputs takes beside the image: the name of forward's parameter, and files as in
+    `images`, one for each image (by their names, or in order) or one for all. They are read as images, or by what
+    `readers` has for the name; the manifest and the sinks have them as ``input.NAME``.
+
+    With one of `jobs` images are read and pictures written on threads beside the one that runs the model. Several are
+    processes that share the images, batch by batch, each with one thread for everything: faster where there are many
+    images for each core. Every sink has to be one that keeps images apart.
+
+    `layout` says how values are read as maps, such as ``surgery.layouts.ChannelsLast()``, for all operations that it
+    fits, or, as a mapping from selections to layouts, for some. None is to find it: what the axes of a value are is
+    followed through the graph, and told by their number where that is not known. What was decided stands in the
+    manifest, and why.
+
+    `out` is made if it is not there. A folder with a finished run is refused, with OutputError, unless `overwrite` is
+    true: then the files that its manifest lists are removed, and nothing else, once an image of this run is finished.
+    A run that finishes no image leaves the folder as it was. Two runs can't write to one folder at once.
+
+    `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
+    An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
+    raises a SurgeryError. Ctrl-C ends the run after what is finished.
+    """
+    started = time.perf_counter()
+    _check_settings(mode, batch_size, side, jobs, device, seed)
+    audience = Audience(watchers)
+    stages = Stages(plugins)
+    reading: Reader = stages.one("reader", reader)
+    writing: tuple[Sink, ...] = stages.several("sink", sinks)
+    drawn = stages.recipe(normalizer, tiler, colormap, transforms)
+    if jobs > 1:
+        _check_shared(jobs, writing, audience)
+    found: Notes = {}
+    with collecting(found):
+        paths = find_images(images, suffixes_of(reading))
+    original = unwrap(model)
+    span = range or own_range(reading)
+    preprocessing = preprocessing_of(original) if span == (-1.0, 1.0) and range is None else None
+    read = main_reader(reading, original, size, side, span, preprocessing, several=bool(inputs))
+    named = {name: stages.one("reader", each) for name, each in readers.items()}
+    with collecting(found):
+        beside = other_inputs(original, paths, inputs, named, ImageReader())
+    sized = own_size(original, size, preprocessing)
+    beside = tuple(
+        replace(each, reader=reader_beside(each.reader, sized, side, span, preprocessing)) for each in beside
+    )
+    refuse_other(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
+    subject = _prepare(original, mode, device)
+    example = first_example(subject, Inputs(paths, read, others=beside), device)
+    opened = _open(subject, at, leaves, allow, [each.name for each in beside], example, output=output)
+    rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
+    recipe = replace(drawn, stats=stats, layouts=rules)
+    manifest = Manifest.of(
+        subject,
+        source=source,
+        settings={
+            "mode": mode,
+            "seed": seed,
+            "batch_size": batch_size,
+            **input_settings(reading, side, span, preprocessing),
+            **({"inputs": {n: describe(named.get(n, ImageReader())) for n in inputs}} if inputs else {}),
+        },
+        recipe=recipe.describe(),
+        weights=recall(original).described(original),
+    )
+    read_from = [*paths, *(path for each in beside for path in each.paths)]
+    with open_workspace(Path(out), overwrite=overwrite, inputs=read_from) as workspace:
+        folder = OutputFolder(out, manifest.about, workspace)
+        places = [name for sink in writing for name in getattr(sink, "places", ())]
+        taken = Inputs(paths, read, found, places, beside)
+        folder.reserve(name for _, name in taken.names)
+        job = Job(
+            opened=opened,
+            original=original,
+            subject=subject if check and output else None,
+            recipe=recipe,
+            span=span,
+            colors=colors_of(reading, side, span, preprocessing),
+            sinks=writing,
+            folder=folder,
+            workspace=workspace,
+            inputs=taken,
+            batch_size=batch_size,
+            device=torch.device(device),
+            seed=seed,
+            output=output,
+        )
+        operations = tuple(each.operation for each in extractors(opened))
+        with manifest.kept_in(workspace, operations):
+            audience.started(Start(folder.path, tuple(paths), operations, folder.about))
+            if (shares := _shares(jobs, len(paths), batch_size)) == 1:
+                done = run_alone(job, manifest, audience.writes, progress)
+            else:
+                done = run_shared(job, manifest, shares, progress)
+    report = Report(
+        folder=folder.path,
+        images=done.images,
+        files=done.files,
+        failed=done.failed,
+        findings=done.findings,
+        seconds=time.perf_counter() - started,
+        hazards=hazards(opened),
+        notes=(*recall(original).notes(original, source or type(original).__name__), *lines_of(done.notes)),
+        interrupted=done.interrupted,
+        overview=None if done.overview is None else folder.path / done.overview,
+    )
+    return audience.finished(report)
+
+
+def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str | torch.device, seed: int) -> None:
+    check_seed(seed)
+    if mode not in ("eval", "train", "as-is"):
+        raise ModelError(f"mode is eval, train or as-is, not {mode!r}")
+    if not 1 <= batch_size < 2**31:
+        raise ModelError(f"a batch has at least 1 image and fewer than 2**31, not {str(batch_size)[:40]}")
+    if side not in get_args(Side):
+        raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
+    if jobs < 1:
+        raise ModelError(f"there is at least 1 job, not {jobs}")
+    if jobs > 1 and not str(device).startswith("cpu"):
+        raise ModelError(f"{jobs} jobs are for the CPU, not for {device}; use one job")
+    if str(device).partition(":")[0] == "meta":
+        raise ModelError("the device 'meta' computes shapes and no values; there is nothing to draw")
+
+
+def _check_shared(jobs: int, sinks: Sequence[Sink], audience: Audience) -> None:
+    """Raise ModelError for what several jobs can't share."""
+    for sink in sinks:
+        if not getattr(sink, "alone", False):
+            raise ModelError(
+                f"sink {describe(sink)} writes what is of several images, which {jobs} jobs can't share; use one job"
+            )
+    if audience.writes:
+        raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
+
+
+def _shares(jobs: int, images: int, batch_size: int) -> int:
+    """Processes that have something to do: there are no more batches than that, and few more cores."""
+    return max(1, min(jobs, -(-images // batch_size), 4 * (os.cpu_count() or 1)))
+
+
+def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Module:
+    """A twin of the model, on the device and in the mode of the run."""
+    try:
+        target = torch.empty(0, device=device).device
+    except Exception as error:  # each kind of device that is not there has an error of its own
+        here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise ModelError(f"there is no device {str(device)!r}; here there is {' and '.join(here)}") from error
+    subject = twin(model)
+    own_parameters(subject)
+    subject.to(target)
+    return subject if mode == "as-is" else subject.train(mode == "train")
+
+
+def _open(
+    subject: nn.Module,
+    at: Selection | str | Sequence[Selection | str],
+    leaves: Sequence[str | type[nn.Module]],
+    allow: Sequence[str],
+    others: Sequence[str],
+    example: Any,
+    *,
+    output: bool,
+) -> fx.GraphModule:
+    traced = trace(subject, example, leaves=leaves, allow=allow)
+    inputs = [str(node.target) for node in traced.graph.nodes if node.op == "placeholder"]
+    missing = [name for name in inputs if name not in others and name != main_input(subject, others)]
+    if missing or len(inputs) != 1 + len(others):
+        told = f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)" if missing else "images are one"
+        raise ModelError(f"{type(subject).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}); {told}")
+    selections = at if isinstance(at, (list, tuple)) else [at]
+    chosen = {
+        operation.index: operation
+        for selection in selections
+        for operation in select(traced, parse(selection) if isinstance(selection, str) else selection)  # type: ignore[arg-type]
+    }
+    opened = insert(traced, [chosen[index] for index in sorted(chosen)])
+    return opened if output else until_last(opened)

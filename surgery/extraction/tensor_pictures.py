@@ -1,0 +1,52 @@
+"""Pictures of a tensor, without a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.builtin import STANDARD
+from surgery.drawing import BatchDrawing
+from surgery.errors import RenderError
+from surgery.extraction.named_stages import Stages
+from surgery.layouts import LayoutRule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from surgery.plugins import Plugins
+    from surgery.stages import Colormap, Normalizer, Tiler, Transform
+    from surgery.types import Picture, ValueLayout
+
+
+def draw(
+    values: Tensor,
+    *,
+    normalizer: Normalizer | str = STANDARD.normalizer,
+    tiler: Tiler | str = STANDARD.tiler,
+    colormap: Colormap = None,
+    transforms: Transform | str | Sequence[Transform | str] = (),
+    layout: ValueLayout | None = None,
+    plugins: Plugins | None = None,
+) -> tuple[Picture, ...]:
+    """Pictures of a tensor whose first axis is the batch: one for each image, or as many as the tiler makes of one.
+
+    Stages are values, or names with options as on the command line: ``normalizer="percentile:low=2"``. Names are those
+    that `plugins` offer, by default all that the command line finds.
+
+    `layout` says how the values are read as maps, such as ``surgery.layouts.ChannelsLast()`` or ``Tokens(14, 14)``;
+    None is by the number of axes: ``(B, C, H, W)`` are C maps, ``(B, T, D)`` one, and ``(B, C)`` a vector.
+
+    Raises RenderError where a stage gives something that can't be drawn, PluginError for a name that nobody offers.
+    """
+    if not isinstance(values, torch.Tensor) or values.is_meta or values.layout is not torch.strided:
+        said = f"a tensor on the device {values.device}" if isinstance(values, torch.Tensor) else type(values).__name__
+        raise RenderError(f"a dense tensor with values is drawn, not {said}")
+    rules = () if layout is None else (LayoutRule(layout),)
+    recipe = replace(Stages(plugins).recipe(normalizer, tiler, colormap, transforms), layouts=rules)
+    drawing = BatchDrawing(values if values.ndim else values[None], recipe)
+    return tuple(picture for position in range(drawing.batch) for picture in drawing.pictures(position))

@@ -1,0 +1,57 @@
+"""What is inside Python's containers and the objects of a user's classes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from surgery.graph.source_lines import is_users
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEPTH = 8
+
+
+def parts_of(value: Any) -> Iterable[Any]:
+    """What is in a container (keys too), or the attributes of an object of the user's; nothing for anything else."""
+    kind = type(value)
+    if issubclass(kind, Mapping):
+        return [item for pair in list(value.items()) for item in pair]
+    if issubclass(kind, (list, tuple, deque, AbstractSet)):
+        return list(value)
+    return list(vars(value).values()) if is_users_object(value) else ()
+
+
+def is_users_object(value: Any) -> bool:
+    """Whether a value is an object, with attributes of its own, of a class that the user or a package has written."""
+    kind: Any = type(value)
+    return _is_users_class(kind) and type(getattr(value, "__dict__", None)) is dict
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_users_class(kind: type) -> bool:
+    if issubclass(kind, (nn.Module, type)):
+        return False
+    return is_users(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")
+
+
+def tensors_within(value: Any, kinds: type | tuple[type, ...] = Tensor) -> Iterator[Any]:
+    """Each tensor (or whatever is of `kinds`) in a value, at any depth up to 8, once."""
+    seen: set[int] = set()
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if issubclass(type(item), kinds):
+            yield item
+        elif depth < _DEPTH:
+            waiting.extend((part, depth + 1) for part in parts_of(item))

@@ -1,0 +1,105 @@
+"""The operations of a graph: which of its nodes they are, and what they are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING
+
+from torch import fx, nn
+
+from surgery.errors import TraceError
+from surgery.graph import autograd_functions as functions
+from surgery.graph import inplace
+from surgery.graph.listings import Operations
+from surgery.graph.source_lines import shown
+from surgery.graph.tensors import tensors_in
+from surgery.types import Operation, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def operations(graph_module: fx.GraphModule) -> Operations:
+    """What computes a value in a graph, in order of execution: calls of modules, functions, operators and methods.
+
+    Any graph module will do. Inserted extractors are left out; shapes are known where `trace` had an example.
+    """
+    return Operations(operation for _, operation in operation_nodes(graph_module))
+
+
+def check_graph(graph_module: object) -> None:
+    """Raise TraceError for what is no graph."""
+    if not isinstance(graph_module, fx.GraphModule):
+        said = f"{type(graph_module).__name__} is not a traced model"
+        raise TraceError(f"{said}; surgery.trace gives one, and surgery.insert one with extractors")
+
+
+def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:
+    """Each operation beside its node, of the graph that runs or of the other mode's."""
+    check_graph(graph_module)
+    seen: Counter[str] = Counter()
+    index = 0
+    for node in (graph or graph_module.graph).nodes:
+        if not node.op.startswith("call_") or is_extractor(graph_module, node) or _computes_nothing(node.target):
+            continue
+        index += 1
+        scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
+        kind = _kind(graph_module, node)
+        if node.op == "call_module":
+            path = str(node.target)
+            scopes = scopes if path in scopes else (*scopes, path)
+        else:
+            path = f"{scopes[-1]}.{kind}" if scopes else kind
+        repeats = seen[path]
+        seen[path] += 1
+        yield (
+            node,
+            Operation(
+                name=node.name,
+                path=f"{path}@{repeats}" if repeats else path,
+                kind=kind,
+                index=index,
+                scopes=scopes,
+                source=shown(node.meta["surgery_source"]) if "surgery_source" in node.meta else None,
+                tensors=node.meta.get("surgery_tensors"),
+            ),
+        )
+
+
+def _computes_nothing(target: object) -> bool:
+    """Whether what a node calls is a class that keeps what it is given, as an output that has names, or a check."""
+    return target is functions.expect or (
+        isinstance(target, type) and (issubclass(target, (dict, tuple)) or is_dataclass(target))
+    )
+
+
+def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node of the graph calls an inserted module, such as an ActivationExtractor."""
+    return node.op == "call_module" and isinstance(graph_module.get_submodule(str(node.target)), InsertedModule)
+
+
+class InsertedModule(nn.Module):
+    """A module that was inserted into a graph: it is no operation of the model."""
+
+
+def _kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
+    if node.op == "call_module":
+        return type(graph_module.get_submodule(str(node.target))).__name__.lower()
+    return called(node)
+
+
+def called(node: fx.Node) -> str:
+    """The name of a function or method: of ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)`` alike ``add``."""
+    if node.target in inplace.AUGMENTED:
+        return node.target.__name__.removeprefix("i")
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
+    return name.strip("_").lower() or "call"
+
+
+def specs(value: object) -> tuple[TensorSpec, ...]:
+    """What tensors a value is, or holds."""
+    return tuple(
+        TensorSpec(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for key, tensor in tensors_in(value)
+    )

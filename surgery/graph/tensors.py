@@ -1,0 +1,49 @@
+"""The tensors in a value, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+from surgery.text import readable
+
+
+def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Each tensor in a value and where it is: ``""``, ``"[0]"``, ``"[1][hidden]"``. What is no tensor is passed by.
+
+    Tuples, lists, mappings and dataclasses are looked into, to any depth.
+    """
+    if isinstance(value, Tensor):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from tensors_in(item, f"{key}[{readable(str(name))}]")
+    elif isinstance(value, (tuple, list)):
+        for position, item in enumerate(value):
+            yield from tensors_in(item, f"{key}[{position}]")
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from tensors_in(getattr(value, field.name), f"{key}[{field.name}]")
+
+
+def cloned(value: Any) -> Any:
+    """A value with its tensors cloned; tuples and lists that are of a class of their own become plain ones."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, Mapping):
+        return {name: cloned(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return (tuple if isinstance(value, tuple) else list)([cloned(item) for item in value])
+    return value
+
+
+def copied(value: Any) -> Any:
+    """A value whose tensors are cloned, in lists and dicts too, for a model that may write to it."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(copied(item) for item in value)
+    return {name: copied(item) for name, item in value.items()} if type(value) is dict else value

@@ -1,0 +1,13 @@
+from .arranging import NONE as NONE
+from .arranging import Evidence as Evidence
+from .arranging import arrange as arrange
+from .following import FollowedModel as FollowedModel
+from .following import Follower as Follower
+from .rules import Layouts as Layouts
+from .rules import layout_rules as layout_rules
+from .rules import layouts_of as layouts_of
+from .value_layouts import ChannelsFirst as ChannelsFirst
+from .value_layouts import ChannelsLast as ChannelsLast
+from .value_layouts import Flat as Flat
+from .value_layouts import LayoutRule as LayoutRule
+from .value_layouts import Tokens as Tokens

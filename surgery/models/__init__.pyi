@@ -1,0 +1,10 @@
+from . import pix2pix as pix2pix
+from .checkpoints import load_checkpoint as load_checkpoint
+from .checkpoints import read_state as read_state
+from .checkpoints.content import SUFFIXES as SUFFIXES
+from .checkpoints.layouts import read_pix2pix as read_pix2pix
+from .loading import load_model as load_model
+from .pix2pix.patchgan import PatchGAN as PatchGAN
+from .pix2pix.unet import UNet as UNet
+from .provenance import recall as recall
+from .seeding import check_seed as check_seed

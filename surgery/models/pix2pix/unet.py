@@ -1,0 +1,129 @@
+"""The U-Net generator of pix2pix, as the public PyTorch code has it (junyanz/pytorch-CycleGAN-and-pix2pix).
+
+Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from surgery.errors import ModelError
+from surgery.models.pix2pix.layers import has_bias, norm_layer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.models.pix2pix.layers import Norm
+
+SHALLOWEST = 5
+"""The fewest levels: three that grow, one that doesn't, and the innermost."""
+
+
+class Down(nn.Module):
+    """LeakyReLU, a convolution that halves the size, norm: ``(B, C, H, W) -> (B, C', H/2, W/2)``.
+
+    The LeakyReLU works in place, as in the public code: the skip connection carries what it leaves.
+    """
+
+    def __init__(self, channels: int, out_channels: int, norm: Norm, *, outermost: bool, innermost: bool) -> None:
+        super().__init__()
+        if not outermost:
+            self.act = nn.LeakyReLU(0.2, inplace=True)
+        self.conv = nn.Conv2d(channels, out_channels, 4, stride=2, padding=1, bias=has_bias(norm))
+        layer = None if outermost or innermost else norm_layer(norm, out_channels)
+        if layer is not None:
+            self.norm = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.children():
+            x = step(x)
+        return x
+
+
+class Up(nn.Module):
+    """ReLU, a transposed convolution that doubles the size, norm, dropout, and the skip connection before them.
+
+    ``(B, C, H, W)``, skip ``(B, S, 2H, 2W)`` -> ``(B, S + C', 2H, 2W)``. The outermost ends in tanh and has no skip.
+    """
+
+    def __init__(self, channels: int, out_channels: int, norm: Norm, *, outermost: bool, dropout: bool) -> None:
+        super().__init__()
+        self.act = nn.ReLU(inplace=True)
+        bias = outermost or has_bias(norm)
+        self.deconv = nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1, bias=bias)
+        layer = None if outermost else norm_layer(norm, out_channels)
+        if layer is not None:
+            self.norm = layer
+        if dropout:
+            self.dropout = nn.Dropout(0.5)
+        if outermost:
+            self.tanh = nn.Tanh()
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        for step in self.children():
+            x = step(x)
+        return x if skip is None else torch.cat([skip, x], 1)
+
+
+class UNet(nn.Module):
+    """``(B, in_channels, H, W)`` in [-1, 1] -> ``(B, out_channels, H, W)`` in [-1, 1].
+
+    `depth` is the number of halvings (7 in unet_128, 8 in unet_256): H and W are multiples of ``2 ** depth``. `width`
+    is the number of channels of the outermost level (ngf). Dropout is on the inner levels of ``8 * width`` channels
+    but the innermost, and is on in train mode alone.
+    """
+
+    def __init__(
+        self,
+        depth: int = 8,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int = 64,
+        norm: Norm = "batch",
+        dropout: bool = True,
+    ) -> None:
+        super().__init__()
+        if depth < SHALLOWEST:
+            raise ModelError(
+                f"a UNet of {depth} levels was asked for; the public architecture has {SHALLOWEST} or more"
+            )
+        self.depth = depth
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.width = width
+        self.norm = norm
+        self.dropout = dropout
+        self.size = self.multiple = 2**depth
+        widths = [width * min(2**level, 8) for level in range(depth)]
+        for level in range(1, depth + 1):
+            down = Down(
+                in_channels if level == 1 else widths[level - 2],
+                widths[level - 1],
+                norm,
+                outermost=level == 1,
+                innermost=level == depth,
+            )
+            self.add_module(f"down{level}", down)
+        for level in range(depth, 0, -1):
+            up = Up(
+                widths[level - 1] * (1 if level == depth else 2),
+                out_channels if level == 1 else widths[level - 2],
+                norm,
+                outermost=level == 1,
+                dropout=dropout and 5 <= level < depth,
+            )
+            self.add_module(f"up{level}", up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips: list[Tensor] = []
+        for level in range(1, self.depth + 1):
+            x = self.get_submodule(f"down{level}")(x)
+            skips.append(x)
+        skips.pop()
+        for level in range(self.depth, 1, -1):
+            x = self.get_submodule(f"up{level}")(x, skips.pop())
+        return self.get_submodule("up1")(x)  # type: ignore[no-any-return]

@@ -1,0 +1,165 @@
+"""What the manifest of a finished run says is in its folder. It is read line by line, and trusted in nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from surgery.errors import OutputError
+from surgery.text import MANIFEST, WORK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+IMAGES = b' "images": ['
+"""The line of a manifest behind which each image has a line of its own."""
+
+
+class Inventory:
+    """A manifest that was read: `head` is all of it but its images, which are read each time they are asked for.
+
+    Raises OutputError for a file that is no manifest of a run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / MANIFEST
+        self._whole: dict[str, Any] | None = None
+        try:
+            self.head = self._read_head()
+        except OSError as error:
+            raise OutputError(f"can't read {self.path}: {(error.strerror or str(error)).lower()}") from error
+        except (ValueError, RecursionError) as error:
+            raise self._strange() from error
+        if not isinstance(self.head.get("surgery"), str):
+            raise self._strange()
+
+    @property
+    def images(self) -> Iterator[dict[str, Any]]:
+        """What is recorded of each image."""
+        try:
+            for image in self._read_images():
+                if not isinstance(image, dict):
+                    raise self._strange()
+                yield image
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._strange() from error
+
+    def files(self) -> Iterator[str]:
+        """Every file that is listed: of images, of the run, and in its stores. Not the manifest itself."""
+        for image in self.images:
+            yield from files_of(image)
+        yield from self.files_of_run()
+
+    def files_of_run(self) -> Iterator[str]:
+        """The files that are of no single image or batch, those in its stores among them."""
+        stores = self.stores()
+        yield from (name for name in files_of(self.head) if name not in stores)
+        for store, names in stores.items():
+            yield from (f"{store}/{name}" for name in names)
+
+    def stores(self) -> dict[str, list[str]]:
+        """The directories of the run that keep files of their own, and these."""
+        stores = self.head.get("stores")
+        return {name: _texts(files) for name, files in stores.items()} if isinstance(stores, dict) else {}
+
+    def _strange(self) -> OutputError:
+        return OutputError(f"{self.path} is no manifest of a run")
+
+    def _read_head(self) -> dict[str, Any]:
+        lines: list[bytes] = []
+        with self.path.open("rb") as file:
+            for line in file:
+                if line.rstrip() == IMAGES:
+                    head = json.loads(b"".join(lines).rstrip().rstrip(b",") + b"}")
+                    break
+                lines.append(line)
+            else:
+                head = self._whole = json.loads(b"".join(lines))
+        if not isinstance(head, dict):
+            raise self._strange()
+        return head
+
+    def _read_images(self) -> Iterator[Any]:
+        if self._whole is not None:
+            images = self._whole.get("images")
+            yield from images if isinstance(images, list) else ()
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                if line.rstrip() == IMAGES:
+                    break
+            for line in file:
+                text = line.strip()
+                if text.startswith(b"]"):
+                    return
+                yield json.loads(text.removesuffix(b","))
+        raise self._strange()  # its end is not there
+
+
+def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The settings of a run one by one, for the files that sinks write."""
+    yield "model", head["model"]["source"] or head["model"]["class"]
+    if head["model"].get("weights"):
+        yield "weights", head["model"]["weights"]
+    yield "weights_sha256", head["model"]["weights_sha256"]
+    yield from head["settings"].items()
+    yield from head["recipe"].items()
+
+
+def files_of(entry: dict[str, Any]) -> list[str]:
+    """The files that are listed in what is recorded of an image or of the run."""
+    found = _texts(entry.get("files"))
+    activations = entry.get("activations")
+    for activation in activations if isinstance(activations, list) else ():
+        files = activation.get("files") if isinstance(activation, dict) else None
+        found += _texts(
+            [file.get("file") for file in files if isinstance(file, dict)] if isinstance(files, list) else ()
+        )
+    return found
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether there is a manifest of a run in a folder, by its first bytes."""
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            return file.read(64).replace(b" ", b"").startswith(b'{\n"surgery":')
+    except OSError:
+        return False
+
+
+def within(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Of the names in a manifest those that are files, or links, inside the folder, with their paths.
+
+    Those that lead out of it, themselves or by a link to a folder, are passed over, and so are folders.
+    """
+    root = os.path.realpath(folder)
+    known: dict[str, bool] = {}
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or parts[0].lower() == WORK or "\0" in name:
+            continue
+        path = folder / name
+        home = str(path.parent)
+        if home not in known:
+            real = os.path.realpath(home)
+            known[home] = real == root or real.startswith(root.rstrip(os.sep) + os.sep)
+        if known[home] and is_file(path):
+            yield name, path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, or a link to anything."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def _texts(values: Any) -> list[str]:
+    return [value for value in values if isinstance(value, str)] if isinstance(values, (list, tuple)) else []

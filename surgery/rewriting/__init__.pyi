@@ -1,0 +1,13 @@
+from .extractor import ActivationExtractor as ActivationExtractor
+from .extractor import extractors as extractors
+from .extractor import listening as listening
+from .insertion import as_outputs as as_outputs
+from .insertion import insert as insert
+from .insertion import until_last as until_last
+from .selection import Selection as Selection
+from .selection import everything as everything
+from .selection import inside as inside
+from .selection import op as op
+from .selection import parse as parse
+from .selection import path as path
+from .selection import select as select

@@ -1,0 +1,83 @@
+"""The node that is inserted: it returns the very object it got, and tells a listener about it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from surgery.errors import TraceError
+from surgery.graph import InsertedModule
+from surgery.rewriting.compiled import registered, tell_from_compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from surgery.types import Operation
+
+    Listener = Callable[[Operation, Any], None]
+
+V = TypeVar("V")
+
+
+class ActivationExtractor(InsertedModule):
+    """Passes the value of one operation through, untouched; without a listener it does nothing else.
+
+    A clone on this path would be wrong: the value may be a view that a later in-place operation is to write through.
+    """
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self.operation = operation
+        self.listener: Listener | None = None
+        self.number = registered(self)
+
+    def forward(self, value: V) -> V:
+        if torch.compiler.is_exporting():
+            raise TraceError(
+                f"torch.export would drop the value of {self.operation.path}; export surgery.as_outputs(opened), which "
+                "returns it"
+            )
+        if self.listener is not None:
+            if torch.compiler.is_compiling():
+                tell_from_compiled(self.number, value)
+            else:
+                self.tell(value)
+        return value
+
+    def tell(self, value: Any, /) -> None:
+        """Tell the listener, if there is one. The next operation may work in place, so it takes the value now."""
+        if self.listener is not None:
+            self.listener(self.operation, value)
+
+    def extra_repr(self) -> str:
+        return self.operation.path
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a file has no listener: who listens is a matter of this process, and of a `with` block."""
+        return {**vars(self), "listener": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.number = registered(self)
+
+
+def extractors(model: nn.Module) -> tuple[ActivationExtractor, ...]:
+    """The extractors that were inserted into a model."""
+    return tuple(module for module in model.modules() if isinstance(module, ActivationExtractor))
+
+
+@contextmanager
+def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
+    """Within the block, `listener(operation, value)` is called for each extractor of `model` that a run passes."""
+    inserted = extractors(model)
+    before = [extractor.listener for extractor in inserted]
+    try:
+        for extractor in inserted:
+            extractor.listener = listener
+        yield
+    finally:
+        for extractor, previous in zip(inserted, before, strict=True):
+            extractor.listener = previous

@@ -1,0 +1,2 @@
+from .symbolic import trace as trace
+from .symbolic import unwrap as unwrap

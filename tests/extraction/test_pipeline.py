@@ -1,0 +1,391 @@
+"""The threads and processes of a run: nothing is lost, and errors surface where the model runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import weakref
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import surgery
+from surgery.builtin.sinks.exact import Npz
+from surgery.builtin.sinks.png import Png
+from surgery.builtin.sinks.sheet import Sheet
+from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
+from surgery.extraction import runner as running
+from surgery.extraction.pipeline import Ahead, Behind
+from surgery.extraction.processes import run_jobs, sendable
+from tests.extraction.test_extraction import Net, manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from surgery.extraction.processes import Stop
+
+
+def test_reading_goes_ahead_by_so_many_and_no_more() -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    with Ahead(source(), 3) as items:
+        assert next(items) == 0
+        time.sleep(0.05)
+        assert len(taken) <= 6
+        assert list(items) == list(range(1, 100))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
+
+
+def test_an_error_ahead_is_raised_where_its_item_would_have_been() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    with Ahead(source(), 5) as items:
+        assert next(items) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(items)
+
+
+def test_who_stops_taking_ends_the_thread() -> None:
+    with Ahead(iter(range(1000)), 2) as items:
+        assert next(items) == 0
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
+
+
+@pytest.mark.parametrize("thread", [True, False])
+def test_jobs_are_done_in_order_and_all_of_them(thread: bool) -> None:
+    done: list[int] = []
+    with Behind(thread=thread, limit=2) as behind:
+        for number in range(50):
+            behind.put(partial(done.append, number), 1)
+        behind.flush()
+        assert done == list(range(50))
+
+
+def test_no_more_bytes_wait_than_are_allowed() -> None:
+    release, waiting = threading.Event(), []
+    with Behind(limit=10) as behind:
+        behind.put(release.wait, 6)
+        behind.put(lambda: None, 4)
+
+        def give() -> None:
+            behind.put(lambda: waiting.append("done"), 6)
+
+        giver = threading.Thread(target=give)
+        giver.start()
+        giver.join(0.05)
+        assert giver.is_alive()
+        release.set()
+        giver.join(5)
+        assert not giver.is_alive()
+    assert waiting == ["done"]
+
+
+def test_an_error_behind_is_raised_by_the_next_to_give_and_what_waits_is_thrown_away() -> None:
+    done: list[int] = []
+    with Behind() as behind:
+        started = threading.Event()
+
+        def fail() -> None:
+            started.wait()
+            raise ZeroDivisionError
+
+        behind.put(fail)
+        behind.put(lambda: done.append(1))
+        started.set()
+        with pytest.raises(ZeroDivisionError):
+            behind.flush()
+        with pytest.raises(ZeroDivisionError):
+            behind.put(lambda: done.append(2))
+    assert done == []
+
+
+class Pointwise(nn.Module):
+    """Each value by itself: a convolution may round otherwise in another process, where memory lies otherwise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.dropout(x * 2 + 0.25, 0.5, training=self.training)
+        return torch.cat([h.relu_(), x.sign()], 1)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(7):
+        Image.fromarray(random.integers(0, 256, (8, 10, 3), np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the manifest; of pictures the pixels, which isal does not pack alike each time."""
+    found: dict[str, bytes] = {}
+    for path in folder.rglob("*"):
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                found[str(path.relative_to(folder))] = image.convert("RGB").tobytes()
+        elif path.is_file() and path.name != "manifest.json":
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize(("jobs", "batch_size", "mode"), [(2, 1, "eval"), (3, 2, "train"), (2, 3, "eval")])
+def test_several_jobs_write_what_one_writes(
+    photos: Path, tmp_path: Path, jobs: int, batch_size: int, mode: Any
+) -> None:
+    settings: dict[str, Any] = {"sinks": [Png(), Npz(), Sheet(size=32)], "batch_size": batch_size, "mode": mode}
+    seen: list[surgery.Report] = []
+    for name, count in (("one", 1), ("several", jobs)):
+        seen.append(surgery.extract(Pointwise(), photos, out=tmp_path / name, jobs=count, check=True, **settings))
+    assert contents(tmp_path / "one") == contents(tmp_path / "several")
+    one, several = (manifest(tmp_path / name) for name in ("one", "several"))
+    assert one == several
+    assert [image["name"] for image in several["images"]] == [str(number) for number in range(7)]
+    assert several["check"]
+    assert (seen[0].images, seen[0].files, seen[0].findings) == (seen[1].images, seen[1].files, seen[1].findings)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_several_jobs_tell_how_far_they_are_together(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    (photos / "3.png").write_text("no image")
+    told: list[Any] = []
+    report = surgery.extract(model, photos, out=tmp_path / "out", jobs=2, sinks=[Png()], progress=told.append)
+    assert (told[-1].done, told[-1].failed, told[-1].total) == (6, 1, 7)
+    assert report.images == 6
+    assert [failure.path for failure in report.failed] == [str(photos / "3.png")]
+    assert manifest(tmp_path / "out")["failed"][0]["number"] == 3
+
+
+def test_an_error_in_one_job_stops_the_others_and_keeps_what_is_finished(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    @contextmanager
+    def breaks(folder: surgery.OutputFolder) -> Iterator[Any]:
+        def write(activation: surgery.Activation) -> None:
+            if activation.image == "3" and activation.operation.index > 2:
+                raise OutputError("the disk is on fire")
+
+        yield write
+
+    breaks.alone = True  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="the disk is on fire"):
+        surgery.extract(model, photos, out=out, jobs=2, sinks=[Png(), breaks])
+    content = manifest(out)
+    assert content["interrupted"]
+    names = [image["name"] for image in content["images"]]
+    assert "1" in names
+    assert "3" not in names
+    assert not (out / "3").exists()
+    assert {path.name for path in out.iterdir() if path.is_dir()} == set(names)
+
+
+def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def everything(folder: surgery.OutputFolder) -> Iterator[Any]:
+        yield lambda activation: None
+
+    def extract(**settings: Any) -> None:
+        surgery.extract(model, photos, out=tmp_path / "out", **settings)
+
+    with pytest.raises(ModelError, match=r"everything writes what is of several images, which 2 jobs can't share"):
+        extract(sinks=[everything], jobs=2)
+    with pytest.raises(ModelError, match="there is at least 1 job, not 0"):
+        extract(jobs=0)
+    with pytest.raises(ModelError, match="2 jobs are for the CPU, not for meta"):
+        extract(jobs=2, device="meta")
+
+
+def test_a_job_that_is_killed_is_said() -> None:
+    def work(number: int, tell: Any, stop: Stop) -> int:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        stop.wait(10)
+        return number
+
+    with pytest.raises(SurgeryError, match=r"job 1 was killed \(exit code -9\)"):
+        run_jobs(2, work, lambda number, content: None)
+
+
+def test_an_error_that_no_other_process_could_read_is_put_in_words() -> None:
+    class LocalError(Exception):
+        pass
+
+    assert str(sendable(LocalError("here"))) == "LocalError: here"
+    assert isinstance(sendable(ValueError("x")), ValueError)
+
+
+def test_an_error_of_a_deferred_sink_leaves_nothing_half_written(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    @contextmanager
+    def breaks(folder: surgery.OutputFolder) -> Iterator[Any]:
+        def write(activation: surgery.Activation) -> None:
+            if activation.image == "4" and activation.path == "norm":
+                raise ZeroDivisionError
+
+        yield write
+
+    breaks.deferred = True  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    with pytest.raises(ZeroDivisionError):
+        surgery.extract(model, photos, out=out, sinks=[Png(), breaks])
+    assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2", "3", "manifest.json"]
+    assert [image["name"] for image in json.loads((out / "manifest.json").read_text())["images"]] == list("0123")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
+
+
+@pytest.mark.parametrize("gathered", [0, 500, 1 << 40])
+def test_the_same_is_written_however_much_is_handed_over_at_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gathered: int
+) -> None:
+    def extracted(name: str) -> tuple[dict[str, bytes], Any]:
+        report = surgery.extract(Pointwise(), photos, out=tmp_path / name, sinks=[Png()], batch_size=2)
+        kept = json.loads((tmp_path / name / "manifest.json").read_text())
+        return contents(tmp_path / name), (report.files, kept["operations"], kept["images"])
+
+    expected = extracted("as it is")
+    given: list[int] = []
+    put = Behind.put
+
+    def counting(self: Behind, job: Callable[[], object], cost: int = 0) -> None:
+        given.append(cost)
+        put(self, job, cost)
+
+    monkeypatch.setattr(Behind, "put", counting)
+    monkeypatch.setattr(running, "GATHERED", gathered)
+    assert extracted("otherwise") == expected
+    pictures = sum(cost > 0 for cost in given)
+    assert pictures == 4 if gathered > 500 else pictures > 4  # of 4 batches
+    assert max(given) <= gathered + 2 * 6 * 8 * 10  # and no more than the largest of them above it
+
+
+def test_a_sink_that_is_called_at_once_draws_what_image_of_a_batch_it_likes(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    seen: dict[tuple[str, str | None], Any] = {}
+
+    def drawing(*images: str) -> Any:
+        @contextmanager
+        def sink(folder: surgery.OutputFolder) -> Iterator[Any]:
+            def write(activation: surgery.Activation) -> None:
+                if activation.image in images:
+                    seen[activation.path, activation.image] = activation.pictures[0].pixels
+
+            yield write
+
+        return sink
+
+    surgery.extract(model, photos, out=tmp_path / "all", sinks=[drawing(*"0123456")], batch_size=3)
+    everything, seen = seen, {}
+    surgery.extract(model, photos, out=tmp_path / "some", sinks=[drawing(*"25")], batch_size=3)
+    assert seen
+    assert all(np.array_equal(pixels, everything[at]) for at, pixels in seen.items())
+    assert {image for _, image in seen} == {"2", "5"}
+
+
+def test_what_was_read_of_an_image_is_let_go_once_it_is_in_a_batch(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    read: list[weakref.ref[Tensor]] = []
+    held: list[bool] = []
+
+    def reader(path: Path) -> Tensor:
+        values = surgery.load_image(path)
+        read.append(weakref.ref(values))
+        return values
+
+    @contextmanager
+    def sink(folder: surgery.OutputFolder) -> Iterator[Any]:
+        def write(activation: surgery.Activation) -> None:
+            first = int(str(activation.image)) // 3 * 3
+            # The third may still be in the hands of the thread that reads.
+            held.extend(each() is not None for each in read[first : first + 2])
+
+        yield write
+
+    paths = sorted(photos.iterdir())[:6]
+    surgery.extract(model, paths, out=tmp_path / "out", reader=reader, sinks=[sink], batch_size=3)
+    assert held
+    assert not any(held)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_what_a_reader_keeps_is_not_written_to(photos: Path, tmp_path: Path, batch_size: int) -> None:
+    class Doubling(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(2)
+
+    kept = torch.rand(1, 3, 8, 8)
+    before = kept.clone()
+    paths = sorted(photos.iterdir())[:2]
+    surgery.extract(Doubling(), paths, out=tmp_path / "out", reader=lambda _: kept, batch_size=batch_size)
+    assert torch.equal(kept, before)
+
+
+def test_a_deferred_sink_sees_shape_and_dtype_and_no_values(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    @contextmanager
+    def looks(folder: surgery.OutputFolder) -> Iterator[Any]:
+        yield lambda activation: seen.append((activation.path, activation.values.shape, activation.values.device.type))
+
+    looks.deferred = True  # type: ignore[attr-defined]
+    surgery.extract(model, photos / "0.png", out=tmp_path / "out", sinks=[looks], at="conv")
+    assert ("conv", torch.Size([4, 8, 10]), "meta") in seen
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_an_error_says_at_which_activation_of_which_image_it_was(
+    model: nn.Module, photos: Path, tmp_path: Path, deferred: bool
+) -> None:
+    def failing(error: Exception) -> Any:
+        @contextmanager
+        def sink(folder: surgery.OutputFolder) -> Iterator[Any]:
+            def write(activation: surgery.Activation) -> None:
+                if activation.image == "2" and activation.path == "norm":
+                    raise error
+
+            yield write
+
+        sink.deferred = deferred  # type: ignore[attr-defined]
+        return sink
+
+    with pytest.raises(OutputError, match=r"^at norm of 2: the disk is on fire$"):
+        surgery.extract(model, photos, out=tmp_path / "out", sinks=[failing(OutputError("the disk is on fire"))])
+    with pytest.raises(ZeroDivisionError) as caught:
+        surgery.extract(model, photos, out=tmp_path / "again", sinks=[failing(ZeroDivisionError())])
+    assert caught.value.__notes__ == ["at norm of 2"]
+
+
+def test_a_stage_that_can_not_draw_says_at_which_activation_it_was(
+    model: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    def tiler(levels: Tensor) -> Tensor:
+        return levels[:, :, :, :, None]
+
+    with pytest.raises(RenderError, match=r"^at conv of 0: tiler .* has to give \(B, N, H, W\)"):
+        surgery.extract(model, photos, out=tmp_path / "out", tiler=tiler, sinks=[Png()])

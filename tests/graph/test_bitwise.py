@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from surgery.graph.bitwise import same_bits
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.complex64, torch.int64, torch.uint8, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 16])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_one_other_element_is_seen_wherever_the_values_begin_and_end(
+    dtype: torch.dtype, count: int, offset: int
+) -> None:
+    values = torch.arange(count + offset).remainder(2).to(dtype)
+    some, others = values[offset:], values[offset:].clone()
+    assert same_bits(some, others)
+    assert same_bits(others, some)
+    for place in range(count):
+        others[place] = others[place] == 0
+        assert not same_bits(some, others)
+        others[place] = some[place]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.tensor([0.0]), torch.tensor([-0.0])),
+        (torch.ones(2), torch.ones(2).double()),
+        (torch.ones(2), torch.ones(2, 1)),
+        (torch.ones(2), torch.ones(2).to_sparse()),
+    ],
+)
+def test_what_only_compares_equal_is_not_the_same(one: Tensor, other: Tensor) -> None:
+    assert not same_bits(one, other)
+
+
+def test_nan_is_itself_and_strides_do_not_matter() -> None:
+    values = torch.tensor([[1.0, float("nan")], [2.0, 3.0]])
+    assert same_bits(values, values.clone())
+    assert same_bits(values.t(), values.t().contiguous())
+    assert same_bits(torch.ones(2).to_sparse(), torch.ones(2).to_sparse())
+    assert same_bits(torch.empty(0, 3), torch.empty(0, 3))
+    assert same_bits(torch.complex(values, values).conj(), torch.complex(values, values).conj().resolve_conj())

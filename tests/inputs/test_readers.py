@@ -1,0 +1,258 @@
+"""What is read as a model's input: tensors in files, and images as a network was trained to be given them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import surgery
+from surgery.builtin.readers import TensorReader
+from surgery.builtin.sinks.exact import Npz
+from surgery.builtin.sinks.png import Png
+from surgery.errors import ImageError
+from surgery.inputs.image_files import find_images, load_image
+from surgery.plugins.registry import Plugins
+from surgery.stages import Preprocessing
+from tests.distributions import plugin
+
+IMAGENET = Preprocessing((224, 224), crop=0.875, interpolation="bilinear")
+
+
+class Same(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul(1)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    file = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)).save(file)
+    return file
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 4, 6), (5, 4, 6), (4, 6)])
+@pytest.mark.parametrize("suffix", ["npy", "npz", "safetensors", "pt", "pth"])
+def test_a_tensor_is_read_from_every_kind_of_file(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+    values = torch.randn(*shape, dtype=torch.float64)
+    file = tmp_path / f"x.{suffix}"
+    if suffix == "npy":
+        np.save(file, values.numpy())
+    elif suffix == "npz":
+        np.savez(file, values=values.numpy())
+    elif suffix == "safetensors":
+        save_file({"values": values}, file)
+    else:
+        torch.save(values if suffix == "pt" else {"values": values}, file)
+    read = TensorReader()(file)
+    assert read.dtype == torch.float32
+    assert torch.equal(read, values.float().reshape((1,) * (4 - len(shape)) + shape))
+
+
+def test_of_several_tensors_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    np.savez(file, one=np.ones((2, 3)), two=np.zeros((2, 3), np.uint8))
+    assert torch.equal(TensorReader("two")(file), torch.zeros(1, 1, 2, 3))
+    with pytest.raises(ImageError, match=r"x.npz holds one, two; name one: tensor:key=NAME"):
+        TensorReader()(file)
+    with pytest.raises(ImageError, match=r"x.npz has no 'three'; there is one, two"):
+        TensorReader("three")(file)
+    assert Plugins().resolve("reader", "tensor:key=two") == TensorReader("two")
+
+
+def test_what_is_no_tensor_is_one_clear_line(tmp_path: Path) -> None:
+    def message(name: str, content: Any) -> str:
+        file = tmp_path / name
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            np.save(file, content, allow_pickle=True)
+        with pytest.raises(ImageError) as caught:
+            TensorReader()(file)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "is no file of tensors: .npy, .npz, .safetensors, .pt, .pth" in message("x.png", b"")
+    assert "can't read" in message("x.npy", b"no")
+    assert "Object arrays cannot be loaded" in message("y.npy", np.array([print], dtype=object))
+    assert "holds torch.complex128, not a tensor of real numbers" in message("z.npy", np.ones((2, 2), complex))
+    for shape in ((3,), (2, 3, 4, 5), (1, 0, 4, 5), (1, 1, 3, 4, 5)):
+        assert f"holds {shape}, and one input is (1, C, H, W)" in message("s.npy", np.ones(shape))
+    assert "can't read" in message("x.pt", b"no")
+    with pytest.raises(ImageError, match="there is no file"):
+        TensorReader()(tmp_path / "gone.npy")
+
+
+def test_tensors_are_taken_from_a_folder_and_given_to_the_model(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    values = np.random.default_rng(0).normal(size=(2, 5, 8, 8)).astype(np.float32) * 7
+    for number in range(2):
+        np.save(tmp_path / "in" / f"x{number}.npy", values[number])
+    (tmp_path / "in" / "note.txt").write_text("no")
+    np.save(tmp_path / "in" / "y.npy", np.ones(3))
+    text = "import surgery\ndef wide():\n import torch; return torch.nn.Conv2d(5, 2, 1)\n"
+    text += "@surgery.hookimpl\ndef surgery_models(): return {'wide': wide}\n"
+    arguments = ["extract", "wide", "in", "--plugin", plugin(tmp_path, text), "--sink", "npz", "--sink", "png"]
+    result = run(*arguments, "--reader", "tensor", "--batch-size", "2")
+    assert result.code == 1
+    assert result.err == (
+        "surgery: note: in: 1 other file is left out: note.txt\n"
+        "surgery: note: wide is untrained: its weights are random (seed 0), none were loaded\n"
+        "surgery: in/y.npy holds (3,), and one input is (1, C, H, W), (C, H, W) or (H, W)\n"
+        "surgery: 1 of 3 images failed\n"
+    )
+    for number in range(2):
+        assert np.array_equal(np.load(f"activations/x{number}/activations.npz")["input"], values[number])
+        with Image.open(f"activations/x{number}/000-input.png") as image:
+            assert image.mode == "P"  # five channels of any range are no image
+    manifest = json.loads(Path("activations/manifest.json").read_text())
+    assert manifest["settings"]["reader"] == "TensorReader(key=None)"
+    assert run(*arguments, "--reader", "tensor", "--size", "8").err == (
+        "surgery: size and side are of the reader of images; set options of TensorReader(key=None) instead\n"
+    )
+    assert "the folder in has no image in it" in run(*arguments).err
+
+
+def test_a_tensor_within_the_range_of_images_is_drawn_as_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).uniform(-1, 1, (3, 8, 8)))
+    np.save(tmp_path / "y.npy", np.random.default_rng(0).uniform(-9, 9, (3, 8, 8)))
+    surgery.extract(Same(), tmp_path / "*.npy", out=tmp_path / "out", reader=TensorReader(), sinks=[Png()])
+    modes = []
+    for name in "xy":
+        with Image.open(tmp_path / "out" / name / "000-input.png") as image:
+            modes.append(image.mode)
+    assert modes == ["RGB", "P"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        (lambda path: 1 / 0, "can't read .*photo.png: ZeroDivisionError: division by zero"),
+        (lambda path: [1, 2], r"has to give \(1, C, H, W\) float, not list, of .*photo.png"),
+        (lambda path: torch.ones(3, 4), r"not \(3, 4\) torch.float32"),
+        (lambda path: torch.ones(2, 3, 4, 4), r"not \(2, 3, 4, 4\) torch.float32"),
+        (lambda path: torch.ones(1, 3, 4, 4, dtype=torch.uint8), r"not \(1, 3, 4, 4\) torch.uint8"),
+    ],
+)
+def test_a_reader_that_fails_fails_for_its_image_alone(photo: Path, tmp_path: Path, reader: Any, message: str) -> None:
+    np.save(tmp_path / "x.npy", np.ones((3, 4, 4)))
+
+    def read(path: Path) -> Any:
+        return reader(path) if path == photo else TensorReader()(path)
+
+    report = surgery.extract(Same(), [photo, tmp_path / "x.npy"], out=tmp_path / "out", reader=read, sinks=[])
+    assert report.images == 1
+    (failure,) = report.failed
+    assert re.search(message, failure.reason)
+
+
+def test_find_images_takes_the_files_of_the_suffixes_that_are_asked_for(tmp_path: Path) -> None:
+    for name in ("a.npy", "b.png", "c.NPY"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path, (".npy",))] == ["a.npy", "c.NPY"]
+    with pytest.raises(ImageError, match=r"has no file in .pt, .pth in it"):
+        find_images(tmp_path, (".pt", ".pth"))
+
+
+@pytest.mark.parametrize("size", [(30, 41), (41, 30), (300, 500), (256, 256), (17, 900)])
+@pytest.mark.parametrize(("around", "side"), [(256, 224), (342, 299), (232, 224), (354, 224)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_preprocessing_does_what_torchvision_does(
+    tmp_path: Path, size: tuple[int, int], around: int, side: int, interpolation: Any
+) -> None:
+    from torchvision import transforms
+
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    own = Preprocessing((side, side), crop=side / around, interpolation=interpolation)
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(around, transforms.InterpolationMode(interpolation)),
+            transforms.CenterCrop(side),
+            transforms.ToTensor(),
+            transforms.Normalize(own.mean, own.std),
+        ]
+    )
+    assert torch.equal(load_image(tmp_path / "x.png", preprocessing=own)[0], theirs(Image.fromarray(pixels)))
+
+
+def test_preprocessing_takes_another_size_a_half_and_gray(photo: Path) -> None:
+    assert load_image(photo, preprocessing=IMAGENET, size=(40, 50)).shape == (1, 3, 40, 50)
+    assert load_image(photo, preprocessing=IMAGENET, size="native", side="left").shape == (1, 3, 30, 20)
+    gray = Preprocessing((8, 8), (0.5,), (0.25,))
+    values = load_image(photo, preprocessing=gray, size="native")
+    with Image.open(photo) as image:
+        expected = (np.asarray(image.convert("L")) / 255 - 0.5) / 0.25
+    assert np.allclose(values[0, 0], expected, atol=1e-6)
+    assert load_image(photo, preprocessing=Preprocessing((10, 40))).shape == (1, 3, 10, 40)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": (0, 8)}, r"size of a preprocessing is \(height, width\), at least 1, not \(0, 8\)"),
+        ({"crop": 0}, "crop of a preprocessing is above 0 and at most 1, not 0"),
+        ({"crop": 1.1}, "at most 1, not 1.1"),
+        ({"std": (1.0, 1.0)}, "a mean and a positive std for 3 channels or 1"),
+        ({"std": (1.0, 1.0, 0.0)}, "a positive std"),
+        ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "3 channels or 1"),
+        ({"interpolation": "area"}, "is nearest, bilinear, bicubic, lanczos, not 'area'"),
+    ],
+)
+def test_a_preprocessing_that_makes_no_sense_is_one_clear_line(settings: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        Preprocessing(**{"size": (8, 8), **settings})
+
+
+def test_a_run_obeys_the_preprocessing_that_a_model_carries(photo: Path, tmp_path: Path) -> None:
+    model = Same()
+    model.preprocessing = Preprocessing((16, 24), (0.2, 0.4, 0.6), (0.1, 0.5, 0.9), 0.8)  # type: ignore[assignment]
+    surgery.extract(model, photo, out=tmp_path / "out", sinks=[Npz(), Png()])
+    given = np.load(tmp_path / "out" / "photo" / "activations.npz")["input"]
+    assert np.array_equal(given, load_image(photo, preprocessing=model.preprocessing)[0])  # type: ignore[arg-type]
+    plain = Preprocessing((16, 24), (0.0,) * 3, (1.0,) * 3, 0.8)
+    colors = load_image(photo, preprocessing=plain)[0].permute(1, 2, 0).numpy() * 255
+    with Image.open(tmp_path / "out" / "photo" / "000-input.png") as image:
+        assert image.mode == "RGB"
+        assert np.array_equal(np.asarray(image), np.rint(colors))
+        note = json.loads(image.text["surgery"])  # type: ignore[attr-defined]
+    assert np.allclose(note["low"], [-2, -0.8, -0.6 / 0.9])
+    assert np.allclose(note["high"], [8, 1.2, 0.4 / 0.9])
+    settings = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]
+    assert settings["range"] is None
+    assert settings["preprocessing"]["mean"] == [0.2, 0.4, 0.6]
+
+
+def test_a_range_that_is_asked_for_stands_before_the_preprocessing(photo: Path, tmp_path: Path) -> None:
+    model = Same()
+    model.preprocessing = IMAGENET  # type: ignore[assignment]
+    surgery.extract(model, photo, out=tmp_path / "out", sinks=[Npz()], range=(0, 1))
+    given = np.load(tmp_path / "out" / "photo" / "activations.npz")["input"]
+    assert np.array_equal(given, load_image(photo, range=(0, 1))[0])
+
+
+def test_models_of_torchvision_carry_what_their_weights_say() -> None:
+    assert surgery.load_model("torchvision/resnet18").preprocessing == IMAGENET
+    inception = surgery.load_model("torchvision/inception_v3").preprocessing
+    assert isinstance(inception, Preprocessing)
+    assert (inception.size, int(299 / inception.crop + 1e-6)) == ((299, 299), 342)
+    assert not hasattr(surgery.load_model("torchvision/r3d_18"), "preprocessing")
+
+
+def test_a_model_of_torchvision_is_given_what_it_was_trained_on(run: Any, photo: Path) -> None:
+    result = run("extract", "torchvision/squeezenet1_1", photo, "--at", "features.0", "--sink", "npz", "--no-output")
+    assert result.code == 0, result.err
+    given = np.load("activations/photo/activations.npz")["input"]
+    assert np.array_equal(given, load_image(photo, preprocessing=IMAGENET)[0])
+    shapes = {
+        entry["path"]: entry["tensors"] for entry in json.loads(run("inspect", "torchvision/resnet18", "--json").out)
+    }
+    assert shapes["conv1"][0]["shape"] == [1, 64, 112, 112]

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import surgery
+from benchmarks.peers import ask, truth_of
+from benchmarks.table import summary, written
+from benchmarks.truth import chosen, examine, is_bad
+from benchmarks.zoo import Entry, entries
+from surgery.rewriting.extractor import ActivationExtractor
+from tests.nets import Branching, Containers, InPlace, Reused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TRUTH = Path(__file__).parents[2] / "benchmarks" / "TRUTH.md"
+IN_PLACE = Entry("tests", "in_place", InPlace, (3, 6, 6))
+BRANCHING = Entry("tests", "branching", Branching, (3, 6, 6))
+
+
+def asked(tool: str, model: nn.Module, *inputs: Tensor) -> Any:
+    with torch.no_grad():
+        return ask(tool, model, inputs, truth_of(model, inputs))
+
+
+def test_what_hooks_and_torchvision_give_is_seen_to_be_overwritten_and_ours_is_not() -> None:
+    model, x = IN_PLACE.model(), torch.randn(1, 3, 6, 6)
+    given = asked("forward hooks", model, x)
+    assert (given.values, given.known, given.wrong, given.first) == (4, 4, 2, "norm")
+    given = asked("surgery", model, x)
+    assert (given.known, given.wrong, given.failure) == (4, 0, "")
+
+
+def test_torchvision_gives_values_of_functions_too() -> None:
+    class Functions(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + 1).relu_() * torch.ones_like(x).mul_(3)
+
+    given = asked("torchvision", Functions(), torch.tensor([-3.0, 0.5, 2.0]))
+    assert (given.values, given.known, given.wrong, given.first) == (5, 5, 2, "add")
+
+
+@pytest.mark.parametrize("net", [Reused, Containers])
+def test_each_call_and_each_tensor_of_a_module_is_a_value(net: type[nn.Module]) -> None:
+    model, x = net().eval(), torch.randn(2, 6, 4)
+    expected = 3  # three calls; the sequence and two states of an LSTM
+    for tool in ("forward hooks", "surgery"):
+        given = asked(tool, model, x)
+        assert (given.known, given.wrong) == (expected, 0)
+
+
+def test_a_tool_that_raises_gives_nothing_and_says_why() -> None:
+    given = asked("torchvision", Branching().eval(), torch.randn(1, 3, 2, 2))
+    assert (given.values, given.wrong) == (0, 0)
+    assert given.failure.startswith("TraceError: ")
+
+
+def test_a_tool_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import peers
+
+    monkeypatch.setitem(peers.PEERS, "captum", ("no_such_package", peers.PEERS["captum"][1]))
+    assert asked("captum", nn.ReLU(), torch.zeros(1)).failure == "no_such_package is not installed"
+    entry = replace(IN_PLACE, needs=("torch", "no_such_package"))
+    assert entry.missing == "no_such_package is not installed: pip install -e '.[zoo]'"
+    assert IN_PLACE.missing is None
+
+
+def test_a_model_that_is_as_it_is_gives_a_line_that_says_so() -> None:
+    row = examine(IN_PLACE, ["surgery", "forward hooks"])
+    assert (row.plain, row.refusal, row.differences, row.unsure) == ("refuses", "", (), ())
+    assert (row.batches, row.sizes, row.wrong, row.train, row.untouched) == (2, 2, 0, True, True)
+    assert row.values == 4 * 10  # on one, on two, on a wide one, and on two in train mode
+    assert not is_bad(row)
+
+
+def late(waiting: list[Callable[[], None]]) -> Callable[[ActivationExtractor, Any], Any]:
+    """An extractor that lets its listener take the value when the next operation has run."""
+
+    def forward(self: ActivationExtractor, value: Any) -> Any:
+        for take in waiting:
+            take()
+        listener = self.listener
+        waiting[:] = [lambda: listener(self.operation, value)] if listener else []
+        return value
+
+    return forward
+
+
+def test_a_wrong_value_of_ours_would_be_counted_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ActivationExtractor, "forward", late([]))
+    row = examine(IN_PLACE, ["surgery"])
+    assert row.wrong > 3
+    assert row.peers["surgery"].wrong > 0
+    assert is_bad(row)
+    assert row.differences[0].startswith("values (eval example): norm (")
+    text = written([row], [], [])
+    assert "## What differs" in text
+    assert f"| **all** | 1 | 0 | 1 | {row.values} | {row.wrong} | 0 | 0 |" in text
+    assert f"surgery: {row.wrong} wrong values of {row.values}" in summary([row])
+
+
+def test_a_refusal_is_bad_where_torch_fx_alone_is_right() -> None:
+    row = replace(examine(BRANCHING, []), seconds=60)
+    assert row.plain == "refuses"
+    assert "tests/nets.py:" in row.refusal
+    assert not is_bad(row)
+    assert is_bad(replace(row, plain="right"))
+    text = written([row], ["tests other: not installed"], ["branching"])
+    assert f"`tests` `branching`: {row.refusal}" in text
+    assert "Made by `python -m benchmarks.truth branching` in 1 minutes of CPU" in text
+    assert "- tests other: not installed" in text
+    assert "| branching | 3×6×6 | refused |" in text
+
+
+@pytest.mark.parametrize("touch", ["attribute", "mode", "weight", "buffer", "hook", "gradient"])
+def test_a_model_that_was_touched_is_bad(touch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = surgery.trace
+
+    def touching(model: InPlace, *inputs: Any) -> Any:
+        traced = trace(model, *inputs)
+        if touch == "attribute":
+            model.mine = 1  # type: ignore[assignment]
+        elif touch == "mode":
+            model.norm.train()
+        elif touch == "weight":
+            model.conv.weight.data.view(-1)[3] += 1e-3
+        elif touch == "buffer":
+            model.norm.running_mean.add_(1)
+        elif touch == "hook":
+            model.conv.register_forward_hook(lambda *_: None)
+        else:
+            model.conv.weight.requires_grad_(False)
+        return traced
+
+    assert examine(IN_PLACE, []).untouched
+    monkeypatch.setattr(surgery, "trace", touching)
+    row = examine(IN_PLACE, [])
+    assert not row.untouched
+    assert is_bad(row)
+
+
+def test_the_models_are_all_of_torchvision_and_many_of_the_others() -> None:
+    from torchvision import models
+
+    every = list(entries())
+    names = [(entry.zoo, entry.name) for entry in every]
+    assert len(set(names)) == len(names) > 300
+    ours = {name.removesuffix("_int8") for zoo, name in names if zoo.startswith("torchvision.")}
+    assert ours == set(models.list_models())
+    assert sum(zoo == "timm" for zoo, _ in names) > 150
+    assert [entry.name for entry in chosen(["resnet1?", "torchvision.optical_flow"])] == [
+        *("resnet18", "raft_large", "raft_small")
+    ]
+    assert [entry.zoo for entry in chosen(["torchvision.classification/resnet18"])] == ["torchvision.classification"]
+
+
+def test_weights_are_random_and_the_same_each_time() -> None:
+    entry = next(entry for entry in entries() if entry.name == "resnet18")
+    model = entry.model()
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_floating_point():
+            assert value.std() > 0.01, name
+    other = entry.model()
+    assert all(torch.equal(one, same) for one, same in zip(model.parameters(), other.parameters(), strict=True))
+    assert torch.equal(entry.inputs(2)[0], entry.inputs(2)[0])
+    assert not model.training
+
+
+def test_the_table_was_made_by_a_full_run_in_which_nothing_was_wrong() -> None:
+    text = TRUTH.read_text(encoding="utf-8")
+    assert re.search(r"Made by `python -m benchmarks.truth( --jobs \d+)?` in", text)
+    row = re.search(r"\| \*\*all\*\* \| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \|", text)
+    assert row is not None
+    models, plain, traced, values, wrong, others, touched = (int(cell.replace(",", "")) for cell in row.groups())
+    assert models == len(list(entries()))
+    assert traced >= max(plain, 150)
+    assert values > 100_000
+    assert (wrong, others, touched) == (0, 0, 0)
+    said = " ".join((TRUTH.parent.parent / "README.md").read_text(encoding="utf-8").split())
+    assert f"of the {values:,} values of {traced} models, {wrong} are wrong" in said

@@ -1,0 +1,142 @@
+"""The rooms of the house: their order, their faces, and the size of what is in them."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+HOUSE = ROOT / "surgery"
+TEMPLATES = HOUSE / "plugins" / "templates"
+"""What `surgery plugins new` writes, as a stranger would."""
+MODULES = sorted(path for path in HOUSE.rglob("*.py") if not path.is_relative_to(TEMPLATES))
+
+ORDER = (
+    "text",
+    "errors",
+    "types",
+    "graph",
+    "rewriting",
+    "eager",
+    "tracing",
+    "layouts",
+    "output",
+    "stages",
+    "plugins",
+    "drawing",
+    "inputs",
+    "data",
+    "models",
+    "builtin",
+    "extraction",
+    "verification",
+    "testing",
+    "cli",
+    "__init__",
+    "__main__",
+)
+"""From the bottom to the top: a room imports from the rooms before it alone."""
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """What a file imports from ours, in functions and for types too: the module, and the name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").partition(".")[0] == "surgery":
+            yield from ((str(node.module), alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.partition(".")[0] == "surgery")
+
+
+@cache
+def face(room: str) -> dict[str, str]:
+    """The names that a room's stub has, and the modules that they are in."""
+    stub = HOUSE / room / "__init__.pyi"
+    names: dict[str, str] = {}
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body if stub.exists() else ():
+        if isinstance(node, ast.ImportFrom):
+            inside = f"surgery.{room}" + (f".{node.module}" if node.module else "")
+            names |= {alias.name: inside if node.module else f"{inside}.{alias.name}" for alias in node.names}
+    return names
+
+
+def defining(module: str, name: str) -> str:
+    """The module that an imported name is in, looked up in the stub where it comes from a room."""
+    if module == "surgery":
+        found = f"surgery.{name}" if name else "surgery"
+        return found if name and ((HOUSE / f"{name}.py").exists() or (HOUSE / name).is_dir()) else "surgery"
+    if module.count(".") == 1 and name in face(room_of(module)):
+        return face(room_of(module))[name]
+    beside = ROOT.joinpath(*module.split("."), f"{name}.py")
+    return f"{module}.{name}" if beside.exists() or (beside.with_suffix("") / "__init__.py").exists() else module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_from_the_faces_of_the_rooms_below_its_own(path: Path) -> None:
+    own = room_of(name_of(path))
+    for module, name in imports(path):
+        room = room_of(module if module != "surgery" else defining(module, name))
+        if room == own or name == "__version__":
+            continue
+        assert ORDER.index(room) < ORDER.index(own), f"{name_of(path)} imports {module}.{name}, which is not below it"
+        assert module in ("surgery", f"surgery.{room}"), f"{name_of(path)} imports from inside a room: {module}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        name_of(path): {found for module, name in imports(path) if (found := defining(module, name)) != name_of(path)}
+        for path in MODULES
+        if path.name != "__init__.py" or path.parent.parent != HOUSE
+    }
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail[trail.index(module) :], module))
+        if module in graph and module not in done:
+            for used in sorted(graph[module]):
+                visit(used, (*trail, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+def test_the_top_of_the_package_holds_rooms_and_little_else() -> None:
+    assert {path.stem for path in HOUSE.glob("*.py")} == {"__init__", "__main__", "errors", "stages", "types"}
+    rooms = {path.parent.name for path in HOUSE.glob("*/__init__.py")}
+    assert rooms == set(ORDER) - {"errors", "types", "stages", "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_has_at_most_300_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+@pytest.mark.parametrize("room", [room for room in ORDER if (HOUSE / room / "__init__.pyi").exists()])
+def test_each_name_of_a_face_is_used_by_another_room_or_is_public(room: str) -> None:
+    public = (HOUSE / "__init__.pyi").read_text(encoding="utf-8")
+    outside = [path for path in MODULES if room_of(name_of(path)) != room]
+    outside += [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "examples").rglob("*.py"), *TEMPLATES.rglob("*.py")]
+    used = {name for path in outside for module, name in imports(path) if module == f"surgery.{room}"}
+    documented = {"ChannelsFirst", "ChannelsLast", "Flat", "Tokens"}
+    assert {name for name in face(room) if f" {name} as " not in public} - documented <= used
+
+
+def test_the_tests_mirror_the_rooms() -> None:
+    rooms = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and list(path.glob("test_*.py"))}
+    assert rooms <= {*ORDER, "project", "conformance"}

@@ -1,0 +1,261 @@
+"""No name of an image, an operation, a key or a batch leads out of the output folder, or to another one's file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import surgery
+from surgery.builtin.sinks.exact import Npz, Safetensors
+from surgery.builtin.sinks.png import Png, file_name
+from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.standard import STANDARD
+from surgery.drawing.rendering import activations_of
+from surgery.text.file_names import Names, folded, image_names, numbered, readable, safe_part
+from surgery.types import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from surgery.stages import Sink
+
+HOSTILE = [
+    *(
+        "..",
+        ".",
+        "",
+        " ",
+        "...",
+        "../../x",
+        "/etc/passwd",
+        "a/../../b",
+        "~",
+        "-rf",
+        "con",
+        "NUL.txt",
+        "com1",
+        "a.",
+        "b ",
+    ),
+    *("manifest.json", "Manifest.JSON", ".surgery", "batch", "BATCH", "activations.zarr", "a\\..\\b", "C:\\x", "a:b"),
+    *(
+        "caf\udce9",
+        "\ud800",
+        "new\nline",
+        "\x1b[31mred",
+        "nul\0",
+        "x\u202egnp",
+        "é" * 300,
+        "long" * 200,
+        "日本語",
+        "😀" * 99,
+    ),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("make", [surgery.file_name, safe_part])
+def test_a_name_is_one_part_of_a_path_that_every_file_system_takes(text: str, make: Any, tmp_path: Path) -> None:
+    name = make(text)
+    assert name == make(name), "a safe name stays as it is"
+    assert not {"/", "\\", ":", "\0"} & set(name)
+    assert name.isprintable()
+    assert not name.startswith(".")
+    assert name.rstrip(". ") == name != ""
+    assert name.lower().partition(".")[0] not in ("con", "nul", "com1")
+    assert len(os.fsencode(name)) <= 240
+    (tmp_path / name).mkdir()
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_what_is_safe_is_kept_as_it_is() -> None:
+    for text in ("photo", "two words, é", "IMG_0001 (2)", "日本語", "a.b.c", "x~2", "-1", "naïve"):
+        assert safe_part(text) == text
+    assert surgery.file_name("layer1.0.conv@1[0]") == "layer1.0.conv@1[0]"
+    assert surgery.file_name("down2.conv", 4) == "004-down2.conv"
+
+
+def test_long_texts_that_differ_have_short_names_that_differ_and_keep_their_suffix() -> None:
+    texts = [f"{'deep.' * 100}{number}.png" for number in range(50)]
+    for make in (surgery.file_name, safe_part):
+        names = {make(text) for text in texts}
+        assert len(names) == 50
+        assert {name[-4:] for name in names} == {".png"}
+    assert max(len(surgery.file_name(text)) for text in texts) <= 120
+
+
+def test_names_sort_in_order_of_their_numbers_however_many_there_are() -> None:
+    names = [surgery.file_name("x", number) for number in (*range(1100), 9999, 10000, 123456)]
+    assert sorted(names) == names
+    assert (numbered(7), numbered(1000), numbered(7, 4), numbered(10000, 4)) == ("007", "a1000", "0007", "a10000")
+
+
+def test_images_whose_names_a_file_system_takes_for_one_have_names_of_their_own() -> None:
+    stems = [
+        "a",
+        "A",
+        "é",
+        "e\u0301",
+        "É",
+        "a-2",
+        "batch",
+        "Manifest.json",
+        "..",
+        ".",
+        "caf\udce9",
+        "caf\udce8",
+        "ß",
+        "SS",
+    ]
+    names = image_names(stems, taken=["video"])
+    assert len({folded(name) for name in names}) == len(stems)
+    assert names[:3] == ["a", "A-2", "é"]
+    assert not {"batch", "manifest.json", "video", "..", "."} & {name.lower() for name in names}
+    assert image_names(["video"], taken=["video"]) == ["video-2"]
+    assert len(set(image_names(["0001"] * 20_000))) == 20_000  # at once, not by trying all
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/x", "a/../../x", "..", "a/..", "./..", "a//..//..//x", "caf\udce9", "x" * 300]
+)
+def test_a_sink_writes_inside_the_folder_whatever_it_asks_for(name: str, tmp_path: Path) -> None:
+    place = surgery.OutputFolder(tmp_path / "out")
+    for kept in (name, f"{place.place(name)}/a.txt", f"{place.place(None)}/{name}"):
+        with place.file(kept) as path:
+            path.write_text(kept, "utf-8", "surrogatepass")
+    with place.directory(name) as path:
+        path.mkdir()
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    written = [file for file, _ in place.take_written()]
+    assert found == set(written[:3])
+    assert len(written) == 4
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_names_that_differ_in_case_or_form_alone_or_in_what_was_changed_are_told_apart() -> None:
+    names = Names()
+    asked = [
+        "x/A.png",
+        "x/a.png",
+        "x/é.png",
+        "x/e\u0301.png",
+        "X/a.png",
+        "x/a:b",
+        "x/a?b",
+        "x/a_b",
+        "x",
+        "manifest.json",
+        "batch",
+    ]
+    found = [names.find(name) for name in asked]
+    assert len({folded(name) for name in found}) == len(asked)
+    assert found[:2] == ["x/A.png", "x/a~2.png"]
+    assert [names.find(name) for name in asked] == found, "what is asked for again is the same"
+    assert folded(found[-2]) != "manifest.json"
+    assert folded(found[-1]) != "batch"
+    names.reserve(["Store"])
+    assert names.find("store", "store") == "store~2"
+    names.release("x")
+    assert names.find("x/a.png") == "x/a.png"
+
+
+class Odd(nn.Module):
+    """Gives values under odd keys."""
+
+    keys = ("../../../../x", "a/b", "\ud800", "caf\udce9", "file", "long" * 100, "A", "a", "nul\0", "%s", "x.npy")
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {key: x * number for number, key in enumerate(self.keys, 2)}
+
+
+@contextmanager
+def naive(folder: surgery.OutputFolder) -> Iterator[Any]:
+    """As somebody writes it who does not think of names."""
+
+    def write(activation: surgery.Activation) -> None:
+        with folder.file(f"{activation.image}/{activation.path}.txt", activation) as path:
+            path.write_text("x")
+
+    yield write
+
+
+ODD_IMAGES = (
+    *("...png", "..png", "manifest.json.png", "batch.png", ".surgery.png", "caf\udce9.png", "A.png", "a.png", "é.png"),
+    *("e\u0301.png", "con.png", "x\\y.png", "new\nline.png", "activations.zarr.png", "l" * 251 + ".png", "-o.png"),
+)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_images_and_keys_of_any_name_are_written_inside_the_folder_and_listed(tmp_path: Path, jobs: int) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "photo.png")
+    for name in ODD_IMAGES:
+        shutil.copy(tmp_path / "photo.png", photos / name)
+    naive.alone = True  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    sinks = [Png(), Sheet(size=32), Npz(), Safetensors(), naive]
+    images = sorted(photos.iterdir())
+    report = surgery.extract(Odd(), images, out=out, sinks=sinks, jobs=jobs, source="mod\udce9l.pth")
+    assert (report.images, report.failed) == (len(ODD_IMAGES), ())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photo.png", "photos"]
+    content = json.loads((out / "manifest.json").read_text())
+    listed = [file["file"] for image in content["images"] for one in image["activations"] for file in one["files"]]
+    listed += [file for image in content["images"] for file in image["files"]]
+    assert len({folded(name) for name in listed}) == len(listed)
+    assert {*listed, "manifest.json"} == {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert len(listed) + 1 == report.files
+    assert content["model"]["source"] == "mod\\xe9l.pth"
+    assert "caf\\xe9.png" in {Path(image["source"]).name for image in content["images"]}
+
+
+@pytest.mark.parametrize("sink", [Npz(), Safetensors()])
+def test_exact_values_of_any_path_are_kept_under_it(sink: Sink, tmp_path: Path) -> None:
+    paths = ["file", "allow_pickle", "self", "__metadata__", "caf\udce9", "\ud800", "../x", "nul\0x", "x.npy"]
+    place = surgery.OutputFolder(tmp_path)
+    with sink(place) as write:
+        for index, path in enumerate(paths):
+            values = torch.full((1, 2), float(index))
+            for activation in activations_of(Operation(path, path, "kind", index), values, ["one"], STANDARD):
+                write(activation)
+        place.finish("one")
+    (file,) = (tmp_path / "one").iterdir()
+    if file.suffix == ".npz":
+        with np.load(file) as arrays:
+            kept = {name: float(arrays[name][0]) for name in arrays.files}
+    else:
+        kept = {name: float(value[0]) for name, value in load_file(file).items()}
+    assert sorted(kept.values()) == list(range(len(paths)))
+    assert kept["file"] == 0
+    assert kept["caf\\xe9"] == 4
+    assert kept["../x"] == 6
+
+
+def test_text_that_is_no_utf_8_is_made_readable() -> None:
+    assert readable("caf\udce9") == "caf\\xe9"
+    assert readable("\ud800x") == "\\ud800x"
+    assert readable("é") == "é"
+
+
+def test_pictures_of_more_than_999_operations_channels_and_batches_sort_in_order() -> None:
+    def name(index: int) -> str:
+        return file_name(surgery.Activation(Operation("x", "x", "x", index), "x", None, torch.ones(1), None))  # type: ignore[arg-type]
+
+    names = [name(index) for index in range(1200)]
+    assert sorted(names) == names
+    place = surgery.OutputFolder(".")
+    batches = []
+    for place.batch in (0, 1, 9_999, 10_000, 123_456):
+        batches.append(place.place(None))
+    assert sorted(batches) == batches

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import surgery
+from surgery.errors import TraceError
+from surgery.graph.hazard_kinds import hazards
+
+
+class Table(nn.Module):
+    """Attention biases as in LeViT: taken out of a parameter once, and kept for the next run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.biases = nn.Parameter(torch.randn(2, 5))
+        self.places: Any
+        self.register_buffer("places", torch.tensor([[0, 3], [4, 1]]))
+        self.kept: dict[str, Tensor] = {}
+
+    def table(self, device: Any) -> Tensor:
+        if str(device) not in self.kept:
+            self.kept[str(device)] = self.biases[:, self.places]
+        return self.kept[str(device)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 2 + self.table(x.device)).softmax(-1)
+
+
+class First(Table):
+    """Operand of a function of torch, and on its left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.table(x.device)
+        return torch.matmul(table + x, table)
+
+
+class Positions(nn.Module):
+    """Made of constants when they are first needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.angles: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.angles is None:
+            self.angles = torch.arange(2).float().sin()
+        return x + self.angles
+
+
+KEPT = (Table, First, Positions)
+
+
+@pytest.mark.parametrize("net", KEPT)
+def test_what_a_model_keeps_is_computed_anew_where_that_is_the_same(net: type[nn.Module]) -> None:
+    model = net().eval()
+    x = torch.randn(2, 2, 2)
+    traced = surgery.trace(model, x)
+    (hazard,) = hazards(traced)
+    assert (hazard.kind, hazard.changes) == ("attribute", False)
+    certificate = surgery.certify(model, traced, x)
+    assert certificate.same, certificate.difference
+    model(x)
+    assert torch.equal(traced(x), model(x))
+
+
+class Written(Table):
+    """Doubles what it has kept in every run."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.table(x.device).mul_(2)
+        return x + self.table(x.device)
+
+
+class WrittenThroughAView(Table):
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.table(x.device).view(-1)
+        flat += 1
+        return x + self.table(x.device)
+
+
+class WrittenByAModule(Table):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.act(self.table(x.device)) - self.table(x.device).neg()
+
+
+class WrittenWhereItComesFrom(Table):
+    """The parameter changes from run to run, and what was kept does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.biases.add_(1)
+        return x + self.table(x.device)
+
+
+class Noise(Table):
+    """Keeps random numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "noise" not in self.kept:
+            self.kept["noise"] = F.dropout(self.biases[:, self.places], 0.5)
+        return x + self.kept["noise"]
+
+
+class Last(nn.Module):
+    """Adds what the last run had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.kept.get("last", 0)
+        self.kept["last"] = x * 1
+        return x + before
+
+
+class Once(Table):
+    """Does something else in its first run."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.kept:
+            return x + self.table(x.device)
+        return x - self.table(x.device)
+
+
+@pytest.mark.parametrize(
+    "net", [Written, WrittenThroughAView, WrittenByAModule, WrittenWhereItComesFrom, Noise, Last, Once]
+)
+def test_what_a_model_keeps_and_would_compute_otherwise_is_refused(net: type[nn.Module]) -> None:
+    why = "writes to the parameter biases|sets the attribute kept, and a later run may read it"
+    with pytest.raises(TraceError, match=why):
+        surgery.trace(net().eval())
+    surgery.trace(net().eval(), allow=["attribute", "parameter"])

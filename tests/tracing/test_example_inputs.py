@@ -1,0 +1,242 @@
+"""What an example gives a model: by position, by keyword, as a flag; and what is said where it can not be traced."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import surgery
+from surgery.errors import SurgeryError, TraceError
+
+A, B = torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8)
+
+
+class ByKeyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 4, 3)
+
+    def forward(self, *, first: Tensor, second: Tensor) -> Tensor:
+        return self.conv(torch.cat([first, second], 1))
+
+
+class WithFlag(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, features: bool = False, turns: int = 1, mask: Tensor | None = None) -> Any:
+        y = x
+        for _ in range(turns):
+            y = self.conv(y)
+        if mask is not None:
+            y = y * mask
+        return (y, x) if features else y
+
+
+class OfADict(nn.Module):
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch["x"] * 2
+
+
+class OfAnything(nn.Module):
+    def forward(self, x: Tensor, **others: Tensor) -> Tensor:
+        return x + others["more"]
+
+
+def test_a_dict_gives_inputs_by_their_names() -> None:
+    model = ByKeyword()
+    traced = surgery.trace(model, {"second": B, "first": A})
+    assert torch.equal(traced(first=A, second=B), model(first=A, second=B))
+    opened = surgery.insert(traced, surgery.operations(traced))
+    activations = surgery.record(opened, first=A, second=B)
+    assert [activation.path for activation in activations] == ["cat", "conv"]
+
+
+def test_a_model_of_one_dict_is_given_it() -> None:
+    traced = surgery.trace(OfADict(), {"x": A})
+    assert torch.equal(traced({"x": B}), B * 2)
+
+
+def test_further_keywords_are_inputs_too() -> None:
+    traced = surgery.trace(OfAnything(), {"x": A, "more": B})
+    assert torch.equal(traced(x=B, more=A), A + B)
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "said"),
+    [
+        (ByKeyword(), {"first": A}, "forward also needs second"),
+        (ByKeyword(), {"first": A, "second": B, "third": A}, "takes no third; it takes first, second"),
+        (ByKeyword(), (A, B), "the example has 2 inputs"),
+    ],
+)
+def test_inputs_that_forward_does_not_take_are_said(model: nn.Module, example: Any, said: str) -> None:
+    with pytest.raises(TraceError, match=said) as caught:
+        surgery.trace(model, example)
+    assert "\n" not in str(caught.value)
+
+
+EXAMPLES = [
+    *((A, True), (A, False, 3), (A, False, 2, B), (A, True, 1, None)),
+    *({"x": A, "turns": 2}, {"x": A, "mask": B}),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_flags_numbers_and_none_become_part_of_the_graph(example: Any) -> None:
+    model = WithFlag().eval()
+    traced = surgery.trace(model, example)
+    given = (
+        dict(zip(("x", "features", "turns", "mask"), example, strict=False)) if isinstance(example, tuple) else example
+    )
+    fresh = {name: torch.randn_like(value) if isinstance(value, Tensor) else value for name, value in given.items()}
+    ours, theirs = traced(**fresh), model(**fresh)
+    pairs = zip(ours, theirs, strict=True) if isinstance(theirs, tuple) else [(ours, theirs)]
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_another_flag_than_the_examples_is_refused_when_the_graph_runs() -> None:
+    traced = surgery.trace(WithFlag(), (A, True))
+    assert len(traced(A)) == 2
+    with pytest.raises(SurgeryError, match="traced with features=True, not False"):
+        traced(A, False)
+
+
+class AskingForAType(nn.Module):
+    def forward(self, x: Tensor, gain: float = 1) -> Tensor:
+        return x * gain if isinstance(gain, int) else x + gain
+
+
+def test_a_setting_whose_type_is_asked_for_becomes_part_of_the_graph() -> None:
+    traced = surgery.trace(AskingForAType(), (A, 2))
+    assert torch.equal(traced(B, 2), B * 2)
+    with pytest.raises(SurgeryError, match=r"traced with gain=2, not 2\.0"):
+        traced(B, 2.0)
+
+
+def test_an_operation_that_no_line_of_the_model_makes_names_none() -> None:
+    plain = surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), A)
+    assert [operation.source for operation in surgery.operations(plain)] == [None, None]
+    own = surgery.trace(WithFlag(), A)
+    assert all("test_example_inputs.py" in (operation.source or "") for operation in surgery.operations(own))
+
+
+class Inner(nn.Module):
+    def merged(self, x: Tensor) -> Tensor:
+        return x if x.mean() > 0 else -x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner.merged(self.inner(x))
+
+
+class Around(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.outer, self.unused = Outer(), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(x) + 1
+
+
+def test_the_module_that_is_named_is_the_one_whose_forward_runs_and_to_keep_it_helps() -> None:
+    with pytest.raises(TraceError, match="leaves=\\['Inner'\\]"):
+        surgery.trace(Around(), A)
+    with pytest.raises(TraceError, match="leaves=\\['Outer'\\]"):
+        surgery.trace(Around(), A, leaves=["Inner"])
+    for leaves in (["Outer"], ["Inner", "Outer"], [Inner, "outer"]):
+        assert [operation.path for operation in surgery.operations(surgery.trace(Around(), A, leaves=leaves))]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "said"),
+    [
+        ("Nothing", "neither the path nor the class of a module"),
+        ("unused", "forward does not call unused"),
+    ],
+)
+def test_a_leaf_that_is_not_called_is_said(leaf: str, said: str) -> None:
+    with pytest.raises(TraceError, match=said):
+        surgery.trace(Around(), A, leaves=["Outer", leaf])
+
+
+class Looping(nn.Module):
+    """What stands in the way is the loop; a later attempt fails in the line before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x / torch.sqrt(torch.tensor(x.shape[1]).float())
+        for _ in range(int(x.sum())):
+            x = x + 1
+        return x
+
+
+def test_the_message_is_of_the_line_that_stands_in_the_way() -> None:
+    with pytest.raises(TraceError, match=r"test_example_inputs\.py") as caught:
+        surgery.trace(Looping(), A)
+    with open(__file__, encoding="utf-8") as file:  # noqa: PTH123
+        line = next(number for number, text in enumerate(file, 1) if "range(int(x" in text)
+    assert f"test_example_inputs.py:{line}: " in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_a_rewritten_model_with_an_old_norm_is_copied_after_it_ran(norm: Any) -> None:
+    model = nn.Sequential(norm(nn.Conv2d(3, 3, 3)), nn.ReLU()).eval()
+    traced = surgery.trace(model, A)
+    opened = surgery.insert(traced, surgery.operations(traced))
+    opened(A)
+    assert torch.equal(copy.deepcopy(opened)(A), model(A))
+
+
+def test_functions_and_layers_of_einops_are_operations() -> None:
+    einops = pytest.importorskip("einops")
+    layers = pytest.importorskip("einops.layers.torch")
+
+    class Rearranging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layers.Rearrange("b (h w) c -> b c h w", h=8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = einops.rearrange(x, "b c h w -> b (h w) c")
+            return self.layer(rows) + einops.reduce(x, "b c h w -> b c 1 1", "mean")
+
+    traced = surgery.trace(Rearranging(), A)
+    assert [operation.path for operation in surgery.operations(traced)] == ["rearrange", "layer", "reduce", "add"]
+    wide = torch.randn(2, 3, 8, 16)
+    assert torch.equal(traced(wide), Rearranging()(wide))
+    assert surgery.certify(Rearranging(), traced, A).same
+
+
+class Backwards(nn.Module):
+    """Registers first what runs last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again, self.first = nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(3, 64, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return x + self.again(x)
+
+
+def test_an_image_has_the_channels_of_the_first_convolution_that_runs(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "in.png")
+    report = surgery.extract(Backwards(), tmp_path / "in.png", at="first", out=tmp_path / "out")
+    assert report.images == 1

@@ -1,0 +1,185 @@
+"""Each trap of `tests/traps` gives the right value everywhere, or is refused with its line: never another value."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import importlib
+import inspect
+import io
+import random
+import sys
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import surgery
+from surgery.eager.oracle import NOT_SEEN
+from surgery.errors import TraceError
+from surgery.graph import contexts
+from surgery.graph.bitwise import same_bits
+from surgery.graph.containers import tensors_within
+from surgery.graph.copies import twin
+from surgery.graph.hazard_kinds import hazards
+from surgery.graph.tensors import copied
+from surgery.verification.certificate import _state, _untouched
+from tests.nets import Oracle
+from tests.traps import TRAPS, Trap
+
+for _name in (
+    *("aliasing", "autograd", "calls", "chance", "hooks", "identity", "kinds", "library", "outside", "python"),
+    *("states", "weights"),
+):
+    importlib.import_module(f"tests.traps.{_name}")
+
+KEPT = [trap for trap in TRAPS if not trap.refused]
+REFUSED = [trap for trap in TRAPS if trap.refused]
+
+pytestmark = [
+    # What torch says of its own old functions, which some traps are about.
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+def name(trap: Trap) -> str:
+    return trap.name
+
+
+def made(trap: Trap) -> tuple[nn.Module, tuple[Any, ...]]:
+    torch.manual_seed(0)
+    return trap.make().eval(), trap.inputs()
+
+
+def line_of_the_mark(trap: Trap) -> str | None:
+    lines, first = inspect.getsourcelines(trap.make)
+    marked = [first + number for number, line in enumerate(lines) if line.rstrip().endswith("# here")]
+    return f"tests/traps/{trap.make.__module__.rpartition('.')[2]}.py:{marked[0]}: " if marked else None
+
+
+def test_there_are_many_traps() -> None:
+    assert len(KEPT) > 120
+    assert len(REFUSED) > 60
+    assert len({trap.name for trap in TRAPS}) == len(TRAPS)
+
+
+@pytest.mark.parametrize("trap", KEPT, ids=name)
+def test_a_trap_is_traced_as_it_is(trap: Trap) -> None:
+    model, inputs = made(trap)
+    before = _state(model)
+    traced = surgery.trace(model, inputs)
+    assert _untouched(model, before).same
+    opened = surgery.insert(traced, surgery.operations(traced))
+    certificate = surgery.certify(model, opened, *inputs)
+    assert certificate.same, certificate.difference
+    unsure = [comparison for comparison in certificate.comparisons if comparison.same is None and comparison.difference]
+    assert not unsure
+    assert not [hazard for hazard in hazards(traced) if hazard.changes]
+
+
+@pytest.mark.parametrize("trap", KEPT, ids=name)
+@pytest.mark.parametrize("training", [False, True])
+def test_what_is_recorded_of_a_trap_is_what_it_was_when_it_was_computed(trap: Trap, training: bool) -> None:
+    model, inputs = made(trap)
+    traced = surgery.trace(model, inputs).train(training)
+    opened = surgery.insert(traced, surgery.operations(traced))
+    with torch.no_grad():
+        torch.manual_seed(1)
+        oracle = Oracle(twin(traced))
+        with contexts.closing():
+            oracle.run(*(copied(value) for value in inputs))
+        torch.manual_seed(1)
+        recorded = surgery.record(opened, *(copied(value) for value in inputs))
+    assert len(recorded) == len(oracle.values)
+    for activation, value in zip(recorded, oracle.values, strict=True):
+        assert activation.operation.kind in NOT_SEEN or same_bits(activation.values, value), activation.path
+
+
+@pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.picklable], ids=name)
+def test_a_trap_survives_copies_and_files(trap: Trap) -> None:
+    model, inputs = made(trap)
+    traced = surgery.trace(model, inputs)
+    opened = surgery.insert(traced, surgery.operations(traced))
+    buffer = io.BytesIO()
+    torch.save(opened, buffer)
+    buffer.seek(0)
+    for restored in (torch.load(buffer, weights_only=False), copy.deepcopy(opened)):
+        certificate = surgery.certify(model, restored, *inputs, others=False)
+        assert certificate.same, certificate.difference
+        assert hazards(restored) == hazards(traced)
+
+
+@pytest.mark.parametrize("trap", REFUSED, ids=name)
+def test_a_trap_that_no_graph_can_hold_is_refused_with_its_line(trap: Trap) -> None:
+    model, inputs = made(trap)
+    with pytest.raises(TraceError) as caught:
+        surgery.trace(model, inputs).train()  # some are a trap in train mode alone
+    message = str(caught.value)
+    assert trap.refused in message
+    assert "\n" not in message
+    if line := line_of_the_mark(trap):
+        assert line in message
+
+
+@pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.name.startswith("weights")], ids=name)
+def test_other_weights_are_used_whatever_way_the_model_reaches_them(trap: Trap) -> None:
+    model, inputs = made(trap)
+    traced = surgery.trace(model, inputs)
+    torch.manual_seed(1)
+    other = trap.make().eval()
+    traced.load_state_dict(other.state_dict())
+    assert same_bits(traced(*inputs), other(*inputs))
+    model.load_state_dict(other.state_dict())
+    assert same_bits(surgery.trace(model, inputs)(*inputs), other(*inputs))
+
+
+def test_tracing_leaves_nothing_of_python_and_torch_changed() -> None:
+    def look() -> list[object]:
+        symbolic: Any = torch.fx._symbolic_trace
+        names = {n: id(v) for n, v in vars(torch).items() if not inspect.ismodule(v)}  # some are imported when needed
+        calls = importlib.import_module("tests.traps.states")
+        return [
+            *(names, isinstance, type, callable, sys.gettrace(), sys.getprofile(), random.getstate()),
+            *(torch.is_grad_enabled(), torch.get_default_dtype(), torch.random.get_rng_state().tolist()),
+            *(symbolic.is_fx_tracing, torch.autograd.Function.apply, torch.nn.utils.parametrize.cached),
+            *({n: id(v) for n, v in vars(calls).items() if n != "CALLS"}, vars(calls)["CachedMethod"].window),
+            *(nn.Module.__setattr__, torch.random.manual_seed, {n: id(v) for n, v in vars(builtins).items()}),
+        ]
+
+    nets = [made(trap)[0] for trap in TRAPS[::3]]
+    before = look()
+    for net in nets:
+        try:
+            surgery.trace(net)
+        except TraceError:
+            continue
+    assert look() == before
+
+
+@pytest.mark.parametrize("trap", [trap for trap in TRAPS if trap.name.startswith("outside")], ids=name)
+def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
+    outside: Any = importlib.import_module("tests.traps.outside")
+    model, inputs = made(trap)
+    for example in (None, inputs):
+        with suppress(TraceError):
+            surgery.trace(model, example)
+        places = [outside.GRIDS, outside.FEATURES, outside.LAST, outside.STORE.kept, outside.ClassAttribute.grids]
+        places += [outside.DefaultArgument.forward.__defaults__, outside.MODELS, vars(model)]
+        places += [outside.SLOTTED.grid, outside.USER_DICT.data]
+        closures = [hook.__closure__ for part in model.modules() for hook in part._forward_hooks.values()]
+        places += [cell.cell_contents for cells in closures for cell in cells or ()]
+        assert not list(tensors_within(places, torch.fx.Proxy))
+    model(*inputs)
+
+
+def test_a_cache_of_the_users_holds_no_proxies_after_tracing() -> None:
+    states: Any = importlib.import_module("tests.traps.states")
+    states.grid.cache_clear()
+    surgery.trace(states.Cached())
+    assert states.grid.cache_info().currsize == 0
+    table = states.grid(8, 8)
+    surgery.trace(states.Cached())
+    assert states.grid(8, 8) is table

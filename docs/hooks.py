@@ -1,0 +1,67 @@
+"""Pages that are made of the code when the site is built: the command line, the Python names, the hooks."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mkdocs.structure.files import File
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages of the reference; MkDocs calls this before it reads the pages."""
+    for name, text in (("command-line", command_line()), ("python", python()), ("hooks", hooks())):
+        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    return files
+
+
+def command_line() -> str:
+    """Every command with its arguments and options, as typer documents them."""
+    command = [sys.executable, "-m", "typer", "surgery.cli.app", "utils", "docs", "--name", "surgery"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own command
+    return text.replace("# `surgery`", "# Command line", 1)
+
+
+def python() -> str:
+    """The public names of `surgery`, and what plugin authors import, from their docstrings."""
+    import surgery
+
+    public = [getattr(surgery, name) for name in surgery.__all__]
+    parts = ["# Python", "## surgery", *map(_entry, public)]
+    for module in ("errors", "types", "stages", "testing"):
+        home = importlib.import_module(f"surgery.{module}")
+        values = [value for name, value in vars(home).items() if not name.startswith("_")]
+        own = [value for value in values if _is_of(home, value) and value not in public]
+        parts += [f"## surgery.{module}", inspect.getdoc(home) or "", *map(_entry, own)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def hooks() -> str:
+    """Each hook, from its specification."""
+    module = importlib.import_module("surgery.plugins.hook_specifications")
+    names = [name for name, value in vars(module).items() if name.startswith("surgery_") and inspect.isfunction(value)]
+    parts = [f"::: {inspect.unwrap(getattr(module, name)).__module__}.{name}" for name in names]
+    return "\n\n".join(["# Hooks", inspect.getdoc(module) or "", *parts]) + "\n"
+
+
+def _entry(value: Any) -> str:
+    """What mkdocstrings replaces by the documentation of a class or function; nothing for those of libraries."""
+    if not value.__module__.startswith("surgery"):
+        return ""
+    return f"::: {value.__module__}.{value.__qualname__}\n    options:\n      heading_level: 3"
+
+
+def _is_of(home: ModuleType, value: object) -> bool:
+    """Whether a module or, for a room, one of its modules defines a documented class or function."""
+    is_documented = (inspect.isclass(value) or inspect.isfunction(value)) and value.__doc__ is not None
+    module = getattr(value, "__module__", "")
+    return is_documented and (module == home.__name__ or module.startswith(f"{home.__name__}."))

@@ -1,0 +1,66 @@
+"""The documentation: every block of code in it runs, and the site is built."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.project.documents import blocks, prepare, run
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT / "docs" / "pages")))
+def test_every_block_of_a_page_runs_and_prints_what_the_page_says(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    run(path.read_text(encoding="utf-8"))
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(ROOT / "docs" / "mkdocs.yml")]
+    done = subprocess.run(
+        [*command, "--site-dir", str(tmp_path / "site")],
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "surgery_colormaps" in (tmp_path / "site/reference/hooks/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("```python\n1 / 0\n```\n", "division by zero"),
+        ("```python\nprint(1)\n```\n\n```text\n2\n```\n", "the page says"),
+        ("```console\n$ surgery inspect --at nothing\n```\n", "ends with 1"),
+        ("```console\n$ surgery --version\nanother\n```\n", "the page says"),
+        ("```sh\nrm file\n```\n", "nothing runs rm"),
+        ("```\nno language\n```\n", "has no language"),
+        ("```fortran\n```\n", "no known language"),
+    ],
+)
+def test_a_block_that_does_not_hold_is_found(
+    page: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((AssertionError, ValueError, ZeroDivisionError), match=said):
+        run(page)
+
+
+def test_the_blocks_of_a_page_are_found_with_their_titles() -> None:
+    page = '- item\n\n    ```python title="a.py"\n    x = 1\n    ```\n\n```text\ny\n```\n'
+    assert [(block.language, block.title, block.text, block.line) for block in blocks(page)] == [
+        ("python", "a.py", "x = 1\n", 3),
+        ("text", None, "y\n", 7),
+    ]

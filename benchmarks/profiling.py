@@ -43,13 +43,13 @@ def profile(console: Console) -> None:
     taken: dict[str, float] = defaultdict(float)
     stages = [
         ("model and all inside it", running.Run, "forward"),
-        ("extremes and codes, at once", drawing, "quantise_between_extremes"),
+        ("extremes and codes, at once", drawing, "quantize_between_extremes"),
         ("extremes, alone", facts, "find_extremes"),
-        ("quantise, alone", drawing, "quantise"),
+        ("quantize, alone", drawing, "quantize"),
         ("settle, in all", drawing.BatchDrawing, "settle"),
-        ("tiles that are laid by themselves", drawing.BatchDrawing, "_laid_out"),
+        ("tiles that are laid by themselves", drawing.PictureAssembler, "_tile"),
         ("compress", png, "_compressed"),
-        ("PNG, in all", png, "parts"),
+        ("PNG, in all", png, "png_buffers"),
         ("write", png, "_writev"),
         ("draw, encode, write, record: in all", running.Run, "keep"),
         ("read ahead", extraction, "load_image"),

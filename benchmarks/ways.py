@@ -70,7 +70,7 @@ def plain(model: nn.Module, batches: Iterator[Tensor], _folder: Path) -> None:
 def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
     """The network, and as many files of pictures that were drawn before: what it costs if drawing costs nothing."""
     import surgery
-    from surgery.drawing.png_files import save
+    from surgery.drawing.png_files import save_png
     from surgery.output.json_values import as_json, limits
 
     first = next(batches)
@@ -80,7 +80,7 @@ def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
         model(maps)
         for place in range(len(maps)):
             for name, picture in drawn.items():
-                save(folder / f"{number}-{place}-{name}.png", picture, {"surgery": as_json(dict(limits(picture)))})
+                save_png(folder / f"{number}-{place}-{name}.png", picture, {"surgery": as_json(dict(limits(picture)))})
 
 
 def hooks(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:

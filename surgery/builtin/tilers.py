@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from surgery.drawing import MEGAPIXELS, SIDE, lay
+from surgery.drawing import MAX_MEGAPIXELS, MAX_SIDE, tile_codes
 from surgery.errors import RenderError
 from surgery.stages import Layout
 
@@ -36,7 +36,7 @@ class Grid:
     """Draw the first so many channels alone."""
     least: int = LEAST
     """Smaller maps are enlarged by a whole factor, without smoothing, until their longer side has so many pixels."""
-    megapixels: int = MEGAPIXELS
+    megapixels: int = MAX_MEGAPIXELS
     """Of a picture, at most: what has more goes into several pictures, in order of the channels."""
     labels: bool = False
     """Write its number above each channel, and a scale bar below them all."""
@@ -49,15 +49,15 @@ class Grid:
         _check("megapixels", self.megapixels, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
-        return self.labelled(levels) if self.labels else lay(levels, self.plan(*levels.shape[1:]))[..., 1:]
+        return self.draw_labels(levels) if self.labels else tile_codes(levels, self.plan(*levels.shape[1:]))[..., 1:]
 
-    def labelled(
+    def draw_labels(
         self, levels: Tensor, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None, /
     ) -> Tensor:
         """The pictures with the numbers of their channels, and a scale bar for limits ``(C,)``."""
-        from surgery.drawing import labelled
+        from surgery.drawing import draw_labels
 
-        return labelled(levels, self.plan(*levels.shape[1:]), low, high)
+        return draw_labels(levels, self.plan(*levels.shape[1:]), low, high)
 
     def layout(self, channels: int, height: int, width: int, /) -> Layout | None:
         """That of `plan`; None where there are labels beside the maps."""
@@ -71,7 +71,7 @@ class Grid:
         tall += STRIP if self.labels else 0
         most = self.megapixels * 1_000_000 // (tall * wide)
         if self.columns is not None:
-            most = min(most, self.columns * max(1, SIDE // tall))
+            most = min(most, self.columns * max(1, MAX_SIDE // tall))
         tiles, columns = shown, shown
         for pictures in range(1, shown + 1):
             tiles = math.ceil(shown / pictures)
@@ -88,7 +88,7 @@ class Strip:
     gap: int = 1
     limit: int | None = None
     least: int = LEAST
-    megapixels: int = MEGAPIXELS
+    megapixels: int = MAX_MEGAPIXELS
     """Of a picture, at most: what has more goes into several rows, each a picture."""
 
     def __post_init__(self) -> None:
@@ -98,14 +98,14 @@ class Strip:
         _check("megapixels", self.megapixels, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
-        return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
+        return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
     def layout(self, channels: int, height: int, width: int, /) -> Layout:
         """Of one row."""
         shown = min(channels, self.limit or channels)
         factor = _enlargement(height, width, self.least)
         tall, wide = height * factor, width * factor + self.gap
-        tiles = _shared_out(shown, min(self.megapixels * 1_000_000 // (tall * wide), SIDE // wide))
+        tiles = _shared_out(shown, min(self.megapixels * 1_000_000 // (tall * wide), MAX_SIDE // wide))
         return Layout(shown, tiles, tiles, factor, self.gap, uneven=shown % tiles > 0)
 
 
@@ -121,7 +121,7 @@ class Channels:
         _check("least", self.least, 1)
 
     def __call__(self, levels: Tensor, /) -> Tensor:
-        return lay(levels, self.layout(*levels.shape[1:]))[..., 1:]
+        return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
     def layout(self, channels: int, height: int, width: int, /) -> Layout:
         """Of pictures of one map."""

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from surgery.builtin import STANDARD, Grid
 from surgery.data import inputs
-from surgery.drawing import NOT_VALUES, image_activations, palette
+from surgery.drawing import SPECIAL_CODES, make_image_activations, palette
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction import draw, extract, record
 from surgery.inputs import input_channels, load_image
@@ -78,7 +78,7 @@ def activation() -> Tensor:
 def _side_by_side(pictures: tuple[Picture, ...], most: int = 8) -> Image.Image:
     images = [picture.image().convert("RGB") for picture in pictures[:most]]
     width = sum(image.width for image in images) + GAP * (len(images) - 1)
-    whole = Image.new("RGB", (width, max(image.height for image in images)), NOT_VALUES["background"][1])
+    whole = Image.new("RGB", (width, max(image.height for image in images)), SPECIAL_CODES["background"][1])
     x = 0
     for image in images:
         whole.paste(image, (x, 0))
@@ -124,5 +124,5 @@ def _read(reader: Any) -> Sample:
     except SurgeryError as error:
         return Sample(None, (first_line(error),))
     operation = Operation("input", "input", "input", 0)
-    (shown,) = image_activations(operation, values, ["input"], (-1.0, 1.0), STANDARD)
+    (shown,) = make_image_activations(operation, values, ["input"], (-1.0, 1.0), STANDARD)
     return Sample(_side_by_side(shown.pictures), (f"{inputs()[0].name} as {tuple(values.shape)}",))

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surgery.drawing.codes import Codes, limits_of
-from surgery.drawing.framing import Frames
-from surgery.drawing.host_copies import Fetched
+from surgery.drawing.host_copies import HostCopy
+from surgery.drawing.picture_assembly import PictureAssembler
 from surgery.drawing.quantization import (
     as_maps,
     as_real,
-    compiled_for,
-    mark_not_finite,
-    quantise,
-    quantise_between_extremes,
-    repair,
-    share_out,
+    has_compiled_pass,
+    mark_nonfinite,
+    quantize,
+    quantize_between_extremes,
+    replace_nonfinite,
+    split_by_image,
 )
-from surgery.drawing.statistics import Extremes, Seen, statistics_of
-from surgery.drawing.tiling import can_be_written_to, layout_of
-from surgery.drawing.transforms import in_color, transformed
+from surgery.drawing.quantized_maps import QuantizedMaps, limits_of
+from surgery.drawing.statistics import Extremes, FactsSource, compute_statistics
+from surgery.drawing.tiling import find_tile_layout, is_written_directly
+from surgery.drawing.transforms import apply_transforms, is_color
 from surgery.errors import RenderError
 from surgery.layouts import Evidence, arrange
 from surgery.stages import shortcut
@@ -83,8 +83,8 @@ class BatchDrawing:
         if self._values is None:
             return 0
         if pixels:
-            self._quantise_at_once()
-        self._seen  # noqa: B018 - made when it is asked for
+            self._quantize_between_extremes()
+        self._facts_source  # noqa: B018 - made when it is asked for
         if pixels and not self._empty:
             self._codes  # noqa: B018
         self._values = None
@@ -93,22 +93,22 @@ class BatchDrawing:
         codes = self.__dict__.get("_codes")  # for a sink that was called at once, perhaps
         return codes.nbytes if codes is not None else 0
 
-    def _quantise_at_once(self) -> None:
+    def _quantize_between_extremes(self) -> None:
         """Find extremes and codes together, where the limits are the extremes, and neither was asked for yet."""
         normalizer = self.recipe.normalizer
         if self.recipe.transforms or not shortcut(normalizer, "are_extremes"):
             return
         if "_extremes" in self.__dict__ or "_codes" in self.__dict__:
             return
-        layout = self._written_to(self._maps)
-        found = quantise_between_extremes(self._maps, layout)
+        layout = self._direct_layout(self._maps)
+        found = quantize_between_extremes(self._maps, layout)
         if found is not None:
             extremes, codes = found
             raw = torch.from_numpy(extremes)
             self._extremes = Extremes(raw, raw, None, finite=True)
             limits = extremes.astype(np.float64)
             folded = self._is_folded(self._maps)
-            self._codes = Codes(
+            self._codes = QuantizedMaps(
                 normalizer, limits, lambda: codes, self._maps.shape, layout, checked=True, folded=folded
             )
 
@@ -139,69 +139,73 @@ class BatchDrawing:
 
     @cached_property
     def _extremes(self) -> Extremes:
-        return Extremes.of(self._maps)
+        return Extremes.from_maps(self._maps)
 
     @cached_property
-    def _seen(self) -> Seen:
+    def _facts_source(self) -> FactsSource:
         """What facts are made of; of a device other than the CPU on its way to the host."""
         if self._empty:
-            return Seen(0, several=False, extremes=None, statistics=None)
+            return FactsSource(0, has_several_values=False, extremes=None, statistics=None)
         statistics = None
         if self.recipe.stats:
-            whole = self._maps if self._left_out is None else as_real(self._of_values())
-            statistics = Fetched(torch.stack([statistics_of(image) for image in whole]))
-        extremes = self._extremes if self._left_out is None else self._extremes.beside(Extremes.of(self._left_out))
+            whole = self._maps if self._left_out is None else as_real(self._live_values())
+            statistics = HostCopy(torch.stack([compute_statistics(image) for image in whole]))
+        extremes = (
+            self._extremes if self._left_out is None else self._extremes.including(Extremes.from_maps(self._left_out))
+        )
         channels, height, width = self._shape[1:]
-        return Seen(channels, several=height * width > 1, extremes=extremes.fetched(), statistics=statistics)
+        return FactsSource(
+            channels, has_several_values=height * width > 1, extremes=extremes.copy_to_host(), statistics=statistics
+        )
 
     @cached_property
     def _left_out(self) -> Tensor | None:
         """``(B, 1, 1, N)``: values that are in no map, such as those of a class token."""
         find = getattr(self.arrangement.layout, "left_out", None)
-        values = None if find is None else find(as_real(self._of_values()))
+        values = None if find is None else find(as_real(self._live_values()))
         return None if values is None else values.reshape(self.batch, 1, 1, -1)
 
-    def _of_values(self) -> Tensor:
+    def _live_values(self) -> Tensor:
         assert self._values is not None  # noqa: S101 - facts are found while they are there
         return self._values
 
     @cached_property
     def _facts(self) -> tuple[Facts, ...]:
-        return self._seen.facts(self.batch)
+        return self._facts_source.facts(self.batch)
 
     @cached_property
-    def _codes(self) -> Codes:
+    def _codes(self) -> QuantizedMaps:
         maps, extremes, normalizer = self._maps, self._extremes, self.recipe.normalizer
         if self.recipe.transforms:
-            maps = transformed(self._raw, self.recipe.transforms)
-            maps = maps if in_color(self.recipe.transforms) else as_vectors(maps)
-            extremes = Extremes.of(maps)
+            maps = apply_transforms(self._raw, self.recipe.transforms)
+            maps = maps if is_color(self.recipe.transforms) else as_vectors(maps)
+            extremes = Extremes.from_maps(maps)
         folded = self._is_folded(maps)
         if extremes.finite:
-            limits, layout = limits_of(normalizer, maps, extremes.raw), self._written_to(maps)
-            make = partial(quantise, maps, limits, extremes.raw, layout)
-            return Codes(normalizer, limits, make, maps.shape, layout, folded=folded)
-        repaired = repair(maps)
+            limits, layout = limits_of(normalizer, maps, extremes.raw), self._direct_layout(maps)
+            make = partial(quantize, maps, limits, extremes.raw, layout)
+            return QuantizedMaps(normalizer, limits, make, maps.shape, layout, folded=folded)
+        repaired = replace_nonfinite(maps)
         limits = limits_of(normalizer, repaired)
-        return Codes(
-            normalizer, limits, lambda: mark_not_finite(quantise(repaired, limits), maps), maps.shape, folded=folded
+        return QuantizedMaps(
+            normalizer, limits, lambda: mark_nonfinite(quantize(repaired, limits), maps), maps.shape, folded=folded
         )
 
     @cached_property
-    def _frames(self) -> Frames:
-        return Frames(self._codes, self.recipe)
+    def _frames(self) -> PictureAssembler:
+        return PictureAssembler(self._codes, self.recipe)
 
     def _is_folded(self, maps: Tensor) -> bool:
         """Whether maps are lines that are no lines of anything: vectors, to be folded to near-square pictures."""
         single = maps.shape[1] == 1 and (self._axes == 3 or self._shape[2:] == (1, 1))
         return maps.shape[2] == 1 and (self._axes <= 2 or single)
 
-    def _written_to(self, maps: Tensor) -> Layout | None:
+    def _direct_layout(self, maps: Tensor) -> Layout | None:
         """The layout of maps whose codes are best made where they lie in the pictures; None where they are not."""
-        if self._is_folded(maps) or in_color(self.recipe.transforms) or not compiled_for(maps):
+        if self._is_folded(maps) or is_color(self.recipe.transforms) or not has_compiled_pass(maps):
             return None
-        layout = layout_of(self.recipe.tiler, maps.shape)
-        return layout if layout is not None and can_be_written_to(layout, maps.shape) else None
+        layout = find_tile_layout(self.recipe.tiler, maps.shape)
+        return layout if layout is not None and is_written_directly(layout, maps.shape) else None
 
 
 def as_vectors(maps: Tensor) -> Tensor:
@@ -209,7 +213,7 @@ def as_vectors(maps: Tensor) -> Tensor:
     return maps.reshape(len(maps), 1, 1, -1) if maps.shape[2:] == (1, 1) and maps.shape[1] else maps
 
 
-class WholeDrawing:
+class WholeBatchDrawing:
     """The images of a batch taken as one."""
 
     def __init__(self, values: Tensor, recipe: Recipe, arrangement: Arrangement | None = None) -> None:
@@ -219,7 +223,7 @@ class WholeDrawing:
         windows = False
         if arrangement is not None and values.ndim and values.layout is torch.strided:
             values = values.movedim(arrangement.batch_axis, 0)
-            parts = share_out(values, arrangement.images or len(values))
+            parts = split_by_image(values, arrangement.images or len(values))
             windows = parts is not None and parts.ndim > values.ndim
             values = values if parts is None else parts
         one = values if values.ndim else values[None]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from surgery.drawing.batch_drawing import BatchDrawing
-from surgery.drawing.host_copies import Fetched
+from surgery.drawing.host_copies import HostCopy
 from surgery.types import Arrangement, Picture
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 IMAGE = Arrangement("image", "its values are colors")
 
 
-class ImageDrawing(BatchDrawing):
+class ColorImageDrawing(BatchDrawing):
     """Draws images of 3 channels or 1, or of 6 or 2, which are two side by side, as the colors that they are."""
 
     def __init__(self, values: Tensor, limits: Limits, recipe: Recipe) -> None:
@@ -36,11 +36,11 @@ class ImageDrawing(BatchDrawing):
             self._colors  # noqa: B018
         return super().settle(pixels=pixels)
 
-    def _written_to(self, maps: Tensor) -> Layout | None:  # noqa: ARG002 - none of its pictures is made of codes
+    def _direct_layout(self, maps: Tensor) -> Layout | None:  # noqa: ARG002 - none of its pictures is made of codes
         return None
 
     @cached_property
-    def _colors(self) -> Fetched:
+    def _colors(self) -> HostCopy:
         maps, finite = self._maps, self._extremes.finite
         batch, channels, height, width = maps.shape
         low, high = (limit.to(maps.device).expand(channels, 1, 1) for limit in self.limits)
@@ -54,7 +54,7 @@ class ImageDrawing(BatchDrawing):
             if not finite:
                 scaled.nan_to_num_(0, 255, 0)
             colors[image, channel] = whole.copy_(scaled.round_().clamp_(0, 255))
-        return Fetched(colors)
+        return HostCopy(colors)
 
     def _draw(self, position: int) -> tuple[Picture, ...]:
         low, high = (limit.flatten().numpy() for limit in self.limits)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Fetched:
+class HostCopy:
     """A tensor or an array in the host's memory, or on its way there.
 
     From a CUDA device it is copied to pinned memory on a stream of its own, behind what has been computed so far:
@@ -21,7 +21,7 @@ class Fetched:
     """
 
     def __init__(self, values: Tensor | NDArray[Any]) -> None:
-        self._arrived: torch.cuda.Event | None = None
+        self._event: torch.cuda.Event | None = None
         if isinstance(values, np.ndarray):
             self._array: NDArray[Any] = values
         elif values.device.type != "cuda":
@@ -32,15 +32,15 @@ class Fetched:
             with torch.cuda.stream(side):
                 here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
                 here.copy_(values, non_blocking=True)
-                self._arrived = torch.cuda.Event()
-                self._arrived.record(side)
+                self._event = torch.cuda.Event()
+                self._event.record(side)
             values.record_stream(side)  # its memory is not given to others before it was read
             self._array = here.numpy()
 
     @property
-    def is_here(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether nobody has to wait for it."""
-        return self._arrived is None
+        return self._event is None
 
     @property
     def nbytes(self) -> int:
@@ -49,9 +49,9 @@ class Fetched:
 
     def numpy(self) -> NDArray[Any]:
         """Its values, once they are there."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-            self._arrived = None
+        if self._event is not None:
+            self._event.synchronize()
+            self._event = None
         return self._array
 
 

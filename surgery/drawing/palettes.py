@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surgery.drawing.own_colormaps import COLORMAPS
+from surgery.drawing.colormap_catalog import COLORMAPS
 from surgery.errors import RenderError, did_you_mean
 from surgery.text import describe
 from surgery.types import BACKGROUND, INK, LEVELS, MINUS_INF, NAN, PLUS_INF
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from surgery.stages import Colormap, Recipe
 
-NOT_VALUES = {
+SPECIAL_CODES = {
     "NaN": (NAN, (255, 0, 200)),
     "-inf": (MINUS_INF, (0, 110, 255)),
     "+inf": (PLUS_INF, (0, 255, 255)),
     "background": (BACKGROUND, (32, 33, 38)),
 }
-"""The codes that stand for no value, and their colors: of the background, where it is unlike all of a colormap's."""
+"""Name of each code that is not a value -> the code and its color. The background takes another color where needed."""
 BACKGROUNDS = ((32, 33, 38), (64, 36, 110), (0, 84, 92), (104, 58, 20), (238, 234, 222), (150, 196, 140))
-"""Colors of the background, of which the first is taken that is unlike all of a colormap's."""
-APART = 10.0
-"""How far apart two colors are that nobody takes for one another: CIE 1976 color difference."""
+"""Candidates for the background color, in order of preference."""
+MIN_DIFFERENCE = 10.0
+"""Smallest CIE 1976 color difference between the background and each color of a colormap."""
 
 
 def palette_of(recipe: Recipe) -> NDArray[np.uint8]:
@@ -46,7 +46,7 @@ def palette(colormap: Colormap) -> NDArray[np.uint8]:
     """
     levels = np.linspace(0.0, 1.0, LEVELS)
     try:
-        sampled = np.asarray(colormap(levels) if callable(colormap) else _known(colormap)(levels), np.float64)
+        sampled = np.asarray(colormap(levels) if callable(colormap) else _from_cmap(colormap)(levels), np.float64)
     except RenderError:
         raise
     except Exception as error:
@@ -57,27 +57,30 @@ def palette(colormap: Colormap) -> NDArray[np.uint8]:
         )
     colors = np.zeros((256, 3), np.uint8)
     colors[:LEVELS] = np.rint(sampled[:, :3].clip(0, 1) * 255)
-    for code, color in NOT_VALUES.values():
+    for code, color in SPECIAL_CODES.values():
         colors[code] = color
-    colors[BACKGROUND] = unlike(colors[:LEVELS])
+    colors[BACKGROUND] = choose_background(colors[:LEVELS])
     return colors
 
 
-def unlike(colors: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """The first of `BACKGROUNDS` that is unlike all these colors ``(N, 3)``; the least like, where none is."""
-    apart = [float(np.linalg.norm(_lab(np.array([color])) - _lab(colors), axis=1).min()) for color in BACKGROUNDS]
-    first = next((place for place, distance in enumerate(apart) if distance >= APART), int(np.argmax(apart)))
+def choose_background(colors: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Return the first of `BACKGROUNDS` that differs from all colors ``(N, 3)`` by `MIN_DIFFERENCE` or more.
+
+    If none does, return the one with the greatest distance.
+    """
+    apart = [float(np.linalg.norm(_to_lab(np.array([color])) - _to_lab(colors), axis=1).min()) for color in BACKGROUNDS]
+    first = next((place for place, distance in enumerate(apart) if distance >= MIN_DIFFERENCE), int(np.argmax(apart)))
     return BACKGROUNDS[first]
 
 
-def with_ink(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def add_ink_color(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A palette in which what is written stands out from the background."""
     inked = colors.copy()
     inked[INK] = (20, 20, 22) if int(colors[BACKGROUND].sum()) > 380 else (235, 235, 230)
     return inked
 
 
-def _lab(colors: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+def _to_lab(colors: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """SRGB ``(N, 3)`` from 0 to 255 as CIE L*a*b*, of the white point D65."""
     part = colors / 255.0
     linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
@@ -90,7 +93,7 @@ def _lab(colors: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
 _cached_palette = lru_cache(maxsize=64)(palette)
 
 
-def _known(colormap: Any) -> Any:
+def _from_cmap(colormap: Any) -> Any:
     import cmap
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MEGAPIXELS = 64
+MAX_MEGAPIXELS = 64
 """Of a picture, at most: many viewers open no more than some hundred million pixels, and Pillow warns from 89 on."""
-SIDE = 32_767
+MAX_SIDE = 32_767
 """Pixels of a picture's side, at most: browsers show no more."""

@@ -46,9 +46,9 @@ NOISE = 0.7
 """What compresses to no less than this share is stored at level 1."""
 
 
-def save(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> None:
+def save_png(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> None:
     """Write a picture to a PNG file, in one call, from the buffers that it was packed in. Raises OSError."""
-    found = parts(picture, text, level)
+    found = png_buffers(picture, text, level)
     file = os.open(path, _NEW, 0o666)  # which takes half as long as a file object, and a picture may be small
     try:
         done = _writev(file, found) if _writev is not None and len(found) <= _MOST else 0
@@ -62,12 +62,12 @@ def save(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, 
         os.close(file)
 
 
-def encode(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> bytes:
-    """A picture as the bytes of a PNG file: what `parts` gives, joined."""
-    return b"".join(parts(picture, text, level))
+def encode_png(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> bytes:
+    """A picture as the bytes of a PNG file: what `png_buffers` gives, joined."""
+    return b"".join(png_buffers(picture, text, level))
 
 
-def parts(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> list[Bytes]:
+def png_buffers(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> list[Bytes]:
     """A picture as a PNG file: 8-bit palette or RGB, with UTF-8 `text` in a chunk each. To be written in order.
 
     `level` from 1 to 3 is isal's; 4 and more, to 9, are zlib's; 0 stores. At 1, texts are stored, and so is a picture

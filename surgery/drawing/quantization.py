@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surgery.drawing.tiling import canvas_of, grid_of, lay
+from surgery.drawing.tiling import canvas_shape, kernel_grid, tile_codes
 from surgery.errors import RenderError
 from surgery.stages import shortcut
 from surgery.text import describe
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from surgery.stages import Layout, Normalizer
 
 
-def share_out(values: Tensor, batch: int) -> Tensor | None:
+def split_by_image(values: Tensor, batch: int) -> Tensor | None:
     """A view ``(B, ...)`` of each image's part; None where the values belong to the whole batch.
 
     A first axis of ``k * B`` (window partitions, say) gives ``(B, k, ...)``.
@@ -76,11 +76,11 @@ def as_real(values: Tensor) -> Tensor:
     return values.to(torch.float64 if values.dtype in wide else torch.float32)
 
 
-def repair(maps: Tensor) -> Tensor:
+def replace_nonfinite(maps: Tensor) -> Tensor:
     """``(B, C, H, W)`` with NaN replaced by the mean of its channel's finite values, infinities by their extremes."""
     finite = maps.isfinite()
     some = finite.any(-1, keepdim=True).any(-2, keepdim=True)
-    low, high = finite_extremes(maps)
+    low, high = find_finite_extremes(maps)
     low, high = (torch.where(some, limit[..., None, None], 0.0) for limit in (low, high))
     count = finite.sum((2, 3), keepdim=True).clamp_(min=1)
     # Divided before it is summed: the sum of finite values may be infinite.
@@ -95,7 +95,7 @@ def find_extremes(maps: Tensor) -> Tensor:
     if maps.device.type != "cpu":
         return torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     found = maps.new_empty((2, maps.shape[0] * maps.shape[1]))
-    if compiled_for(maps) and _kernels.extremes(maps.numpy(), found.numpy()):
+    if has_compiled_pass(maps) and _kernels.extremes(maps.numpy(), found.numpy()):
         return found.view(2, *maps.shape[:2])
     for rows, least, most in _blocks(maps, found[0], found[1]):
         torch.amin(rows, 1, out=least)
@@ -103,15 +103,15 @@ def find_extremes(maps: Tensor) -> Tensor:
     return found.view(2, *maps.shape[:2])
 
 
-def quantise_between_extremes(
+def quantize_between_extremes(
     maps: Tensor, layout: Layout | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
-    """Extremes as `find_extremes` gives them, and the codes of `quantise` between them, in one pass over the values.
+    """Extremes as `find_extremes` gives them, and the codes of `quantize` between them, in one pass over the values.
 
     None where that can't be: where there is no compiled code for it, or not all values are finite, or float32 would
     overflow.
     """
-    if not compiled_for(maps):
+    if not has_compiled_pass(maps):
         return None
     extremes = np.empty((2, *maps.shape[:2]), np.float32)
     canvas, grid = _canvas(maps, layout)
@@ -122,17 +122,17 @@ def quantise_between_extremes(
 def _canvas(maps: Tensor, layout: Layout | None) -> tuple[NDArray[np.uint8], Grid]:
     """What codes are written to, and where on it they lie."""
     if layout is not None:
-        return np.empty(canvas_of(layout, maps.shape), np.uint8), grid_of(layout, maps.shape)
+        return np.empty(canvas_shape(layout, maps.shape), np.uint8), kernel_grid(layout, maps.shape)
     return np.empty(maps.shape, np.uint8), (1, 1, maps.shape[2] * maps.shape[3], 1, 1, 0, 0, 0)  # one after the other
 
 
-def compiled_for(maps: Tensor) -> bool:
+def has_compiled_pass(maps: Tensor) -> bool:
     """Whether there is compiled code for them: they lie one after the other in the memory of the CPU, as they are."""
     plain = maps.dtype == torch.float32 and maps.device.type == "cpu" and not maps.is_neg()
     return _kernels is not None and plain and maps.is_contiguous() and maps.numel() > 0
 
 
-def finite_extremes(maps: Tensor) -> Tensor:
+def find_finite_extremes(maps: Tensor) -> Tensor:
     """``(2, B, C)`` least and greatest finite value of each channel; inf and -inf where there is none."""
     finite = maps.isfinite()
     least = torch.where(finite, maps, torch.inf).amin((2, 3))
@@ -170,37 +170,37 @@ def check_limits(normalizer: Normalizer, low: NDArray[np.float64], high: NDArray
         raise RenderError(f"normalizer {describe(normalizer)} gave limits that are not finite with low <= high")
 
 
-def quantise(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layout: Layout | None = None) -> Tensor:
+def quantize(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layout: Layout | None = None) -> Tensor:
     """``(B, C, H, W)`` finite values -> uint8 codes from 0 (at `low` or less) to 250 (at `high` or more).
 
     `limits` are ``(2, B, C)`` float64. Equal ones give 125. `low` is subtracted before anything is scaled:
     ``v * scale + offset`` would cancel where the limits lie close together and far from zero. A pass is spared where
     the `extremes` ``(2, B, C)`` say that no value lies outside its limits. With a `layout` that shows all maps, the
-    codes are given as `lay` lays them.
+    codes are given as `tile_codes` lays them.
     """
     if maps.dtype == torch.float32 and maps.device.type == "cpu":
         bounds = limits.numpy().reshape(2, -1)
-        scales = _scales_of(bounds)
-        if scales is not None and compiled_for(maps):
+        scales = _float32_scales(bounds)
+        if scales is not None and has_compiled_pass(maps):
             canvas, grid = _canvas(maps, layout)
             _kernels.quantise(maps.numpy(), scales, canvas, LEVELS - 1, grid)
             return torch.from_numpy(canvas)
         if scales is not None:
-            return _laid(_quantise_blocks(maps, scales, within=_within(bounds, extremes)), layout)
+            return _tile_if_asked(_quantize_blocks(maps, scales, within=_is_within(bounds, extremes)), layout)
     top = LEVELS - 1
     low, high = limits[..., None, None].unbind()
     flat = low == high
     # In halves, since the span of float64 values may overflow; divided, since the scale may.
     part = (maps.double() / 2 - low / 2) / torch.where(flat, 1.0, high / 2 - low / 2)
     part.mul_(torch.where(flat, 0.0, float(top))).add_(torch.where(flat, top / 2 + 0.5, 0.5))
-    return _laid(part.clamp_(0, top + 0.5).to(torch.uint8), layout)
+    return _tile_if_asked(part.clamp_(0, top + 0.5).to(torch.uint8), layout)
 
 
-def _laid(codes: Tensor, layout: Layout | None) -> Tensor:
-    return codes if layout is None else lay(codes, layout)
+def _tile_if_asked(codes: Tensor, layout: Layout | None) -> Tensor:
+    return codes if layout is None else tile_codes(codes, layout)
 
 
-def _scales_of(limits: NDArray[np.float64]) -> NDArray[np.float32] | None:
+def _float32_scales(limits: NDArray[np.float64]) -> NDArray[np.float32] | None:
     """Of limits ``(2, n)``, `low`, `scale` and `rounding` ``(3, n)``; None where float32 would overflow.
 
     A value's code is the whole part of ``(value - low) * scale + rounding``.
@@ -222,7 +222,7 @@ def _scales_of(limits: NDArray[np.float64]) -> NDArray[np.float32] | None:
     return scales
 
 
-def _within(limits: NDArray[np.float64], extremes: Tensor | None) -> bool:
+def _is_within(limits: NDArray[np.float64], extremes: Tensor | None) -> bool:
     """Whether it is known that no value lies outside its limits."""
     if extremes is None:
         return False
@@ -233,11 +233,11 @@ def _within(limits: NDArray[np.float64], extremes: Tensor | None) -> bool:
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def _quantise_blocks(maps: Tensor, scales: NDArray[np.float32], *, within: bool) -> Tensor:
+def _quantize_blocks(maps: Tensor, scales: NDArray[np.float32], *, within: bool) -> Tensor:
     """Block by block, so that all passes but the first find their values in the cache."""
     size = maps.shape[2] * maps.shape[3]
     codes = torch.empty((maps.shape[0] * maps.shape[1], size), dtype=torch.uint8)
-    most = min(codes.shape[0], _rows(size))
+    most = min(codes.shape[0], _rows_per_block(size))
     scaled, whole = torch.empty((most, size)), torch.empty((most, size), dtype=torch.int16)
     columns = torch.from_numpy(scales)[..., None].unbind()
     for rows, low, scale, rounding, part in _blocks(maps, *columns, codes):
@@ -255,14 +255,14 @@ _BLOCK = 1 << 16
 """Values that are worked on at once: with what they become, they stay in a core's own cache."""
 
 
-def _rows(size: int) -> int:
+def _rows_per_block(size: int) -> int:
     return max(1, _BLOCK // size)
 
 
 def _blocks(maps: Tensor, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The channels of all images as rows ``(n, H * W)``, so many at once, and the same rows of what is `beside`."""
     channels, size = maps.shape[1], maps.shape[2] * maps.shape[3]
-    step = _rows(size)
+    step = _rows_per_block(size)
     if maps.is_contiguous():
         groups: Iterable[tuple[Tensor, ...]] = [(maps.view(-1, size), *beside)]
     else:
@@ -275,7 +275,7 @@ def _blocks(maps: Tensor, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
             yield from zip(*(each.split(step) for each in group), strict=True)
 
 
-def mark_not_finite(codes: Tensor, maps: Tensor) -> Tensor:
+def mark_nonfinite(codes: Tensor, maps: Tensor) -> Tensor:
     """Give what is no number its own code, in place."""
     codes.masked_fill_(maps.isnan(), NAN)
     codes.masked_fill_(maps == torch.inf, PLUS_INF)

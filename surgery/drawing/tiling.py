@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from surgery.drawing._kernels import Grid
     from surgery.stages import Tiler
 
-WIDE = 48
+MIN_DIRECT_WIDTH = 48
 """Maps narrower than this are quicker laid by themselves, since codes are made many at a time."""
 
 
-def layout_of(tiler: Tiler, shape: Size) -> Layout | None:
+def find_tile_layout(tiler: Tiler, shape: Size) -> Layout | None:
     """How a tiler lays maps ``(B, C, H, W)``, if it says so. Raises RenderError where it does not say it of these."""
     say = shortcut(tiler, "layout")
     if not callable(say):  # an option of that name, perhaps
@@ -42,7 +42,7 @@ def layout_of(tiler: Tiler, shape: Size) -> Layout | None:
     return layout
 
 
-def lay(codes: Tensor, layout: Layout) -> Tensor:
+def tile_codes(codes: Tensor, layout: Layout) -> Tensor:
     """``(B, C, H, W)`` uint8 -> ``(B, N, H', 1 + W')``: on a background, with a zero before each line.
 
     So a PNG file has them: that is its name for a line that is not filtered.
@@ -53,14 +53,14 @@ def lay(codes: Tensor, layout: Layout) -> Tensor:
 
         shown = torch.nn.functional.pad(shown, (0, 0, 0, 0, 0, missing), value=BACKGROUND)
     if _kernels is None or codes.device.type != "cpu" or codes.element_size() != 1 or not shown.numel():
-        return _lay_by_torch(shown, layout)
-    canvas = codes.new_empty(canvas_of(layout, shown.shape))
-    _kernels.lay(shown.contiguous().numpy(), canvas.numpy(), grid_of(layout, shown.shape))
+        return _tile_by_torch(shown, layout)
+    canvas = codes.new_empty(canvas_shape(layout, shown.shape))
+    _kernels.lay(shown.contiguous().numpy(), canvas.numpy(), kernel_grid(layout, shown.shape))
     return canvas
 
 
-def taken_up(lines: Tensor, layout: Layout, shape: Size) -> Tensor:
-    """The codes ``(B, C, H, W)`` of what `lay` gives, for a layout that shows all of them as they are."""
+def untile_codes(lines: Tensor, layout: Layout, shape: Size) -> Tensor:
+    """The codes ``(B, C, H, W)`` of what `tile_codes` gives, for a layout that shows all of them as they are."""
     height, width = shape[2:]
     tall, wide = height + layout.gap, width + layout.gap
     rows = math.ceil(layout.tiles / layout.columns)
@@ -72,26 +72,26 @@ def taken_up(lines: Tensor, layout: Layout, shape: Size) -> Tensor:
     return tiles[:, :, : layout.tiles].flatten(1, 2)
 
 
-def can_be_written_to(layout: Layout, shape: Size) -> bool:
+def is_written_directly(layout: Layout, shape: Size) -> bool:
     """Whether codes of maps ``(B, C, H, W)`` are best made where they lie: all are shown as they are."""
     even = layout.shown % layout.tiles == 0
-    return even and layout.factor == 1 and layout.shown == shape[1] and shape[3] >= WIDE
+    return even and layout.factor == 1 and layout.shown == shape[1] and shape[3] >= MIN_DIRECT_WIDTH
 
 
-def canvas_of(layout: Layout, shape: Size) -> tuple[int, int, int, int]:
-    """The shape of what `lay` gives of maps ``(B, C, H, W)``, of which all are shown."""
+def canvas_shape(layout: Layout, shape: Size) -> tuple[int, int, int, int]:
+    """The shape of what `tile_codes` gives of maps ``(B, C, H, W)``, of which all are shown."""
     batch, count, height, width = shape
     rows = math.ceil(layout.tiles / layout.columns)
     tall, wide = height * layout.factor + layout.gap, width * layout.factor + layout.gap
     return batch, count // layout.tiles, rows * tall - layout.gap, 1 + layout.columns * wide - layout.gap
 
 
-def grid_of(layout: Layout, shape: Size) -> Grid:
+def kernel_grid(layout: Layout, shape: Size) -> Grid:
     """The same for the compiled passes."""
     return layout.tiles, shape[2], shape[3], layout.columns, layout.factor, layout.gap, 1, BACKGROUND
 
 
-def _lay_by_torch(shown: Tensor, layout: Layout) -> Tensor:
+def _tile_by_torch(shown: Tensor, layout: Layout) -> Tensor:
     columns, factor, gap = layout.columns, layout.factor, layout.gap
     count, height, width = layout.tiles, *shown.shape[2:]
     pictures = shown.shape[1] // count

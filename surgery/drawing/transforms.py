@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from surgery.stages import Transform
 
 
-def transformed(maps: Tensor, transforms: Sequence[Transform]) -> Tensor:
+def apply_transforms(maps: Tensor, transforms: Sequence[Transform]) -> Tensor:
     """``(B, C, H, W)`` maps -> the ``(B, C', H', W')`` float32 or float64 that `transforms` make of them, in order.
 
     Raises RenderError for one that raises, gives something else, or writes to its input.
@@ -43,17 +43,17 @@ def transformed(maps: Tensor, transforms: Sequence[Transform]) -> Tensor:
         if made.shape[0] != maps.shape[0] or made.numel() == 0:
             raise RenderError(f"transform {name} gave {tuple(made.shape)} for maps of {tuple(maps.shape)}")
         maps = made if made.dtype in (torch.float32, torch.float64) else made.float()
-    if in_color(transforms) and maps.shape[1] != 3:
+    if is_color(transforms) and maps.shape[1] != 3:
         raise RenderError(f"transform {describe(transforms[-1])} has to give 3 channels of color, not {maps.shape[1]}")
     return maps
 
 
-def in_color(transforms: Sequence[Transform]) -> bool:
+def is_color(transforms: Sequence[Transform]) -> bool:
     """Whether the last of the transforms says that what it gives are red, green and blue."""
     return bool(transforms) and bool(getattr(transforms[-1], "color", False))
 
 
-def colored(codes: NDArray[np.uint8], marks: Iterable[tuple[int, tuple[int, int, int]]]) -> NDArray[np.uint8]:
+def codes_to_rgb(codes: NDArray[np.uint8], marks: Iterable[tuple[int, tuple[int, int, int]]]) -> NDArray[np.uint8]:
     """``(3, H, W)`` codes as ``(H, W, 3)`` RGB; where one of the three is a code of `marks`, its color."""
     scaled = np.rint(codes.astype(np.float32) * (255 / (LEVELS - 1))).clip(0, 255)
     pixels: NDArray[np.uint8] = scaled.astype(np.uint8).transpose(1, 2, 0).copy()

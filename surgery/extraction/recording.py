@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx, nn
 
 from surgery.builtin import STANDARD
-from surgery.drawing import activations_of
+from surgery.drawing import make_activations
 from surgery.errors import ModelError, TraceError
 from surgery.graph import Activations, contexts, tensors_in
 from surgery.layouts import NONE, Follower
@@ -47,7 +47,7 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     return Activations(
         activation
         for operation, key, tensor, known in recorded
-        for activation in activations_of(operation, tensor, None, recipe, key, lambda _, known=known: known)  # type: ignore[misc]
+        for activation in make_activations(operation, tensor, None, recipe, key, lambda _, known=known: known)  # type: ignore[misc]
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from surgery.drawing import activations_of, image_activations, without_values
+from surgery.drawing import make_activations, make_image_activations, strip_values
 from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.graph import apart, contexts, operations, same_bits, specs, tensors_in, twin
 from surgery.inputs import arguments_of, input_dtype, main_input
@@ -216,7 +216,7 @@ class Run:
             if tensors != operation.tensors:  # of another size, or another number of images
                 operation = replace(operation, tensors=tensors)
             known = partial(self.model.evidence, operation.name)
-            self.offer(activations_of(operation, value, self.names, self.recipe, known=known))
+            self.offer(make_activations(operation, value, self.names, self.recipe, known=known))
         except Exception as error:
             self.error = error
             raise
@@ -226,16 +226,16 @@ class Run:
         known = self.colors if beside is None else None
         colors = known or (self.limits if is_image(values, values, self.limits) else None)
         if colors is None:
-            return activations_of(operation, values, self.names, self.recipe)
-        return image_activations(operation, values, self.names, colors, self.recipe)
+            return make_activations(operation, values, self.names, self.recipe)
+        return make_image_activations(operation, values, self.names, colors, self.recipe)
 
     def take_output(self, values: Tensor, result: Any) -> None:
         operation = Operation("output", "output", "output", self.last + 1, tensors=specs(result))
         if is_image(values, result, self.limits):
-            self.offer(image_activations(operation, result, self.names, self.limits, self.recipe))
+            self.offer(make_image_activations(operation, result, self.names, self.limits, self.recipe))
         else:
             known = partial(self.model.evidence, "output")
-            self.offer(activations_of(operation, result, self.names, self.recipe, known=known))
+            self.offer(make_activations(operation, result, self.names, self.recipe, known=known))
 
     def offer(self, activations: Iterable[Activation]) -> None:
         """Take what facts and pictures need of the values of one operation, before they are overwritten."""
@@ -248,7 +248,7 @@ class Run:
         for activation, written in given:  # once all were given, since the images of a batch are drawn of one tensor
             with _telling_where(activation):
                 self.cost += activation.drawing.settle(pixels=bool(self.later))
-            self.drawn.append((without_values(activation), written))
+            self.drawn.append((strip_values(activation), written))
         if self.cost >= GATHERED:
             self.hand_over()
 

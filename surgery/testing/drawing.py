@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surgery.drawing import check_limits, find_extremes, find_limits, lay, layout_of, palette, repair
+from surgery.drawing import (
+    check_limits,
+    find_extremes,
+    find_limits,
+    find_tile_layout,
+    palette,
+    replace_nonfinite,
+    tile_codes,
+)
 from surgery.errors import RenderError
 from surgery.stages import shortcut
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
@@ -60,7 +68,7 @@ def _greatest(maps: Tensor) -> float:
 
 def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
     """Limits that are finite, ordered and broadcastable, the same each time; the input is not written to."""
-    repaired = ((f"{name}, repaired", repair(values)) for name, values in spoiled_maps())
+    repaired = ((f"{name}, repaired", replace_nonfinite(values)) for name, values in spoiled_maps())
     for name, values in (*finite_maps(), *repaired):
         given = values.clone()
         try:
@@ -116,11 +124,11 @@ def tiler_faults(tiler: Tiler) -> Iterator[Fault]:
 def _layout_faults(tiler: Tiler, levels: Tensor, tiles: Tensor, name: str) -> Iterator[Fault]:
     """A layout, if it has one, of the same pictures as it gives."""
     try:
-        layout = layout_of(tiler, levels.shape)
+        layout = find_tile_layout(tiler, levels.shape)
     except RenderError as error:
         yield Fault(str(error).removeprefix(f"tiler {describe(tiler)} "), name)
         return
-    if layout is not None and not same(lay(levels, layout)[..., 1:], tiles):
+    if layout is not None and not same(tile_codes(levels, layout)[..., 1:], tiles):
         yield Fault("gives a layout of other pictures than when it is called", name)
 
 

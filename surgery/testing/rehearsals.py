@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from surgery.builtin import STANDARD, Channels, MinMax
-from surgery.drawing import activations_of, image_activations
+from surgery.drawing import make_activations, make_image_activations
 from surgery.extraction import Behind
 from surgery.output import OutputFolder
 from surgery.stages import Recipe
@@ -204,10 +204,10 @@ def activations(
         tensors = (TensorSpec("", tuple(whole.shape), str(whole.dtype).removeprefix("torch.")),)
         operation = Operation(f"op_{index}", f"block.{name}", "kind", index, ("block",), "net.py:1", tensors)
         if index:
-            made = activations_of(operation, whole, images, recipe)
+            made = make_activations(operation, whole, images, recipe)
         else:
             given = replace(operation, name="input", path="input", kind="input", scopes=(), source=None)
-            made = image_activations(given, whole, images, (-1.0, 1.0), recipe)
+            made = make_image_activations(given, whole, images, (-1.0, 1.0), recipe)
         for activation in made:
             yield name, activation
         if overwrite:

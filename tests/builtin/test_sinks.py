@@ -20,7 +20,7 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.standard import STANDARD
 from surgery.drawing import png_files as png
-from surgery.drawing.rendering import activations_of, image_activations
+from surgery.drawing.activations import make_activations, make_image_activations
 from surgery.errors import OutputError, RenderError
 from surgery.stages import Recipe
 from surgery.types import Levels, Operation, Picture
@@ -34,7 +34,7 @@ def run(sink: Sink, folder: Path, values: dict[str, Tensor], recipe: Recipe = ST
     place = surgery.OutputFolder(folder, {"model": "net", "mode": "eval"})
     with sink(place) as write:
         for index, (path, value) in enumerate(values.items(), 1):
-            for activation in activations_of(Operation(path, path, "kind", index), value, ["one", "two"], recipe):
+            for activation in make_activations(Operation(path, path, "kind", index), value, ["one", "two"], recipe):
                 write(activation)
         for image in ("one", "two", None):
             place.finish(image)
@@ -90,7 +90,7 @@ def test_the_writer_is_read_by_pillow_at_every_level(level: int, shape: tuple[in
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     colors = np.arange(768, dtype=np.uint64).reshape(256, 3).astype(np.uint8) if len(shape) == 2 else None
     picture = Picture(pixels, colors, np.zeros(1), np.ones(1))
-    with Image.open(io.BytesIO(png.encode(picture, {"surgery": "é".encode()}, level))) as image:
+    with Image.open(io.BytesIO(png.encode_png(picture, {"surgery": "é".encode()}, level))) as image:
         image.load()
         assert np.array_equal(np.asarray(image), pixels)
         assert image.text["surgery"] == "é"  # type: ignore[attr-defined]
@@ -101,8 +101,8 @@ def test_the_writer_is_read_by_pillow_at_every_level(level: int, shape: tuple[in
 def test_texts_stand_in_the_file_as_they_are_unless_it_is_to_be_small() -> None:
     text = b'{"low":[-1.25,0.5]}' * 50
     picture = Picture(np.zeros((3, 4), np.uint8), np.zeros((256, 3), np.uint8), np.zeros(1), np.ones(1))
-    assert text in png.encode(picture, {"surgery": text})
-    assert len(png.encode(picture, {"surgery": text}, 2)) < len(png.encode(picture)) + len(text) / 4
+    assert text in png.encode_png(picture, {"surgery": text})
+    assert len(png.encode_png(picture, {"surgery": text}, 2)) < len(png.encode_png(picture)) + len(text) / 4
 
 
 def test_noise_is_stored_and_all_else_is_compressed() -> None:
@@ -110,7 +110,7 @@ def test_noise_is_stored_and_all_else_is_compressed() -> None:
     smooth = np.tile(np.arange(600, dtype=np.uint16) // 3, (700, 1)).astype(np.uint8)
     gray = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
     for pixels, least, most in ((noise, 1.0, 1.01), (smooth, 0, 0.1)):
-        data = png.encode(Picture(pixels, gray, np.zeros(1), np.ones(1)))
+        data = png.encode_png(Picture(pixels, gray, np.zeros(1), np.ones(1)))
         assert least <= len(data) / pixels.size <= most
         with Image.open(io.BytesIO(data)) as image:
             assert np.array_equal(np.asarray(image), pixels)
@@ -122,13 +122,13 @@ def test_a_picture_is_saved_as_it_is_encoded_and_one_that_does_not_fit_on_the_di
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 251, (side, side), np.uint8)
     picture = Picture(pixels, np.zeros((256, 3), np.uint8), np.zeros(1), np.ones(1))
-    png.save(tmp_path / "whole.png", picture)
-    assert (tmp_path / "whole.png").read_bytes() == png.encode(picture)
+    png.save_png(tmp_path / "whole.png", picture)
+    assert (tmp_path / "whole.png").read_bytes() == png.encode_png(picture)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # what is above it is not written
     try:
         with pytest.raises(OSError, match="File too large"):
-            png.save(tmp_path / "part.png", picture)
+            png.save_png(tmp_path / "part.png", picture)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -153,7 +153,7 @@ def test_what_a_later_operation_writes_does_not_reach_what_was_kept(sink: Sink, 
     values = torch.ones(1, 2)
     place = surgery.OutputFolder(tmp_path)
     with sink(place) as write:
-        for activation in activations_of(Operation("a", "a", "k", 1), values, ["one"], STANDARD):
+        for activation in make_activations(Operation("a", "a", "k", 1), values, ["one"], STANDARD):
             write(activation)
         values.zero_()
         place.finish("one")
@@ -176,7 +176,9 @@ def test_an_image_is_shown_on_the_sheet_in_its_own_colors(tmp_path: Path) -> Non
     place = surgery.OutputFolder(tmp_path)
     red = torch.stack([torch.ones(8, 8), -torch.ones(8, 8), -torch.ones(8, 8)])[None]
     with Sheet()(place) as write:
-        for activation in image_activations(Operation("o", "output", "output", 1), red, ["one"], (-1, 1), STANDARD):
+        for activation in make_image_activations(
+            Operation("o", "output", "output", 1), red, ["one"], (-1, 1), STANDARD
+        ):
             write(activation)
         place.finish("one")
     with Image.open(tmp_path / "one" / "sheet.png") as image:

@@ -15,7 +15,7 @@ import surgery
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.tilers import Channels, Grid, Strip
 from surgery.cli.tables import report_view
-from surgery.drawing import SIDE, framing
+from surgery.drawing import MAX_SIDE, picture_assembly
 from surgery.stages import Layout
 from surgery.types import BACKGROUND
 from tests.cli.test_graph_view import printed
@@ -41,7 +41,7 @@ def test_no_picture_is_larger_than_viewers_open(tiler: Any, channels: int, heigh
     rows = -(-layout.tiles // layout.columns)
     sides = rows * (height * layout.factor + layout.gap), layout.columns * (width * layout.factor + layout.gap)
     assert sides[0] * sides[1] <= tiler.megapixels * 1_000_000 <= Image.MAX_IMAGE_PIXELS
-    assert max(sides) <= SIDE + layout.gap
+    assert max(sides) <= MAX_SIDE + layout.gap
     pictures = -(-channels // layout.tiles)
     assert pictures > 1
     assert layout.tiles * pictures - channels < pictures  # no picture is much emptier than the others
@@ -67,7 +67,7 @@ def test_uneven_parts_are_the_same_by_torch(compiled: bool, monkeypatch: pytest.
     layout = Layout(5, 2, 2, uneven=True)
     if not compiled:
         monkeypatch.setattr(tiling, "_kernels", None)
-    laid = tiling.lay(codes, layout)
+    laid = tiling.tile_codes(codes, layout)
     assert laid.shape == (2, 3, 3, 9)
     assert torch.equal(laid[1, 2, :, 1:5], codes[1, 4])
     assert (laid[:, 2, :, 5:] == BACKGROUND).all()
@@ -75,7 +75,7 @@ def test_uneven_parts_are_the_same_by_torch(compiled: bool, monkeypatch: pytest.
 
 @pytest.mark.parametrize("tiler", [Channels(), Grid(megapixels=1), lambda levels: levels])
 def test_a_map_that_is_too_large_by_itself_is_cut(tiler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "MEGAPIXELS", 1)
+    monkeypatch.setattr(picture_assembly, "MAX_MEGAPIXELS", 1)
     values = torch.randn(1, 1, 1500, 1000)
     parts = surgery.draw(values, tiler=tiler)
     assert [picture.pixels.shape for picture in parts] == [(1000, 1000), (500, 1000)]

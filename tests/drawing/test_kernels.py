@@ -16,11 +16,10 @@ from torch import Tensor
 from surgery.builtin.normalizers import MinMax, Percentile
 from surgery.builtin.standard import STANDARD
 from surgery.builtin.tilers import TILERS
-from surgery.drawing import quantization as quantising
-from surgery.drawing import tiling
+from surgery.drawing import quantization, tiling
 from surgery.drawing.batch_drawing import BatchDrawing
-from surgery.drawing.quantization import find_extremes, quantise, quantise_between_extremes
-from surgery.drawing.tiling import lay, taken_up
+from surgery.drawing.quantization import find_extremes, quantize, quantize_between_extremes
+from surgery.drawing.tiling import tile_codes, untile_codes
 from surgery.stages import Layout, Recipe
 from surgery.types import BACKGROUND, LEVELS
 
@@ -49,7 +48,7 @@ def random_maps(seed: int, rows: int, size: int, scale: float, offset: float) ->
 
 def without_kernels(call: Any, *args: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantising, "_kernels", None)
+        patch.setattr(quantization, "_kernels", None)
         patch.setattr(tiling, "_kernels", None)
         return call(*args)
 
@@ -68,9 +67,9 @@ def test_codes_between_extremes_are_those_of_torch_to_the_bit(
     maps = random_maps(seed, rows, size, scale, offset)
     extremes = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     assert torch.equal(find_extremes(maps), extremes)
-    expected = without_kernels(quantise, maps, extremes.double(), extremes)
-    assert torch.equal(quantise(maps, extremes.double()), expected)
-    found = quantise_between_extremes(maps)
+    expected = without_kernels(quantize, maps, extremes.double(), extremes)
+    assert torch.equal(quantize(maps, extremes.double()), expected)
+    found = quantize_between_extremes(maps)
     if found is not None:
         assert np.array_equal(found[0], extremes.numpy())
         assert np.array_equal(found[1], expected.numpy())
@@ -86,7 +85,7 @@ def test_values_outside_their_limits_become_the_last_codes_as_by_torch(
 ) -> None:
     maps = random_maps(seed, rows, size, 1e6, 0)
     limits = torch.tensor([-below, above], dtype=torch.float64)[:, None, None].expand(2, 1, rows).contiguous()
-    assert torch.equal(quantise(maps, limits), without_kernels(quantise, maps, limits))
+    assert torch.equal(quantize(maps, limits), without_kernels(quantize, maps, limits))
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf])
@@ -95,7 +94,7 @@ def test_a_value_that_is_not_finite_is_seen_wherever_it_is(value: float, place: 
     maps = random_maps(0, 3, 103, 1, 0)
     maps[0, 1, 0, place] = value
     assert not kernels.extremes(maps.numpy(), np.empty((2, 3), np.float32))
-    assert quantise_between_extremes(maps) is None
+    assert quantize_between_extremes(maps) is None
     extremes = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     assert torch.equal(find_extremes(maps).nan_to_num(), extremes.nan_to_num())
     one, other = BatchDrawing(maps, STANDARD), BatchDrawing(maps, STANDARD)
@@ -114,7 +113,7 @@ def test_maps_that_lie_otherwise_are_left_to_torch() -> None:
         torch._neg_view(maps),
         maps[:, :0],
     ):
-        assert quantise_between_extremes(other) is None
+        assert quantize_between_extremes(other) is None
     extremes = find_extremes(torch._neg_view(maps))
     assert torch.equal(extremes, torch.stack((-maps.amax((2, 3)), -maps.amin((2, 3)))))
 
@@ -132,10 +131,10 @@ def test_tiles_lie_as_torch_lays_them(
 ) -> None:
     codes = torch.arange(math.prod(shape)).remainder(LEVELS).byte().reshape(shape)
     layout = Layout(shape[1], 1 if each else shape[1], columns, factor, gap)
-    lines = lay(codes, layout)
-    assert torch.equal(lines, without_kernels(lay, codes, layout))
+    lines = tile_codes(codes, layout)
+    assert torch.equal(lines, without_kernels(tile_codes, codes, layout))
     assert not lines[..., 0].any()
-    assert torch.equal(lay(codes.short(), layout), lines.short())  # which no compiled code takes
+    assert torch.equal(tile_codes(codes.short(), layout), lines.short())  # which no compiled code takes
 
 
 @settings(max_examples=200, deadline=None)
@@ -152,14 +151,14 @@ def test_codes_that_are_made_where_they_lie_are_those_that_are_laid_there(
     maps[:, 0] = 1
     layout = Layout(shape[1], 1 if each else shape[1], columns, 1, gap)
     limits = find_extremes(maps).double()
-    codes = without_kernels(quantise, maps, limits)
-    lines = without_kernels(lay, codes, layout)
-    assert torch.equal(quantise(maps, limits, layout=layout), lines)
-    assert torch.equal(without_kernels(lambda: quantise(maps, limits, layout=layout)), lines)
-    found = quantise_between_extremes(maps, layout)
+    codes = without_kernels(quantize, maps, limits)
+    lines = without_kernels(tile_codes, codes, layout)
+    assert torch.equal(quantize(maps, limits, layout=layout), lines)
+    assert torch.equal(without_kernels(lambda: quantize(maps, limits, layout=layout)), lines)
+    found = quantize_between_extremes(maps, layout)
     assert found is not None
     assert np.array_equal(found[1], lines.numpy())
-    assert torch.equal(taken_up(lines, layout, maps.shape), codes)
+    assert torch.equal(untile_codes(lines, layout, maps.shape), codes)
 
 
 @pytest.mark.parametrize("name", ["grid", "strip", "channels"])

@@ -11,7 +11,7 @@ from surgery.builtin.normalizers import Fixed, MinMax
 from surgery.builtin.tilers import STRIP, Grid
 from surgery.drawing.labels import BAR
 from surgery.drawing.labels import STRIP as LINES
-from surgery.drawing.palettes import APART, palette, unlike
+from surgery.drawing.palettes import MIN_DIFFERENCE, choose_background, palette
 from surgery.plugins.registry import Plugins
 from surgery.types import BACKGROUND, INK, LEVELS
 
@@ -22,12 +22,12 @@ VALUES = torch.randn(1, 5, 40, 50, generator=torch.Generator().manual_seed(0))
     "name", ["viridis", "magma", "gray", "gray_r", "bone", "inferno", "cividis", "turbo", "binary", "twilight"]
 )
 def test_a_cell_without_a_channel_looks_like_no_value(name: str) -> None:
-    from surgery.drawing.palettes import _lab
+    from surgery.drawing.palettes import _to_lab
 
     colors = palette(name)
-    distance = np.linalg.norm(_lab(colors[BACKGROUND][None]) - _lab(colors[:LEVELS]), axis=1)
-    assert distance.min() >= APART
-    assert tuple(colors[BACKGROUND]) == unlike(colors[:LEVELS])
+    distance = np.linalg.norm(_to_lab(colors[BACKGROUND][None]) - _to_lab(colors[:LEVELS]), axis=1)
+    assert distance.min() >= MIN_DIFFERENCE
+    assert tuple(colors[BACKGROUND]) == choose_background(colors[:LEVELS])
 
 
 @pytest.mark.parametrize("colors", [["black", "white"], ["#202126", "red"], [(0.125, 0.13, 0.15), (0.3, 0.3, 0.3)]])

@@ -18,10 +18,10 @@ from surgery.builtin.standard import STANDARD
 from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
 from surgery.drawing import png_files as png
 from surgery.drawing import statistics as facts
+from surgery.drawing.activations import make_activations, make_image_activations
 from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.palettes import palette, palette_of
-from surgery.drawing.quantization import finite_extremes
-from surgery.drawing.rendering import activations_of, image_activations
+from surgery.drawing.quantization import find_finite_extremes
 from surgery.errors import RenderError
 from surgery.graph.tensors import tensors_in
 from surgery.output.json_values import as_json, limits
@@ -88,10 +88,10 @@ def test_maps_that_lie_channels_last_are_drawn_as_any_others(channels: int) -> N
 def test_values_are_not_written_to_whatever_is_drawn_of_them(dtype: torch.dtype) -> None:
     values = (torch.rand(2, 3, 9, 9) * 2 - 1).to(dtype)
     before = values.clone()
-    drawn = [image_activations(OPERATION, values, ["a", "b"], (-1.0, 1.0), STANDARD)]
+    drawn = [make_image_activations(OPERATION, values, ["a", "b"], (-1.0, 1.0), STANDARD)]
     drawn += [
-        activations_of(OPERATION, values, ["a", "b"], STANDARD),
-        activations_of(OPERATION, values, None, STANDARD),
+        make_activations(OPERATION, values, ["a", "b"], STANDARD),
+        make_activations(OPERATION, values, None, STANDARD),
     ]
     for activation in itertools.chain(*drawn):
         assert activation.pictures
@@ -170,7 +170,7 @@ def test_sparse_values_are_drawn() -> None:
 )
 def test_values_of_any_rank_are_laid_out(shape: tuple[int, ...], pictures: int, channels: int) -> None:
     values = torch.randn(shape)
-    found = list(activations_of(OPERATION, values, ["a", "b"], STANDARD))
+    found = list(make_activations(OPERATION, values, ["a", "b"], STANDARD))
     assert [activation.image for activation in found] == ["a", "b"]
     for number, activation in enumerate(found):
         assert len(activation.pictures) == pictures
@@ -181,13 +181,13 @@ def test_values_of_any_rank_are_laid_out(shape: tuple[int, ...], pictures: int, 
 
 @pytest.mark.parametrize("shape", [(), (3, 4), (1, 2, 3)])
 def test_what_can_not_be_shared_out_belongs_to_the_whole_batch(shape: tuple[int, ...]) -> None:
-    found = list(activations_of(OPERATION, torch.randn(shape), ["a", "b"], STANDARD))
+    found = list(make_activations(OPERATION, torch.randn(shape), ["a", "b"], STANDARD))
     assert [(activation.image, activation.values.shape) for activation in found] == [(None, torch.Size(shape))]
     assert len(found[0].pictures) == 1
 
 
 def test_an_empty_value_has_no_picture_and_no_facts() -> None:
-    (activation,) = activations_of(OPERATION, torch.zeros(1, 0, 3, 3), ["a"], STANDARD)
+    (activation,) = make_activations(OPERATION, torch.zeros(1, 0, 3, 3), ["a"], STANDARD)
     assert activation.pictures == ()
     assert activation.facts.min is None
 
@@ -205,7 +205,7 @@ def test_tensors_are_found_in_containers_of_every_kind() -> None:
 
 def test_containers_give_one_activation_for_each_tensor() -> None:
     value = (torch.zeros(1, 2), {"logits": [torch.ones(1, 3), "text"]}, None)
-    found = list(activations_of(OPERATION, value, ["a"], STANDARD))
+    found = list(make_activations(OPERATION, value, ["a"], STANDARD))
     assert [activation.path for activation in found] == ["f[0]", "f[1][logits][0]"]
 
 
@@ -332,7 +332,7 @@ def test_a_copy_of_a_picture_with_other_pixels_is_written_with_those() -> None:
     picture = surgery.draw(torch.randn(1, 2, 16, 16))[0]
     assert picture.lines is not None
     other = replace(picture, pixels=np.ascontiguousarray(picture.pixels[::-1]))
-    with Image.open(BytesIO(png.encode(other))) as written:
+    with Image.open(BytesIO(png.encode_png(other))) as written:
         assert np.array_equal(np.asarray(written), other.pixels)
     assert replace(picture, palette=picture.palette).lines is picture.lines
 
@@ -389,7 +389,7 @@ def test_a_broken_stage_is_named(stages: dict[str, Any], message: str) -> None:
 
 def test_an_image_in_its_own_colors_asks_no_tiler_how_it_lies() -> None:
     recipe = replace(STANDARD, tiler=laid(lambda: 1 / 0))
-    (activation,) = image_activations(OPERATION, torch.rand(1, 3, 60, 60), ["a"], (0.0, 1.0), recipe)
+    (activation,) = make_image_activations(OPERATION, torch.rand(1, 3, 60, 60), ["a"], (0.0, 1.0), recipe)
     activation.drawing.settle(pixels=True)
     assert activation.pictures[0].pixels.shape == (60, 60, 3)
     assert activation.levels.indices.shape == (3, 60, 60)
@@ -415,13 +415,13 @@ def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypat
         values[0, 1, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
     here = drawing(values)
 
-    def of(maps: Tensor) -> facts.Extremes:
+    def from_maps(maps: Tensor) -> facts.Extremes:
         spoiled = torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2)
         raw = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
-        return facts.Extremes(raw, finite_extremes(maps), spoiled, None)
+        return facts.Extremes(raw, find_finite_extremes(maps), spoiled, None)
 
-    monkeypatch.setattr(facts.Extremes, "of", of)
-    # What is no float32 on the CPU is quantised as it is on any other device.
+    monkeypatch.setattr(facts.Extremes, "from_maps", from_maps)
+    # What is no float32 on the CPU is quantized as it is on any other device.
     there = drawing(values.double())
     for position in range(2):
         one, other = here.levels(position), there.levels(position)
@@ -453,7 +453,7 @@ def test_steps_are_made_once_for_all_who_ask() -> None:
         calls.append("limits")
         return values.amin(), values.amax()
 
-    found = list(activations_of(OPERATION, torch.randn(3, 2, 4, 4), ["a", "b", "c"], Recipe(normalizer, Grid())))
+    found = list(make_activations(OPERATION, torch.randn(3, 2, 4, 4), ["a", "b", "c"], Recipe(normalizer, Grid())))
     assert [activation.facts.channels for activation in found] == [2, 2, 2]
     assert calls == []
     for activation in found * 2:
@@ -464,7 +464,7 @@ def test_steps_are_made_once_for_all_who_ask() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 0, 3, 3), (2, 3, 0, 4)])
 def test_of_what_has_no_values_there_are_levels_without_pixels(shape: tuple[int, ...]) -> None:
-    one, two = activations_of(Operation("a", "a", "k", 1), torch.zeros(shape), ["one", "two"], STANDARD)
+    one, two = make_activations(Operation("a", "a", "k", 1), torch.zeros(shape), ["one", "two"], STANDARD)
     one.drawing.settle(pixels=True)
     assert one.pictures == ()
     assert [levels.indices.shape for levels in (one.levels, two.levels)] == [shape[1:], shape[1:]]

@@ -17,8 +17,8 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.standard import STANDARD
 from surgery.builtin.transforms import FFT, PCA, TRANSFORMS, Abs, Mean, TopK
-from surgery.drawing.palettes import NOT_VALUES
-from surgery.drawing.rendering import activations_of
+from surgery.drawing.activations import make_activations
+from surgery.drawing.palettes import SPECIAL_CODES
 from surgery.errors import RenderError
 from surgery.output.report import Watcher
 from surgery.plugins.registry import Plugins
@@ -26,7 +26,7 @@ from surgery.stages import Recipe
 from surgery.text.descriptions import describe
 from surgery.types import NAN, PLUS_INF, Operation
 
-NAN_COLOR = NOT_VALUES["NaN"][1]
+NAN_COLOR = SPECIAL_CODES["NaN"][1]
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -191,7 +191,7 @@ def test_a_transform_may_change_the_number_and_size_of_the_maps() -> None:
 def test_facts_are_of_the_values_and_limits_of_what_is_drawn() -> None:
     values = torch.tensor([[[[-4.0, 0.0], [1.0, 2.0]]]])
     recipe = Recipe(STANDARD.normalizer, STANDARD.tiler, transforms=(Abs(),))
-    (activation,) = activations_of(Operation("x", "x", "x", 1), values, ["a"], recipe)
+    (activation,) = make_activations(Operation("x", "x", "x", 1), values, ["a"], recipe)
     assert (activation.facts.min, activation.facts.max) == (-4, 2)
     assert (activation.levels.low.tolist(), activation.levels.high.tolist()) == ([0], [4])
 

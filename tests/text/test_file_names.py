@@ -21,7 +21,7 @@ from surgery.builtin.sinks.exact import Npz, Safetensors
 from surgery.builtin.sinks.png import Png, file_name
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.standard import STANDARD
-from surgery.drawing.rendering import activations_of
+from surgery.drawing.activations import make_activations
 from surgery.text.file_names import Names, folded, image_names, numbered, readable, safe_part
 from surgery.types import Operation
 
@@ -227,7 +227,7 @@ def test_exact_values_of_any_path_are_kept_under_it(sink: Sink, tmp_path: Path) 
     with sink(place) as write:
         for index, path in enumerate(paths):
             values = torch.full((1, 2), float(index))
-            for activation in activations_of(Operation(path, path, "kind", index), values, ["one"], STANDARD):
+            for activation in make_activations(Operation(path, path, "kind", index), values, ["one"], STANDARD):
                 write(activation)
         place.finish("one")
     (file,) = (tmp_path / "one").iterdir()

@@ -42,7 +42,7 @@ class Png:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        from surgery.drawing import save
+        from surgery.drawing import save_png
 
         used: Counter[str] = Counter()
 
@@ -56,7 +56,7 @@ class Png:
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
                 with folder.file(f"{name}.png", activation) as path:
-                    save(path, picture, {"surgery": note(folder, activation, picture)}, self.level)
+                    save_png(path, picture, {"surgery": note(folder, activation, picture)}, self.level)
 
         folder.when_finished(lambda _: used.clear())
         folder.when_dropped(lambda _: used.clear())

@@ -71,7 +71,7 @@ class Sheet:
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
         import numpy as np
 
-        from surgery.drawing import encode
+        from surgery.drawing import encode_png
         from surgery.types import Picture
 
         rows: dict[str | None, list[_Row]] = {}
@@ -102,7 +102,7 @@ class Sheet:
                     sheet = self._draw(part, title, [count, picked.describe()], about)
                     # Which numpy would ask for twice.
                     pixels = np.frombuffer(sheet.tobytes(), np.uint8).reshape(sheet.height, sheet.width, 3)
-                    path.write_bytes(encode(Picture(pixels, None, np.zeros(1), np.ones(1)), said, level=2))
+                    path.write_bytes(encode_png(Picture(pixels, None, np.zeros(1), np.ones(1)), said, level=2))
 
         folder.when_finished(finished)
 
@@ -196,10 +196,10 @@ class Sheet:
         pen.text((left - 8, 115), "low", fill=SOFT, font=font(14), anchor="rm")
         pen.text((left + LEVELS + 8, 115), "high of its limits", fill=SOFT, font=font(14), anchor="lm")
         if any(row.facts.nan or row.facts.inf for row in rows):
-            from surgery.drawing import NOT_VALUES
+            from surgery.drawing import SPECIAL_CODES
 
             x = left + LEVELS + 170
-            for name, (_, color) in list(NOT_VALUES.items())[:3]:
+            for name, (_, color) in list(SPECIAL_CODES.items())[:3]:
                 pen.rectangle((x, 108, x + 14, 122), fill=color)
                 pen.text((x + 20, 115), name, fill=SOFT, font=font(14), anchor="lm")
                 x += 80

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from surgery.drawing.palettes import NOT_VALUES, palette_of, with_ink
-from surgery.drawing.picture_sizes import MEGAPIXELS, SIDE
-from surgery.drawing.tiling import lay, layout_of
-from surgery.drawing.transforms import colored, in_color
+from surgery.drawing.palettes import SPECIAL_CODES, add_ink_color, palette_of
+from surgery.drawing.picture_sizes import MAX_MEGAPIXELS, MAX_SIDE
+from surgery.drawing.tiling import find_tile_layout, tile_codes
+from surgery.drawing.transforms import codes_to_rgb, is_color
 from surgery.errors import RenderError
 from surgery.plugins import said_of
 from surgery.stages import shortcut
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from surgery.drawing.codes import Codes
+    from surgery.drawing.quantized_maps import QuantizedMaps
     from surgery.stages import Layout, Recipe
 
 _FEW = 1 << 20
 """Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
 
 
-class Frames:
+class PictureAssembler:
     """The pictures of a batch's codes."""
 
-    def __init__(self, codes: Codes, recipe: Recipe) -> None:
+    def __init__(self, codes: QuantizedMaps, recipe: Recipe) -> None:
         self.codes = codes
         self.recipe = recipe
 
@@ -42,27 +42,27 @@ class Frames:
         """Those of one image."""
         codes = self.codes
         low, high = (limit[position] for limit in codes.limits())
-        if in_color(self.recipe.transforms):
-            return (Picture(colored(codes.indices(position), NOT_VALUES.values()), None, low, high),)
-        label = shortcut(self.recipe.tiler, "labelled") if getattr(self.recipe.tiler, "labels", False) else None
+        if is_color(self.recipe.transforms):
+            return (Picture(codes_to_rgb(codes.indices(position), SPECIAL_CODES.values()), None, low, high),)
+        label = shortcut(self.recipe.tiler, "draw_labels") if getattr(self.recipe.tiler, "labels", False) else None
         if label is not None:
             lying = torch.from_numpy(codes.numpy()[position : position + 1])
-            laid, ready = label(fold(lying) if codes.folded else lying, low, high)[0].numpy(), False
+            laid, ready = label(fold_rows(lying) if codes.folded else lying, low, high)[0].numpy(), False
         elif codes.layout is not None:
             laid, ready = codes.numpy()[position], True
         elif codes.nbytes <= _FEW:
             laid, ready = self._tiles[0][position], self._tiles[1]
         else:
-            tiles, ready = self._laid_out(codes.numpy()[position : position + 1])
+            tiles, ready = self._tile(codes.numpy()[position : position + 1])
             laid = tiles[0]
-        colors = palette_of(self.recipe) if label is None else with_ink(palette_of(self.recipe))
+        colors = palette_of(self.recipe) if label is None else add_ink_color(palette_of(self.recipe))
         found: list[list[Picture]] = []
         for number, tile in enumerate(laid):
             channels = self._channels(number, len(laid), len(low))
             own = slice(None) if channels is None else slice(channels[0], channels[1] + 1)
             pixels = tile[:, 1:] if ready else tile
             picture = Picture(pixels, colors, low[own], high[own], tile if ready else None, channels)
-            found.append(self._cut(picture))
+            found.append(self._split(picture))
         if len(found) == 1 or (self._layout is not None and hasattr(self.recipe.tiler, "megapixels")):
             return tuple(_numbered([part for parts in found for part in parts]))
         return tuple(part for number, parts in enumerate(found) for part in _numbered(parts, f"c{numbered(number)}-"))
@@ -81,17 +81,17 @@ class Frames:
     def _layout(self) -> Layout | None:
         """How the tiler lays the codes, if it says so."""
         plan = shortcut(self.recipe.tiler, "plan")
-        found = self.codes.layout or layout_of(self.recipe.tiler, self.codes.shape)
+        found = self.codes.layout or find_tile_layout(self.recipe.tiler, self.codes.shape)
         return plan(*self.codes.shape[1:]) if found is None and callable(plan) else found
 
-    def _cut(self, picture: Picture) -> list[Picture]:
+    def _split(self, picture: Picture) -> list[Picture]:
         """A picture that is too large to be opened in parts from the top left, line by line; else itself."""
         height, width = picture.pixels.shape[:2]
-        most = int(getattr(self.recipe.tiler, "megapixels", MEGAPIXELS)) * 1_000_000
-        if max(height, width) <= SIDE and height * width <= most:
+        most = int(getattr(self.recipe.tiler, "megapixels", MAX_MEGAPIXELS)) * 1_000_000
+        if max(height, width) <= MAX_SIDE and height * width <= most:
             return [picture]
-        across = min(width, SIDE)
-        down = max(1, min(SIDE, most // across))
+        across = min(width, MAX_SIDE)
+        down = max(1, min(MAX_SIDE, most // across))
         return [
             replace(picture, pixels=picture.pixels[top : top + down, left : left + across], lines=None)
             for top in range(0, height, down)
@@ -101,20 +101,20 @@ class Frames:
     @cached_property
     def _tiles(self) -> tuple[NDArray[np.uint8], bool]:
         """All pictures at once, where they are small."""
-        return self._laid_out(self.codes.numpy())
+        return self._tile(self.codes.numpy())
 
-    def _laid_out(self, indices: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    def _tile(self, indices: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
         """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image.
 
         Or ``(B, N, H', 1 + W')`` and True: with a zero before each line, as PNG files have them.
         """
         codes = torch.from_numpy(indices)
         if self.codes.folded:
-            codes = fold(codes)
+            codes = fold_rows(codes)
         tiler = self.recipe.tiler
-        layout = layout_of(tiler, codes.shape)
+        layout = find_tile_layout(tiler, codes.shape)
         try:
-            tiles = tiler(codes) if layout is None else lay(codes, layout)
+            tiles = tiler(codes) if layout is None else tile_codes(codes, layout)
         except Exception as error:
             said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
             raise RenderError(said) from error
@@ -137,7 +137,7 @@ def _numbered(parts: list[Picture], lead: str = "") -> list[Picture]:
     ]
 
 
-def fold(codes: Tensor) -> Tensor:
+def fold_rows(codes: Tensor) -> Tensor:
     """Rows ``(B, C, 1, W)`` folded to near-square pictures, the rest of the last line filled with background."""
     width = codes.shape[-1]
     columns = math.ceil(math.sqrt(width))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from surgery.drawing.host_copies import Fetched
+from surgery.drawing.host_copies import HostCopy
 from surgery.drawing.quantization import check_limits, find_limits
-from surgery.drawing.tiling import taken_up
+from surgery.drawing.tiling import untile_codes
 from surgery.errors import RenderError
 from surgery.plugins import said_of
 from surgery.text import describe
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from surgery.stages import Layout, Normalizer
 
 
-class Codes:
+class QuantizedMaps:
     """The codes of a batch, and the limits they lie between."""
 
     def __init__(
@@ -38,11 +38,11 @@ class Codes:
         folded: bool = False,
     ) -> None:
         self._normalizer = normalizer
-        self._limits = Fetched(limits)
+        self._limits = HostCopy(limits)
         self._checked = checked
-        if self._limits.is_here:
+        if self._limits.is_complete:
             self._check()
-        self._codes = Fetched(make())
+        self._codes = HostCopy(make())
         self.shape = shape
         """Of the maps."""
         self.layout = layout
@@ -58,7 +58,7 @@ class Codes:
         return low, high
 
     def numpy(self) -> NDArray[np.uint8]:
-        """``(B, C, H, W)`` codes, or, with a layout, ``(B, N, H', 1 + W')``, as `lay` gives them."""
+        """``(B, C, H, W)`` codes, or, with a layout, ``(B, N, H', 1 + W')``, as `tile_codes` gives them."""
         self._check()
         return self._codes.numpy()
 
@@ -66,7 +66,7 @@ class Codes:
         """``(C, H, W)`` codes of one image."""
         codes = torch.from_numpy(self.numpy()[position : position + 1])
         if self.layout is not None:
-            codes = taken_up(codes, self.layout, self.shape)
+            codes = untile_codes(codes, self.layout, self.shape)
         return codes[0].numpy()
 
     def _check(self) -> None:

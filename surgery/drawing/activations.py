@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.drawing.batch_drawing import BatchDrawing, WholeDrawing
-from surgery.drawing.color_images import ImageDrawing
-from surgery.drawing.quantization import share_out
+from surgery.drawing.batch_drawing import BatchDrawing, WholeBatchDrawing
+from surgery.drawing.color_images import ColorImageDrawing
+from surgery.drawing.quantization import split_by_image
 from surgery.graph import tensors_in
 from surgery.layouts import NONE, Evidence, arrange
 from surgery.stages import Recipe
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from surgery.stages import Limits
 
 
-def activations_of(
+def make_activations(
     operation: Operation,
     value: Any,
     images: Sequence[str] | None,
@@ -42,10 +42,10 @@ def activations_of(
         evidence = replace(known(where), asked=asked) if asked is not None else known(where)
         arrangement = arrange(tuple(tensor.shape), None if images is None else len(images), evidence)
         if images is None:
-            yield Activation(operation, path, None, tensor, WholeDrawing(tensor, recipe, arrangement))
+            yield Activation(operation, path, None, tensor, WholeBatchDrawing(tensor, recipe, arrangement))
             continue
         lying = tensor.movedim(arrangement.batch_axis, 0) if arrangement.batch_axis else tensor
-        parts = share_out(lying, len(images))
+        parts = split_by_image(lying, len(images))
         if parts is None:
             yield Activation(operation, path, None, tensor, BatchDrawing(tensor[None], recipe))
             continue
@@ -54,7 +54,7 @@ def activations_of(
             yield Activation(operation, path, image, parts[position], drawing, position)
 
 
-def image_activations(
+def make_image_activations(
     operation: Operation,
     values: Tensor,
     images: Sequence[str],
@@ -62,12 +62,12 @@ def image_activations(
     recipe: Recipe,
 ) -> Iterator[Activation]:
     """Activations that are color by nature: ``(B, 3, H, W)`` or ``(B, 1, H, W)`` within `limits`, drawn as RGB."""
-    drawing = ImageDrawing(values, limits, recipe)
+    drawing = ColorImageDrawing(values, limits, recipe)
     for position, image in enumerate(images):
         yield Activation(operation, operation.path, image, values[position], drawing, position)
 
 
-def without_values(activation: Activation) -> Activation:
+def strip_values(activation: Activation) -> Activation:
     """An activation whose values have their shape and dtype, and nothing in them."""
     empty = _empty(activation.values.shape, activation.values.dtype)
     return Activation(

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import surgery
 from benchmarks.peers import PEERS
 
 if TYPE_CHECKING:
@@ -58,11 +59,13 @@ def _made(arguments: Sequence[str], seconds: float) -> str:
     known = [f"{name} {found}" for name in names if (found := _version(name))]
     command = " ".join(["python -m benchmarks.truth", *arguments])
     python = f"Python {platform.python_version()}"
-    where = f"on one thread ({platform.machine()}); {', '.join([python, *known])}, surgery {_version('surgery')}"
+    where = f"on one thread ({platform.machine()}); {', '.join([python, *known])}, surgery {surgery.__version__}"
     return f"Made by `{command}` in {seconds / 60:.0f} minutes of CPU {where}.\n"
 
 
 def _version(name: str) -> str:
+    if name == "surgery":
+        return surgery.__version__
     try:
         return version(name)
     except PackageNotFoundError:

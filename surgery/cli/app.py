@@ -62,7 +62,7 @@ def version(
         compiled = (
             "" if find_spec("surgery.drawing._kernels") else ", without its compiled passes: drawing takes longer"
         )
-        say(f"surgery {__version__}{compiled}")
+        say(f"torch-surgery {__version__}{compiled}")
         raise typer.Exit
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery import __version__
 from surgery.errors import PluginError, did_you_mean
 from surgery.plugins.discovery import canonical, files_of, installed, named, requests
 from surgery.plugins.options import configured
@@ -285,4 +285,4 @@ class Plugins:
 
 def builtin() -> Plugin:
     """What comes with the project, as a plugin."""
-    return Plugin(BUILTIN, version("surgery"), "built in", lambda: [import_module("surgery.builtin.hooks")])
+    return Plugin(BUILTIN, __version__, "built in", lambda: [import_module("surgery.builtin.hooks")])

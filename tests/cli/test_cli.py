@@ -221,7 +221,7 @@ def test_it_is_installed_as_a_command_and_as_a_module() -> None:
     for arguments in ([str(command)], [sys.executable, "-m", "surgery"]):
         result = shell(*arguments, "--version")
         assert result.returncode == 0
-        assert result.stdout.startswith(f"surgery {surgery.__version__}")
+        assert result.stdout.startswith(f"torch-surgery {surgery.__version__}")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_the_version_says_where_nothing_was_compiled(
     run: Any, built: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("surgery.cli.app.find_spec", lambda name: name if built else None)
-    assert run("--version").out == f"surgery {surgery.__version__}{said}\n"
+    assert run("--version").out == f"torch-surgery {surgery.__version__}{said}\n"
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, home: str) -> None:

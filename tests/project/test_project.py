@@ -265,7 +265,7 @@ def test_the_training_of_the_shipped_model_runs(in_empty_folder: Path, monkeypat
 def test_versions_agree() -> None:
     from importlib.metadata import version
 
-    assert version("surgery") == surgery.__version__
+    assert version("torch-surgery") == surgery.__version__
     assert f"## {surgery.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
@@ -328,7 +328,7 @@ def test_a_plugin_is_a_distribution_with_all_that_belongs_to_it(folder: Path) ->
     package = folder.name.replace("-", "_")
     assert about["name"] == folder.name
     assert list(about["entry-points"]["surgery"].values()) == [package]
-    assert any(needed.startswith("surgery>=") for needed in about["dependencies"])
+    assert any(needed.startswith("torch-surgery>=") for needed in about["dependencies"])
     assert (folder / package / "py.typed").exists()
     assert list((folder / "tests").glob("test_*.py"))
     assert f"-e ./plugins/{folder.name}[test]" in (ROOT / "plugins" / "requirements.txt").read_text().splitlines()

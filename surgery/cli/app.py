@@ -176,7 +176,7 @@ def extract(
     from surgery.cli.tables import Bar, report_view, terminal
     from surgery.data import inputs
     from surgery.extraction import extract as run
-    from surgery.inputs import collecting, find_images, lines_of, suffixes_of
+    from surgery.inputs import collect_notes, find_images, format_notes, reader_suffixes
     from surgery.layouts import layouts_of
     from surgery.models import load_model
     from surgery.rewriting import parse
@@ -187,8 +187,8 @@ def extract(
     chosen = [parse(text) for text in at]
     wanted, span = size_of(size), range_of(limits)
     noticed: Notes = {}
-    with collecting(noticed):
-        given = find_images(images or [str(inputs()[0])], suffixes_of(stages.get("reader")))
+    with collect_notes(noticed):
+        given = find_images(images or [str(inputs()[0])], reader_suffixes(stages.get("reader")))
     network = load_model(model, part=part, seed=seed, plugins=plugins)
     with Bar(len(given)) as bar:
         report = run(
@@ -216,7 +216,7 @@ def extract(
             progress=bar.advance,
         )
     console = terminal()
-    for noted in (*report.hazards, *lines_of(noticed), *report.notes):
+    for noted in (*report.hazards, *format_notes(noticed), *report.notes):
         complain(f"note: {noted}")
     console.print(report_view(report, console.width), soft_wrap=False)
     for trouble in report.troubles:

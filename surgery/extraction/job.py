@@ -23,20 +23,20 @@ from surgery.inputs import (
     Inputs,
     Notes,
     Side,
-    collecting,
-    colors_of,
+    collect_notes,
+    default_range,
     find_images,
-    first_example,
+    find_other_inputs,
+    format_notes,
+    input_limits,
     input_settings,
-    lines_of,
-    main_input,
-    main_reader,
-    other_inputs,
-    own_range,
-    own_size,
-    preprocessing_of,
-    reader_beside,
-    suffixes_of,
+    main_input_name,
+    model_preprocessing,
+    read_example,
+    reader_for_model,
+    reader_for_other_input,
+    reader_suffixes,
+    resolve_size,
 )
 from surgery.layouts import layout_rules
 from surgery.models import check_seed, recall
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from torch import fx
 
-    from surgery.inputs import Files, Size
+    from surgery.inputs import FilePatterns, Size
     from surgery.layouts import Layouts
     from surgery.output import Watcher
     from surgery.plugins import Plugins
@@ -72,7 +72,7 @@ def extract(
     transforms: Transform | str | Sequence[Transform | str] = (),
     layout: Layouts = None,
     sinks: Sink | str | Sequence[Sink | str] = (Png(), Sheet()),  # noqa: B008
-    inputs: Mapping[str, Files] = MappingProxyType({}),
+    inputs: Mapping[str, FilePatterns] = MappingProxyType({}),
     reader: Reader | str = ImageReader(),  # noqa: B008
     readers: Mapping[str, Reader | str] = MappingProxyType({}),
     size: Size = None,
@@ -140,22 +140,22 @@ def extract(
     if jobs > 1:
         _check_shared(jobs, writing, audience)
     found: Notes = {}
-    with collecting(found):
-        paths = find_images(images, suffixes_of(reading))
+    with collect_notes(found):
+        paths = find_images(images, reader_suffixes(reading))
     original = unwrap(model)
-    span = range or own_range(reading)
-    preprocessing = preprocessing_of(original) if span == (-1.0, 1.0) and range is None else None
-    read = main_reader(reading, original, size, side, span, preprocessing, several=bool(inputs))
+    span = range or default_range(reading)
+    preprocessing = model_preprocessing(original) if span == (-1.0, 1.0) and range is None else None
+    read = reader_for_model(reading, original, size, side, span, preprocessing, has_other_inputs=bool(inputs))
     named = {name: stages.one("reader", each) for name, each in readers.items()}
-    with collecting(found):
-        beside = other_inputs(original, paths, inputs, named, ImageReader())
-    sized = own_size(original, size, preprocessing)
+    with collect_notes(found):
+        beside = find_other_inputs(original, paths, inputs, named, ImageReader())
+    sized = resolve_size(original, size, preprocessing)
     beside = tuple(
-        replace(each, reader=reader_beside(each.reader, sized, side, span, preprocessing)) for each in beside
+        replace(each, reader=reader_for_other_input(each.reader, sized, side, span, preprocessing)) for each in beside
     )
     refuse_other(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
     subject = _prepare(original, mode, device)
-    example = first_example(subject, Inputs(paths, read, others=beside), device)
+    example = read_example(subject, Inputs(paths, read, others=beside), device)
     opened = _open(subject, at, leaves, allow, [each.name for each in beside], example, output=output)
     rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
     recipe = replace(drawn, stats=stats, layouts=rules)
@@ -177,14 +177,14 @@ def extract(
         folder = OutputFolder(out, manifest.about, workspace)
         places = [name for sink in writing for name in getattr(sink, "places", ())]
         taken = Inputs(paths, read, found, places, beside)
-        folder.reserve(name for _, name in taken.names)
+        folder.reserve(name for _, name in taken.named_paths)
         job = Job(
             opened=opened,
             original=original,
             subject=subject if check and output else None,
             recipe=recipe,
             span=span,
-            colors=colors_of(reading, side, span, preprocessing),
+            colors=input_limits(reading, side, span, preprocessing),
             sinks=writing,
             folder=folder,
             workspace=workspace,
@@ -209,7 +209,7 @@ def extract(
         findings=done.findings,
         seconds=time.perf_counter() - started,
         hazards=hazards(opened),
-        notes=(*recall(original).notes(original, source or type(original).__name__), *lines_of(done.notes)),
+        notes=(*recall(original).notes(original, source or type(original).__name__), *format_notes(done.notes)),
         interrupted=done.interrupted,
         overview=None if done.overview is None else folder.path / done.overview,
     )
@@ -273,7 +273,7 @@ def _open(
 ) -> fx.GraphModule:
     traced = trace(subject, example, leaves=leaves, allow=allow)
     inputs = [str(node.target) for node in traced.graph.nodes if node.op == "placeholder"]
-    missing = [name for name in inputs if name not in others and name != main_input(subject, others)]
+    missing = [name for name in inputs if name not in others and name != main_input_name(subject, others)]
     if missing or len(inputs) != 1 + len(others):
         told = f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)" if missing else "images are one"
         raise ModelError(f"{type(subject).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}); {told}")

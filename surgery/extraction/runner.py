@@ -12,7 +12,7 @@ import torch
 from surgery.drawing import make_activations, make_image_activations, strip_values
 from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.graph import apart, contexts, operations, same_bits, specs, tensors_in, twin
-from surgery.inputs import arguments_of, input_dtype, main_input
+from surgery.inputs import input_dtype, main_input_name, order_arguments
 from surgery.layouts import FollowedModel
 from surgery.output import Finding, merge, merge_findings, parts_of
 from surgery.rewriting import listening
@@ -174,7 +174,7 @@ class Run:
                 beside = Operation(f"input_{name}", f"input.{name}", "input", 0, tensors=specs(other))
                 self.offer(self.shown_input(beside, other, self.limits))
             try:
-                result = self.model.run(*arguments_of(self.placeholders, values, others))
+                result = self.model.run(*order_arguments(self.placeholders, values, others))
             except Exception as error:
                 if isinstance(error, SurgeryError) or error is self.error:
                     raise
@@ -193,7 +193,7 @@ class Run:
         devices = [values.device] if values.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed)
-            named = {str(main_input(original, list(others))): values, **others} if others else {}
+            named = {str(main_input_name(original, list(others))): values, **others} if others else {}
             truth = twin(original)(**named) if named else twin(original)(values)
         found, expected = list(tensors_in(result)), list(tensors_in(truth))
         if [key for key, _ in found] != [key for key, _ in expected]:

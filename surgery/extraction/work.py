@@ -11,7 +11,7 @@ from surgery.errors import OutputError
 from surgery.extraction.pipeline import Ahead, Behind
 from surgery.extraction.processes import run_jobs, sendable
 from surgery.extraction.runner import Run
-from surgery.inputs import Notes, add, batches, lines_of, misfit
+from surgery.inputs import Notes, explain_size_mismatch, format_notes, group_into_batches, merge_notes
 from surgery.output import Failure, Finding, Progress, any_records, merge_findings
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run_alone(
     job: Job, manifest: Manifest, watches: Sequence[Write], progress: Callable[[Progress], None] | None
 ) -> Done:
     """Do all of it in this process, with one thread that reads ahead and one that writes behind."""
-    numbers = range(len(job.inputs.names))
+    numbers = range(len(job.inputs.named_paths))
     with Behind() as behind:
         share = _run(job, numbers, manifest, behind, watches, progress or (lambda _: None), lambda: False)
     return _put_together(job, manifest, [share])
@@ -88,7 +88,7 @@ def run_alone(
 
 def run_shared(job: Job, manifest: Manifest, jobs: int, progress: Callable[[Progress], None] | None) -> Done:
     """Do it in several processes, which take turns at the batches."""
-    total = len(job.inputs.names)
+    total = len(job.inputs.named_paths)
     led, begun = _lead(job, manifest)
     if begun == total or any(share.error is not None or share.interrupted for share in led):
         return _put_together(job, manifest, led)
@@ -131,21 +131,21 @@ def _lead(job: Job, manifest: Manifest) -> tuple[list[_Share], int]:
     """
     shares: list[_Share] = []
     noted = job.inputs.notes
-    begun, total, threads = 0, len(job.inputs.names), torch.get_num_threads()
+    begun, total, threads = 0, len(job.inputs.named_paths), torch.get_num_threads()
     if not any(getattr(sink, "leads", False) for sink in job.sinks):
         return shares, begun
     torch.set_num_threads(1)  # of several, a fork would wait for the others
     try:
         while begun < total and not any(share.images or share.error or share.interrupted for share in shares):
             batch = range(begun, min(begun + job.batch_size, total))
-            job.inputs.failed, job.inputs.notes = [], noted
+            job.inputs.failures, job.inputs.notes = [], noted
             noted = {}  # what was noticed before is said once
             with Behind(thread=False) as behind:
                 shares.append(_run(job, batch, manifest, behind, (), lambda _: None, lambda: False))
             begun = batch.stop
     finally:
         torch.set_num_threads(threads)
-        job.inputs.failed, job.inputs.notes = [], noted
+        job.inputs.failures, job.inputs.notes = [], noted
     return shares, begun
 
 
@@ -159,7 +159,7 @@ def _run(
     stopped: Callable[[], bool],
 ) -> _Share:
     """Run some of the inputs. An error is part of what is returned: what was finished before it stays."""
-    failed = job.inputs.failed
+    failed = job.inputs.failures
     interrupted, error = False, None
     run = Run(job.opened, manifest, job.recipe, job.span, job.colors, job.subject, behind)
     try:
@@ -167,15 +167,15 @@ def _run(
             run.now += watches
             begun = 0
             try:
-                for batch in batches(items, job.batch_size, [other.name for other in job.inputs.others]):
-                    reason = misfit(job.original, batch.values) or run.batch(
+                for batch in group_into_batches(items, job.batch_size, [other.name for other in job.inputs.others]):
+                    reason = explain_size_mismatch(job.original, batch.values) or run.batch(
                         batch, job.seed, job.device, output=job.output
                     )
                     if reason:
                         failed += [Failure(str(item.path), reason, item.number) for item in batch.inputs]
                         continue
                     begun += len(batch.inputs)
-                    tell(Progress(begun, len(failed), len(job.inputs.names), batch.inputs[-1].name))
+                    tell(Progress(begun, len(failed), len(job.inputs.named_paths), batch.inputs[-1].name))
                     if stopped():
                         interrupted = True
                         break
@@ -193,9 +193,9 @@ def _put_together(job: Job, manifest: Manifest, shares: Sequence[_Share]) -> Don
     notes: Notes = {}
     for share in shares:
         merge_findings(findings, share.findings)
-        add(notes, share.notes)
+        merge_notes(notes, share.notes)
     if notes:
-        manifest.head["notes"] = lines_of(notes)
+        manifest.head["notes"] = format_notes(notes)
     failed = sorted((failure for share in shares for failure in share.failed), key=lambda failure: failure.number)
     images = sum(share.images for share in shares)
     error = next((share.error for share in shares if share.error is not None), None)

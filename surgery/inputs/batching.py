@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 
 from surgery.errors import ImageError, SurgeryError, first_line
-from surgery.inputs.notes import Notes, collecting
+from surgery.inputs.notes import Notes, collect_notes
 from surgery.output import Failure
 from surgery.text import describe, image_names
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from surgery.inputs.pairing import OtherInput
+    from surgery.inputs.other_inputs import OtherInput
     from surgery.stages import Reader
 
-Given: TypeAlias = "tuple[Tensor, ...]"
+InputValues: TypeAlias = "tuple[Tensor, ...]"
 """The values of an image, ``(1, C, H, W)``, and of what is given to the model beside it."""
 
 
@@ -48,7 +48,7 @@ class Batch:
     """The model's inputs beside the image, by name."""
 
     @classmethod
-    def of(cls, items: Iterable[tuple[Input, Given]], names: Sequence[str] = ()) -> Batch:
+    def from_items(cls, items: Iterable[tuple[Input, InputValues]], names: Sequence[str] = ()) -> Batch:
         """Of images with their values ``(1, C, H, W)``, which are copied: what a reader gave may be its own.
 
         `names` are those of the inputs beside the image.
@@ -66,32 +66,32 @@ class Inputs:
         paths: Sequence[Path],
         reader: Reader,
         notes: Notes | None = None,
-        taken: Iterable[str] = (),
+        reserved_names: Iterable[str] = (),
         others: Sequence[OtherInput] = (),
     ) -> None:
-        """`taken` are names that no image is given: those of what sinks write beside the images' folders."""
-        self.names = list(zip(paths, image_names((path.stem for path in paths), taken), strict=True))
+        """`reserved_names` are names that no image is given: those of what sinks write beside the images' folders."""
+        self.named_paths = list(zip(paths, image_names((path.stem for path in paths), reserved_names), strict=True))
         self.reader = reader
         self.others = others
-        self.failed: list[Failure] = []
+        self.failures: list[Failure] = []
         self.notes: Notes = dict(notes or {})
 
-    def read(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[Input, Given]]:
+    def read(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[Input, InputValues]]:
         """The inputs of these numbers, or all of them, one by one: the image, and what is given beside it."""
-        for number in range(len(self.names)) if numbers is None else numbers:
-            path, name = self.names[number]
+        for number in range(len(self.named_paths)) if numbers is None else numbers:
+            path, name = self.named_paths[number]
             try:
                 values = self._values(path, self.reader)
                 beside = (self._values(other.paths[number], other.reader) for other in self.others)
                 given = (values, *beside)
             except ImageError as error:
-                self.failed.append(Failure(str(path), str(error), number))
+                self.failures.append(Failure(str(path), str(error), number))
             else:
                 yield Input(name, path, number), given
 
     def _values(self, path: Path, reader: Reader) -> Tensor:
         try:
-            with collecting(self.notes):
+            with collect_notes(self.notes):
                 values = reader(path)
         except SurgeryError:
             raise
@@ -111,10 +111,12 @@ class Inputs:
         return values
 
 
-def batches(items: Iterable[tuple[Input, Given]], size: int, names: Sequence[str] = ()) -> Iterator[Batch]:
+def group_into_batches(
+    items: Iterable[tuple[Input, InputValues]], size: int, names: Sequence[str] = ()
+) -> Iterator[Batch]:
     """Neighbours of one shape, out of as many images as fill a batch: the first `size` of the run, the second ..."""
     for _, together in groupby(items, lambda item: (item[0].number // size, *(part.shape for part in item[1]))):
-        yield Batch.of(together, names)
+        yield Batch.from_items(together, names)
 
 
 def input_dtype(model: nn.Module) -> torch.dtype | None:
@@ -123,7 +125,7 @@ def input_dtype(model: nn.Module) -> torch.dtype | None:
     return next((parameter.dtype for parameter in model.parameters() if parameter.dtype in floats), None)
 
 
-def misfit(model: nn.Module, values: Tensor) -> str | None:
+def explain_size_mismatch(model: nn.Module, values: Tensor) -> str | None:
     """Why a network that says what sizes it takes can't take this one."""
     multiple = getattr(model, "multiple", 1)
     height, width = values.shape[2:]

@@ -35,7 +35,7 @@ class ImageReader:
             raise ImageError(f"black is less than white, not {self.black:g} and {self.white:g}")
 
     def __call__(self, path: Path, /) -> Tensor:
-        from surgery.inputs.image_files import load_image
+        from surgery.inputs.image_loading import load_image
 
         low = -1.0 if self.low is None else self.low
         high = 1.0 if self.high is None else self.high

@@ -10,9 +10,9 @@ from torch import nn
 
 from surgery.errors import ImageError, TraceError
 from surgery.inputs.batching import input_dtype
-from surgery.inputs.image_files import load_image
+from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_reader import ImageReader
-from surgery.inputs.pairing import as_example, main_input, needs_example, reader_beside
+from surgery.inputs.other_inputs import build_example, main_input_name, needs_example, reader_for_other_input
 from surgery.stages import Preprocessing
 from surgery.text import describe
 from surgery.tracing import trace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from surgery.inputs.batching import Inputs
-    from surgery.inputs.image_files import Side, Size
+    from surgery.inputs.image_loading import Side, Size
     from surgery.stages import Limits, Reader
 
 
@@ -53,76 +53,84 @@ def _first_that_runs(model: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | No
     return next((module for module in called if isinstance(module, _CONVOLUTIONS)), None)
 
 
-def own_range(reader: Reader) -> tuple[float, float]:
+def default_range(reader: Reader) -> tuple[float, float]:
     """The values of black and white where no range is asked for."""
     low, high = (getattr(reader, end, None) for end in ("low", "high"))
     return -1.0 if low is None else low, 1.0 if high is None else high
 
 
-def main_reader(
+def reader_for_model(
     reader: Reader,
     model: nn.Module,
     size: Size,
     side: Side,
-    span: tuple[float, float],
-    own: Preprocessing | None,
+    value_range: tuple[float, float],
+    preprocessing: Preprocessing | None,
     *,
-    several: bool,
+    has_other_inputs: bool,
 ) -> Reader:
     """What reads a path: the given reader, or that of images with what the model wants."""
     if not isinstance(reader, ImageReader):
         if size is not None or side != "none":
             raise ImageError(f"size and side are of the reader of images; set options of {describe(reader)} instead")
         return reader
-    size = own_size(model, size, own)
+    size = resolve_size(model, size, preprocessing)
     channels = reader.channels or input_channels(model)
-    if several and channels not in (1, 3):  # a first convolution takes several inputs together
-        own_reader = replace(reader, low=span[0], high=span[1])
-        return reader_beside(own_reader, size, side, span, own)
+    if has_other_inputs and channels not in (1, 3):  # a first convolution takes several inputs together
+        own_reader = replace(reader, low=value_range[0], high=value_range[1])
+        return reader_for_other_input(own_reader, size, side, value_range, preprocessing)
     depth: dict[str, Any] = {"black": reader.black, "white": reader.white, "indices": reader.indices}
-    return partial(load_image, size=size, side=side, range=span, channels=channels, preprocessing=own, **depth)
+    return partial(
+        load_image, size=size, side=side, range=value_range, channels=channels, preprocessing=preprocessing, **depth
+    )
 
 
-def own_size(model: nn.Module, size: Size, own: Preprocessing | None) -> Size:
+def resolve_size(model: nn.Module, size: Size, preprocessing: Preprocessing | None) -> Size:
     """The size that images are read in: that which is asked for, or what the model says."""
-    if size is not None or own is not None:
+    if size is not None or preprocessing is not None:
         return size
     declared = getattr(model, "size", None)
     return declared if isinstance(declared, (int, tuple)) else None
 
 
-def first_example(subject: nn.Module, inputs: Inputs, device: str | torch.device) -> Any:
+def read_example(subject: nn.Module, inputs: Inputs, device: str | torch.device) -> Any:
     """The first inputs, where some of them are in a graph only if an example gives them."""
     names = [other.name for other in inputs.others]
     if not needs_example(subject, names):
         return None
     for _, given in inputs.read():
         main, *others = (values.to(device, input_dtype(subject)) for values in given)
-        return as_example(subject, {str(main_input(subject, names)): main, **dict(zip(names, others, strict=True))})
-    raise ImageError(inputs.failed[0].reason)
+        return build_example(
+            subject, {str(main_input_name(subject, names)): main, **dict(zip(names, others, strict=True))}
+        )
+    raise ImageError(inputs.failures[0].reason)
 
 
-def colors_of(reader: Reader, side: Side, span: tuple[float, float], own: Preprocessing | None) -> Limits | None:
+def input_limits(
+    reader: Reader, side: Side, value_range: tuple[float, float], preprocessing: Preprocessing | None
+) -> Limits | None:
     """What is drawn as black and as white where the input is an image."""
     if not isinstance(reader, ImageReader):
         return None
-    if own is None:
-        return span
-    low, high = own.limits
+    if preprocessing is None:
+        return value_range
+    low, high = preprocessing.limits
     return (low, high) if side in ("none", "left", "right") else (low * 2, high * 2)
 
 
-def preprocessing_of(model: nn.Module) -> Preprocessing | None:
+def model_preprocessing(model: nn.Module) -> Preprocessing | None:
     """What a model says it was trained to be given."""
-    own = getattr(model, "preprocessing", None)
-    return own if isinstance(own, Preprocessing) else None
+    preprocessing = getattr(model, "preprocessing", None)
+    return preprocessing if isinstance(preprocessing, Preprocessing) else None
 
 
-def input_settings(reader: Reader, side: str, span: tuple[float, float], own: Preprocessing | None) -> dict[str, Any]:
+def input_settings(
+    reader: Reader, side: str, value_range: tuple[float, float], preprocessing: Preprocessing | None
+) -> dict[str, Any]:
     """How the input was read, for the manifest."""
     if not isinstance(reader, ImageReader):
-        return {"reader": describe(reader), "range": list(span)}
+        return {"reader": describe(reader), "range": list(value_range)}
     set_by_user = {} if reader == ImageReader() else {"reader": describe(reader)}
-    if own is not None:
-        return {**set_by_user, "preprocessing": asdict(own), "range": None, "side": side}
-    return {**set_by_user, "range": list(span), "side": side}
+    if preprocessing is not None:
+        return {**set_by_user, "preprocessing": asdict(preprocessing), "range": None, "side": side}
+    return {**set_by_user, "range": list(value_range), "side": side}

@@ -16,7 +16,7 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.errors import ImageError, ModelError, SelectionError, TraceError
 from surgery.graph.copies import twin
-from surgery.inputs.image_files import find_images, load_image
+from surgery.inputs.image_loading import find_images, load_image
 from surgery.output.report import Progress
 from tests.tracing.test_symbolic import assert_same, state
 

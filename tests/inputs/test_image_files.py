@@ -18,9 +18,9 @@ import surgery
 from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
 from surgery.errors import ImageError
-from surgery.inputs.image_files import find_images, load_image
+from surgery.inputs.image_loading import find_images, load_image
 from surgery.inputs.image_reader import ImageReader
-from surgery.inputs.notes import Notes, collecting, lines_of
+from surgery.inputs.notes import Notes, collect_notes, format_notes
 from surgery.models.pix2pix.layout import to_public
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.unet import UNet
@@ -40,7 +40,7 @@ class Same(nn.Module):
 def noted(*arguments: Any, **options: Any) -> tuple[Tensor, list[str]]:
     """An image, and what was noted of it."""
     notes: Notes = {}
-    with collecting(notes):
+    with collect_notes(notes):
         return load_image(*arguments, **options), list(notes)
 
 
@@ -118,7 +118,7 @@ def test_colors_of_16_bits_beside_transparency_are_laid_over_white(tmp_path: Pat
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_colors_of_16_bits_are_turned_as_those_of_8(tmp_path: Path, orientation: int) -> None:
-    from surgery.inputs.pixels import _turned
+    from surgery.inputs.decoding import _turned
 
     image = Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3))
     exif = Image.Exif()
@@ -339,9 +339,9 @@ def crowded(tmp_path: Path) -> Path:
 def test_what_is_no_image_is_left_out_of_a_folder_and_counted(crowded: Path) -> None:
     for given in (crowded, f"{crowded}/*", f"{crowded}/*.*"):
         notes: Notes = {}
-        with collecting(notes):
+        with collect_notes(notes):
             assert [path.name for path in find_images(given)] == ["a.png"]
-        (line,) = lines_of(notes)
+        (line,) = format_notes(notes)
         assert "other files are left out: " in line
         assert f"{len(SIDECARS)} other" in line or given != crowded  # patterns pass hidden files by
     assert [path.name for path in find_images(f"{crowded}/*.pdf")] == ["a.pdf"]  # asked for by name

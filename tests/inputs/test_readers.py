@@ -19,7 +19,7 @@ from surgery.builtin.readers import TensorReader
 from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
 from surgery.errors import ImageError
-from surgery.inputs.image_files import find_images, load_image
+from surgery.inputs.image_loading import find_images, load_image
 from surgery.plugins.registry import Plugins
 from surgery.stages import Preprocessing
 from tests.distributions import plugin

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from surgery.errors import ImageError, ModelError, did_you_mean
-from surgery.inputs.image_files import find_images, load_image, suffixes_of
+from surgery.inputs.decoding import file_channels
+from surgery.inputs.image_loading import find_images, load_image, reader_suffixes
 from surgery.inputs.image_reader import ImageReader
-from surgery.inputs.notes import note
-from surgery.inputs.pixels import own_channels
+from surgery.inputs.notes import add_note
 
 if TYPE_CHECKING:
     import os
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from surgery.inputs.image_files import Side, Size
+    from surgery.inputs.image_loading import Side, Size
     from surgery.stages import Preprocessing, Reader
 
-    Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    FilePatterns = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +36,10 @@ class OtherInput:
     reader: Reader
 
 
-def other_inputs(
+def find_other_inputs(
     model: nn.Module,
     images: Sequence[Path],
-    inputs: Mapping[str, Files],
+    inputs: Mapping[str, FilePatterns],
     readers: Mapping[str, Reader],
     default: Reader,
 ) -> tuple[OtherInput, ...]:
@@ -64,7 +64,7 @@ def other_inputs(
     found = []
     for name, given in inputs.items():
         reader = readers.get(name, default)
-        files = find_images(given, suffixes_of(reader))
+        files = find_images(given, reader_suffixes(reader))
         found.append(OtherInput(name, _paired(name, images, files), reader))
     return tuple(found)
 
@@ -80,16 +80,16 @@ def _paired(name: str, images: Sequence[Path], files: Sequence[Path]) -> tuple[P
             f"{name} has {len(files)} files, and there are {len(images)} images; give one file for all of them, one "
             "for each in their order, or files of the same names"
         )
-    note(files[0], f"the files of {name} have other names than the images, and belong to them in order")
+    add_note(files[0], f"the files of {name} have other names than the images, and belong to them in order")
     return tuple(files)
 
 
-def arguments_of(placeholders: Sequence[str], main: Tensor, others: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+def order_arguments(placeholders: Sequence[str], main: Tensor, others: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The inputs of a graph, in its order."""
     return tuple(others.get(name, main) for name in placeholders)
 
 
-def main_input(model: nn.Module, others: Sequence[str]) -> str | None:
+def main_input_name(model: nn.Module, others: Sequence[str]) -> str | None:
     """The parameter of forward that is given the image; None where the model has none left."""
     parameters = inspect.signature(model.forward).parameters.values()
     named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
@@ -102,7 +102,7 @@ def needs_example(model: nn.Module, others: Sequence[str]) -> bool:
     return any(p.default is not p.empty or p.kind is p.KEYWORD_ONLY for p in parameters)
 
 
-def as_example(model: nn.Module, named: Mapping[str, Tensor]) -> tuple[Tensor, ...] | dict[str, Tensor]:
+def build_example(model: nn.Module, named: Mapping[str, Tensor]) -> tuple[Tensor, ...] | dict[str, Tensor]:
     """Inputs by name as an example to trace with: by position where that can be."""
     parameters = list(inspect.signature(model.forward).parameters.values())[: len(named)]
     if all(p.name in named and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
@@ -110,18 +110,18 @@ def as_example(model: nn.Module, named: Mapping[str, Tensor]) -> tuple[Tensor, .
     return dict(named)
 
 
-def reader_beside(
-    reader: Reader, size: Size, side: Side, span: tuple[float, float], own: Preprocessing | None
+def reader_for_other_input(
+    reader: Reader, size: Size, side: Side, value_range: tuple[float, float], preprocessing: Preprocessing | None
 ) -> Reader:
     """What reads an input beside the image: images in the same size and range, in the channels that they have."""
     if not isinstance(reader, ImageReader):
         return reader
-    low = span[0] if reader.low is None else reader.low
-    high = span[1] if reader.high is None else reader.high
+    low = value_range[0] if reader.low is None else reader.low
+    high = value_range[1] if reader.high is None else reader.high
 
     def read(path: Path) -> Tensor:
-        channels = reader.channels or own_channels(path)
-        same = None if own is None else replace(own, mean=(0.0,) * channels, std=(1.0,) * channels)
+        channels = reader.channels or file_channels(path)
+        same = None if preprocessing is None else replace(preprocessing, mean=(0.0,) * channels, std=(1.0,) * channels)
         values = load_image(
             path,
             size=size,

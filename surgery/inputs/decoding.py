@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from surgery.errors import ImageError, first_line
-from surgery.inputs.notes import note
+from surgery.inputs.notes import add_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,14 +25,14 @@ _UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow recognizes and needs other programs to decode."""
 
 
-def readable_suffixes() -> set[str]:
+def decodable_suffixes() -> set[str]:
     """Suffixes, in lower case, of the image files that can be decoded."""
     known = Image.registered_extensions()
     return {suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in _UNREADABLE} | {".mpo"}
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class DecodingOptions:
     """Which values of a file are black and white. It matters for images of more than 8 bits, and for palettes."""
 
     black: float = 0.0
@@ -75,7 +75,7 @@ class Pixels:
         return values if values.dtype == np.uint8 else values.clip(0, 1)
 
 
-def decode(path: Path, channels: int, depth: Depth) -> Pixels:
+def decode(path: Path, channels: int, depth: DecodingOptions) -> Pixels:
     """The pixels of an image file in 3 channels (RGB) or 1 (gray).
 
     A camera's orientation is applied, transparent pixels are laid over white, other color spaces are converted. What
@@ -99,7 +99,7 @@ def decode(path: Path, channels: int, depth: Depth) -> Pixels:
         raise ImageError(f"can't read {path}: {first_line(error)}") from error
 
 
-def own_channels(path: Path) -> int:
+def file_channels(path: Path) -> int:
     """How many channels an image file is read in where nobody says: 1 where it is gray, else 3."""
     try:
         with Image.open(path) as image:
@@ -108,13 +108,13 @@ def own_channels(path: Path) -> int:
         return 3
 
 
-def _decode(path: Path, image: Image.Image, channels: int, depth: Depth) -> Pixels:
+def _decode(path: Path, image: Image.Image, channels: int, depth: DecodingOptions) -> Pixels:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        note(path, "the file holds several images; the first is read")
+        add_note(path, "the file holds several images; the first is read")
     deep = _deep_color(path, image)
     image.load()
     if image.getexif().get(0x0112, 1) not in (0, 1):
-        note(path, "turned as its EXIF orientation says")
+        add_note(path, "turned as its EXIF orientation says")
     turned = ImageOps.exif_transpose(image)
     if deep is not None:
         return _in_channels(_over_white(path, _turned(image, deep)), path, channels, depth)
@@ -129,14 +129,16 @@ def _decode(path: Path, image: Image.Image, channels: int, depth: Depth) -> Pixe
 def _converted(image: Image.Image, path: Path, channels: int) -> Image.Image:
     """An image of 8 bits a channel as RGB or L."""
     if image.mode == "P" and channels == 1 and _has_color(image):
-        note(path, "has a palette: the lightness of its colors is read; --reader image:indices=yes reads its indices")
+        add_note(
+            path, "has a palette: the lightness of its colors is read; --reader image:indices=yes reads its indices"
+        )
     if image.has_transparency_data:
         solid = image.convert("RGBA")
         if np.asarray(solid)[..., 3].min(initial=255) < 255:
-            note(path, "transparent pixels are laid over white")
+            add_note(path, "transparent pixels are laid over white")
         image = Image.alpha_composite(Image.new("RGBA", solid.size, (*_BACKDROP, 255)), solid)
     if image.mode in ("CMYK", "LAB", "HSV"):
-        note(path, f"{image.mode} colors are converted to RGB, without a profile of their own")
+        add_note(path, f"{image.mode} colors are converted to RGB, without a profile of their own")
     if image.mode == "LAB":
         image = _from_lab(image)
     return image.convert("RGB" if channels == 3 else "L")
@@ -167,7 +169,7 @@ def _deep_color(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
         return None
     lower = _lower_bits(path, image.mode, modes)
     if lower is None:
-        note(path, "of 16 bits a channel the upper 8 are read", doubtful=True)
+        add_note(path, "of 16 bits a channel the upper 8 are read", doubtful=True)
         return None
     upper = np.asarray(image).astype(np.uint16)
     return upper * np.uint16(256) + lower
@@ -208,16 +210,16 @@ def _over_white(path: Path, values: NDArray[np.uint16]) -> NDArray[Any]:
     alpha = values[..., 3:].astype(np.float64) / 65535
     if alpha.min(initial=1) == 1:
         return values[..., :3]
-    note(path, "transparent pixels are laid over white")
+    add_note(path, "transparent pixels are laid over white")
     return np.rint(values[..., :3] * alpha + 65535 * (1 - alpha)).astype(np.uint16)
 
 
-def _in_channels(values: NDArray[Any], path: Path, channels: int, depth: Depth) -> Pixels:
+def _in_channels(values: NDArray[Any], path: Path, channels: int, depth: DecodingOptions) -> Pixels:
     """Values ``(H, W, 1 or 3)`` of any range, in so many channels, from 0 for black to 1 for white."""
     white = depth.white if depth.white is not None else _white(values, path, depth.black)
     kept = np.nan_to_num(values, nan=depth.black, posinf=white, neginf=depth.black)
     if kept.size and (kept.min() < depth.black or kept.max() > white):
-        note(path, f"values below {depth.black:g} are black, and values above {white:g} white", doubtful=False)
+        add_note(path, f"values below {depth.black:g} are black, and values above {white:g} white", doubtful=False)
     if channels == 1 and kept.shape[2] == 3:
         kept = (kept @ np.array([0.299, 0.587, 0.114]))[..., None]
     elif channels == 3 and kept.shape[2] == 1:
@@ -235,7 +237,7 @@ def _white(values: NDArray[Any], path: Path, black: float) -> float:
         return 255
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if finite.size < values.size:
-        note(path, "values that are NaN are read as black, infinite ones as black or white", doubtful=True)
+        add_note(path, "values that are NaN are read as black, infinite ones as black or white", doubtful=True)
     least, most = (finite.min().item(), finite.max().item()) if finite.size else (0, 0)
     if least < 0 or most > 65535 or (values.dtype.kind == "f" and most > 255):
         raise ImageError(
@@ -245,12 +247,12 @@ def _white(values: NDArray[Any], path: Path, black: float) -> float:
     if values.dtype.kind == "f":
         if most <= 1:
             return 1
-        note(path, "floats above 1 are read as from 0 to 255; --reader image:white=N changes that", doubtful=True)
+        add_note(path, "floats above 1 are read as from 0 to 255; --reader image:white=N changes that", doubtful=True)
         return 255
     bits = next(bits for bits in _DEPTHS if most < 2**bits)
     if bits < 16:
         text = (
             f"no value of the 16 bits is above {2**bits - 1}, so that is white; --reader image:white=65535 changes it"
         )
-        note(path, f"{text} (white=65535 in Python)", doubtful=True)
+        add_note(path, f"{text} (white=65535 in Python)", doubtful=True)
     return max(float(2**bits - 1), black + 1)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from surgery.errors import ImageError
-from surgery.inputs.notes import note
-from surgery.inputs.pixels import Depth, Pixels, decode, readable_suffixes
+from surgery.inputs.decoding import DecodingOptions, Pixels, decodable_suffixes, decode
+from surgery.inputs.notes import add_note
 from surgery.output import holds_run
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def find_images(
     folder or a pattern with no image.
     """
     given = [images] if isinstance(images, (str, os.PathLike)) else images
-    wanted = readable_suffixes() if suffixes is None else suffixes
+    wanted = decodable_suffixes() if suffixes is None else suffixes
     what = "image" if suffixes is None else f"file in {', '.join(suffixes)}"
     found: list[Path] = []
     for item in given:
@@ -92,7 +92,7 @@ def _without_others(place: Path, files: Sequence[Path], wanted: Collection[str])
     others = [file for file in files if file not in set(taken)]
     if others and taken:
         count = "1 other file is" if len(others) == 1 else f"{len(others)} other files are"
-        note(place, f"{count} left out: {_shown(others)}")
+        add_note(place, f"{count} left out: {_shown(others)}")
     return taken
 
 
@@ -138,7 +138,7 @@ def load_image(
     each = channels // len(halves)
     if each not in (1, 3) or each * len(halves) != channels:
         raise ImageError(_misfit(channels, halves))
-    pixels = decode(Path(path), each, Depth(black, white, indices))
+    pixels = decode(Path(path), each, DecodingOptions(black, white, indices))
     wanted = preprocessing.size if preprocessing is not None and size is None else size
     if wanted is not None and wanted != "native":
         if not isinstance(wanted, int) and (isinstance(wanted, str) or len(wanted) != 2):
@@ -149,7 +149,7 @@ def load_image(
             raise ImageError(f"a size is at least 1, and of at most {_LARGEST:,} pixels, not {said}")
         if side == "none" and preprocessing is None and height == width and 1.9 <= pixels.width / pixels.height <= 2.1:
             pair = f"twice as wide as high, and squeezed into {height}x{width}: it looks like an AB pair; "
-            note(path, f"{pair}--side left or --side right takes one half (side= in Python)", doubtful=True)
+            add_note(path, f"{pair}--side left or --side right takes one half (side= in Python)", doubtful=True)
     values = torch.cat([_resized(part, wanted, preprocessing) for part in _cut(Path(path), pixels, halves)])
     if preprocessing is not None:
         mean, std = (
@@ -191,7 +191,7 @@ def _resized(pixels: Pixels, size: int | tuple[int, int] | str | None, preproces
     return values.to(torch.float32).div(255) if values.dtype == torch.uint8 else values
 
 
-def suffixes_of(reader: object) -> tuple[str, ...] | None:
+def reader_suffixes(reader: object) -> tuple[str, ...] | None:
     """The suffixes that a reader takes from a folder; None, which are those of images, where it says none."""
     suffixes = getattr(reader, "suffixes", None)
     return None if suffixes is None else tuple(suffixes)

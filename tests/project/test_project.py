@@ -25,7 +25,7 @@ TEMPLATES = ROOT / "surgery" / "plugins" / "templates"
 """What `surgery plugins new` writes, as a stranger would."""
 MODULES = sorted(path for path in (ROOT / "surgery").rglob("*.py") if not path.is_relative_to(TEMPLATES))
 PLUGIN_EXAMPLES = ("ember", "spread", "ranges")
-"""Of the examples, those that are plugins, in the order in which the README tells of them."""
+"""The examples that are plugins."""
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ("facades", "train_facades"))
 
 

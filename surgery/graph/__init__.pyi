@@ -26,6 +26,7 @@ from .graph_modules import same_graph as same_graph
 from .graph_modules import shell as shell
 from .hazard_kinds import KINDS as KINDS
 from .hazard_kinds import Hazard as Hazard
+from .hazard_kinds import Kind as Kind
 from .hazard_kinds import hazards as hazards
 from .interpreter import NodeByNode as NodeByNode
 from .listings import Activations as Activations

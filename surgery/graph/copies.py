@@ -26,12 +26,22 @@ MODULES_OWN = frozenset(vars(torch.nn.Module()))
 """The attributes that every module has."""
 
 
-def twin(model: M) -> M:
+def twin(model: M, memo: dict[int, Any] | None = None) -> M:
     """A copy of `model` with modules, modes, hooks and buffers of its own, and the very same parameters.
 
-    Raises TraceError where something in the model refuses to be copied.
+    `memo` may have other parameters, by the identity of the original's. Hooks, and functions in attributes, that have
+    closed over a module of the model have the copy of it. Raises TraceError where something refuses to be copied.
     """
-    return _guarded(model, {id(shared): shared for shared in _shared(model)})
+    memo = sharing(model, memo)
+    return following(_guarded(model, memo), memo)
+
+
+def sharing(model: nn.Module, memo: dict[int, Any] | None) -> dict[int, Any]:
+    """`memo`, with what a copy has in common with its original."""
+    memo = {} if memo is None else memo
+    for shared in _shared(model):
+        memo.setdefault(id(shared), shared)
+    return memo
 
 
 def _guarded(model: M, memo: dict[int, Any]) -> M:
@@ -50,14 +60,79 @@ def isolated_twin(model: M, memo: dict[int, Any] | None = None) -> M:
     What a hook's closure holds, such as the dict that it keeps features in, is copied with the model: a run of the
     twin leaves nothing in the original. `memo` is given the copies by the identity of the original.
     """
-    memo = {} if memo is None else memo
-    memo.update({id(shared): shared for shared in _shared(model)})
+    memo = sharing(model, memo)
     copied = _guarded(model, memo)
     for module in copied.modules():
         for name, hooks in vars(module).items():
             if name.endswith("_hooks") and isinstance(hooks, dict):
                 hooks.update({key: rebound(hook, memo) for key, hook in hooks.items()})
+    return following(copied, memo)
+
+
+def following(copied: M, memo: dict[int, Any]) -> M:
+    """`copied` itself, in which functions that have closed over modules of the original have their copies instead.
+
+    They are hooks, and functions in attributes. All else that they have closed over stays shared with the original's.
+    """
+    done: dict[int, Any] = {}
+    for module in copied.modules():
+        attributes = vars(module)
+        for name, value in list(attributes.items()):
+            if name.endswith("_hooks") and isinstance(value, dict):
+                value.update({key: _following(hook, memo, done) for key, hook in value.items()})
+            elif isinstance(value, (types.FunctionType, functools.partial)):
+                attributes[name] = _following(value, memo, done)
     return copied
+
+
+def _following(value: Any, memo: dict[int, Any], done: dict[int, Any]) -> Any:
+    """The copy of a module, a function with copies of modules in it, or the value itself.
+
+    A module that is none of the original's but has parts of it is copied: the model that a graph was traced from is.
+    """
+    if isinstance(value, torch.nn.Module):
+        if id(value) not in done:
+            has_copies = id(value) not in memo and any(memo.get(id(part), part) is not part for part in _inside(value))
+            done[id(value)] = copy_module(value, memo) if has_copies else memo.get(id(value), value)
+        return done[id(value)]
+    if not isinstance(value, (types.FunctionType, functools.partial)):
+        return value
+    if id(value) in done:
+        return done[id(value)]
+    done[id(value)] = value  # while it is looked into: it may refer to itself
+    if isinstance(value, functools.partial):
+        parts: Any = (value.func, *value.args, *value.keywords.values())
+        own = [_following(part, memo, done) for part in parts]
+        if any(new is not old for new, old in zip(own, parts, strict=True)):
+            given = own[1 : 1 + len(value.args)]
+            named = dict(zip(value.keywords, own[1 + len(value.args) :], strict=True))
+            done[id(value)] = functools.partial(own[0], *given, **named)
+        return done[id(value)]
+    cells = tuple(_following_cell(cell, memo, done) for cell in value.__closure__ or ())
+    defaults = tuple(_following(default, memo, done) for default in value.__defaults__ or ())
+    pairs = zip((*cells, *defaults), (*(value.__closure__ or ()), *(value.__defaults__ or ())), strict=True)
+    if any(new is not old for new, old in pairs):
+        function = types.FunctionType(
+            value.__code__, value.__globals__, value.__name__, defaults or None, cells or None
+        )
+        function.__kwdefaults__ = value.__kwdefaults__
+        vars(function).update(vars(value))
+        done[id(value)] = function
+    return done[id(value)]
+
+
+def _inside(module: nn.Module) -> Iterator[object]:
+    for part in module.modules():
+        yield from (part, *part._buffers.values(), *part._parameters.values())  # noqa: SLF001
+
+
+def _following_cell(cell: types.CellType, memo: dict[int, Any], done: dict[int, Any]) -> types.CellType:
+    try:
+        value = cell.cell_contents
+    except ValueError:  # it is empty
+        return cell
+    own = _following(value, memo, done)
+    return cell if own is value else types.CellType(own)
 
 
 def rebound(function: Any, memo: dict[int, Any]) -> Any:
@@ -122,6 +197,7 @@ def copy_module(module: M, memo: dict[int, Any]) -> M:
     if not _is_copied_plainly(kind):
         return copy.deepcopy(module, memo)
     copied = memo[id(module)] = kind.__new__(kind)
+    memo.setdefault(id(memo), []).append(module)  # as `copy.deepcopy` does, so that its identity stays its own
     # In two steps, since what is in a module may refer to it.
     state = vars(copied) if kind.__setstate__ is torch.nn.Module.__setstate__ else {}
     for name, value in module.__getstate__().items():  # type: ignore[no-untyped-call]
@@ -137,7 +213,7 @@ def _copied(name: str, value: Any, memo: dict[int, Any]) -> Any:
         copies = ((key, None if child is None else copy_module(child, memo)) for key, child in value.items())
         return type(value)(copies)
     if name == "_parameters":
-        return type(value)(value)
+        return type(value)((key, memo.get(id(parameter), parameter)) for key, parameter in value.items())
     if type(value) in _ATOMS:
         return value
     if name in MODULES_OWN and not value and isinstance(value, (dict, set)) and id(value) not in memo:

@@ -15,7 +15,7 @@ from torch.fx.node import _get_qualified_name
 
 from surgery.errors import TraceError
 from surgery.graph import contexts, inplace
-from surgery.graph.copies import copy_module, own_parameters
+from surgery.graph.copies import copy_module, following, own_parameters, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +84,9 @@ class TracedModule(fx.GraphModule):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
-        owner = copy_module(shell(self), memo)
-        return assemble(owner, each_graph(self, copy_graph), type(self).__name__, self)
+        owner = copy_module(shell(self), sharing(self, memo))
+        copied = assemble(owner, each_graph(self, copy_graph), type(self).__name__, self)
+        return following(copied, {**memo, id(self): copied})
 
     def __reduce__(self) -> tuple[Callable[..., TracedModule], tuple[Any, ...]]:
         return _restore, (each_graph(self, _written), shell(self), type(self).__name__, self.hazards, self.modes)

@@ -12,6 +12,7 @@
 | `parameter` | a parameter that forward writes to | does not write, or writes to the model's own parameter |
 | `state` | state outside the model that changes the next trace | has what was computed while tracing |
 | `branch` | a branch that Python takes, as by `is`, for what is not known while tracing | has another than the model |
+| `constant` | a value of a parameter, buffer or input that Python computes with | has it as it was while tracing |
 | `gradient` | a function with a gradient of its own, called by a name that is not seen | has its parts' |
 | `hook` | hooks of a module that is traced into | has the operations in them, and calls them no more |
 
@@ -38,6 +39,7 @@ Kind: TypeAlias = Literal[
     "parameter",
     "state",
     "branch",
+    "constant",
     "gradient",
     "hook",
 ]

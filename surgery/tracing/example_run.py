@@ -1,189 +1,216 @@
-"""One run of the model on the example beside one of its graph: whether the graph does what the model does.
+"""Runs of the model on the example beside runs of its graph.
 
 While a model is traced, Python answers for stand-ins: ``y is x`` is False for any two of them, whatever the values are.
-So a graph may hold another branch than the model takes. A run of the model shows it.
+So a graph may hold another branch than the model takes. A run of the model shows it. A graph may also hold a value that
+Python had while tracing, of a weight or of a random generator: a second run, with other weights, shows that.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections import Counter, defaultdict
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakValueDictionary
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.eager import NOT_SEEN, Watcher, first_difference, fresh_caches, kind_of, run_watched, shape_of
 from surgery.eager import fingerprints as marks
+from surgery.eager import fresh_caches, run_watched, shape_of
 from surgery.errors import TraceError, first_line
 from surgery.graph import (
     NodeByNode,
-    apart,
     contexts,
     copied,
     graphs_of,
     in_its_mode,
     isolated_twin,
-    operation_nodes,
-    same_bits,
-    shown,
+    run_model,
     specs,
     tensors_in,
     twin,
-    user_line,
 )
+from surgery.tracing.operation_order import Order
+from surgery.tracing.perturbing import parameters_of_its_own, perturb, perturb_state, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from surgery.eager import ExternalState, Kept
     from surgery.tracing.example_inputs import Inputs
-    from surgery.types import Operation, TensorSpec
-
-_Known: TypeAlias = "Sequence[tuple[fx.Node, Operation]]"
+    from surgery.tracing.operation_order import Ran
 
 SEED = 0
 """Of torch's random generator, before each run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parting:
-    """The first difference between a graph and its model."""
-
-    source: str | None
-    """The user's line: ``models/unet.py:41``."""
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """An operation that gave tensors in a run."""
-
-    path: str
-    """Without ``@n``."""
-    tensors: tuple[tuple[tuple[int, ...], str], ...]
-    """Shape and dtype of each."""
-    source: str | None
-    depends: bool = True
-    """Whether it is computed from inputs, parameters or buffers; else a graph may hold it as a constant."""
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What a run gives and leaves behind."""
-
-    output: Any
-    buffers: dict[str, Tensor]
-    generator: Tensor
-
-
-def parting(
-    model: nn.Module, traced: fx.GraphModule, inputs: Inputs, mode: bool | None, outside: ExternalState, kept: Kept
-) -> Parting | None:
-    """Where `traced` does something else on the example than `model` does; None where it does the same.
-
-    Both run once, in train mode, in eval mode, or for None as they are, on copies of the inputs and of all that a run
-    could change, with the same random numbers. Outputs, buffers and random numbers are compared bit for bit, and so
-    are the operations: their paths, shapes and dtypes. What the graph's operations give is noted in its nodes.
-
-    A model whose runs differ from each other is not compared. Raises ExampleError where the model itself does not run.
-    """
-    found = _parting(model, traced, inputs, mode, outside, kept)
-    tries = 3 if threading.active_count() > 1 else 1  # other threads may have drawn from torch's generator meanwhile
-    while found is not None and (tries := tries - 1):
-        found = _parting(model, traced, inputs, mode, outside, kept)
-    return found
-
-
-def _parting(
-    model: nn.Module, traced: fx.GraphModule, inputs: Inputs, mode: bool | None, outside: ExternalState, kept: Kept
-) -> Parting | None:
-    truth, order, changed = _run_model(model, traced, inputs, mode, outside)
-    if (name := _reads_left_over(traced, mode, changed, kept)) is not None:
-        return Parting(None, f"the graph holds a value that an earlier run left in {name}, and each run writes there")
-    try:
-        found = _run_graph(traced, inputs, mode)
-    except Exception as error:  # noqa: BLE001 - whatever an operation raises
-        return Parting(None, f"the model takes the example, and its graph does not: {first_line(error)}")
-    difference = _difference(truth, found)
-    step = _step_that_differs(order, traced, mode)
-    if difference is None and step is None:
-        return None
-    again, other, _ = _run_model(model, traced, inputs, mode, outside)
-    if _difference(truth, again) or [each.path for each in order] != [each.path for each in other]:
-        return None
-    return step or _where_values_differ(model, traced, inputs, mode) or Parting(None, difference or "")
-
-
-def _where_values_differ(model: nn.Module, traced: fx.GraphModule, inputs: Inputs, mode: bool | None) -> Parting | None:
-    """The first operation of the graph whose value the model does not compute."""
-    if inputs.by_keyword:
-        return None
-    given = list((inputs.example or {}).values())
-    with suppress(Exception):  # which is no reason to say less than what differs in the end
-        operation, difference = first_difference(model, traced, given, mode, seed=SEED)
-        return Parting(operation.source, f"the graph gives another {operation.path} than the model{difference}")
-    return None
-
-
-def learn_shapes(traced: fx.GraphModule, inputs: Inputs) -> None:
-    """Note in the nodes of a graph what they give on the example. Raises TraceError where it does not run."""
-    try:
-        _run_graph(traced, inputs, None)
-    except Exception as error:
-        raise TraceError(f"the example does not run: {first_line(error)}") from error
 
 
 class ExampleError(Exception):
     """The model itself does not run on the example."""
 
 
-def _run_model(
-    model: nn.Module, traced: fx.GraphModule, inputs: Inputs, mode: bool | None, outside: ExternalState
-) -> tuple[_Outcome, list[_Ran], set[str]]:
-    subject = in_its_mode(isolated_twin(model), mode)
-    given, named = inputs.split(copied(inputs.example))
-    graph = _graph(traced, mode)
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A model and a graph of it, and how they are to be run."""
+
+    model: nn.Module
+    traced: fx.GraphModule
+    inputs: Inputs
+    mode: bool | None
+    """Train mode, eval mode, or for None as they are."""
+    outside: ExternalState
+    kept: Kept
+    twice: bool = True
+    """Whether there is a second run."""
+    weights: bool = True
+    """Whether the second run has other parameters and buffers."""
+    values: bool = True
+    """Whether the second run has other values in its inputs."""
+    early: bool = False
+    """Whether the first run has them already."""
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the mode."""
+        graph = graphs_of(self.traced).get(self.mode, self.traced.graph)
+        return self.traced.graph if isinstance(graph, str) else graph
+
+    def given(self, *, again: bool = False) -> dict[str, Any]:
+        """Copies of the inputs by name, for the first run or the second."""
+        given: dict[str, Any] = copied(self.inputs.example)
+        if (again or self.early) and self.values:
+            perturb(tensor for _, tensor in tensors_in(given))
+        return given
+
+    def copies(self) -> tuple[nn.Module, fx.GraphModule]:
+        """Copies of the model and of its graph that share with them nothing that a run could change.
+
+        For other values the copies have parameters of their own, which are the same for both.
+        """
+        own = parameters_of_its_own(self.model) if self.weights and (self.twice or self.early) else {}
+        subject = isolated_twin(self.model, {**own})
+        # Only the parameters: memory that a constant of the graph shares with one, it no longer does in a copy.
+        same = {id(parameter): own.get(id(parameter), parameter) for parameter in self.model.parameters()}
+        traced = twin(self.traced, same)
+        if self.weights and self.early:
+            perturb_state(subject, traced, self.model)
+        return in_its_mode(subject, self.mode), in_its_mode(traced, self.mode)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run gives and leaves behind."""
+
+    structure: Any
+    """Of the output."""
+    tensors: list[tuple[str, Tensor]]
+    """Those of the output, and where in it they are."""
+    buffers: dict[str, Tensor]
+    generator: Tensor
+
+
+@dataclass(slots=True)
+class Runs:
+    """What the model and its graph do, in the first run and in the second."""
+
+    model: Outcome
+    order: list[Ran]
+    changed: set[str]
+    """The attributes that the model's first run changed."""
+    graph: Outcome | Exception | None = None
+    model_again: Outcome | Exception | None = None
+    graph_again: Outcome | Exception | None = None
+    """Each is None where it was not run, and else what it gave or raised."""
+
+
+def learn_shapes(traced: fx.GraphModule, inputs: Inputs, outside: ExternalState) -> None:
+    """Note in the nodes of a graph what they give on the example. Raises TraceError where it does not run."""
+    comparison = Comparison(traced, traced, inputs, None, outside, {}, twice=False)
+    try:
+        _run_graph(comparison, twin(traced))
+    except Exception as error:
+        raise TraceError(f"the example does not run: {first_line(error)}") from error
+
+
+@contextmanager
+def _apart(comparison: Comparison, subject: nn.Module) -> Iterator[None]:
+    """Within the block, runs of the model leave nothing outside it."""
+    with torch.no_grad(), fresh_caches(subject), comparison.outside.kept():
+        yield
+
+
+def both_runs(comparison: Comparison, *, graph: bool = True) -> Runs:
+    """Both runs, of the model and, if it is asked for, of the graph."""
+    subject, traced = comparison.copies()
+    with _apart(comparison, subject):
+        runs = _first_run(comparison, subject)
+        if graph:
+            runs.graph = _attempt(partial(_run_graph, comparison, traced))
+        if comparison.twice:
+            if comparison.weights:
+                perturb_state(subject, traced, comparison.model)
+            runs.model_again = _attempt(partial(_run, comparison, subject, again=True))
+            if graph:
+                runs.graph_again = _attempt(partial(_run_graph, comparison, traced, again=True))
+    return runs
+
+
+def copies_after_a_run(comparison: Comparison) -> tuple[nn.Module, fx.GraphModule]:
+    """Copies of the model and its graph as they are after they have run once."""
+    subject, traced = comparison.copies()
+    with _apart(comparison, subject):
+        _run(comparison, subject)
+        _run_graph(comparison, traced)
+    return subject, traced
+
+
+def _attempt(run: Callable[[], Outcome]) -> Outcome | Exception:
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - whatever an operation raises
+        return error
+
+
+def _first_run(comparison: Comparison, subject: nn.Module) -> Runs:
+    given, named = comparison.inputs.split(comparison.given())
+    graph = comparison.graph
     whole = {str(node.target) for node in graph.nodes if node.op == "call_module"}
-    watcher = _Order(whole, [tensor for _, tensor in (*tensors_in([given, named]), *_state(subject))])
+    watcher = Order(whole, [tensor for _, tensor in (*tensors_in([given, named]), *state_of(subject))])
     kept_whole = [node.target for node in graph.nodes if node.op == "call_function"]
-    before = [marks.attributes(module) for module in (subject, model)]
-    with torch.no_grad(), _seeded(given), fresh_caches(subject), outside.kept():
+    before = [marks.attributes(module) for module in (subject, comparison.model)]
+    with _seeded(given):
         try:
             output = run_watched(subject, watcher, given, kept_whole, named)
         except Exception as error:
             raise ExampleError(first_line(error)) from error
-        after = [marks.attributes(module) for module in (subject, model)]  # a hook may write to the model by its name
-        changed = {name for pair in zip(before, after, strict=True) for name in marks.changed(*pair)}
-        return _Outcome(output, dict(subject.named_buffers()), torch.random.get_rng_state()), watcher.ran, changed
+        outcome = _outcome(output, subject)
+    # A hook may write to the model by its name.
+    after = [marks.attributes(module) for module in (subject, comparison.model)]
+    changed = {name for pair in zip(before, after, strict=True) for name in marks.changed(*pair)}
+    return Runs(outcome, watcher.ran, changed)
 
 
-def _reads_left_over(traced: fx.GraphModule, mode: bool | None, changed: set[str], kept: Kept) -> str | None:
-    """The attribute that holds a constant of the graph, where every run of the model changes that attribute."""
-    for node in _graph(traced, mode).nodes:
-        if node.op == "get_attr":
-            target = str(node.target)
-            home, _, name = target.rpartition(".")
-            value = getattr(traced.get_submodule(home), name, None)
-            for attribute in changed:
-                if target == attribute or any(value is tensor for tensor in kept.get(attribute, ())):
-                    return attribute
-    return None
+def _run(comparison: Comparison, subject: nn.Module, *, again: bool = False) -> Outcome:
+    given, named = comparison.inputs.split(comparison.given(again=again))
+    with _seeded(given):
+        return _outcome(run_model(subject, given, named), subject)
 
 
-def _run_graph(traced: fx.GraphModule, inputs: Inputs, mode: bool | None) -> _Outcome:
-    subject = in_its_mode(twin(traced), mode)
-    given = list(copied(inputs.example).values())
+def _outcome(output: Any, subject: nn.Module) -> Outcome:
+    """What a run gave, with copies of the tensors, which a later run may write."""
+    tensors = [(key, tensor.clone()) for key, tensor in tensors_in(output)]
+    buffers = {name: buffer.clone() for name, buffer in subject.named_buffers()}
+    return Outcome(shape_of(output), tensors, buffers, torch.random.get_rng_state())
+
+
+def _run_graph(comparison: Comparison, subject: fx.GraphModule, *, again: bool = False) -> Outcome:
+    given = list(comparison.given(again=again).values())
     with torch.no_grad(), _seeded(given), contexts.closing():
-        output = _Shapes(subject).run(*given)
-        for node, ran in zip(_graph(traced, mode).nodes, subject.graph.nodes, strict=True):
-            if "surgery_tensors" in ran.meta:
-                node.meta["surgery_tensors"] = ran.meta["surgery_tensors"]
-        return _Outcome(output, dict(subject.named_buffers()), torch.random.get_rng_state())
+        output = (NodeByNode if again else _Shapes)(subject).run(*given)
+        if not again:
+            for node, ran in zip(comparison.graph.nodes, subject.graph.nodes, strict=True):
+                if "surgery_tensors" in ran.meta:
+                    node.meta["surgery_tensors"] = ran.meta["surgery_tensors"]
+        return _outcome(output, subject)
 
 
 class _Shapes(NodeByNode):
@@ -196,65 +223,6 @@ class _Shapes(NodeByNode):
         return value
 
 
-class _Order(Watcher):
-    """Notes which operations run, in their order."""
-
-    def __init__(self, whole: set[str], known: Sequence[Tensor]) -> None:
-        super().__init__(whole)
-        self.ran: list[_Ran] = []
-        self._depending = WeakValueDictionary({id(tensor): tensor for tensor in known})
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        del types
-        given = [tensor for _, tensor in tensors_in([args, kwargs or {}])]
-        depends = any(id(tensor) in self._depending for tensor in given)
-        value = func(*args, **(kwargs or {}))
-        if depends:
-            self._note_dependence(value)
-            if given and func.__name__ in _WRITING:
-                self._depending[id(given[0])] = given[0]
-        if not self.inside:
-            scope, kind = self.scopes[-1], kind_of(func)
-            self._note(f"{scope}.{kind}" if scope else kind, value, depends=depends)
-        return value
-
-    def keep(self, path: str, value: Any) -> None:
-        with torch._C.DisableTorchFunction():  # noqa: SLF001
-            self._note_dependence(value)
-            self._note(path, value, depends=True)
-
-    def _note(self, path: str, value: Any, *, depends: bool) -> None:
-        if tensors := _looks(specs(value)):
-            source = shown(user_line(sys._getframe(2)))  # noqa: SLF001
-            self.ran.append(_Ran(path, tensors, source, depends))
-
-    def _note_dependence(self, value: Any) -> None:
-        for _, tensor in tensors_in(value):
-            self._depending[id(tensor)] = tensor
-
-
-_WRITING = {"__setitem__", "copy_"}
-
-
-_Looks = tuple[tuple[tuple[int, ...], str], ...]
-
-
-def _looks(tensors: Sequence[TensorSpec]) -> _Looks:
-    return tuple((tensor.shape, tensor.dtype) for tensor in tensors)
-
-
-def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
-
-
-def _graph(traced: fx.GraphModule, mode: bool | None) -> fx.Graph:
-    graph = graphs_of(traced).get(mode, traced.graph)
-    return traced.graph if isinstance(graph, str) else graph
-
-
 @contextmanager
 def _seeded(inputs: Sequence[Any]) -> Iterator[None]:
     """Within the block, torch's generators begin at the same state; then they are put back."""
@@ -262,87 +230,3 @@ def _seeded(inputs: Sequence[Any]) -> Iterator[None]:
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
         torch.manual_seed(SEED)
         yield
-
-
-def _difference(truth: _Outcome, found: _Outcome) -> str | None:
-    """The first thing that a run gave or left that is not what the other did, in words."""
-    if shape_of(truth.output) != shape_of(found.output):
-        return "the graph gives an output of another structure than the model"
-    for (key, one), (_, other) in zip(tensors_in(truth.output), tensors_in(found.output), strict=False):
-        if _can_be_compared(one, other) and not same_bits(one, other):
-            return f"the graph gives another output{key} than the model: {apart(other, one)}"
-    for name, buffer in truth.buffers.items():
-        if name in found.buffers and _can_be_compared(buffer) and not same_bits(buffer, found.buffers[name]):
-            return f"the graph leaves the buffer {name} otherwise than the model: {apart(found.buffers[name], buffer)}"
-    alone = threading.active_count() == 1  # else another thread may have drawn
-    if alone and not torch.equal(truth.generator, found.generator):
-        return "the graph draws other random numbers than the model"
-    return None
-
-
-def _can_be_compared(*tensors: Tensor) -> bool:
-    """Whether tensors have values in rows: those on the meta device have none, and nested ones have no shape."""
-    return not any(tensor.is_meta or tensor.is_nested for tensor in tensors)
-
-
-def _step_that_differs(order: Sequence[_Ran], traced: fx.GraphModule, mode: bool | None) -> Parting | None:
-    """The first operation that one of the two runs and the other does not.
-
-    Path by path, since functions of Python's (`getattr`, a function kept whole) are seen in a graph alone, and what
-    runs inside them in the model alone.
-    """
-    ran: defaultdict[str, list[_Ran]] = defaultdict(list)
-    for each in order:
-        ran[each.path].append(each)
-    known = list(operation_nodes(traced, _graph(traced, mode)))
-    return _more_in_the_graph(ran, known) or _more_in_the_model(ran, known)
-
-
-def _more_in_the_graph(ran: Mapping[str, list[_Ran]], known: _Known) -> Parting | None:
-    passed: Counter[str] = Counter()
-    for _, operation in known:
-        path, tensors = _base(operation), _looks(operation.tensors or ())
-        if not tensors or operation.kind in _NOT_COMPARED or path not in ran:
-            continue
-        place = next((n for n in range(passed[path], len(ran[path])) if ran[path][n].tensors == tensors), None)
-        if place is None:
-            return Parting(operation.source, f"the graph computes {operation.path}, which the model does not")
-        passed[path] = place + 1
-    return None
-
-
-def _more_in_the_model(ran: Mapping[str, list[_Ran]], known: _Known) -> Parting | None:
-    counts = Counter(_base(operation) for _, operation in known)
-    # ``x /= 2`` is ``div`` in a run and ``truediv`` in a graph.
-    by_another_name = Counter((_scope(_base(o)), _looks(o.tensors or ())) for _, o in known if _base(o) not in ran)
-    opaque = {
-        _scope(_base(operation))
-        for node, operation in known
-        if node.op == "call_function" and not _is_of_torch(node.target)
-    }
-    for path, runs in ran.items():
-        scope, kind = _scope(path), path.rpartition(".")[2]
-        if kind in _NOT_COMPARED or scope in opaque:
-            continue
-        for each in [each for each in runs if each.depends][counts[path] :]:
-            if by_another_name[scope, each.tensors] == 0:
-                return Parting(each.source, f"the model computes {path}, which its graph does not")
-            by_another_name[scope, each.tensors] -= 1
-    return None
-
-
-def _base(operation: Operation) -> str:
-    return operation.path.partition("@")[0]
-
-
-def _scope(path: str) -> str:
-    return path.rpartition(".")[0]
-
-
-_NOT_COMPARED = {*NOT_SEEN, "getitem", "getattr", "setitem", "requires_grad"}
-"""Kinds of operations that Python's own steps, such as unpacking, may stand for."""
-
-
-def _is_of_torch(target: Any) -> bool:
-    home = getattr(target, "__module__", None) or "torch"
-    return home.partition(".")[0] in ("torch", "_operator", "builtins", "math") or home == "surgery.graph.inplace"

@@ -26,8 +26,9 @@ from surgery.graph import (
     twin,
 )
 from surgery.tracing.example_inputs import inputs_of, refuse_unready
-from surgery.tracing.example_run import ExampleError, learn_shapes, parting
+from surgery.tracing.example_run import Comparison, ExampleError, learn_shapes
 from surgery.tracing.explanations import clearest, explain
+from surgery.tracing.parting import parting
 from surgery.tracing.side_effects import watched
 from surgery.tracing.torch_overrides import thread_as_it_was
 from surgery.tracing.tracer import HOLDER, ModelTracer, is_leaf
@@ -97,6 +98,8 @@ def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str])
 
     graphs, noticed = _in_each_mode(model, graph_of, allow)
     traced = assemble(owner, graphs)
+    for part in ("_parameters", "_buffers", "_modules"):  # for hooks that have closed over the model
+        setattr(owner, part, getattr(traced, part))
     traced.hazards = noticed
     traced.modes = {mode: _kept(in_its_mode(twin(model), mode), mode) for mode in (True, False)}
     if inputs.example is not None:
@@ -146,32 +149,31 @@ def _compare_runs(
     a channel) nothing is compared, unless that is the mode it is in.
     """
     if any(hazard.changes for hazard in traced.hazards):  # it was allowed to be another
-        learn_shapes(traced, inputs)
+        learn_shapes(traced, inputs, outside)
         return ()
     found: list[Hazard] = []
+    seen: set[int] = set()
     here = None if None in traced.graphs else model.training
     for mode in (here, *({True, False} - {here})):
-        if isinstance(traced.graphs[mode], str):
+        graph = traced.graphs[mode]
+        if isinstance(graph, str):
             continue
+        # A graph for both modes holds the same values in both: it runs again in one.
+        comparison = Comparison(model, traced, inputs, mode, outside, kept, twice=id(graph) not in seen)
         try:
-            parted = parting(model, traced, inputs, mode, outside, kept)
+            parted = parting(comparison)
         except ExampleError as error:
             if mode == here:
                 shapes = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs.example))
                 of_shape = f" of shape {shapes}" if shapes else ""
                 raise TraceError(f"the example{of_shape} does not run: {error}") from error
             continue
+        seen.add(id(graph))
         if parted is not None:
-            hazard = Hazard("branch", parted.source, parted.what, _BRANCH_REMEDY, changes=True)
+            hazard = Hazard(parted.kind, parted.source, parted.what, parted.remedy, changes=True)
             _refuse(model, hazard, allow)
             found.append(hazard)
     return tuple(dict.fromkeys(found))
-
-
-_BRANCH_REMEDY = (
-    "look near that line for `is`, `id()`, `isinstance` or a value of an earlier run, and write it without, or keep "
-    "the module around it whole with leaves=[...]"
-)
 
 
 def _modes(model: nn.Module) -> dict[str, bool]:

@@ -30,7 +30,19 @@ from tests.nets import Oracle
 from tests.traps import TRAPS, Trap
 
 for _name in (
-    *("aliasing", "autograd", "calls", "chance", "hooks", "identity", "kinds", "library", "outside", "python"),
+    *(
+        "aliasing",
+        "autograd",
+        "calls",
+        "chance",
+        "hooks",
+        "identity",
+        "kinds",
+        "lasting",
+        "library",
+        "outside",
+        "python",
+    ),
     *("states", "weights"),
 ):
     importlib.import_module(f"tests.traps.{_name}")
@@ -132,6 +144,11 @@ def test_other_weights_are_used_whatever_way_the_model_reaches_them(trap: Trap) 
     other = trap.make().eval()
     traced.load_state_dict(other.state_dict())
     assert same_bits(traced(*inputs), other(*inputs))
+    torch.manual_seed(2)
+    another = trap.make().eval()
+    copied_graph = copy.deepcopy(traced)
+    copied_graph.load_state_dict(another.state_dict())
+    assert same_bits(copied_graph(*inputs), another(*inputs))
     model.load_state_dict(other.state_dict())
     assert same_bits(surgery.trace(model, inputs)(*inputs), other(*inputs))
 

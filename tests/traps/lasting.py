@@ -1,0 +1,138 @@
+"""What a model keeps outside torch and that another run finds otherwise: generators, flags, caches."""
+
+from __future__ import annotations
+
+import contextvars
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tests.traps import trap
+
+
+@trap(refused="something else in its second run")
+class OwnPythonsRandom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = random.Random(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.random.random()  # here
+
+
+@trap(refused="something else in its second run")
+class OwnNumpysRandom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = np.random.default_rng(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(self.random.random())  # here
+
+
+@trap(refused="something else in its second run")
+class OwnOldNumpysRandom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = np.random.RandomState(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.random.rand()  # here
+
+
+@trap(refused="random numbers are drawn")
+class OwnTorchsRandom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rand((), generator=self.generator).item()  # here
+
+
+@trap(refused="something else in its second run")
+class OwnIterator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = iter(range(100))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * next(self.numbers)  # here
+
+
+FLAGS = {"odd": False}
+ODD = False
+
+
+@trap(refused="lasting.py:")
+class Alternating(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        global ODD  # noqa: PLW0603
+        ODD = not ODD
+        return x * 2 if ODD else x + 1
+
+
+@trap(refused="lasting.py:")
+class AlternatingTable(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        FLAGS["odd"] = not FLAGS["odd"]
+        return x * (2 if FLAGS["odd"] else 3)
+
+
+@trap(refused="lasting.py:")
+class AlternatingByMode(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        global ODD  # noqa: PLW0603
+        ODD = not ODD
+        return nn.functional.dropout(x * 2 if ODD else x + 1, 0.5, self.training)
+
+
+LOCAL = threading.local()
+CONTEXT: contextvars.ContextVar[Any] = contextvars.ContextVar("CONTEXT", default=None)
+WEAK: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+TABLES: defaultdict[Any, list[Any]] = defaultdict(list)
+
+
+class CachedIn(nn.Module):
+    """Keeps what it computes of its first input in a place outside itself, and uses it from then on."""
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.read, self.write = read, write
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.read() is None:
+            self.write(x.mean((0, 1)))
+        return x * self.read()
+
+
+def kept_by_a_function() -> Any:
+    return getattr(kept_by_a_function, "kept", None)
+
+
+PLACES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "thread_local": (lambda: getattr(LOCAL, "kept", None), lambda value: setattr(LOCAL, "kept", value)),
+    "context_variable": (CONTEXT.get, CONTEXT.set),
+    "weak_dictionary": (lambda: WEAK.get(CachedIn), lambda value: WEAK.__setitem__(CachedIn, value)),
+    "defaultdict": (lambda: (TABLES["kept"] or [None])[-1], TABLES["kept"].append),
+    "function": (kept_by_a_function, lambda value: setattr(kept_by_a_function, "kept", value)),
+}
+
+
+def cached_in(name: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        return CachedIn(*PLACES[name])
+
+    make.__name__ = make.__qualname__ = f"cached_in_a_{name}"
+    return make
+
+
+for _name in PLACES:
+    trap(refused="earlier run", picklable=False)(cached_in(_name))

@@ -34,15 +34,14 @@ def profile(console: Console) -> None:
     from surgery.drawing import batch_drawing as drawing
     from surgery.drawing import png_files as png
     from surgery.drawing import statistics as facts
-    from surgery.extraction import job as extraction
-    from surgery.extraction import pipeline
-    from surgery.extraction import runner as running
+    from surgery.extraction import batch_runner, threads
+    from surgery.extraction import run as extraction
 
     torch.set_num_threads(1)
     model = network()
     taken: dict[str, float] = defaultdict(float)
     stages = [
-        ("model and all inside it", running.Run, "forward"),
+        ("model and all inside it", batch_runner.BatchRunner, "forward"),
         ("extremes and codes, at once", drawing, "quantize_between_extremes"),
         ("extremes, alone", facts, "find_extremes"),
         ("quantize, alone", drawing, "quantize"),
@@ -51,13 +50,13 @@ def profile(console: Console) -> None:
         ("compress", png, "_compressed"),
         ("PNG, in all", png, "png_buffers"),
         ("write", png, "_writev"),
-        ("draw, encode, write, record: in all", running.Run, "keep"),
+        ("draw, encode, write, record: in all", batch_runner.BatchRunner, "keep"),
         ("read ahead", extraction, "load_image"),
     ]
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         surgery.extract(model, images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)
         waited = 0.0
-        with _timed(stages, taken), _waiting(pipeline.Behind) as waits:
+        with _timed(stages, taken), _waiting(threads.BackgroundWriter) as waits:
             started = time.perf_counter()
             surgery.extract(model, images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
             wall = time.perf_counter() - started
@@ -98,15 +97,15 @@ def _timing(function: Callable[..., Any], name: str, taken: dict[str, float]) ->
 def _waiting(owner: Any) -> Iterator[list[float]]:
     """Wall time that is spent handing work over."""
     waits: list[float] = []
-    put = owner.put
+    submit = owner.submit
 
     def timed(self: Any, *args: Any) -> None:
         started = time.perf_counter()
-        put(self, *args)
+        submit(self, *args)
         waits.append(time.perf_counter() - started)
 
-    owner.put = timed
+    owner.submit = timed
     try:
         yield waits
     finally:
-        owner.put = put
+        owner.submit = submit

@@ -71,7 +71,7 @@ def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
     """The network, and as many files of pictures that were drawn before: what it costs if drawing costs nothing."""
     import surgery
     from surgery.drawing.png_files import save_png
-    from surgery.output.json_values import as_json, limits
+    from surgery.output.json_values import as_json, picture_limits
 
     first = next(batches)
     opened = surgery.insert(traced := surgery.trace(model, first), surgery.operations(traced))
@@ -80,7 +80,11 @@ def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
         model(maps)
         for place in range(len(maps)):
             for name, picture in drawn.items():
-                save_png(folder / f"{number}-{place}-{name}.png", picture, {"surgery": as_json(dict(limits(picture)))})
+                save_png(
+                    folder / f"{number}-{place}-{name}.png",
+                    picture,
+                    {"surgery": as_json(dict(picture_limits(picture)))},
+                )
 
 
 def hooks(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:

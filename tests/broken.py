@@ -435,8 +435,8 @@ BROKEN = {
         + watching("surgery_run_finished(report)", "OPEN.clear()"),
         r"raises AssertionError: one is open, given the start of a run after one that failed",
     ),
-    "a watcher that wants findings": (
-        watching("surgery_run_finished(report)", "report.findings[0]"),
+    "a watcher that wants summaries": (
+        watching("surgery_run_finished(report)", "report.summaries[0]"),
         r"raises IndexError: .*, given the end of a run in which every input failed",
     ),
     # plugins

@@ -219,7 +219,7 @@ def extract(
     for noted in (*report.hazards, *format_notes(noticed), *report.notes):
         complain(f"note: {noted}")
     console.print(report_view(report, console.width), soft_wrap=False)
-    for trouble in report.troubles:
+    for trouble in report.warnings:
         plugins.trouble(trouble)
     _finish(report)
 

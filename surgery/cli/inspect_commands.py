@@ -173,9 +173,9 @@ def _opened(traced: Any, chosen: list[Selection]) -> Any:
 
 
 def _save(file: Path, text: str) -> None:
-    from surgery.output import whole_file
+    from surgery.output import write_atomically
 
-    with whole_file(file) as path:
+    with write_atomically(file) as path:
         path.write_text(text, encoding="utf-8")
 
 

@@ -166,9 +166,9 @@ def show(
         return
     if not pictures:
         raise PluginError(f"{name} has no picture to save; it is a {exhibits[0].kind}")
-    from surgery.output import whole_file
+    from surgery.output import write_atomically
 
-    with whole_file(out) as path:
+    with write_atomically(out) as path:
         pictures[0].save(path, "PNG")
     console.print(Text(f"{out}  {pictures[0].width}x{pictures[0].height}"))
 

@@ -69,12 +69,12 @@ def terminal(*, stderr: bool = False) -> Console:
 def report_view(report: Report, width: int) -> RenderableType:
     """What a run found, and where its files are."""
     rows: list[dict[str, Text]] = []
-    for finding in report.findings:
-        operation, facts = finding.operation, finding.facts
+    for summary in report.summaries:
+        operation, facts = summary.operation, summary.facts
         remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
         remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
-        remarks += [f"in {finding.pictures} parts"] if finding.pictures > 1 else []
-        remarks += [layout] if (layout := layout_remark(finding)) else []
+        remarks += [f"in {summary.pictures} parts"] if summary.pictures > 1 else []
+        remarks += [layout] if (layout := layout_remark(summary)) else []
         rows.append(
             {
                 "": Text(f"{operation.index:03}", style="dim"),
@@ -88,7 +88,7 @@ def report_view(report: Report, width: int) -> RenderableType:
     table = fitted(rows, ["", "operation", "kind", "shape", "range", "remarks"], width)
     said = [_counted(report.images, "image"), _counted(report.files, "file")]
     said += [f"{report.seconds:.1f} s"]
-    notes = [Text(line, style="dim") for line in layout_notes(report.findings)]
+    notes = [Text(line, style="dim") for line in layout_notes(report.summaries)]
     done = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(said)}")
     if not report.images:
         done = Text("no image was finished, and nothing was written", style="bold yellow")

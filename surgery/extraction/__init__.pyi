@@ -1,4 +1,4 @@
-from .job import extract as extract
-from .pipeline import Behind as Behind
 from .recording import record as record
+from .run import extract as extract
 from .tensor_pictures import draw as draw
+from .threads import BackgroundWriter as BackgroundWriter

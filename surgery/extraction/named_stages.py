@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from surgery.plugins import Kind
 
 
-class Stages:
+class StageResolver:
     """What a function was given as stages: values as they are, and for names what `plugins` offer.
 
     Without `plugins` they are looked for as the command line looks for them, once a name is asked for.
     """
 
     def __init__(self, plugins: Plugins | None = None) -> None:
-        self._given = plugins
+        self._explicit_plugins = plugins
 
-    def one(self, kind: Kind, given: Any) -> Any:
+    def resolve(self, kind: Kind, given: Any) -> Any:
         """The stage of a kind. Raises PluginError for a name that nobody offers, RenderError for what is no stage."""
         if isinstance(given, str):
             if kind == "colormap":  # a name that no plugin offers may be one that `cmap` reads, such as "red"
@@ -37,12 +37,12 @@ class Stages:
             raise RenderError(f"a {kind} is a name, such as {_EXAMPLES[kind]!r}, or a function, not {given!r:.60}")
         return given
 
-    def several(self, kind: Kind, given: Any) -> tuple[Any, ...]:
+    def resolve_all(self, kind: Kind, given: Any) -> tuple[Any, ...]:
         """The stages of a kind, of one or a sequence of them."""
         if isinstance(given, str) or callable(given):
-            return (self.one(kind, given),)
+            return (self.resolve(kind, given),)
         try:
-            return tuple(self.one(kind, each) for each in given)
+            return tuple(self.resolve(kind, each) for each in given)
         except TypeError as error:
             if hasattr(given, "__iter__"):
                 raise
@@ -51,15 +51,15 @@ class Stages:
     def recipe(self, normalizer: Any, tiler: Any, colormap: Any, transforms: Any) -> Recipe:
         """How activations are drawn by these stages."""
         return Recipe(
-            self.one("normalizer", normalizer),
-            self.one("tiler", tiler),
-            self.one("colormap", colormap),
-            transforms=self.several("transform", transforms),
+            self.resolve("normalizer", normalizer),
+            self.resolve("tiler", tiler),
+            self.resolve("colormap", colormap),
+            transforms=self.resolve_all("transform", transforms),
         )
 
     @cached_property
     def _plugins(self) -> Plugins:
-        return self._given or Plugins()
+        return self._explicit_plugins or Plugins()
 
 
 _EXAMPLES = {

@@ -10,7 +10,7 @@ import torch
 from surgery.builtin import STANDARD
 from surgery.drawing import BatchDrawing
 from surgery.errors import RenderError
-from surgery.extraction.named_stages import Stages
+from surgery.extraction.named_stages import StageResolver
 from surgery.layouts import LayoutRule
 
 if TYPE_CHECKING:
@@ -47,6 +47,6 @@ def draw(
         said = f"a tensor on the device {values.device}" if isinstance(values, torch.Tensor) else type(values).__name__
         raise RenderError(f"a dense tensor with values is drawn, not {said}")
     rules = () if layout is None else (LayoutRule(layout),)
-    recipe = replace(Stages(plugins).recipe(normalizer, tiler, colormap, transforms), layouts=rules)
+    recipe = replace(StageResolver(plugins).recipe(normalizer, tiler, colormap, transforms), layouts=rules)
     drawing = BatchDrawing(values if values.ndim else values[None], recipe)
     return tuple(picture for position in range(drawing.batch) for picture in drawing.pictures(position))

@@ -10,23 +10,23 @@ from surgery.plugins import said_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from surgery.output import Report, Start, Watcher
+    from surgery.output import Report, RunStart, Watcher
     from surgery.stages import Write
 
 
-class Audience:
+class WatcherList:
     """The watchers of one run. One that raises is not called again, and is a line in the report."""
 
     def __init__(self, watchers: Sequence[Watcher]) -> None:
         self._there = dict(enumerate(watchers))
-        self._troubles: list[str] = []
+        self._warnings: list[str] = []
 
     @property
     def writes(self) -> list[Write]:
         """What is to be called with each activation, as a sink's; empty where nobody watches them."""
         return [self._write(number) for number, watcher in self._there.items() if watcher.activation]
 
-    def started(self, start: Start) -> None:
+    def started(self, start: RunStart) -> None:
         """Tell that a run is about to begin."""
         for number, watcher in list(self._there.items()):
             self._tell(number, watcher.started, start)
@@ -35,7 +35,7 @@ class Audience:
         """Tell that a run is over. Returns the report, with a line for each watcher that raised at any time."""
         for number, watcher in list(self._there.items()):
             self._tell(number, watcher.finished, report)
-        return replace(report, troubles=tuple(self._troubles))
+        return replace(report, warnings=tuple(self._warnings))
 
     def _write(self, number: int) -> Write:
         def write(activation: Any) -> None:
@@ -51,4 +51,4 @@ class Audience:
             call(value)
         except Exception as error:  # noqa: BLE001 - whoever watches does not end a run
             name = self._there.pop(number).name
-            self._troubles.append(f"{name} raised {said_of(error)}; it was left out of the rest of the run")
+            self._warnings.append(f"{name} raised {said_of(error)}; it was left out of the rest of the run")

@@ -13,7 +13,7 @@ from PIL import Image
 from surgery.errors import ImageError
 from surgery.inputs.decoding import DecodingOptions, Pixels, decodable_suffixes, decode
 from surgery.inputs.notes import add_note
-from surgery.output import holds_run
+from surgery.output import has_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -70,7 +70,7 @@ def find_images(
         elif not path.exists() and glob.has_magic(str(item)):
             matches = sorted(Path(match) for match in glob.glob(str(item), recursive=True))  # noqa: PTH207
             if "**" in str(item):
-                runs = set(filter(holds_run, {folder for match in matches for folder in match.parents}))
+                runs = set(filter(has_manifest, {folder for match in matches for folder in match.parents}))
                 matches = [match for match in matches if runs.isdisjoint(match.parents)]
             files = [match for match in matches if match.is_file()]
             any_suffix = glob.has_magic(path.suffix) or not path.suffix

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from surgery.errors import OutputError
-from surgery.output.records import reason_of
+from surgery.output.image_records import describe_os_error
 from surgery.text import BATCH, Names, numbered, safe_part
 
 if TYPE_CHECKING:
@@ -43,36 +43,36 @@ class OutputFolder:
         """What sinks keep for all images of the run; several processes begin with what the first image left in it."""
         self.batch = 0
         """Number of the batch that is offered: that of its first image among the images of the run."""
-        self.written: list[tuple[str, Activation | None]] = []
+        self._written: list[tuple[str, Activation | None]] = []
         """Files and directories finished and not yet taken, relative to the folder, ``/`` between the parts of their
         names, and the activation each is of."""
-        self._finished: list[Callable[[str | None], object]] = []
-        self._dropped: list[Callable[[str | None], object]] = []
-        self._unfinished: defaultdict[str | None, list[str]] = defaultdict(list)
+        self._finished_callbacks: list[Callable[[str | None], object]] = []
+        self._dropped_callbacks: list[Callable[[str | None], object]] = []
+        self._unfinished_files: defaultdict[str | None, list[str]] = defaultdict(list)
         self._token = uuid4().hex
-        self._parts = itertools.count()
+        self._part_numbers = itertools.count()
         self._workspace = workspace
-        self._homes: dict[str, tuple[str, bool]] = {}
+        self._directories: dict[str, tuple[str, bool]] = {}
         """Directories that were made, by name: their paths, and whether they were not there before."""
-        self._own: set[str] = set()
+        self._own_files: set[str] = set()
         """Files of this run in directories that were there before."""
         self._names = Names()
 
-    def beside(self) -> OutputFolder:
+    def for_background_thread(self) -> OutputFolder:
         """The same folder, to be told of activations on another thread."""
         other = OutputFolder(self.path, self.about, self._workspace)
-        other._homes, other._own, other._names = self._homes, self._own, self._names
+        other._directories, other._own_files, other._names = self._directories, self._own_files, self._names
         other.shared = self.shared
         return other
 
-    def reserve(self, images: Iterable[str]) -> None:
+    def reserve_image_names(self, images: Iterable[str]) -> None:
         """Keep the names of images for their own folders."""
         self._names.reserve(images)
 
-    def release(self, image: str | None) -> None:
+    def forget_image(self, image: str | None) -> None:
         """Forget which names there are in the folder of an image, to which nothing more will be written."""
         self._names.release(self.place(image))
-        self._homes.pop(self.place(image), None)
+        self._directories.pop(self.place(image), None)
 
     @property
     def scratch(self) -> Path:
@@ -91,7 +91,7 @@ class OutputFolder:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise OutputError(f"can't write to {self.path}: {reason_of(error)}") from error
+            raise OutputError(f"can't write to {self.path}: {describe_os_error(error)}") from error
 
     @contextmanager
     def file(self, name: str | PurePosixPath, of: Activation | None = None) -> Iterator[Path]:
@@ -103,29 +103,29 @@ class OutputFolder:
         written.
         """
         name = self._names.find(str(name))
-        within, _, last = name.rpartition("/")
+        directory, _, last = name.rpartition("/")
         part: Path | None = None
         try:
-            home, fresh = self._homes.get(within) or self._make(within)
+            home, fresh = self._directories.get(directory) or self._make_directory(directory)
             place = home if self._workspace is None else self._workspace.path
             # The name alone may be as long as it can be; several processes have the token in common.
-            part = Path(f"{place}/.{os.getpid()}-{self._token}-{next(self._parts)}.part")
+            part = Path(f"{place}/.{os.getpid()}-{self._token}-{next(self._part_numbers)}.part")
             yield part
             target = f"{home}/{last}"
             if self._workspace is not None:
                 if not fresh:
-                    self._see_whose(name, target)
-                self._workspace.note(name)
+                    self._check_ownership(name, target)
+                self._workspace.append_to_journal(name)
             os.replace(part, target)  # noqa: PTH105 - a Path takes longer to make than the file to rename
             part = None
         except OSError as error:
-            raise OutputError(f"can't write {self.path / name}: {reason_of(error)}") from error
+            raise OutputError(f"can't write {self.path / name}: {describe_os_error(error)}") from error
         finally:
             if part is not None:
                 part.unlink(missing_ok=True)
-        self.written.append((name, of))
+        self._written.append((name, of))
         if of is not None:
-            self._unfinished[of.image].append(name)
+            self._unfinished_files[of.image].append(name)
 
     @contextmanager
     def directory(self, name: str | PurePosixPath) -> Iterator[Path]:
@@ -140,18 +140,18 @@ class OutputFolder:
         target = self.path / name
         try:
             if target.is_dir():
-                self._see_inside(str(target))
+                self._check_inside(str(target))
             elif self._workspace is not None and not os.path.lexists(target):
-                self._workspace.note(f"{name}/")
+                self._workspace.append_to_journal(f"{name}/")
         except OSError as error:
-            raise OutputError(f"can't write {target}: {reason_of(error)}") from error
+            raise OutputError(f"can't write {target}: {describe_os_error(error)}") from error
         try:
             yield target
         finally:
             if target.is_dir():
-                self.written.append((name, None))
+                self._written.append((name, None))
 
-    def _make(self, name: str) -> tuple[str, bool]:
+    def _make_directory(self, name: str) -> tuple[str, bool]:
         """Make a directory in the folder, once. Raises OSError."""
         home, fresh, inside = str(self.path), False, ""
         if not self.path.is_dir():
@@ -162,14 +162,14 @@ class OutputFolder:
                 os.mkdir(home)  # noqa: PTH102
                 fresh = True
                 if self._workspace is not None:
-                    self._workspace.note(f"{inside}/.")
+                    self._workspace.append_to_journal(f"{inside}/.")
             except FileExistsError:
                 fresh = False
-                self._see_inside(home)
-        self._homes[name] = home, fresh
+                self._check_inside(home)
+        self._directories[name] = home, fresh
         return home, fresh
 
-    def _see_inside(self, path: str) -> None:
+    def _check_inside(self, path: str) -> None:
         """Raise NotADirectoryError for what is no directory inside the folder."""
         if not os.path.isdir(path):  # noqa: PTH112
             raise NotADirectoryError(errno.ENOTDIR, "not a directory")
@@ -178,49 +178,49 @@ class OutputFolder:
             if not Path(os.path.realpath(path)).is_relative_to(root):
                 raise NotADirectoryError(errno.ENOTDIR, f"{path} leads out of the folder")
 
-    def _see_whose(self, name: str, target: str) -> None:
+    def _check_ownership(self, name: str, target: str) -> None:
         """Raise FileExistsError for a file that is not of this run, in a directory that was there before."""
-        if name not in self._own and os.path.lexists(target):
+        if name not in self._own_files and os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "a file of that name is there, which is of no run; move it away")
-        self._own.add(name)
+        self._own_files.add(name)
 
     def when_finished(self, callback: Callable[[str | None], object]) -> None:
         """Have `callback` called with an image's name once all of its activations have been offered.
 
         It is called with None, once a batch, for the activations that belong to the whole batch.
         """
-        self._finished.append(callback)
+        self._finished_callbacks.append(callback)
 
     def when_dropped(self, callback: Callable[[str | None], object]) -> None:
         """Have `callback` called in the place of those of `when_finished` for an image that fails half-way."""
-        self._dropped.append(callback)
+        self._dropped_callbacks.append(callback)
 
     def take_written(self) -> list[tuple[str, Activation | None]]:
         """Take the list of the files and directories finished since it was last taken."""
-        taken, self.written = self.written, []
+        taken, self._written = self._written, []
         return taken
 
     def finish(self, image: str | None) -> None:
         """Tell those who asked that all activations of an image have been offered."""
-        self._unfinished.pop(image, None)
-        for callback in self._finished:
+        self._unfinished_files.pop(image, None)
+        for callback in self._finished_callbacks:
             callback(image)
 
     def drop(self, image: str | None) -> None:
         """Remove the files of an image's activations, and tell those who asked that no more of them will come."""
-        for name in self._unfinished.pop(image, []):
+        for name in self._unfinished_files.pop(image, []):
             file = self.path / name
             file.unlink(missing_ok=True)
             with suppress(OSError):  # not empty
                 file.parent.rmdir()
-                self._homes.pop(name.rpartition("/")[0], None)
-        self.written = [(name, of) for name, of in self.written if of is None or of.image != image]
-        for callback in self._dropped:
+                self._directories.pop(name.rpartition("/")[0], None)
+        self._written = [(name, of) for name, of in self._written if of is None or of.image != image]
+        for callback in self._dropped_callbacks:
             callback(image)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """A path to write a file to, which appears under the name `path` once the block ends well.
 
     The folder is made if it is not there. Raises OutputError where the file can't be written.
@@ -231,7 +231,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        raise OutputError(f"can't write {path}: {reason_of(error)}") from error
+        raise OutputError(f"can't write {path}: {describe_os_error(error)}") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ def encodable(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1)  # since a picture's own text and the manifest ask one after the other
-def limits(picture: Picture) -> Mapping[str, Any]:
+def picture_limits(picture: Picture) -> Mapping[str, Any]:
     """The `low` and `high` of a picture, for `as_json`: in the shortest digits that give their float32 back.
 
     Of one of several pictures, the `channels` in it as well, and which `part` it is, of how many.

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 1.5
+LOCK_TIMEOUT = 1.5
 """Seconds that a lock is waited for: the jobs of a run that was killed hold its lock for as long as they need to notice
 it."""
 _UNABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What file systems without locks say."""
 
 
-class HeldError(Exception):
+class LockHeldError(Exception):
     """The lock is held by another run."""
 
     def __init__(self, holder: str) -> None:
@@ -39,8 +39,8 @@ class Lock:
         self._file = -1
 
     def acquire(self, patience: float | None = None) -> None:
-        """Take the lock; its file is made. Raises HeldError where another has it, and OSError."""
-        end = time.monotonic() + (PATIENCE if patience is None else patience)
+        """Take the lock; its file is made. Raises LockHeldError where another has it, and OSError."""
+        end = time.monotonic() + (LOCK_TIMEOUT if patience is None else patience)
         while True:
             self.path.parent.mkdir(exist_ok=True)
             try:
@@ -55,7 +55,7 @@ class Lock:
                 return
             os.close(file)
             if time.monotonic() > end:
-                raise HeldError(f"process {holder}" if holder else "another process")
+                raise LockHeldError(f"process {holder}" if holder else "another process")
             time.sleep(0.02)
 
     def release(self) -> None:
@@ -76,14 +76,14 @@ class Lock:
         return False
 
 
-def is_held(path: Path) -> str | None:
+def lock_holder(path: Path) -> str | None:
     """Who holds the lock of this file, or None."""
     if not path.exists():
         return None
     lock = Lock(path)
     try:
         lock.acquire(0)
-    except HeldError as error:
+    except LockHeldError as error:
         return error.holder
     except OSError:
         return None

@@ -15,9 +15,9 @@ import torch
 
 from surgery import __version__
 from surgery.errors import OutputError, first_line
-from surgery.output.inventory import flat
-from surgery.output.json_values import as_json, encodable, limits
-from surgery.output.records import Records, compose, reason_of
+from surgery.output.image_records import ImageRecords, describe_os_error, write_manifest
+from surgery.output.json_values import as_json, encodable, picture_limits
+from surgery.output.manifest_reader import flat_settings
 from surgery.output.workspace import HEAD
 from surgery.types import Facts
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from surgery.output.report import Failure, Finding
+    from surgery.output.report import Failure, OperationSummary
     from surgery.output.workspace import Workspace
     from surgery.types import Activation, Operation
 
@@ -37,15 +37,15 @@ class Manifest:
 
     def __init__(self, head: dict[str, Any]) -> None:
         self.head: dict[str, Any] = json.loads(json.dumps(encodable(head)))  # as who reads the manifest has it
-        self.about = {name: str(value) for name, value in flat(self.head)}
+        self.about = {name: str(value) for name, value in flat_settings(self.head)}
         self._open: dict[str | None, dict[str, Any]] = {}
         self._closing: list[str] = []
         self._parts: list[Manifest] = []
         self._workspace: Workspace
-        self._records: Records
+        self._records: ImageRecords
 
     @classmethod
-    def of(
+    def for_run(
         cls,
         model: nn.Module,
         *,
@@ -62,7 +62,7 @@ class Manifest:
                     "class": type(model).__name__,
                     "source": source,
                     "weights": weights,
-                    "weights_sha256": digest(model),
+                    "weights_sha256": weights_sha256(model),
                 },
                 "settings": settings,
                 "recipe": dict(recipe),
@@ -75,67 +75,67 @@ class Manifest:
         )
 
     @contextmanager
-    def kept_in(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
+    def recording(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
         """Within the block, what is recorded is kept in the workspace. `operations` are those that were chosen."""
         self._workspace = workspace
-        chosen = [_operation(operation) for operation in operations]
+        chosen = [_operation_entry(operation) for operation in operations]
         begun = as_json({**self.head, "operations": chosen})
         try:
             (workspace.path / HEAD).write_bytes(begun)
         except OSError as error:
-            raise OutputError(f"can't write to {workspace.folder}: {reason_of(error)}") from error
-        self._records = Records(workspace.path, 0, room=4 * len(begun) + (64 << 10))
+            raise OutputError(f"can't write to {workspace.folder}: {describe_os_error(error)}") from error
+        self._records = ImageRecords(workspace.path, 0, room=4 * len(begun) + (64 << 10))
         try:
             yield
         finally:
             for each in (self, *self._parts):
                 each._records.close()  # noqa: SLF001
 
-    def part(self) -> Manifest:
-        """A manifest of a part of the run, for a fork of this process: written with this one, after `take`."""
+    def for_worker(self) -> Manifest:
+        """Return a manifest for a worker process; `add_worker_state` adds what the worker recorded to this one."""
         part = Manifest(self.head)
         part._workspace = self._workspace
-        part._records = Records(self._workspace.path, len(self._parts) + 1)
+        part._records = ImageRecords(self._workspace.path, len(self._parts) + 1)
         self._parts.append(part)
         return part
 
-    def state(self) -> tuple[Any, ...]:
+    def worker_state(self) -> tuple[Any, ...]:
         """What a part knows at the end that is not in its file."""
         return self._closing, self.head.get("check")
 
-    def take(self, state: tuple[Any, ...]) -> None:
+    def add_worker_state(self, state: tuple[Any, ...]) -> None:
         """Let this one know what the fork of a part knew at the end."""
         files, check = state
         self._closing += files
         if check is not None:
             self.head["check"] = check
 
-    def activation(self, activation: Activation, written: Iterable[tuple[str, Activation | None]]) -> None:
+    def add_activation(self, activation: Activation, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record one activation and the files that were written of it."""
         entry: dict[str, Any] = {"path": activation.path, "index": activation.operation.index}
         entry |= {"shape": list(activation.values.shape), "dtype": str(activation.values.dtype).removeprefix("torch.")}
         entry |= {"layout": activation.layout.name, "layout_reason": activation.layout.reason}
-        entry |= known(activation.facts)
+        entry |= known_facts(activation.facts)
         pictures = []
         for number, (name, of) in enumerate(written):
             picture: dict[str, Any] = {"file": name}
             if of is not None and number < len(of.pictures):
-                picture |= limits(of.pictures[number])
+                picture |= picture_limits(of.pictures[number])
             pictures.append(picture)
         entry["files"] = pictures
         self._image(activation.image)["activations"].append(entry)
 
-    def files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
+    def add_files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record files that are of no single activation: a sheet, an archive. They belong to the folder they are in."""
         for name, _ in written:
             image = name.partition("/")[0]
             self._image(image if image in self._open else None)["files"].append(name)
 
-    def close(self, written: Iterable[tuple[str, Activation | None]]) -> None:
+    def set_run_files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record files that were written when the sinks were closed: they are the run's."""
         self._closing = [name for name, _ in written]
 
-    def finish(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
+    def finish_image(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
         """Record that an image is done, the `number`-th of the run, and forget it. Raises OutputError."""
         for name in (image, None):
             if name in self._open:
@@ -145,33 +145,33 @@ class Manifest:
                     entry = {"name": image, "source": str(source), "size": list(size), **entry}
                 self._records.add(number, files, as_json(entry))
                 del self._open[name]
-        self._workspace.commit()
+        self._workspace.discard_previous_run()
 
-    def drop(self, image: str | None) -> None:
+    def drop_image(self, image: str | None) -> None:
         """Forget what was recorded of an image that failed."""
         self._open.pop(image, None)
 
     def write(
         self,
-        findings: Mapping[str, Finding],
+        summaries: Mapping[str, OperationSummary],
         failed: Iterable[Failure],
         *,
         interrupted: bool,
         error: BaseException | None = None,
     ) -> int:
         """Write `manifest.json`. Returns the number of files of the run, itself included. Raises OutputError."""
-        operations = [_found(finding) for finding in findings.values()]
+        operations = [_summary_entry(summary) for summary in summaries.values()]
         content = {**self.head, "operations": operations, "failed": [asdict(failure) for failure in failed]}
         content["interrupted"] = interrupted
         if error is not None:
             content["error"] = first_line(error)
-        return compose(self._workspace, content, self._closing)
+        return write_manifest(self._workspace, content, self._closing)
 
     def _image(self, name: str | None) -> dict[str, Any]:
         return self._open.setdefault(name, {"files": [], "activations": []})
 
 
-def digest(model: nn.Module) -> str:
+def weights_sha256(model: nn.Module) -> str:
     """SHA-256 over every entry of the state_dict, in order: name, dtype, shape and bytes."""
     total = hashlib.sha256()
     for name, value in model.state_dict().items():
@@ -182,21 +182,21 @@ def digest(model: nn.Module) -> str:
     return total.hexdigest()
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation_entry(operation: Operation) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": operation.path, "kind": operation.kind, "index": operation.index}
     entry["source"] = operation.source
     entry["tensors"] = [asdict(spec) for spec in operation.tensors or ()]
     return entry
 
 
-def _found(finding: Finding) -> dict[str, Any]:
-    entry = _operation(finding.operation)
-    if finding.layout is not None:
-        entry |= {"layout": finding.layout.name, "layout_reason": finding.layout.reason}
-    return entry | known(finding.facts)
+def _summary_entry(summary: OperationSummary) -> dict[str, Any]:
+    entry = _operation_entry(summary.operation)
+    if summary.layout is not None:
+        entry |= {"layout": summary.layout.name, "layout_reason": summary.layout.reason}
+    return entry | known_facts(summary.facts)
 
 
-def known(facts: Facts) -> dict[str, Any]:
+def known_facts(facts: Facts) -> dict[str, Any]:
     """The facts that are known, by name."""
     named = zip(_FACTS, _values(facts), strict=True)
     return {name: value for name, value in named if value is not None}

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from surgery.errors import OutputError
-from surgery.output.inventory import Inventory
-from surgery.output.records import any_records, compose, reason_of
+from surgery.output.image_records import describe_os_error, has_finished_images, write_manifest
+from surgery.output.manifest_reader import ManifestReader
 from surgery.output.workspace import HEAD, Workspace
 from surgery.text import MANIFEST
 
@@ -21,7 +21,7 @@ KILLED = "the run was killed"
 
 
 @contextmanager
-def open_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Iterator[Workspace]:
+def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Iterator[Workspace]:
     """Within the block, the folder, which is made, is one run's alone.
 
     What a run that was killed has left there is put in order before. A folder with a finished run is refused, with
@@ -32,16 +32,16 @@ def open_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable[Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"can't write to {folder}: {reason_of(error)}") from error
+        raise OutputError(f"can't write to {folder}: {describe_os_error(error)}") from error
     try:
         workspace = Workspace(folder)
         try:
-            if workspace.left():
+            if workspace.has_leftovers():
                 recover(workspace)
-            refuse_other(folder, overwrite=overwrite)
+            check_overwrite(folder, overwrite=overwrite)
             if os.path.lexists(folder / MANIFEST):
-                workspace.set_aside(inputs)
-            workspace.begin()
+                workspace.set_previous_run_aside(inputs)
+            workspace.open_journal()
             yield workspace
         finally:
             _close(workspace)
@@ -51,12 +51,12 @@ def open_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable[Pa
                 path.rmdir()
 
 
-def refuse_other(folder: Path, *, overwrite: bool) -> None:
+def check_overwrite(folder: Path, *, overwrite: bool) -> None:
     """Raise OutputError where a folder holds a run that is not to be overwritten, or a manifest of something else."""
     if not os.path.lexists(folder / MANIFEST):
         return
     try:
-        head = Inventory(folder).head
+        head = ManifestReader(folder).head
     except OutputError as error:
         raise OutputError(f"{error}; move it away, or write to another folder") from error
     if not overwrite:
@@ -76,30 +76,30 @@ def recover(workspace: Workspace) -> None:
     Where it finished none, the run that it was to replace comes back. Raises OutputError.
     """
     folder = workspace.folder
-    if not (folder / MANIFEST).exists() and any_records(workspace.path):
+    if not (folder / MANIFEST).exists() and has_finished_images(workspace.path):
         try:
             head = json.loads((workspace.path / HEAD).read_bytes())
         except (OSError, ValueError) as error:
             raise OutputError(f"{workspace.path} is damaged; remove it, or write to another folder") from error
         stores = dict.fromkeys(
-            name[:-1] for name in workspace.noted() if name.endswith("/") and (folder / name).is_dir()
+            name[:-1] for name in workspace.journal_entries() if name.endswith("/") and (folder / name).is_dir()
         )
         for store in stores:
             for part in (folder / store).rglob(".*.part"):  # what a store was writing
                 part.unlink(missing_ok=True)
-        compose(workspace, {**head, "failed": [], "interrupted": True, "error": KILLED}, stores)
-    workspace.sweep()
+        write_manifest(workspace, {**head, "failed": [], "interrupted": True, "error": KILLED}, stores)
+    workspace.remove_unlisted_files()
     if not (folder / MANIFEST).exists():
-        workspace.restore()
-    workspace.clear()
+        workspace.restore_previous_run()
+    workspace.remove_contents()
 
 
 def _close(workspace: Workspace) -> None:
     done = (workspace.folder / MANIFEST).exists()
-    if not done and any_records(workspace.path):  # the manifest could not be written: the next run will do it
+    if not done and has_finished_images(workspace.path):  # the manifest could not be written: the next run will do it
         workspace.close(keep=True)
         return
     if not done:
-        workspace.sweep()
-        workspace.restore()
+        workspace.remove_unlisted_files()
+        workspace.restore_previous_run()
     workspace.close()

@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from warnings import warn
 
 from surgery.text import ROWS, escaped, inline, table
 from surgery.types import Facts
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class RunStart:
     """What a run is about to do."""
 
     folder: Path
@@ -31,7 +32,7 @@ class Start:
     """The run in words: model, weights, mode, seed, the recipe of its pictures."""
 
     def __repr__(self) -> str:
-        return f"Start({str(self.folder)!r}: {len(self.images)} images, {len(self.operations)} operations)"
+        return f"RunStart({str(self.folder)!r}: {len(self.images)} images, {len(self.operations)} operations)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Watcher:
 
     name: str
     """Who watches, for the report."""
-    started: Callable[[Start], object] | None = None
+    started: Callable[[RunStart], object] | None = None
     activation: Callable[[Activation], object] | None = None
     finished: Callable[[Report], object] | None = None
 
@@ -70,7 +71,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class OperationSummary:
     """What was found at one operation, over all images of a run."""
 
     operation: Operation
@@ -82,7 +83,7 @@ class Finding:
     """Files that the pictures of one image are in, because one would be too large to be opened."""
 
     def __repr__(self) -> str:
-        return f"Finding({self.operation.path!r}, {self.summary()})"
+        return f"OperationSummary({self.operation.path!r}, {self.summary()})"
 
     def summary(self) -> str:
         """The range of the values, and what is remarkable of them, as text."""
@@ -100,7 +101,7 @@ class Report:
     images: int
     files: int
     failed: tuple[Failure, ...]
-    findings: tuple[Finding, ...]
+    summaries: tuple[OperationSummary, ...]
     seconds: float
     """Wall time."""
     hazards: tuple[Hazard, ...] = ()
@@ -111,14 +112,26 @@ class Report:
     """A line for each thing to know of the pictures: that weights are random, that an AB pair was not cut."""
     overview: Path | None = None
     """The first file that is of a whole image: its sheet, say."""
-    troubles: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """A line for each watcher that raised."""
+
+    @property
+    def findings(self) -> tuple[OperationSummary, ...]:
+        """The old name of `summaries`, for one more release."""
+        warn("Report.findings is now Report.summaries", DeprecationWarning, stacklevel=2)
+        return self.summaries
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """The old name of `warnings`, for one more release."""
+        warn("Report.troubles is now Report.warnings", DeprecationWarning, stacklevel=2)
+        return self.warnings
 
     def __repr__(self) -> str:
         return f"Report({self._title()})"
 
     def _title(self) -> str:
-        counted = [f"{self.images} images", f"{self.files} files", f"{len(self.findings)} operations"]
+        counted = [f"{self.images} images", f"{self.files} files", f"{len(self.summaries)} operations"]
         counted += [f"{len(self.failed)} failed"] if self.failed else []
         counted += ["interrupted"] if self.interrupted else []
         return f"{str(self.folder)!r}: {', '.join(counted)}, {self.seconds:.1f} s"
@@ -126,12 +139,12 @@ class Report:
     def _repr_html_(self) -> str:
         """How a notebook shows it: a table, and the overview sheet of the first image where there is one."""
         rows = []
-        for found in self.findings:
+        for found in self.summaries:
             operation = found.operation
             rows.append((operation.index, operation.path, operation.kind, operation.shapes(), found.summary()))
         header = ("", "operation", "kind", "shape", "values")
         problems = [f"{failure.path}: {failure.reason}" for failure in self.failed]
-        lines = [*problems, *map(str, self.hazards), *self.notes, *self.troubles]
+        lines = [*problems, *map(str, self.hazards), *self.notes, *self.warnings]
         said = "".join(f"<div>{escaped(line)}</div>" for line in lines[:ROWS])
         return table(self._title(), header, rows) + said + self._sheet()
 
@@ -145,14 +158,14 @@ class Report:
         return ""
 
 
-def merge_findings(into: dict[str, Finding], found: Mapping[str, Finding]) -> None:
-    """Add findings to those that are known, in order of execution."""
-    for path, finding in found.items():
+def merge_summaries(into: dict[str, OperationSummary], found: Mapping[str, OperationSummary]) -> None:
+    """Add summaries to those that are known, in order of execution."""
+    for path, summary in found.items():
         known = into.get(path)
-        into[path] = replace(known, facts=merge(known.facts, finding.facts)) if known else finding
+        into[path] = replace(known, facts=merge_facts(known.facts, summary.facts)) if known else summary
 
 
-def merge(one: Facts, other: Facts) -> Facts:
+def merge_facts(one: Facts, other: Facts) -> Facts:
     """The facts of both together: extremes of both, the greater number of constant channels."""
     return Facts(
         min=_either(min, one.min, other.min),
@@ -171,24 +184,24 @@ def _either(pick: Callable[[float, float], float], one: float | None, other: flo
 _USUAL = ("channels-first", "flat", "vector", "image")
 
 
-def layout_remark(finding: Finding) -> str:
+def layout_remark(summary: OperationSummary) -> str:
     """How the values of an operation lie, where that is not what a convolution gives; else nothing."""
-    layout = finding.layout
+    layout = summary.layout
     if layout is None or (layout.name in _USUAL and not layout.is_asked):
         return ""
     return f"{layout.name} (guessed)" if layout.is_guessed else layout.name
 
 
-def layout_notes(findings: Sequence[Finding]) -> list[str]:
+def layout_notes(summaries: Sequence[OperationSummary]) -> list[str]:
     """How many operations have values that lie otherwise, and where a layout that was asked for does not fit."""
     notes = []
-    found = Counter(layout for finding in findings if (layout := layout_remark(finding)))
+    found = Counter(layout for summary in summaries if (layout := layout_remark(summary)))
     if found:
         counts = ", ".join(f"{count} {name}" for name, count in found.most_common(4))
         more = f" and {len(found) - 4} more kinds" if len(found) > 4 else ""
         notes.append(f"layouts: {counts}{more}; the manifest says why, --layout decides otherwise")
-    refused = [finding.operation.path for finding in findings if finding.layout and finding.layout.is_refused]
-    split = [finding for finding in findings if finding.pictures > 1]
+    refused = [summary.operation.path for summary in summaries if summary.layout and summary.layout.is_refused]
+    split = [summary for summary in summaries if summary.pictures > 1]
     if split:
         count = "1 operation is" if len(split) == 1 else f"{len(split)} operations are"
         notes.append(f"{count} drawn in parts, since one picture would be too large for viewers (grid:megapixels=64)")
@@ -198,6 +211,6 @@ def layout_notes(findings: Sequence[Finding]) -> list[str]:
     return notes
 
 
-def parts_of(activation: Activation) -> int:
+def count_picture_parts(activation: Activation) -> int:
     """How many pictures there are of what would be one, were it not too large to be opened; 1 if it is one."""
     return max((picture.part[1] for picture in activation.pictures if picture.part is not None), default=1)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.errors import OutputError
-from surgery.output.inventory import Inventory, is_file, within
-from surgery.output.locks import HeldError, Lock
+from surgery.output.locks import Lock, LockHeldError
+from surgery.output.manifest_reader import ManifestReader, existing_files, is_file_or_link
 from surgery.text import MANIFEST, WORK
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Workspace:
             if self.path.is_symlink():
                 raise NotADirectoryError(errno.ENOTDIR, f"{WORK} in it is a link")
             self._lock.acquire()
-        except HeldError as error:
+        except LockHeldError as error:
             raise OutputError(
                 f"another run writes to {folder} ({error.holder}); wait for its end, or write to another folder"
             ) from error
@@ -55,14 +55,14 @@ class Workspace:
         self._replaces = False
         self._journal = -1
 
-    def begin(self) -> None:
+    def open_journal(self) -> None:
         """Keep the journal from now on. Raises OutputError."""
         try:
             self._journal = os.open(self.path / "journal", _APPEND, 0o666)
         except OSError as error:
             raise OutputError(f"can't write to {self.folder}: {(error.strerror or str(error)).lower()}") from error
 
-    def note(self, name: str) -> None:
+    def append_to_journal(self, name: str) -> None:
         """Write down that a file, or with a slash at the end a store, is about to appear. Raises OSError.
 
         A folder that was made ends with ``/.``.
@@ -71,7 +71,7 @@ class Workspace:
         if os.write(self._journal, entry) < len(entry):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def noted(self) -> Iterator[str]:
+    def journal_entries(self) -> Iterator[str]:
         """What the journal has, whoever wrote it."""
         with suppress(FileNotFoundError), (self.path / "journal").open("rb") as journal:
             for line in journal:
@@ -79,12 +79,12 @@ class Workspace:
                     if isinstance(name := json.loads(line), str):
                         yield name
 
-    def set_aside(self, inputs: Iterable[Path] = ()) -> None:
+    def set_previous_run_aside(self, inputs: Iterable[Path] = ()) -> None:
         """Move the run that is in the folder away, by its manifest, until this one has finished an image.
 
         Files that it does not list stay where they are. Raises OutputError where an input is one of its files.
         """
-        listed = [name for name, _ in within(self.folder, Inventory(self.folder).files())]
+        listed = [name for name, _ in existing_files(self.folder, ManifestReader(self.folder).all_files())]
         known = set(listed)
         root = Path(os.path.realpath(self.folder))
         for path in inputs:
@@ -101,7 +101,7 @@ class Workspace:
             raise OutputError(f"can't overwrite the run in {self.folder}: {said}") from error
         _remove_empty(self.folder, listed)
 
-    def commit(self) -> None:
+    def discard_previous_run(self) -> None:
         """An image is finished: the run that was set aside does not come back."""
         if self._replaces:
             self._replaces = False
@@ -110,24 +110,24 @@ class Workspace:
                 self._old.rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
 
-    def restore(self) -> None:
+    def restore_previous_run(self) -> None:
         """Put back the run that was set aside, if it is still whole."""
         if (self._old / MANIFEST).is_file():
-            there = [path.relative_to(self._old).as_posix() for path in self._old.rglob("*") if is_file(path)]
+            there = [path.relative_to(self._old).as_posix() for path in self._old.rglob("*") if is_file_or_link(path)]
             for name in (*(name for name in there if name != MANIFEST), MANIFEST):
                 if not os.path.lexists(self.folder / name):
                     _move(self._old / name, self.folder / name)
         shutil.rmtree(self._old, ignore_errors=True)
 
-    def sweep(self) -> list[str]:
+    def remove_unlisted_files(self) -> list[str]:
         """Remove what the journal has and the manifest has not, with the folders that are empty then."""
         listed: set[str] = set()
         if (self.folder / MANIFEST).exists():
-            inventory = Inventory(self.folder)
-            listed = {*inventory.files(), *(f"{name}/" for name in inventory.stores())}
-        gone = [name for name in dict.fromkeys(self.noted()) if name not in listed]
+            manifest = ManifestReader(self.folder)
+            listed = {*manifest.all_files(), *(f"{name}/" for name in manifest.stores())}
+        gone = [name for name in dict.fromkeys(self.journal_entries()) if name not in listed]
         stores = [name for name in gone if name.endswith("/")]
-        files = [(name, path) for name, path in within(self.folder, gone)]
+        files = [(name, path) for name, path in existing_files(self.folder, gone)]
         for _, path in files:
             path.unlink(missing_ok=True)
         for name in stores:
@@ -136,11 +136,11 @@ class Workspace:
         _remove_empty(self.folder, gone)
         return [name for name, _ in files] + stores
 
-    def left(self) -> bool:
+    def has_leftovers(self) -> bool:
         """Whether there is anything of a run that did not come to its end."""
         return any(path.name != "lock" and _OWN.fullmatch(path.name) for path in self.path.iterdir())
 
-    def clear(self) -> None:
+    def remove_contents(self) -> None:
         """Remove all but the lock."""
         for path in [path for path in self.path.iterdir() if _OWN.fullmatch(path.name) and path.name != "lock"]:
             if path.is_dir() and not path.is_symlink():
@@ -154,7 +154,7 @@ class Workspace:
             os.close(self._journal)
             self._journal = -1
         if not keep:
-            self.clear()
+            self.remove_contents()
         self._lock.release()
         with suppress(OSError):  # who waited for the lock has it now, or something is to be kept
             self.path.rmdir()

@@ -28,7 +28,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from surgery.output import Report, Start
+    from surgery.output import Report, RunStart
     from surgery.stages import (
         CheckpointReader,
         Colormap,
@@ -266,11 +266,11 @@ def surgery_readers() -> Mapping[str, Reader]:  # type: ignore[empty-body]
 
 
 @hookspec
-def surgery_run_started(run: Start) -> None:
+def surgery_run_started(run: RunStart) -> None:
     """A run that is about to begin.
 
     Called: once a run, after the model was traced and before the first input is read.
-    Takes: `run`, a `surgery.output.Start`: the folder, the paths of the inputs, the chosen operations in order of
+    Takes: `run`, a `surgery.output.RunStart`: the folder, the paths of the inputs, the chosen operations in order of
         execution, and ``about``, the run in words.
     Returns: nothing.
     Several: all are called. One that raises is reported in one line and not called again in that run, which goes on.

@@ -14,7 +14,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from surgery.builtin import STANDARD, Channels, MinMax
 from surgery.drawing import make_activations, make_image_activations
-from surgery.extraction import Behind
+from surgery.extraction import BackgroundWriter
 from surgery.output import OutputFolder
 from surgery.stages import Recipe
 from surgery.testing.promises import devices, said, same
@@ -139,11 +139,11 @@ def _calling(sink: Sink) -> Iterator[Call | None]:
     if not getattr(sink, "deferred", False):
         yield None
         return
-    with Behind() as behind:
+    with BackgroundWriter() as writer:
 
         def call(function: Callable[[], object]) -> None:
-            behind.put(function)
-            behind.flush()
+            writer.submit(function)
+            writer.drain()
 
         yield call
 

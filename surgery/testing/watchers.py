@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.output import Failure, Finding, Report, Start
+from surgery.output import Failure, OperationSummary, Report, RunStart
 from surgery.testing.promises import Fault, left_alone, said, same
 from surgery.testing.rehearsals import ABOUT, IMAGES, LOST, activations
 from surgery.types import Facts, Operation
@@ -51,12 +51,15 @@ def _told(function: Callable[..., object] | None, what: object, given: str) -> I
 OPERATION = Operation("conv", "block.conv", "conv2d", 1, ("block",), "net.py:1", None)
 
 
-def _start(images: int) -> Start:
-    return Start(Path("activations"), tuple(Path(f"{n}.png") for n in range(images)), (OPERATION,), ABOUT)
+def _start(images: int) -> RunStart:
+    return RunStart(Path("activations"), tuple(Path(f"{n}.png") for n in range(images)), (OPERATION,), ABOUT)
 
 
 def _report(images: int) -> Report:
     facts = Facts(None, None, 0, 0, nan=False, inf=False)
-    findings = (Finding(OPERATION, facts), Finding(OPERATION, Facts(-1.0, 2.0, 3, 1, nan=True, inf=True)))
+    summaries = (
+        OperationSummary(OPERATION, facts),
+        OperationSummary(OPERATION, Facts(-1.0, 2.0, 3, 1, nan=True, inf=True)),
+    )
     failed = (Failure(f"{LOST}.png", "it can't be read"),)
-    return Report(Path("activations"), images, 3 * images, failed, findings if images else (), 1.5)
+    return Report(Path("activations"), images, 3 * images, failed, summaries if images else (), 1.5)

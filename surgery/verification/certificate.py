@@ -57,7 +57,7 @@ class Certificate:
     def difference(self) -> str:
         """The first operation that differs, or else the first other thing; empty where nothing does."""
         found = [comparison for comparison in self.comparisons if comparison.same is False]
-        return next((_said(c) for c in (*(c for c in found if c.what == "values"), *found)), "")
+        return next((describe_comparison(c) for c in (*(c for c in found if c.what == "values"), *found)), "")
 
     def __repr__(self) -> str:
         return f"Certificate({self._title()}; {self._verdict()})"
@@ -67,7 +67,7 @@ class Certificate:
         found = {(c.what, c.mode, c.case): c for c in self.comparisons}
         cases = list(dict.fromkeys((c.mode, c.case) for c in self.comparisons))
         rows = [
-            (what, *(_mark(found.get((what, *case))) for case in cases))
+            (what, *(_table_cell(found.get((what, *case))) for case in cases))
             for what in dict.fromkeys(c.what for c in self.comparisons)
         ]
         header = ["", *(" ".join(case) for case in cases)]
@@ -114,18 +114,18 @@ def certify(
 def _certify(
     model: nn.Module, opened: fx.GraphModule, inputs: tuple[Any, ...], modes: Sequence[str] | None, *, others: bool
 ) -> Certificate:
-    before = _state(model)
+    before = model_state(model)
     modes = modes or ("eval", "train", *(["as-is"] if None in graphs_of(opened) else []))
     comparisons: list[Comparison] = []
     for mode in modes:
-        rewritten = _in_mode(opened, _TRAINING[mode])
+        rewritten = _rewritten_in_mode(opened, _TRAINING[mode])
         if isinstance(rewritten, SurgeryError):
             comparisons.append(Comparison("output", mode, "example", None, 0, str(rewritten)))
             continue
         for case, given in _cases(inputs) if others else [("example", inputs)]:
-            comparisons += _side_by_side(model, rewritten, given, mode, case)
-    comparisons += _parameters(model, opened)
-    comparisons.append(_untouched(model, before))
+            comparisons += _compare_case(model, rewritten, given, mode, case)
+    comparisons += _compare_parameters(model, opened)
+    comparisons.append(compare_original_state(model, before))
     known = list(operation_nodes(opened))
     inserted = sum(is_extractor(opened, node) for node in opened.graph.nodes)
     return Certificate(type(model).__name__, len(known), inserted, tuple(comparisons))
@@ -159,14 +159,14 @@ class _Rewritten:
 _TRAINING: dict[str, bool | None] = {"eval": False, "train": True, "as-is": None}
 
 
-def _in_mode(opened: fx.GraphModule, training: bool | None) -> _Rewritten | SurgeryError:
+def _rewritten_in_mode(opened: fx.GraphModule, training: bool | None) -> _Rewritten | SurgeryError:
     try:
         return _Rewritten(in_its_mode(twin(opened), training), open_everywhere(opened, training=training))
     except SurgeryError as error:  # there is no graph for this mode
         return error
 
 
-def _side_by_side(
+def _compare_case(
     model: nn.Module, rewritten: _Rewritten, inputs: tuple[Any, ...], mode: str, case: str
 ) -> Iterator[Comparison]:
     def compared(what: str, count: int, difference: str | None) -> Comparison:
@@ -184,7 +184,7 @@ def _side_by_side(
             return run_once(subject, inputs, gradients=gradients)
 
     try:
-        truth, gradients = _truth(partial(run, model), gradients=case == "example")
+        truth, gradients = _run_original(partial(run, model), gradients=case == "example")
     except Exception as error:  # noqa: BLE001 - what a model raises is its own business
         if case == "example":
             yield compared("output", 0, f"the original does not run: {first_line(error)}")
@@ -209,7 +209,7 @@ def _side_by_side(
         yield from found
 
 
-def _truth(run: Callable[[bool], Ran], *, gradients: bool) -> tuple[Ran, bool]:
+def _run_original(run: Callable[[bool], Ran], *, gradients: bool) -> tuple[Ran, bool]:
     """A run of the original, and whether it was one with gradients: some models run without them alone."""
     if gradients:
         with suppress(Exception):
@@ -222,16 +222,16 @@ def _differences(truth: Ran, ours: Ran, opened: fx.GraphModule) -> dict[str, tup
     kept = [(name, value) for name, value in ours.buffers if name in dict(truth.buffers)]
     modes = [(path, training) for path, training in ours.modes if path in dict(truth.modes)]
     return {
-        "output": (len(truth.output) - 1, _first(truth.output, ours.output)),
-        "random numbers": (len(truth.generators), _first(truth.generators, ours.generators)),
-        "buffers": (len(truth.buffers), _first(truth.buffers, kept)),
-        "modes": (len(truth.modes), _first(truth.modes, modes)),
-        "gradients": (len(truth.gradients), _first(truth.gradients, ours.gradients)),
-        "hooks": _hooks(truth.hooks, ours.hooks, opened),
+        "output": (len(truth.output) - 1, _first_difference(truth.output, ours.output)),
+        "random numbers": (len(truth.generators), _first_difference(truth.generators, ours.generators)),
+        "buffers": (len(truth.buffers), _first_difference(truth.buffers, kept)),
+        "modes": (len(truth.modes), _first_difference(truth.modes, modes)),
+        "gradients": (len(truth.gradients), _first_difference(truth.gradients, ours.gradients)),
+        "hooks": _compare_hooks(truth.hooks, ours.hooks, opened),
     }
 
 
-def _hooks(
+def _compare_hooks(
     truth: Counter[tuple[str, str]], ours: Counter[tuple[str, str]], opened: fx.GraphModule
 ) -> tuple[int, str | None]:
     """Hooks of the modules that are called whole; those of modules that were traced into are part of the graph."""
@@ -245,7 +245,7 @@ def _hooks(
     return count, None
 
 
-def _first(truth: Sequence[tuple[str, Any]], ours: Sequence[tuple[str, Any]]) -> str | None:
+def _first_difference(truth: Sequence[tuple[str, Any]], ours: Sequence[tuple[str, Any]]) -> str | None:
     """The first pair that differs, in words."""
     if [name for name, _ in truth] != [name for name, _ in ours]:
         return f"there are {len(ours)}, not {len(truth)}"
@@ -256,7 +256,7 @@ def _first(truth: Sequence[tuple[str, Any]], ours: Sequence[tuple[str, Any]]) ->
     return None
 
 
-def _parameters(model: nn.Module, opened: nn.Module) -> Iterator[Comparison]:
+def _compare_parameters(model: nn.Module, opened: nn.Module) -> Iterator[Comparison]:
     ours = dict(opened.named_parameters())
     truth = dict(model.named_parameters())
     difference = None
@@ -273,7 +273,7 @@ def _parameters(model: nn.Module, opened: nn.Module) -> Iterator[Comparison]:
     yield Comparison("parameters", "", "", difference is None if truth or ours else None, len(truth), difference or "")
 
 
-def _state(model: nn.Module) -> list[tuple[str, Any]]:
+def model_state(model: nn.Module) -> list[tuple[str, Any]]:
     """All that a run or a tracing could change in a model."""
     found: list[tuple[str, Any]] = []
     for path, module in model.named_modules():
@@ -286,17 +286,17 @@ def _state(model: nn.Module) -> list[tuple[str, Any]]:
     return found
 
 
-def _untouched(model: nn.Module, before: list[tuple[str, Any]]) -> Comparison:
-    difference = _first(before, _state(model))
+def compare_original_state(model: nn.Module, before: list[tuple[str, Any]]) -> Comparison:
+    difference = _first_difference(before, model_state(model))
     return Comparison("the original", "", "", difference is None, len(before), difference or "")
 
 
-def _mark(comparison: Comparison | None) -> str:
+def _table_cell(comparison: Comparison | None) -> str:
     if comparison is None or comparison.same is None:
         return ""
     return f"{comparison.count} ✓" if comparison.same else "✗"
 
 
-def _said(comparison: Comparison) -> str:
+def describe_comparison(comparison: Comparison) -> str:
     where = ", ".join(filter(None, (comparison.mode, comparison.case)))
     return f"{comparison.what}{f' ({where})' if where else ''}: {comparison.difference}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from surgery.errors import OutputError, first_line
-from surgery.output import Inventory, files_of, flat, holds_run, is_held, within
+from surgery.output import ManifestReader, existing_files, flat_settings, has_manifest, listed_files, lock_holder
 from surgery.text import MANIFEST, WORK, readable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     folder = Path(folder)
     if not folder.is_dir():
         raise OutputError(f"there is no folder {folder}")
-    if holder := is_held(folder / WORK / "lock"):
+    if holder := lock_holder(folder / WORK / "lock"):
         raise OutputError(f"a run writes to {folder} ({holder}); verify it when that is done")
     faults = [*_unfinished(folder)]
     images, listed = 0, {MANIFEST}
@@ -80,13 +80,13 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
             raise OutputError(f"{folder} holds no run: there is no {MANIFEST} in it")
     else:
         try:
-            inventory = Inventory(folder)
-            about = {name: str(value) for name, value in flat(inventory.head)}
-            for image in inventory.images:
+            manifest = ManifestReader(folder)
+            about = {name: str(value) for name, value in flat_settings(manifest.head)}
+            for image in manifest.images:
                 images += "name" in image
-                listed |= set(files_of(image))
+                listed |= set(listed_files(image))
                 faults += _image_faults(folder, image, about)
-            own = list(inventory.files_of_run())
+            own = list(manifest.run_files())
             listed |= set(own)
             faults += _file_faults(folder, own, about)
         except (OutputError, LookupError, TypeError, AttributeError):
@@ -112,7 +112,7 @@ def _files_in(folder: Path) -> Iterator[str]:
     for home, folders, files in os.walk(folder):
         place = Path(home)
         folders[:] = sorted(name for name in folders if not (place == folder and name == WORK))
-        folders[:] = [name for name in folders if not holds_run(place / name)]
+        folders[:] = [name for name in folders if not has_manifest(place / name)]
         for name in sorted(files):
             if name not in _NOT_OURS:
                 yield (place / name).relative_to(folder).as_posix()
@@ -147,7 +147,7 @@ def _file_faults(
 ) -> Iterator[Fault]:
     """Of files that are listed. `said` is what the manifest says of a picture, `paths` what an archive has to hold."""
     for name in names:
-        path = dict(within(folder, [name])).get(name)
+        path = dict(existing_files(folder, [name])).get(name)
         if path is None:
             there = os.path.lexists(folder / name) if "\0" not in name else False
             why = "leads out of the folder, or is no file" if there else "is in the manifest and not in the folder"

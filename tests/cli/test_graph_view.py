@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import surgery
 from surgery.cli.graph_view import code_view, graph_record
 from surgery.cli.tables import export, plugins_view, report_view
-from surgery.output.report import Failure, Finding, Report
+from surgery.output.report import Failure, OperationSummary, Report
 from surgery.types import Facts, Operation, TensorSpec
 
 
@@ -119,8 +119,10 @@ def test_the_record_has_every_tensor_of_every_operation(opened: Any) -> None:
     assert [entry["extracted"] for entry in record] == [False, False, True, False, False, True, True]
 
 
-def found(path: str, facts: Facts) -> Finding:
-    return Finding(Operation(path, path, "conv2d", 3, tensors=(TensorSpec("", (1, 64, 8, 8), "float32"),)), facts)
+def found(path: str, facts: Facts) -> OperationSummary:
+    return OperationSummary(
+        Operation(path, path, "conv2d", 3, tensors=(TensorSpec("", (1, 64, 8, 8), "float32"),)), facts
+    )
 
 
 def test_what_a_run_found_is_a_table() -> None:
@@ -129,7 +131,7 @@ def test_what_a_run_found_is_a_table() -> None:
         images=1,
         files=12,
         failed=(Failure("x.png", "gone"),),
-        findings=(
+        summaries=(
             found("down1.conv", Facts(-1.25, 3e6, 64, 2, nan=False, inf=False)),
             found("down2.conv", Facts(None, None, 64, 0, nan=True, inf=True)),
         ),

@@ -21,7 +21,7 @@ from surgery.cli.graph_view import graph_view
 from surgery.cli.streams import Stream, complain, ready_streams
 from surgery.cli.tables import Bar, Text, export, report_view, verdict_lines
 from surgery.errors import OutputError, PluginError
-from surgery.output.report import Finding, Progress, Report
+from surgery.output.report import OperationSummary, Progress, Report
 from surgery.testing.verdicts import Verdict
 from surgery.text.characters import encodable, printable
 from surgery.types import Facts, Operation
@@ -71,7 +71,7 @@ def printed(view: Any, width: int = 120) -> str:
 def test_tables_and_lines_show_a_name_as_it_is(title: str) -> None:
     given, shown = HOSTILE[title]
     operation = Operation("x", given, given, 3)
-    finding = Finding(operation, Facts(0.0, 1.0, 1, 0, nan=False, inf=False))
+    finding = OperationSummary(operation, Facts(0.0, 1.0, 1, 0, nan=False, inf=False))
     report = Report(Path("out"), 1, 1, (), (finding,), 1.0)
     view = report_view(report, 120)
     text = printed(view)

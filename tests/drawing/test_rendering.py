@@ -24,7 +24,7 @@ from surgery.drawing.palettes import palette, palette_of
 from surgery.drawing.quantization import find_finite_extremes
 from surgery.errors import RenderError
 from surgery.graph.tensors import tensors_in
-from surgery.output.json_values import as_json, limits
+from surgery.output.json_values import as_json, picture_limits
 from surgery.stages import Layout, Recipe, Tiler
 from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation
 
@@ -73,7 +73,7 @@ def test_fixed_limits_may_be_any_that_float64_holds(low: float, high: float, cod
     picture = surgery.draw(torch.ones(1, 1, 16, 16), normalizer=Fixed(low, high))[0]
     assert (picture.pixels == code).all()
     assert [*picture.low, *picture.high] == [low, high]
-    assert json.loads(as_json(dict(limits(picture)))) == {"low": [low], "high": [high]}
+    assert json.loads(as_json(dict(picture_limits(picture)))) == {"low": [low], "high": [high]}
 
 
 @pytest.mark.parametrize("channels", [4, 10, 70])

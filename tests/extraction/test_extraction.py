@@ -207,7 +207,7 @@ def test_an_image_that_fails_half_way_leaves_nothing_behind(photos: Path, tmp_pa
     content = manifest(out)
     assert [image["name"] for image in content["images"]] == ["a", "c"]
     assert report.files == sum(path.is_file() for path in out.rglob("*"))
-    assert all(finding.operation.shape != (1, 2, 4, 5) for finding in report.findings)
+    assert all(finding.operation.shape != (1, 2, 4, 5) for finding in report.summaries)
 
 
 def test_an_error_on_the_way_keeps_what_is_finished(model: nn.Module, photos: Path, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_what_an_image_gives_does_not_depend_on_those_before_it(photos: Path, tm
 
 
 def test_a_run_on_another_device_leaves_the_model_where_it_is(model: nn.Module) -> None:
-    from surgery.extraction.job import _prepare
+    from surgery.extraction.run import _prepare
 
     assert not {id(p) for p in _prepare(model, "as-is", "cpu").parameters()} & {id(p) for p in model.parameters()}
     moved = _prepare(model, "train", "meta")
@@ -382,7 +382,7 @@ def test_the_original_runs_on_the_first_batch_alone(
         copies.append(twin(original))
         return copies[-1]
 
-    monkeypatch.setattr("surgery.extraction.runner.twin", copied)
+    monkeypatch.setattr("surgery.extraction.batch_runner.twin", copied)
     surgery.extract(model, photos, out=tmp_path / "out", check=True, batch_size=2, sinks=[])
     assert len(copies) == 1
 
@@ -394,7 +394,7 @@ def test_the_original_runs_on_the_first_batch_alone(
 def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_asked(
     how: str, message: str, model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("surgery.extraction.job.trace", spoiled(how))
+    monkeypatch.setattr("surgery.extraction.run.trace", spoiled(how))
     surgery.extract(model, photos, out=tmp_path / "unchecked", check=False)
     with pytest.raises(TraceError, match=message):
         surgery.extract(model, photos, out=tmp_path / "checked", check=True)

@@ -18,7 +18,7 @@ from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.tilers import Grid, Strip
 from surgery.builtin.transforms import Abs, TopK
 from surgery.errors import PluginError, RenderError
-from surgery.extraction.named_stages import Stages
+from surgery.extraction.named_stages import StageResolver
 from surgery.plugins.registry import Plugins
 from tests.distributions import Site, plugin
 
@@ -131,6 +131,6 @@ def test_a_wrong_name_or_value_is_one_line(
 
 def test_nothing_is_looked_for_where_no_name_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgery.extraction.named_stages.Plugins", None)
-    assert Stages().one("tiler", Grid()) == Grid()
-    assert Stages().several("transform", (Abs(),)) == (Abs(),)
+    assert StageResolver().resolve("tiler", Grid()) == Grid()
+    assert StageResolver().resolve_all("transform", (Abs(),)) == (Abs(),)
     assert len(surgery.draw(VALUES)) == 2

@@ -24,15 +24,15 @@ from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
-from surgery.extraction import runner as running
-from surgery.extraction.pipeline import Ahead, Behind
-from surgery.extraction.processes import run_jobs, sendable
+from surgery.extraction import batch_runner
+from surgery.extraction.threads import BackgroundWriter, Prefetcher
+from surgery.extraction.worker_processes import picklable_error, run_workers
 from tests.extraction.test_extraction import Net, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from surgery.extraction.processes import Stop
+    from surgery.extraction.worker_processes import StopSignal
 
 
 def test_reading_goes_ahead_by_so_many_and_no_more() -> None:
@@ -43,7 +43,7 @@ def test_reading_goes_ahead_by_so_many_and_no_more() -> None:
             taken.append(number)
             yield number
 
-    with Ahead(source(), 3) as items:
+    with Prefetcher(source(), 3) as items:
         assert next(items) == 0
         time.sleep(0.05)
         assert len(taken) <= 6
@@ -56,14 +56,14 @@ def test_an_error_ahead_is_raised_where_its_item_would_have_been() -> None:
         yield 1
         raise ZeroDivisionError
 
-    with Ahead(source(), 5) as items:
+    with Prefetcher(source(), 5) as items:
         assert next(items) == 1
         with pytest.raises(ZeroDivisionError):
             next(items)
 
 
 def test_who_stops_taking_ends_the_thread() -> None:
-    with Ahead(iter(range(1000)), 2) as items:
+    with Prefetcher(iter(range(1000)), 2) as items:
         assert next(items) == 0
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
 
@@ -71,21 +71,21 @@ def test_who_stops_taking_ends_the_thread() -> None:
 @pytest.mark.parametrize("thread", [True, False])
 def test_jobs_are_done_in_order_and_all_of_them(thread: bool) -> None:
     done: list[int] = []
-    with Behind(thread=thread, limit=2) as behind:
+    with BackgroundWriter(thread=thread, limit=2) as writer:
         for number in range(50):
-            behind.put(partial(done.append, number), 1)
-        behind.flush()
+            writer.submit(partial(done.append, number), 1)
+        writer.drain()
         assert done == list(range(50))
 
 
 def test_no_more_bytes_wait_than_are_allowed() -> None:
     release, waiting = threading.Event(), []
-    with Behind(limit=10) as behind:
-        behind.put(release.wait, 6)
-        behind.put(lambda: None, 4)
+    with BackgroundWriter(limit=10) as writer:
+        writer.submit(release.wait, 6)
+        writer.submit(lambda: None, 4)
 
         def give() -> None:
-            behind.put(lambda: waiting.append("done"), 6)
+            writer.submit(lambda: waiting.append("done"), 6)
 
         giver = threading.Thread(target=give)
         giver.start()
@@ -99,20 +99,20 @@ def test_no_more_bytes_wait_than_are_allowed() -> None:
 
 def test_an_error_behind_is_raised_by_the_next_to_give_and_what_waits_is_thrown_away() -> None:
     done: list[int] = []
-    with Behind() as behind:
+    with BackgroundWriter() as writer:
         started = threading.Event()
 
         def fail() -> None:
             started.wait()
             raise ZeroDivisionError
 
-        behind.put(fail)
-        behind.put(lambda: done.append(1))
+        writer.submit(fail)
+        writer.submit(lambda: done.append(1))
         started.set()
         with pytest.raises(ZeroDivisionError):
-            behind.flush()
+            writer.drain()
         with pytest.raises(ZeroDivisionError):
-            behind.put(lambda: done.append(2))
+            writer.submit(lambda: done.append(2))
     assert done == []
 
 
@@ -165,7 +165,7 @@ def test_several_jobs_write_what_one_writes(
     assert one == several
     assert [image["name"] for image in several["images"]] == [str(number) for number in range(7)]
     assert several["check"]
-    assert (seen[0].images, seen[0].files, seen[0].findings) == (seen[1].images, seen[1].files, seen[1].findings)
+    assert (seen[0].images, seen[0].files, seen[0].summaries) == (seen[1].images, seen[1].files, seen[1].summaries)
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -220,22 +220,22 @@ def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_
 
 
 def test_a_job_that_is_killed_is_said() -> None:
-    def work(number: int, tell: Any, stop: Stop) -> int:
+    def work(number: int, tell: Any, stop: StopSignal) -> int:
         if number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         stop.wait(10)
         return number
 
     with pytest.raises(SurgeryError, match=r"job 1 was killed \(exit code -9\)"):
-        run_jobs(2, work, lambda number, content: None)
+        run_workers(2, work, lambda number, content: None)
 
 
 def test_an_error_that_no_other_process_could_read_is_put_in_words() -> None:
     class LocalError(Exception):
         pass
 
-    assert str(sendable(LocalError("here"))) == "LocalError: here"
-    assert isinstance(sendable(ValueError("x")), ValueError)
+    assert str(picklable_error(LocalError("here"))) == "LocalError: here"
+    assert isinstance(picklable_error(ValueError("x")), ValueError)
 
 
 def test_an_error_of_a_deferred_sink_leaves_nothing_half_written(
@@ -269,14 +269,14 @@ def test_the_same_is_written_however_much_is_handed_over_at_once(
 
     expected = extracted("as it is")
     given: list[int] = []
-    put = Behind.put
+    submit = BackgroundWriter.submit
 
-    def counting(self: Behind, job: Callable[[], object], cost: int = 0) -> None:
+    def counting(self: BackgroundWriter, job: Callable[[], object], cost: int = 0) -> None:
         given.append(cost)
-        put(self, job, cost)
+        submit(self, job, cost)
 
-    monkeypatch.setattr(Behind, "put", counting)
-    monkeypatch.setattr(running, "GATHERED", gathered)
+    monkeypatch.setattr(BackgroundWriter, "submit", counting)
+    monkeypatch.setattr(batch_runner, "HANDOVER_BYTES", gathered)
     assert extracted("otherwise") == expected
     pictures = sum(cost > 0 for cost in given)
     assert pictures == 4 if gathered > 500 else pictures > 4  # of 4 batches

@@ -13,8 +13,8 @@ from torch import nn
 
 import surgery
 from surgery.builtin.sinks.exact import Npz
-from surgery.extraction.watchers import Audience
-from surgery.output.report import Report, Start, Watcher
+from surgery.extraction.watchers import WatcherList
+from surgery.output.report import Report, RunStart, Watcher
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_watcher_is_told_of_the_start_each_activation_and_the_end(
     )
     report = surgery.extract(model, photos[:2], at="op:conv2d", out=tmp_path / "out", sinks=[], watchers=[watcher])
     start, *activations, end = told
-    assert isinstance(start, Start)
+    assert isinstance(start, RunStart)
     assert (start.folder, start.images) == (tmp_path / "out", tuple(photos[:2]))
     assert [operation.path for operation in start.operations] == ["0"]
     assert (start.about["mode"], start.about["normalizer"]) == ("eval", "MinMax(per='channel')")
@@ -70,21 +70,21 @@ def test_a_watcher_that_raises_is_left_out_and_the_run_is_as_without_it(
         Watcher("end", finished=raises),
     ]
     report = surgery.extract(model, photos, out=tmp_path / "watched", sinks=[Npz()], watchers=watchers)
-    assert called == ["Start", "Activation", "Report"]
-    assert [line.partition(" (")[0] for line in report.troubles] == [
-        "start raised KeyError: 'Start'",
+    assert called == ["RunStart", "Activation", "Report"]
+    assert [line.partition(" (")[0] for line in report.warnings] == [
+        "start raised KeyError: 'RunStart'",
         "activation raised KeyError: 'Activation'",
         "end raised KeyError: 'Report'",
     ]
-    assert all("test_watchers.py:" in line for line in report.troubles)
-    assert len(report.findings) == 4
+    assert all("test_watchers.py:" in line for line in report.warnings)
+    assert len(report.summaries) == 4
     assert len(files(tmp_path / "plain")) == 3
     assert files(tmp_path / "watched") == files(tmp_path / "plain")
 
 
 def test_activations_cost_nothing_where_nobody_watches_them() -> None:
-    assert Audience([]).writes == []
-    assert Audience([Watcher("me", started=print, finished=print)]).writes == []
+    assert WatcherList([]).writes == []
+    assert WatcherList([Watcher("me", started=print, finished=print)]).writes == []
 
 
 def test_the_end_is_not_told_where_the_run_raises(model: nn.Module, photos: list[Path], tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_the_end_is_not_told_where_the_run_raises(model: nn.Module, photos: list
         surgery.extract(
             model, photos, out=tmp_path, sinks=[sink], watchers=[Watcher("me", told.append, finished=told.append)]
         )
-    assert [type(value) for value in told] == [Start]
+    assert [type(value) for value in told] == [RunStart]
 
 
 def test_the_values_that_a_watcher_sees_are_those_that_were_computed(

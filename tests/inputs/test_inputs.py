@@ -149,7 +149,7 @@ def test_a_file_that_can_not_be_read_fails_for_its_image_alone(files: Path) -> N
 
 def test_an_input_that_may_be_left_out_is_given(files: Path) -> None:
     without = surgery.extract(Optional().eval(), "images/a.png", out="x", sinks=[Npz()])
-    assert "input.mask" not in {finding.operation.path for finding in without.findings}
+    assert "input.mask" not in {finding.operation.path for finding in without.summaries}
     model = Optional().eval()
     surgery.extract(model, "images", inputs={"mask": "masks"}, out="y", sinks=[Npz()], check=True)
     mask = torch.from_numpy(given("y", "b", "input.mask"))

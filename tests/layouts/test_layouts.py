@@ -373,7 +373,7 @@ def test_python_takes_layouts_as_values(tmp_path: Path) -> None:
     def names(layout: Any) -> list[str | None]:
         out = tmp_path / str(len(list(tmp_path.iterdir())))  # a folder of its own for each run
         report = surgery.extract(model, tmp_path / "a.png", out=out, sinks=[Png()], layout=layout)
-        return [finding.layout.name if finding.layout else None for finding in report.findings]
+        return [finding.layout.name if finding.layout else None for finding in report.summaries]
 
     assert names(None) == ["image", "channels-first", "channels-first", "channels-first"]
     assert names(Flat()) == ["image", "flat", "flat", "flat"]

@@ -26,7 +26,7 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.errors import OutputError, SurgeryError
 from surgery.output import locks
-from surgery.output.inventory import Inventory
+from surgery.output.manifest_reader import ManifestReader
 from surgery.output.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 def assert_whole(folder: Path, *, strangers: tuple[str, ...] = ()) -> None:
     """The folder holds what its manifest says, and of others what is named."""
-    listed = set(Inventory(folder).files()) | {"manifest.json", *strangers}
+    listed = set(ManifestReader(folder).all_files()) | {"manifest.json", *strangers}
     assert listed == set(tree(folder))
     assert not [path for path in folder.rglob("*") if path.is_dir() and not list(path.iterdir())], "empty folders"
 
@@ -302,7 +302,7 @@ def test_a_pattern_of_all_folders_takes_no_pictures_of_runs(photos: Path, tmp_pa
 def test_the_second_of_two_runs_at_once_is_refused_in_one_line(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "PATIENCE", 0)
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0)
     begun, go_on = threading.Event(), threading.Event()
 
     @contextmanager
@@ -343,7 +343,7 @@ def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path, how: str, monkeypatch:
         first = locks.Lock(tmp_path / "lock")
         first.acquire()
     lock = locks.Lock(tmp_path / "lock")
-    with pytest.raises(locks.HeldError):
+    with pytest.raises(locks.LockHeldError):
         lock.acquire(0.05)
     if other is not None:
         other.kill()
@@ -517,7 +517,7 @@ def test_where_the_manifest_can_not_be_written_the_next_run_writes_it(
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("surgery.output.manifest.compose", full)
+        patch.setattr("surgery.output.manifest.write_manifest", full)
         with pytest.raises(OutputError, match="the disk is full"):
             surgery.extract(Net(), photos, out=out, sinks=[Png()])
     assert not (out / "manifest.json").exists()
@@ -529,13 +529,13 @@ def test_where_the_manifest_can_not_be_written_the_next_run_writes_it(
 
 def test_an_entry_that_was_cut_short_is_none(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    workspace.begin()
-    workspace.note("0/a.png")
-    workspace.note("store/")
+    workspace.open_journal()
+    workspace.append_to_journal("0/a.png")
+    workspace.append_to_journal("store/")
     with (workspace.path / "journal").open("ab") as file:
         file.write(b'\n"0/b')
-    workspace.note("0/c.png")
-    assert list(workspace.noted()) == ["0/a.png", "store/", "0/c.png"]
+    workspace.append_to_journal("0/c.png")
+    assert list(workspace.journal_entries()) == ["0/a.png", "store/", "0/c.png"]
     workspace.close()
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from torch import nn
 
 import surgery
 from surgery.builtin.sinks.exact import Npz
-from surgery.output.report import Start
+from surgery.output.report import RunStart
 from surgery.plugins import hook_specifications as hookspecs
 from surgery.plugins.plugin import KINDS
 from surgery.plugins.registry import Plugins
@@ -141,7 +141,7 @@ def printed(folder: Path, hook: str, model: nn.Module, photo: Path, capsys: pyte
     """What a watching example prints in a run."""
     found = Plugins([plugin(folder, example_of(hook))])
     report = surgery.extract(model, photo, out=folder / "out", sinks=[], watchers=found.watchers())
-    assert (report.troubles, found.troubles) == ((), [])
+    assert (report.warnings, found.troubles) == ((), [])
     return capsys.readouterr().out
 
 
@@ -227,7 +227,7 @@ def test_an_argument_that_a_hook_no_longer_has_is_none_and_its_author_is_told(tm
     ]
     (watcher,) = found.watchers()
     assert watcher.started is not None
-    watcher.started(Start(tmp_path, (), (), {}))
+    watcher.started(RunStart(tmp_path, (), (), {}))
 
 
 def test_an_argument_that_a_hook_never_had_is_an_error(tmp_path: Path) -> None:

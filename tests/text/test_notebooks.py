@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import surgery
 from surgery.graph.listings import Listing
 from surgery.models.pix2pix.unet import UNet
-from surgery.output.report import Failure, Report, Start
+from surgery.output.report import Failure, Report, RunStart
 from surgery.text.html import PICTURES, ROWS, table
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def test_what_a_run_gives_is_said_in_few_characters(model: nn.Module, opened: An
     assert repr(activations[0].levels).startswith("Levels((2, 32, 32), from ")
     assert repr(certificate) == "Certificate(UNet: 39 operations, 39 extracted; the same, bit for bit)"
     assert re.fullmatch(r"Report\('.*/out': 1 images, \d+ files, 41 operations, [\d.]+ s\)", repr(report))
-    assert re.fullmatch(r"Finding\('input', -1 to -1(, 3/3 constant)?\)", repr(report.findings[0]))
+    assert re.fullmatch(r"OperationSummary\('input', -1 to -1(, 3/3 constant)?\)", repr(report.summaries[0]))
     assert repr(surgery.path("a") & surgery.op("b")) == "Selection('(a & op:b)')"
-    start = Start(tmp_path, (tmp_path,) * 9, surgery.operations(opened), {})
+    start = RunStart(tmp_path, (tmp_path,) * 9, surgery.operations(opened), {})
     assert repr(start).endswith(": 9 images, 39 operations)")
     for value in (activations, surgery.operations(opened), surgery.select(opened, "*")):
         lines = repr(value).splitlines()

@@ -25,7 +25,7 @@ from surgery.graph.containers import tensors_within
 from surgery.graph.copies import twin
 from surgery.graph.hazard_kinds import hazards
 from surgery.graph.tensors import copied
-from surgery.verification.certificate import _state, _untouched
+from surgery.verification.certificate import compare_original_state, model_state
 from tests.nets import Oracle
 from tests.traps import TRAPS, Trap
 
@@ -81,9 +81,9 @@ def test_there_are_many_traps() -> None:
 @pytest.mark.parametrize("trap", KEPT, ids=name)
 def test_a_trap_is_traced_as_it_is(trap: Trap) -> None:
     model, inputs = made(trap)
-    before = _state(model)
+    before = model_state(model)
     traced = surgery.trace(model, inputs)
-    assert _untouched(model, before).same
+    assert compare_original_state(model, before).same
     opened = surgery.insert(traced, surgery.operations(traced))
     certificate = surgery.certify(model, opened, *inputs)
     assert certificate.same, certificate.difference

@@ -288,10 +288,10 @@ def test_certifying_leaves_both_models_as_they_were() -> None:
     model.conv.register_forward_hook(lambda _module, _inputs, _output: None)
     x = torch.randn(2, 3, 5, 5)
     opened = surgery.trace(model, x)
-    before = [str(certificates._state(one)) for one in (model, opened)]
+    before = [str(certificates.model_state(one)) for one in (model, opened)]
     generator = torch.random.get_rng_state()
     assert surgery.certify(model, opened, x).same
-    assert [str(certificates._state(one)) for one in (model, opened)] == before
+    assert [str(certificates.model_state(one)) for one in (model, opened)] == before
     assert torch.equal(torch.random.get_rng_state(), generator)
 
 
@@ -312,7 +312,9 @@ def test_a_change_to_the_original_is_found() -> None:
     opened = surgery.trace(model)
     model.register_forward_pre_hook(forget)
     found = surgery.certify(model, opened, torch.ones(2), modes=["eval"], others=False)
-    assert "the original: weight: the values differ" in str([certificates._said(c) for c in found.comparisons])
+    assert "the original: weight: the values differ" in str(
+        [certificates.describe_comparison(c) for c in found.comparisons]
+    )
 
 
 class Frozen(nn.Module):

@@ -21,7 +21,7 @@ from surgery.graph.bitwise import same_bits
 from surgery.graph.tensors import tensors_in
 from surgery.rewriting.extractor import listening
 from surgery.rewriting.insertion import until_last
-from surgery.verification.certificate import _state, _untouched
+from surgery.verification.certificate import compare_original_state, model_state
 from tests.nets import Oracle
 
 CHANNELS = 2
@@ -190,11 +190,11 @@ def opened_everywhere(model: nn.Module) -> Any:
 @given(programs)
 def test_a_random_model_gets_its_certificate(program: tuple[Line, ...]) -> None:
     model, x = made(program, training=False)
-    before = _state(model)
+    before = model_state(model)
     certificate = surgery.certify(model, opened_everywhere(model), x, others=False)
     assert certificate.same, certificate.difference
     assert not [c for c in certificate.comparisons if c.same is None and c.difference and "not run" not in c.difference]
-    assert _untouched(model, before).same
+    assert compare_original_state(model, before).same
 
 
 @steady

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import RenderError
-from surgery.output import as_json, limits
+from surgery.output import as_json, picture_limits
 from surgery.text import file_names as names
 from surgery.types import LEVELS
 
@@ -78,7 +78,7 @@ def note(folder: OutputFolder, activation: Activation, picture: Picture) -> byte
         "dtype": str(activation.values.dtype).removeprefix("torch."),
         "layout": activation.layout.name,
         "layout_reason": activation.layout.reason,
-        **limits(picture),
+        **picture_limits(picture),
     }
     if picture.palette is not None:
         top = LEVELS - 1

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-IMAGES = b' "images": ['
+IMAGES_LINE = b' "images": ['
 """The line of a manifest behind which each image has a line of its own."""
 
 
-class Inventory:
+class ManifestReader:
     """A manifest that was read: `head` is all of it but its images, which are read each time they are asked for.
 
     Raises OutputError for a file that is no manifest of a run.
@@ -34,9 +34,9 @@ class Inventory:
         except OSError as error:
             raise OutputError(f"can't read {self.path}: {(error.strerror or str(error)).lower()}") from error
         except (ValueError, RecursionError) as error:
-            raise self._strange() from error
+            raise self._not_a_manifest() from error
         if not isinstance(self.head.get("surgery"), str):
-            raise self._strange()
+            raise self._not_a_manifest()
 
     @property
     def images(self) -> Iterator[dict[str, Any]]:
@@ -44,44 +44,44 @@ class Inventory:
         try:
             for image in self._read_images():
                 if not isinstance(image, dict):
-                    raise self._strange()
+                    raise self._not_a_manifest()
                 yield image
         except (OSError, ValueError, RecursionError) as error:
-            raise self._strange() from error
+            raise self._not_a_manifest() from error
 
-    def files(self) -> Iterator[str]:
+    def all_files(self) -> Iterator[str]:
         """Every file that is listed: of images, of the run, and in its stores. Not the manifest itself."""
         for image in self.images:
-            yield from files_of(image)
-        yield from self.files_of_run()
+            yield from listed_files(image)
+        yield from self.run_files()
 
-    def files_of_run(self) -> Iterator[str]:
+    def run_files(self) -> Iterator[str]:
         """The files that are of no single image or batch, those in its stores among them."""
         stores = self.stores()
-        yield from (name for name in files_of(self.head) if name not in stores)
+        yield from (name for name in listed_files(self.head) if name not in stores)
         for store, names in stores.items():
             yield from (f"{store}/{name}" for name in names)
 
     def stores(self) -> dict[str, list[str]]:
         """The directories of the run that keep files of their own, and these."""
         stores = self.head.get("stores")
-        return {name: _texts(files) for name, files in stores.items()} if isinstance(stores, dict) else {}
+        return {name: _strings(files) for name, files in stores.items()} if isinstance(stores, dict) else {}
 
-    def _strange(self) -> OutputError:
+    def _not_a_manifest(self) -> OutputError:
         return OutputError(f"{self.path} is no manifest of a run")
 
     def _read_head(self) -> dict[str, Any]:
         lines: list[bytes] = []
         with self.path.open("rb") as file:
             for line in file:
-                if line.rstrip() == IMAGES:
+                if line.rstrip() == IMAGES_LINE:
                     head = json.loads(b"".join(lines).rstrip().rstrip(b",") + b"}")
                     break
                 lines.append(line)
             else:
                 head = self._whole = json.loads(b"".join(lines))
         if not isinstance(head, dict):
-            raise self._strange()
+            raise self._not_a_manifest()
         return head
 
     def _read_images(self) -> Iterator[Any]:
@@ -91,17 +91,17 @@ class Inventory:
             return
         with self.path.open("rb") as file:
             for line in file:
-                if line.rstrip() == IMAGES:
+                if line.rstrip() == IMAGES_LINE:
                     break
             for line in file:
                 text = line.strip()
                 if text.startswith(b"]"):
                     return
                 yield json.loads(text.removesuffix(b","))
-        raise self._strange()  # its end is not there
+        raise self._not_a_manifest()  # its end is not there
 
 
-def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+def flat_settings(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """The settings of a run one by one, for the files that sinks write."""
     yield "model", head["model"]["source"] or head["model"]["class"]
     if head["model"].get("weights"):
@@ -111,19 +111,19 @@ def flat(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     yield from head["recipe"].items()
 
 
-def files_of(entry: dict[str, Any]) -> list[str]:
+def listed_files(entry: dict[str, Any]) -> list[str]:
     """The files that are listed in what is recorded of an image or of the run."""
-    found = _texts(entry.get("files"))
+    found = _strings(entry.get("files"))
     activations = entry.get("activations")
     for activation in activations if isinstance(activations, list) else ():
         files = activation.get("files") if isinstance(activation, dict) else None
-        found += _texts(
+        found += _strings(
             [file.get("file") for file in files if isinstance(file, dict)] if isinstance(files, list) else ()
         )
     return found
 
 
-def holds_run(folder: Path) -> bool:
+def has_manifest(folder: Path) -> bool:
     """Whether there is a manifest of a run in a folder, by its first bytes."""
     try:
         with (folder / MANIFEST).open("rb") as file:
@@ -132,7 +132,7 @@ def holds_run(folder: Path) -> bool:
         return False
 
 
-def within(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
+def existing_files(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
     """Of the names in a manifest those that are files, or links, inside the folder, with their paths.
 
     Those that lead out of it, themselves or by a link to a folder, are passed over, and so are folders.
@@ -148,11 +148,11 @@ def within(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
         if home not in known:
             real = os.path.realpath(home)
             known[home] = real == root or real.startswith(root.rstrip(os.sep) + os.sep)
-        if known[home] and is_file(path):
+        if known[home] and is_file_or_link(path):
             yield name, path
 
 
-def is_file(path: Path) -> bool:
+def is_file_or_link(path: Path) -> bool:
     """Whether there is a file, or a link to anything."""
     try:
         mode = os.lstat(path).st_mode
@@ -161,5 +161,5 @@ def is_file(path: Path) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
 
 
-def _texts(values: Any) -> list[str]:
+def _strings(values: Any) -> list[str]:
     return [value for value in values if isinstance(value, str)] if isinstance(values, (list, tuple)) else []

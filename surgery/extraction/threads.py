@@ -1,4 +1,4 @@
-"""Two threads beside the one that runs the model: one reads ahead, one keeps up behind."""
+"""Two threads beside the one that runs the model: one reads ahead, one writes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PENDING = 16 << 20
+MAX_PENDING_BYTES = 16 << 20
 """Bytes of pictures that may wait to be written before the model waits for them."""
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Goes through an iterable on a thread of its own, at most `depth` items ahead of who takes them.
 
     An error of the iterable is raised where its item would have been taken.
@@ -62,14 +62,14 @@ class Ahead(Generic[T]):
             yield from items
 
 
-class Behind:
+class BackgroundWriter:
     """Runs what it is given on a thread of its own, one after the other, while at most `limit` bytes wait.
 
-    The first error ends that: what waits is thrown away, and the error is raised by the next `put` or `flush`. Without
-    a `thread`, everything is run at once by `put`.
+    The first error ends that: what waits is thrown away, and the error is raised by the next `submit` or `drain`.
+    Without a `thread`, everything is run at once by `submit`.
     """
 
-    def __init__(self, *, thread: bool = True, limit: int = PENDING) -> None:
+    def __init__(self, *, thread: bool = True, limit: int = MAX_PENDING_BYTES) -> None:
         self._limit = limit
         self._jobs: deque[tuple[Callable[[], object], int]] = deque()
         self._cost = 0
@@ -93,7 +93,7 @@ class Behind:
         if self._thread is not None:
             self._thread.join()
 
-    def put(self, job: Callable[[], object], cost: int = 0) -> None:
+    def submit(self, job: Callable[[], object], cost: int = 0) -> None:
         """Have `job` run after all that were given before; `cost` is the bytes that it holds until then."""
         if self._thread is None:
             job()
@@ -105,7 +105,7 @@ class Behind:
             self._cost += cost
             self._changed.notify_all()
 
-    def flush(self) -> None:
+    def drain(self) -> None:
         """Wait until all is done."""
         with self._changed:
             self._changed.wait_for(lambda: not self._jobs and not self._busy)  # at once, where there is no thread

@@ -14,9 +14,9 @@ from torch import nn
 
 from surgery.builtin import Grid, MinMax, Png, Sheet
 from surgery.errors import ImageError, ModelError
-from surgery.extraction.named_stages import Stages
-from surgery.extraction.watchers import Audience
-from surgery.extraction.work import Job, run_alone, run_shared
+from surgery.extraction.execution import RunPlan, run_in_this_process, run_in_worker_processes
+from surgery.extraction.named_stages import StageResolver
+from surgery.extraction.watchers import WatcherList
 from surgery.graph import hazards, own_parameters, twin
 from surgery.inputs import (
     ImageReader,
@@ -40,7 +40,7 @@ from surgery.inputs import (
 )
 from surgery.layouts import layout_rules
 from surgery.models import check_seed, recall
-from surgery.output import Manifest, OutputFolder, Progress, Report, Start, open_workspace, refuse_other
+from surgery.output import Manifest, OutputFolder, Progress, Report, RunStart, acquire_workspace, check_overwrite
 from surgery.rewriting import everything, extractors, insert, parse, select, until_last
 from surgery.text import WORK, describe
 from surgery.tracing import trace, unwrap
@@ -132,13 +132,13 @@ def extract(
     """
     started = time.perf_counter()
     _check_settings(mode, batch_size, side, jobs, device, seed)
-    audience = Audience(watchers)
-    stages = Stages(plugins)
-    reading: Reader = stages.one("reader", reader)
-    writing: tuple[Sink, ...] = stages.several("sink", sinks)
+    watcher_list = WatcherList(watchers)
+    stages = StageResolver(plugins)
+    reading: Reader = stages.resolve("reader", reader)
+    writing: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
     drawn = stages.recipe(normalizer, tiler, colormap, transforms)
     if jobs > 1:
-        _check_shared(jobs, writing, audience)
+        _check_shared(jobs, writing, watcher_list)
     found: Notes = {}
     with collect_notes(found):
         paths = find_images(images, reader_suffixes(reading))
@@ -146,20 +146,20 @@ def extract(
     span = range or default_range(reading)
     preprocessing = model_preprocessing(original) if span == (-1.0, 1.0) and range is None else None
     read = reader_for_model(reading, original, size, side, span, preprocessing, has_other_inputs=bool(inputs))
-    named = {name: stages.one("reader", each) for name, each in readers.items()}
+    named = {name: stages.resolve("reader", each) for name, each in readers.items()}
     with collect_notes(found):
         beside = find_other_inputs(original, paths, inputs, named, ImageReader())
     sized = resolve_size(original, size, preprocessing)
     beside = tuple(
         replace(each, reader=reader_for_other_input(each.reader, sized, side, span, preprocessing)) for each in beside
     )
-    refuse_other(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
+    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
     subject = _prepare(original, mode, device)
     example = read_example(subject, Inputs(paths, read, others=beside), device)
     opened = _open(subject, at, leaves, allow, [each.name for each in beside], example, output=output)
     rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
     recipe = replace(drawn, stats=stats, layouts=rules)
-    manifest = Manifest.of(
+    manifest = Manifest.for_run(
         subject,
         source=source,
         settings={
@@ -173,12 +173,12 @@ def extract(
         weights=recall(original).described(original),
     )
     read_from = [*paths, *(path for each in beside for path in each.paths)]
-    with open_workspace(Path(out), overwrite=overwrite, inputs=read_from) as workspace:
+    with acquire_workspace(Path(out), overwrite=overwrite, inputs=read_from) as workspace:
         folder = OutputFolder(out, manifest.about, workspace)
         places = [name for sink in writing for name in getattr(sink, "places", ())]
         taken = Inputs(paths, read, found, places, beside)
-        folder.reserve(name for _, name in taken.named_paths)
-        job = Job(
+        folder.reserve_image_names(name for _, name in taken.named_paths)
+        plan = RunPlan(
             opened=opened,
             original=original,
             subject=subject if check and output else None,
@@ -195,25 +195,25 @@ def extract(
             output=output,
         )
         operations = tuple(each.operation for each in extractors(opened))
-        with manifest.kept_in(workspace, operations):
-            audience.started(Start(folder.path, tuple(paths), operations, folder.about))
+        with manifest.recording(workspace, operations):
+            watcher_list.started(RunStart(folder.path, tuple(paths), operations, folder.about))
             if (shares := _shares(jobs, len(paths), batch_size)) == 1:
-                done = run_alone(job, manifest, audience.writes, progress)
+                done = run_in_this_process(plan, manifest, watcher_list.writes, progress)
             else:
-                done = run_shared(job, manifest, shares, progress)
+                done = run_in_worker_processes(plan, manifest, shares, progress)
     report = Report(
         folder=folder.path,
         images=done.images,
         files=done.files,
         failed=done.failed,
-        findings=done.findings,
+        summaries=done.summaries,
         seconds=time.perf_counter() - started,
         hazards=hazards(opened),
         notes=(*recall(original).notes(original, source or type(original).__name__), *format_notes(done.notes)),
         interrupted=done.interrupted,
         overview=None if done.overview is None else folder.path / done.overview,
     )
-    return audience.finished(report)
+    return watcher_list.finished(report)
 
 
 def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str | torch.device, seed: int) -> None:
@@ -232,14 +232,14 @@ def _check_settings(mode: str, batch_size: int, side: str, jobs: int, device: st
         raise ModelError("the device 'meta' computes shapes and no values; there is nothing to draw")
 
 
-def _check_shared(jobs: int, sinks: Sequence[Sink], audience: Audience) -> None:
+def _check_shared(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList) -> None:
     """Raise ModelError for what several jobs can't share."""
     for sink in sinks:
         if not getattr(sink, "alone", False):
             raise ModelError(
                 f"sink {describe(sink)} writes what is of several images, which {jobs} jobs can't share; use one job"
             )
-    if audience.writes:
+    if watcher_list.writes:
         raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
 
 

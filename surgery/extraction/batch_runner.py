@@ -14,7 +14,7 @@ from surgery.errors import SurgeryError, TraceError, first_line
 from surgery.graph import apart, contexts, operations, same_bits, specs, tensors_in, twin
 from surgery.inputs import input_dtype, main_input_name, order_arguments
 from surgery.layouts import FollowedModel
-from surgery.output import Finding, merge, merge_findings, parts_of
+from surgery.output import OperationSummary, count_picture_parts, merge_facts, merge_summaries
 from surgery.rewriting import listening
 from surgery.types import Activation, Operation
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
     from torch import Tensor, fx, nn
 
-    from surgery.extraction.pipeline import Behind
+    from surgery.extraction.threads import BackgroundWriter
     from surgery.inputs import Batch, Input
     from surgery.output import Manifest, OutputFolder
     from surgery.stages import Limits, Recipe, Sink, Write
 
-GATHERED = 4 << 20
+HANDOVER_BYTES = 4 << 20
 """Bytes of pictures that are handed over at once: to wake another thread takes as long as to draw a small one."""
 
 Written: TypeAlias = "Sequence[tuple[str, Activation | None]]"
 """Files that were finished, and the activation each is of."""
 
 
-class Run:
+class BatchRunner:
     """Runs batches through a rewritten model, and hands what passes to the sinks.
 
     Those that take values are called at once, inside the model's forward. All others, and the manifest, follow on the
-    thread of `behind`, in the same order.
+    thread of `writer`, in the same order.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Run:
         limits: tuple[float, float],
         colors: Limits | None,
         original: nn.Module | None,
-        behind: Behind,
+        writer: BackgroundWriter,
     ) -> None:
         self.opened = opened
         self.original = original
@@ -60,9 +60,9 @@ class Run:
         self.limits = limits
         self.colors = colors
         """Black and white of the input; None where it may be no image."""
-        self.behind = behind
+        self.writer = writer
         self.drawn: list[tuple[Activation, Written]] = []
-        """What was taken and not yet handed to `behind`."""
+        """What was taken and not yet handed to `writer`."""
         self.cost = 0
         """Its bytes."""
         self.now: list[Write] = []
@@ -74,8 +74,8 @@ class Run:
         """The first file that is of no single activation: a sheet, an archive."""
         self.done = 0
         """Images whose files are all written."""
-        self.findings: dict[str, Finding] = {}
-        self.found: dict[str, Finding] = {}
+        self.summaries: dict[str, OperationSummary] = {}
+        self.found: dict[str, OperationSummary] = {}
         """Those of the batch that is being written."""
         self.unfinished: list[str] = []
         """Images that were begun."""
@@ -93,7 +93,7 @@ class Run:
     @contextmanager
     def sinks(self, sinks: Sequence[Sink], folder: OutputFolder) -> Iterator[None]:
         """Within the block, the sinks are open and hear of what the model computes."""
-        self.folder, self.folder_later = folder, folder.beside()
+        self.folder, self.folder_later = folder, folder.for_background_thread()
         try:
             with ExitStack() as stack:
                 for sink in sinks:
@@ -103,13 +103,13 @@ class Run:
                 try:
                     with listening(self.opened, self.take):
                         yield
-                    self.behind.flush()
+                    self.writer.drain()
                 except BaseException:
                     self.drop()
                     raise
         finally:
             written = [*self.folder.take_written(), *self.folder_later.take_written()]
-            self.manifest.close([each for each in written if not each[0].startswith(tuple(self.dropped))])
+            self.manifest.set_run_files([each for each in written if not each[0].startswith(tuple(self.dropped))])
 
     def batch(self, batch: Batch, seed: int, device: str | torch.device, *, output: bool) -> str | None:
         """Run one batch. Returns why the model can't take it, or None when all went well."""
@@ -120,43 +120,43 @@ class Run:
         others = {name: values.to(device, self.dtype) for name, values in batch.others.items()}
         reason = self.forward(batch.values.to(device, self.dtype), others, seed, output=output)
         if reason:
-            self.behind.flush()
+            self.writer.drain()
             self.drop()
             return reason
         for name in (*self.names, None):
             self.folder.finish(name)
         self.hand_over()
         size = tuple(batch.values.shape[2:])
-        self.behind.put(partial(self.finish, inputs, size, self.folder.take_written()))
+        self.writer.submit(partial(self.finish, inputs, size, self.folder.take_written()))
         return None
 
     def finish(self, inputs: Sequence[Input], size: tuple[int, ...], written: Written) -> None:
-        """Finish a batch, once all of it was offered: on the thread that keeps up behind."""
+        """Finish a batch, once all of it was offered: on the thread that writes."""
         self.folder_later.batch = inputs[0].number
         for name in (*(item.name for item in inputs), None):
             self.folder_later.finish(name)
         files = [*written, *self.folder_later.take_written()]
-        self.manifest.files(files)
+        self.manifest.add_files(files)
         self.overview = self.overview or next((name for name, of in files if of is None), None)
         for item in inputs:
-            self.manifest.finish(item.name, item.path, size, item.number)
+            self.manifest.finish_image(item.name, item.path, size, item.number)
             self.unfinished.remove(item.name)
-            self.folder_later.release(item.name)
-        self.folder_later.release(None)
-        merge_findings(self.findings, self.found)
+            self.folder_later.forget_image(item.name)
+        self.folder_later.forget_image(None)
+        merge_summaries(self.summaries, self.found)
         self.found = {}
         self.done += len(inputs)
 
     def drop(self) -> None:
-        """Leave nothing behind of the images that were begun and not finished."""
+        """Leave nothing of the images that were begun and not finished."""
         self.drawn, self.cost = [], 0
         with suppress(Exception):  # that is why they are dropped
-            self.behind.flush()
+            self.writer.drain()
         for name in (*self.unfinished, None):
             self.dropped |= {f"{folder.place(name)}/" for folder in (self.folder, self.folder_later)}
             self.folder.drop(name)
             self.folder_later.drop(name)
-            self.manifest.drop(name)
+            self.manifest.drop_image(name)
         self.unfinished, self.found = [], {}
 
     def forward(self, values: Tensor, others: Mapping[str, Tensor], seed: int, *, output: bool) -> str | None:
@@ -249,32 +249,32 @@ class Run:
             with _telling_where(activation):
                 self.cost += activation.drawing.settle(pixels=bool(self.later))
             self.drawn.append((strip_values(activation), written))
-        if self.cost >= GATHERED:
+        if self.cost >= HANDOVER_BYTES:
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Leave what was taken to `behind`."""
+        """Leave what was taken to `writer`."""
         drawn, cost, self.drawn, self.cost = self.drawn, self.cost, [], 0
-        self.behind.put(partial(self.keep, drawn, self.folder.batch), cost)
+        self.writer.submit(partial(self.keep, drawn, self.folder.batch), cost)
 
     def keep(self, drawn: Iterable[tuple[Activation, Written]], batch: int) -> None:
-        """Give activations to the sinks that need no values, and record them: on the thread that keeps up behind."""
+        """Give activations to the sinks that need no values, and record them: on the thread that writes."""
         self.folder_later.batch = batch
         for activation, written in drawn:
             with _telling_where(activation):
                 for write in self.later:
                     write(activation)
                 files = [*written, *self.folder_later.take_written()]
-                self.manifest.activation(activation, files)
-                parts = max((parts_of(activation) for _, of in files[1:2] if of is activation), default=1)
+                self.manifest.add_activation(activation, files)
+                parts = max((count_picture_parts(activation) for _, of in files[1:2] if of is activation), default=1)
             known = self.found.get(activation.path)
             if known is None:
                 operation = activation.operation
                 if operation.path != activation.path:  # one tensor of several
                     operation = replace(operation, path=activation.path)
-                self.found[activation.path] = Finding(operation, activation.facts, activation.layout, parts)
+                self.found[activation.path] = OperationSummary(operation, activation.facts, activation.layout, parts)
             else:
-                self.found[activation.path] = replace(known, facts=merge(known.facts, activation.facts))
+                self.found[activation.path] = replace(known, facts=merge_facts(known.facts, activation.facts))
 
 
 @contextmanager

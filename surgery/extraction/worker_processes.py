@@ -20,15 +20,15 @@ from surgery.errors import ModelError, SurgeryError, first_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ORPHANED = 0.2
-"""Seconds between two looks of a job at whether the process that began it is still there."""
+PARENT_CHECK_INTERVAL = 0.2
+"""Seconds between two looks of a worker at whether the process that began it is still there."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Stop:
-    """Asks all jobs to end soon. It has no lock, which a job that is killed could hold for ever."""
+class StopSignal:
+    """Asks all workers to end soon. It has no lock, which a worker that is killed could hold for ever."""
 
     def __init__(self) -> None:
         self._byte = mmap.mmap(-1, 1)  # which forks have in common
@@ -49,17 +49,17 @@ class Stop:
         return self.is_set()
 
 
-class Work(Protocol[T_co]):
+class WorkerFunction(Protocol[T_co]):
     """A process's part of the work.
 
     It takes its number, a function that tells the parent something, and what asks all of them to stop soon.
     """
 
-    def __call__(self, number: int, tell: Callable[[Any], None], stop: Stop, /) -> T_co: ...
+    def __call__(self, number: int, tell: Callable[[Any], None], stop: StopSignal, /) -> T_co: ...
 
 
 @dataclass(slots=True)
-class _Job:
+class _Worker:
     """A process, and whether it has come to its end."""
 
     process: Any
@@ -67,37 +67,40 @@ class _Job:
     ended: bool = False
 
 
-def run_jobs(
-    count: int, work: Work[T], heard: Callable[[int, Any], None], done: Callable[[T], object] = lambda _: None
+def run_workers(
+    count: int,
+    work: WorkerFunction[T],
+    on_message: Callable[[int, Any], None],
+    on_result: Callable[[T], object] = lambda _: None,
 ) -> None:
     """Run `work` in each of `count` forks of this process, each with one thread for torch.
 
-    `heard` is called with the number of a process and what it tells, and `done` with what its work returned. After the
-    first error, after Ctrl-C, and when one of them is killed, the others are asked to stop; the error is raised once
-    they have. None of them lives on when this process is killed.
+    `on_message` is called with the number of a process and each message that it sends, and `on_result` with what its
+    work returned. After the first error, after Ctrl-C, and when one of them is killed, the others are asked to stop;
+    the error is raised once they have. None of them lives on when this process is killed.
     """
     if "fork" not in multiprocessing.get_all_start_methods():
         raise ModelError("several jobs need a system on which a process can be forked; use one job")
-    stop = Stop()
-    jobs = [_start(work, number, stop) for number in range(count)]
+    stop = StopSignal()
+    workers = [_start(work, number, stop) for number in range(count)]
     error: BaseException | None = None
-    while waiting := {job.messages: number for number, job in enumerate(jobs) if not job.ended}:
+    while waiting := {worker.messages: number for number, worker in enumerate(workers) if not worker.ended}:
         try:
             for ready in wait(list(waiting)):
                 number = waiting[ready]  # type: ignore[index]
-                found = _receive(jobs[number], number, heard, done)
+                found = _receive(workers[number], number, on_message, on_result)
                 error = error or found
-        except BaseException as caught:  # noqa: BLE001 - Ctrl-C, or an error of who heard: raised below
+        except BaseException as caught:  # noqa: BLE001 - Ctrl-C, or an error of who on_message: raised below
             error = error or caught
         if error is not None:
             stop.set()
-    for job in jobs:
-        job.process.join()
+    for worker in workers:
+        worker.process.join()
     if error is not None and not isinstance(error, KeyboardInterrupt):
         raise error
 
 
-def _start(work: Work[Any], number: int, stop: Stop) -> _Job:
+def _start(work: WorkerFunction[Any], number: int, stop: StopSignal) -> _Worker:
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(work, number, there, stop, os.getpid()))
@@ -106,50 +109,50 @@ def _start(work: Work[Any], number: int, stop: Stop) -> _Job:
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     there.close()
-    return _Job(process, here)
+    return _Worker(process, here)
 
 
 def _receive(
-    job: _Job, number: int, heard: Callable[[int, Any], None], done: Callable[[Any], object]
+    worker: _Worker, number: int, on_message: Callable[[int, Any], None], on_result: Callable[[Any], object]
 ) -> BaseException | None:
-    """Take one message. Returns the error that it is, or that the job ended without one."""
+    """Take one message. Returns the error that it is, or that the worker ended without one."""
     try:
-        kind, content = job.messages.recv()
+        kind, content = worker.messages.recv()
     except EOFError:
-        job.ended = True
-        job.process.join()
-        code = job.process.exitcode
+        worker.ended = True
+        worker.process.join()
+        code = worker.process.exitcode
         why = "; the system does that where memory runs out" if code == -9 else ""
         return SurgeryError(f"job {number} was killed (exit code {code}){why}")
     if kind == "told":
-        heard(number, content)
+        on_message(number, content)
         return None
-    job.ended = True
+    worker.ended = True
     if kind == "failed":
         error: BaseException = content
         return error
-    done(content)
+    on_result(content)
     return None
 
 
-def _run(work: Work[Any], number: int, messages: Connection, stop: Stop, parent: int) -> None:
-    Thread(target=_end_with, args=(parent,), name="surgery-parent", daemon=True).start()
+def _run(work: WorkerFunction[Any], number: int, messages: Connection, stop: StopSignal, parent: int) -> None:
+    Thread(target=_exit_with_parent, args=(parent,), name="surgery-parent", daemon=True).start()
     torch.set_num_threads(1)
     try:
         result = work(number, lambda content: messages.send(("told", content)), stop)
         messages.send(("done", result))
     except BaseException as error:  # noqa: BLE001 - it is raised in the parent
-        messages.send(("failed", sendable(error)))
+        messages.send(("failed", picklable_error(error)))
 
 
-def _end_with(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """End this process as soon as it is an orphan: what it would go on to write, nobody waits for."""
     while os.getppid() == parent:
-        time.sleep(ORPHANED)
+        time.sleep(PARENT_CHECK_INTERVAL)
     os._exit(1)
 
 
-def sendable(error: BaseException) -> BaseException:
+def picklable_error(error: BaseException) -> BaseException:
     """An error that can be sent to another process: itself, or one of ours that says what it said."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes

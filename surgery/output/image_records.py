@@ -11,8 +11,8 @@ from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
-from surgery.output.inventory import IMAGES
 from surgery.output.json_values import encodable
+from surgery.output.manifest_reader import IMAGES_LINE
 from surgery.text import MANIFEST
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-class Records:
+class ImageRecords:
     """A file with a line for each image that one process has finished, and as much room again for the manifest.
 
     A line is there whole or not at all, also where the disk is full.
@@ -38,7 +38,7 @@ class Records:
             self._reserve = os.open(workspace / f"reserve-{number}", _NEW, 0o666)
             self._keep(room)
         except OSError as error:
-            raise OutputError(f"can't write to {self._folder}: {reason_of(error)}") from error
+            raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
 
     def add(self, number: int, files: int, entry: bytes) -> None:
         """Write the line of the `number`-th image, which has so many files. Raises OutputError."""
@@ -51,7 +51,7 @@ class Records:
         except OSError as error:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
-            raise OutputError(f"can't write to {self._folder}: {reason_of(error)}") from error
+            raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
         self._size += len(line)
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Records:
         self._room += room
 
 
-def compose(workspace: Workspace, content: dict[str, Any], files: Iterable[str]) -> int:
+def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterable[str]) -> int:
     """Put `manifest.json` together of `content`, the run's own `files`, and the records of all processes.
 
     Returns the number of files of the run, the manifest included. Raises OutputError.
@@ -89,7 +89,7 @@ def compose(workspace: Workspace, content: dict[str, Any], files: Iterable[str])
         os.truncate(reserve, 0)  # to remove a file that is open gives nothing back
     try:
         with ExitStack() as stack, part.open("wb") as file:
-            file.write(head.removesuffix("\n}").encode() + b",\n" + IMAGES)
+            file.write(head.removesuffix("\n}").encode() + b",\n" + IMAGES_LINE)
             opened = [stack.enter_context(path.open("rb")) for path in sorted(workspace.path.glob("images-*"))]
             lines = heapq.merge(*map(_lines, opened), key=itemgetter(0))
             for place, (_, count, line) in enumerate(lines):
@@ -100,11 +100,11 @@ def compose(workspace: Workspace, content: dict[str, Any], files: Iterable[str])
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise OutputError(f"can't write {workspace.folder / MANIFEST}: {reason_of(error)}") from error
+        raise OutputError(f"can't write {workspace.folder / MANIFEST}: {describe_os_error(error)}") from error
     return total
 
 
-def any_records(workspace: Path) -> bool:
+def has_finished_images(workspace: Path) -> bool:
     """Whether an image was finished."""
     for path in workspace.glob("images-*"):
         with path.open("rb") as file:
@@ -113,7 +113,7 @@ def any_records(workspace: Path) -> bool:
     return False
 
 
-def reason_of(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """What the system says, in words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"

@@ -18,9 +18,9 @@ from torch import Tensor, fx, nn
 
 import surgery
 from surgery.errors import first_line
-from surgery.graph.bitwise import same_bits
-from surgery.graph.interpreter import NodeByNode
-from surgery.graph.tensors import copied, tensors_in
+from surgery.graph.bitwise import bitwise_equal
+from surgery.graph.interpreter import GraphInterpreter
+from surgery.graph.tensors import clone_inputs, named_tensors
 from surgery.rewriting.extractor import listening
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def truth_of(model: nn.Module, inputs: Sequence[Any]) -> Truth:
 
     def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, value: Any) -> None:
-            calls.setdefault(path, []).append([tensor.detach().clone() for _, tensor in tensors_in(value)])
+            calls.setdefault(path, []).append([tensor.detach().clone() for _, tensor in named_tensors(value)])
             plain[path] = plain.get(path, True) and isinstance(value, Tensor)
 
         return hook
 
     for path, module in model.named_modules():
         module.register_forward_hook(keep(path))
-    model(*map(copied, inputs))
+    model(*map(clone_inputs, inputs))
     leaves = tuple(path for path in calls if path and not list(model.get_submodule(path).children()))
     return Truth(calls, leaves, frozenset(path for path, whether in plain.items() if whether))
 
@@ -92,7 +92,7 @@ def ask(name: str, model: nn.Module, inputs: Sequence[Any], truth: Truth) -> Giv
     begun = time.process_time()
     try:
         with torch.no_grad():
-            given = list(give(copy.deepcopy(model), [copied(value) for value in inputs], truth))
+            given = list(give(copy.deepcopy(model), [clone_inputs(value) for value in inputs], truth))
     except Exception as error:  # noqa: BLE001 - whatever a tool raises is what it gives
         failure = f"{type(error).__name__}: {first_line(error)}"
         return Given(failure=failure, seconds=time.process_time() - begun)
@@ -100,7 +100,7 @@ def ask(name: str, model: nn.Module, inputs: Sequence[Any], truth: Truth) -> Giv
     values = known = 0
     wrong: list[str] = []
     for path, value, candidates in given:
-        tensors = [tensor for _, tensor in tensors_in(value)]
+        tensors = [tensor for _, tensor in named_tensors(value)]
         values += len(tensors)
         if candidates:
             known += len(tensors)
@@ -113,7 +113,7 @@ def _others(tensors: Sequence[Tensor], candidate: Sequence[Tensor]) -> list[int]
     """Which of some tensors are not those that were computed."""
     if len(tensors) != len(candidate):
         return list(range(len(tensors)))
-    return [n for n, (one, other) in enumerate(zip(tensors, candidate, strict=True)) if not same_bits(one, other)]
+    return [n for n, (one, other) in enumerate(zip(tensors, candidate, strict=True)) if not bitwise_equal(one, other)]
 
 
 def _surgery(model: nn.Module, inputs: list[Any], truth: Truth) -> Iterator[Value]:
@@ -122,7 +122,7 @@ def _surgery(model: nn.Module, inputs: list[Any], truth: Truth) -> Iterator[Valu
     kept: list[tuple[str, str, Any]] = []
 
     def keep(operation: surgery.Operation, value: Any) -> None:
-        kept.append((operation.path, operation.kind, [tensor.clone() for _, tensor in tensors_in(value)]))
+        kept.append((operation.path, operation.kind, [tensor.clone() for _, tensor in named_tensors(value)]))
 
     with listening(opened, keep):
         opened(*inputs)
@@ -144,7 +144,7 @@ def _hooks(model: nn.Module, inputs: list[Any], truth: Truth) -> Iterator[Value]
         calls[path] += 1
 
 
-class _Cloning(NodeByNode):
+class _Cloning(GraphInterpreter):
     """Keeps a clone of each node's value."""
 
     def __init__(self, module: fx.GraphModule) -> None:
@@ -153,7 +153,7 @@ class _Cloning(NodeByNode):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        self.kept[n] = [tensor.clone() for _, tensor in tensors_in(value)]
+        self.kept[n] = [tensor.clone() for _, tensor in named_tensors(value)]
         return value
 
 
@@ -162,7 +162,7 @@ def _torchvision(model: nn.Module, inputs: list[Any], _truth: Truth) -> Iterator
 
     nodes = {name: name for name in get_graph_node_names(model)[1]}
     extractor = create_feature_extractor(model, return_nodes=nodes)
-    values = extractor(*map(copied, inputs))
+    values = extractor(*map(clone_inputs, inputs))
     cloning = _Cloning(extractor)
     cloning.run(*inputs)
     sources = next(node for node in extractor.graph.nodes if node.op == "output").args[0]

@@ -45,7 +45,7 @@ def profile(console: Console) -> None:
         ("extremes and codes, at once", drawing, "quantize_between_extremes"),
         ("extremes, alone", facts, "find_extremes"),
         ("quantize, alone", drawing, "quantize"),
-        ("settle, in all", drawing.BatchDrawing, "settle"),
+        ("quantize_now, in all", drawing.BatchDrawing, "quantize_now"),
         ("tiles that are laid by themselves", drawing.PictureAssembler, "_tile"),
         ("compress", png, "_compressed"),
         ("PNG, in all", png, "png_buffers"),

@@ -36,10 +36,10 @@ from benchmarks.peers import PEERS, Given, ask, truth_of
 from benchmarks.zoo import Entry, entries
 from surgery.eager.oracle import open_everywhere, values_against_eager
 from surgery.errors import TraceError
-from surgery.graph.bitwise import same_bits
-from surgery.graph.copies import twin
+from surgery.graph.bitwise import bitwise_equal
+from surgery.graph.copies import copy_sharing_parameters
 from surgery.graph.hazard_kinds import hazards
-from surgery.graph.tensors import copied, tensors_in
+from surgery.graph.tensors import clone_inputs, named_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -125,18 +125,18 @@ def _marks(model: nn.Module) -> list[object]:
 
 def _plain(model: nn.Module, inputs: Sequence[Any]) -> str:
     """What torch.fx alone does."""
-    model = twin(model)
+    model = copy_sharing_parameters(model)
     try:
         traced = fx.symbolic_trace(model)
     except Exception:  # noqa: BLE001 - whatever it raises
         return "refuses"
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        truth = tensors_in(model(*map(copied, inputs)))
+        truth = named_tensors(model(*map(clone_inputs, inputs)))
         torch.manual_seed(0)
         try:
-            ours = tensors_in(traced(*map(copied, inputs)))
-            same = all(same_bits(one, other) for (_, one), (_, other) in zip(truth, ours, strict=True))
+            ours = named_tensors(traced(*map(clone_inputs, inputs)))
+            same = all(bitwise_equal(one, other) for (_, one), (_, other) in zip(truth, ours, strict=True))
         except Exception:  # noqa: BLE001
             same = False
     return "right" if same else "wrong"

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from warnings import warn
 
 from surgery.errors import ImageError, RenderError
-from surgery.text import describe
+from surgery.text import describe_stage
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -43,7 +44,7 @@ class Normalizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TileLayout:
     """How equal maps lie in the pictures of an activation: row by row, from the top left, on background."""
 
     shown: int
@@ -78,7 +79,7 @@ class Tiler(Protocol):
     `BACKGROUND`. It must not write to its input.
 
     One that lays maps in rows of equal tiles says how by a method ``layout(channels, height, width)`` that gives a
-    `Layout`, which stands for the same pictures: then codes are made where they are drawn, and PNG files are written
+    `TileLayout` for the same pictures: then codes are made where they are drawn, and PNG files are written
     without a copy.
     """
 
@@ -217,15 +218,23 @@ class Recipe:
     def describe(self) -> Mapping[str, str]:
         """The recipe in words, as it is recorded beside each picture."""
         return {
-            "transforms": ", ".join(describe(transform) for transform in self.transforms) or "none",
-            "normalizer": describe(self.normalizer),
-            "tiler": describe(self.tiler),
-            "colormap": describe(self.colormap),
+            "transforms": ", ".join(describe_stage(transform) for transform in self.transforms) or "none",
+            "normalizer": describe_stage(self.normalizer),
+            "tiler": describe_stage(self.tiler),
+            "colormap": describe_stage(self.colormap),
             "layouts": ", ".join(map(str, self.layouts)) or "auto",
         }
 
 
-def shortcut(stage: object, name: str) -> Any:
+def __getattr__(name: str) -> object:
+    """Return `TileLayout` under its former name `TileLayout`, for one release."""
+    if name != "Layout":
+        raise AttributeError(f"module 'surgery.stages' has no attribute {name!r}")
+    warn("surgery.stages.Layout is now called TileLayout", DeprecationWarning, stacklevel=2)
+    return TileLayout
+
+
+def declared_attribute(stage: object, name: str) -> Any:
     """An attribute that goes with how a stage is called; None where it has none, or a subclass is called otherwise.
 
     What a class inherits says nothing of a ``__call__`` of its own.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from warnings import warn
 
 from surgery.errors import SurgeryError, first_line
-from surgery.text import Html, escaped, inline, png
+from surgery.text import Html, encode_png, escape_html, image_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,19 +92,25 @@ class Operation:
 class Levels:
     """The values of one activation as bytes, and the scale that reads them back.
 
-    ``indices[c]`` less than `LEVELS` stands for ``low[c] + indices[c] / 250 * (high[c] - low[c])``, right to half a
+    ``codes[c]`` less than `LEVELS` stands for ``low[c] + codes[c] / 250 * (high[c] - low[c])``, right to half a
     level for a value within the limits. A channel whose limits are equal is drawn in the middle, at 125.
     """
 
-    indices: NDArray[np.uint8]
+    codes: NDArray[np.uint8]
     """``(C, H, W)``, `LEVELS` codes of value and the codes of what is none."""
     low: NDArray[np.float64]
     """``(C,)``, the value drawn as 0."""
     high: NDArray[np.float64]
     """``(C,)``, the value drawn as 250."""
 
+    @property
+    def indices(self) -> NDArray[np.uint8]:
+        """The former name of `codes`, for one release."""
+        warn("surgery.types.Levels.indices is now called codes", DeprecationWarning, stacklevel=2)
+        return self.codes
+
     def __repr__(self) -> str:
-        return f"Levels({self.indices.shape}, from {self.low.min(initial=inf):g} to {self.high.max(initial=-inf):g})"
+        return f"Levels({self.codes.shape}, from {self.low.min(initial=inf):g} to {self.high.max(initial=-inf):g})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +125,7 @@ class Picture:
     """``(C,)``, or ``(1,)`` in the picture of a single channel: the value drawn as code 0 in each tile."""
     high: NDArray[np.float64]
     """Like `low`: the value drawn as code 250."""
-    lines: NDArray[np.uint8] | None = None
+    scanlines: NDArray[np.uint8] | None = None
     """``(H, 1 + W)``: where the pixels lie, with a zero before each line, as a PNG file has them; None where they lie
     otherwise."""
     channels: tuple[int, int] | None = None
@@ -131,8 +137,8 @@ class Picture:
 
     def __post_init__(self) -> None:
         # A copy that was given other pixels is not to be written as what it was made of.
-        if self.lines is not None and self.lines[:, 1:].__array_interface__ != self.pixels.__array_interface__:
-            object.__setattr__(self, "lines", None)
+        if self.scanlines is not None and self.scanlines[:, 1:].__array_interface__ != self.pixels.__array_interface__:
+            object.__setattr__(self, "scanlines", None)
 
     def image(self) -> Image.Image:
         """The picture as a Pillow image, of mode P or RGB."""
@@ -149,7 +155,7 @@ class Picture:
 
     def _repr_png_(self) -> bytes:
         """How a notebook shows it: a picture of more than 2048 pixels a side is made smaller."""
-        return png(self.image(), 2048)
+        return encode_png(self.image(), 2048)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +183,12 @@ class Facts:
 ValueLayout: TypeAlias = "Callable[[Tensor], Tensor | None]"
 """``(B, ...)`` values -> ``(B, C, H, W)`` maps, or None where it does not fit their shape."""
 
-ASKED, REFUSED = "asked for", "does not fit it"
+REQUESTED, DOES_NOT_FIT = "asked for", "does not fit it"
 """Why a layout was taken, and why one was not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class LayoutDecision:
     """How the values of an activation are read as maps, and how that was decided."""
 
     name: str
@@ -197,9 +203,9 @@ class Arrangement:
     """How many there are, where that is known."""
 
     @property
-    def is_asked(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether it is what was asked for."""
-        return self.reason == ASKED
+        return self.reason == REQUESTED
 
     @property
     def is_guessed(self) -> bool:
@@ -207,20 +213,20 @@ class Arrangement:
         return "guessed" in self.reason
 
     @property
-    def is_refused(self) -> bool:
+    def is_fallback(self) -> bool:
         """Whether another was asked for, which does not fit."""
-        return REFUSED in self.reason
+        return DOES_NOT_FIT in self.reason
 
 
 class Drawing(Protocol):
     """The pictures of the activations of one batch, made when first asked for and kept for the next who asks."""
 
     @property
-    def arrangement(self) -> Arrangement: ...
+    def layout_decision(self) -> LayoutDecision: ...
     def levels(self, position: int, /) -> Levels: ...
     def pictures(self, position: int, /) -> tuple[Picture, ...]: ...
     def facts(self, position: int, /) -> Facts: ...
-    def settle(self, *, pixels: bool) -> int:
+    def quantize_now(self, *, pixels: bool) -> int:
         """Take from the values what facts, and `pixels` if they are wanted, need: from now on they may be overwritten.
 
         Returns the bytes that are kept for it; 0 where that was done before.
@@ -258,18 +264,18 @@ class Activation:
         """Its first picture as HTML, of at most `most` pixels a side; why there is none, where it can't be drawn."""
         try:
             pictures = self.pictures
-            return inline(pictures[0].image(), most) if pictures else Html("")
+            return image_tag(pictures[0].image(), most) if pictures else Html("")
         except (SurgeryError, RuntimeError) as error:
-            return escaped(f"{type(error).__name__}: {first_line(error)}")
+            return escape_html(f"{type(error).__name__}: {first_line(error)}")
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
-        return f"<div>{escaped(repr(self))}</div>{self.thumbnail(768)}"
+        return f"<div>{escape_html(repr(self))}</div>{self.thumbnail(768)}"
 
     @property
-    def layout(self) -> Arrangement:
+    def layout(self) -> LayoutDecision:
         """How the values are read as maps, its ``name``, and how that was decided, its ``reason``."""
-        return self.drawing.arrangement
+        return self.drawing.layout_decision
 
     @property
     def levels(self) -> Levels:

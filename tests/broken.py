@@ -165,9 +165,9 @@ BROKEN = {
         offering(
             "tiler",
             "f",
-            "from surgery.types import Layout",
+            "from surgery.stages import TileLayout",
             "def f(levels): return levels[:, -1:]",
-            "f.layout = lambda channels, height, width: Layout(1, 1, 1)",
+            "f.layout = lambda channels, height, width: TileLayout(1, 1, 1)",
         ),
         r"gives a layout of other pictures than when it is called, given codes of shape",
     ),
@@ -175,9 +175,9 @@ BROKEN = {
         offering(
             "tiler",
             "f",
-            "from surgery.types import Layout",
+            "from surgery.stages import TileLayout",
             "def f(levels): return levels[:, :1]",
-            "f.layout = lambda channels, height, width: Layout(channels, 2, 1)",
+            "f.layout = lambda channels, height, width: TileLayout(channels, 2, 1)",
         ),
         r"can't lay out \(1, 1, 1, 1\): .*1 maps are no whole number of pictures of 2",
     ),
@@ -185,11 +185,11 @@ BROKEN = {
         offering(
             "tiler",
             "f",
-            "from surgery.types import Layout",
+            "from surgery.stages import TileLayout",
             "def f(levels): return levels[:, :8]",
-            "f.layout = lambda channels, height, width: Layout(8, 1, 1)",
+            "f.layout = lambda channels, height, width: TileLayout(8, 1, 1)",
         ),
-        r"has to give a layout of 4 maps, not Layout\(shown=8",
+        r"has to give a layout of 4 maps, not TileLayout\(shown=8",
     ),
     # colormaps
     "a colormap beyond its bounds": (

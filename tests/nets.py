@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.graph.tensors import tensors_in
+from surgery.graph.tensors import named_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ def eager_values(model: nn.Module, *inputs: Any) -> dict[str, list[Tensor]]:
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, value: Any) -> None:
-            seen.setdefault(name, []).extend(tensor.detach().clone() for _, tensor in tensors_in(value))
+            seen.setdefault(name, []).extend(tensor.detach().clone() for _, tensor in named_tensors(value))
 
         return hook
 
@@ -47,7 +47,7 @@ class Oracle(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.op.startswith("call_") and not isinstance(n.target, type):
-            self.values += [tensor.detach().clone() for _, tensor in tensors_in(value)]
+            self.values += [tensor.detach().clone() for _, tensor in named_tensors(value)]
         return value
 
 

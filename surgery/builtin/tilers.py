@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from surgery.drawing import MAX_MEGAPIXELS, MAX_SIDE, tile_codes
 from surgery.errors import RenderError
-from surgery.stages import Layout
+from surgery.stages import TileLayout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,11 +59,11 @@ class Grid:
 
         return draw_labels(levels, self.plan(*levels.shape[1:]), low, high)
 
-    def layout(self, channels: int, height: int, width: int, /) -> Layout | None:
+    def layout(self, channels: int, height: int, width: int, /) -> TileLayout | None:
         """That of `plan`; None where there are labels beside the maps."""
         return None if self.labels else self.plan(channels, height, width)
 
-    def plan(self, channels: int, height: int, width: int, /) -> Layout:
+    def plan(self, channels: int, height: int, width: int, /) -> TileLayout:
         """Of near-square pictures, where no number of columns is asked for."""
         shown = min(channels, self.limit or channels)
         factor = _enlargement(height, width, max(self.least, LABELLED) if self.labels else self.least)
@@ -78,7 +78,7 @@ class Grid:
             columns = min(self.columns or _square_columns(tiles, tall, wide), tiles)
             if columns * math.ceil(tiles / columns) <= most:
                 break
-        return Layout(shown, tiles, columns, factor, self.gap, uneven=shown % tiles > 0)
+        return TileLayout(shown, tiles, columns, factor, self.gap, uneven=shown % tiles > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,13 @@ class Strip:
     def __call__(self, levels: Tensor, /) -> Tensor:
         return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
-    def layout(self, channels: int, height: int, width: int, /) -> Layout:
+    def layout(self, channels: int, height: int, width: int, /) -> TileLayout:
         """Of one row."""
         shown = min(channels, self.limit or channels)
         factor = _enlargement(height, width, self.least)
         tall, wide = height * factor, width * factor + self.gap
         tiles = _shared_out(shown, min(self.megapixels * 1_000_000 // (tall * wide), MAX_SIDE // wide))
-        return Layout(shown, tiles, tiles, factor, self.gap, uneven=shown % tiles > 0)
+        return TileLayout(shown, tiles, tiles, factor, self.gap, uneven=shown % tiles > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,10 @@ class Channels:
     def __call__(self, levels: Tensor, /) -> Tensor:
         return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
-    def layout(self, channels: int, height: int, width: int, /) -> Layout:
+    def layout(self, channels: int, height: int, width: int, /) -> TileLayout:
         """Of pictures of one map."""
         shown = min(channels, self.limit or channels)
-        return Layout(shown, 1, 1, _enlargement(height, width, self.least))
+        return TileLayout(shown, 1, 1, _enlargement(height, width, self.least))
 
 
 def _shared_out(count: int, most: int) -> int:

@@ -179,12 +179,12 @@ def extract(
     from surgery.inputs import collect_notes, find_images, format_notes, reader_suffixes
     from surgery.layouts import layouts_of
     from surgery.models import load_model
-    from surgery.rewriting import parse
+    from surgery.rewriting import parse_selection
 
     stages["layout"] = layouts_of(layout)
     stages["inputs"] = inputs_of(beside)
     stages["readers"] = {name: plugins.resolve("reader", text) for name, text in other_readers.items()}
-    chosen = [parse(text) for text in at]
+    chosen = [parse_selection(text) for text in at]
     wanted, span = size_of(size), range_of(limits)
     noticed: Notes = {}
     with collect_notes(noticed):

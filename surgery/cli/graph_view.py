@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.syntax import Syntax
 
 from surgery.cli.tables import Text, shapes, terminal
-from surgery.graph import Outline, edges_of, is_extractor, operation_nodes
+from surgery.graph import Outline, find_edges, is_extractor, operation_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from torch import fx
 
-    from surgery.graph import Edges, Row, Source
+    from surgery.graph import Edges, OutlineRow, ValueSource
     from surgery.types import Operation, TensorSpec
 
 EXTRACTOR = "◉ ActivationExtractor"
@@ -47,7 +47,7 @@ def graph_view(
     """What `show` prints, for a console so many columns wide: the less there is room for, the fewer columns."""
     operations = [operation for _, operation in operation_nodes(graph_module)]
     inserted = extracted(graph_module)
-    edges = edges_of(graph_module)
+    edges = find_edges(graph_module)
     outline = Outline(operations, edges, inserted, depth=depth, fold=fold)
     lines = [_Line(Text(source.path), _cells("input", source.tensors)) for source in edges.inputs]
     limit = max(24, width * 45 // 100)
@@ -65,9 +65,11 @@ class _Line:
     cells: Mapping[str, Text] = field(default_factory=dict)
 
 
-def _lines_of(row: Row, edges: Edges, limit: int) -> Iterator[_Line]:
+def _lines_of(row: OutlineRow, edges: Edges, limit: int) -> Iterator[_Line]:
     """The line of a row, and below it what has no room in it: what it takes, and the extractor behind it."""
-    label = Text.assemble((row.guide, "dim"), (row.label, "" if row.operations or not row.guide else "bold"))
+    label = Text.assemble(
+        (row.tree_prefix, "dim"), (row.label, "" if row.operations or not row.tree_prefix else "bold")
+    )
     cells: Mapping[str, Text] = {}
     if len(row.operations) == 1:
         (operation,) = row.operations
@@ -75,14 +77,14 @@ def _lines_of(row: Row, edges: Edges, limit: int) -> Iterator[_Line]:
     elif row.operations:
         cells = _cells(f"{len(row.operations)} operations", row.operations[-1].tensors)
         cells = {**cells, "size": Text(_bytes(_sum(row.operations) or None), style="dim")}
-    elif not row.guide:
+    elif not row.tree_prefix:
         tensors = [source.tensors for source in edges.output]
         cells = _cells("output", None if None in tensors else tuple(spec for each in tensors for spec in each or ()))
-    below = row.guide.replace("├─ ", "│  ").replace("└─ ", "   ")
-    arrow = f"← {', '.join(row.taken)}"
-    inline = bool(row.taken) and label.cell_len + 1 + len(arrow) <= limit
+    below = row.tree_prefix.replace("├─ ", "│  ").replace("└─ ", "   ")
+    arrow = f"← {', '.join(row.operands)}"
+    inline = bool(row.operands) and label.cell_len + 1 + len(arrow) <= limit
     yield _Line(Text.assemble(label, (f" {arrow}", "dim")) if inline else label, cells)
-    if row.taken and not inline:
+    if row.operands and not inline:
         yield _Line(Text.assemble((f"{below}{arrow}", "dim")))
     if row.extracted:
         many = f"◉ {row.extracted} ActivationExtractors" if row.extracted > 1 else EXTRACTOR
@@ -148,7 +150,7 @@ def code_view(graph_module: fx.GraphModule) -> RenderableType:
 def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
     """Every operation as plain values, for machines, with what it takes and whether the output is made of it."""
     inserted = extracted(graph_module)
-    edges = edges_of(graph_module)
+    edges = find_edges(graph_module)
     output = {source.path for source in edges.output}
     return [
         {
@@ -159,7 +161,7 @@ def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
             "scopes": list(operation.scopes),
             "source": operation.source,
             "tensors": _tensors_record(operation.tensors),
-            "inputs": [_source_record(source) for source in edges.into[operation.name]],
+            "inputs": [_source_record(source) for source in edges.operands[operation.name]],
             "output": operation.path in output,
             "extracted": operation.name in inserted,
         }
@@ -167,7 +169,7 @@ def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
     ]
 
 
-def _source_record(source: Source) -> dict[str, Any]:
+def _source_record(source: ValueSource) -> dict[str, Any]:
     """An operation by its path; an input or attribute, which have no entry of their own, with its tensors too."""
     tensors = {} if source.kind == "operation" else {"tensors": _tensors_record(source.tensors)}
     return {"kind": source.kind, "path": source.path, **tensors}

@@ -64,9 +64,9 @@ def inspect(
     plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     from surgery.cli.graph_view import code_view, graph_record, graph_view
     from surgery.cli.tables import export, terminal
-    from surgery.rewriting import parse
+    from surgery.rewriting import parse_selection
 
-    chosen = [parse(text) for text in at]
+    chosen = [parse_selection(text) for text in at]
     wanted = size_of(size)
     with _aside(as_json):
         traced = _noted(_traced(open_model(model, part, plugins), wanted, leaf, allow))
@@ -104,11 +104,11 @@ def check(
     """Certify that the rewritten model is the original: everything compared bit for bit, in eval and in train mode."""
     plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     from surgery.cli.tables import certificate_view, terminal
-    from surgery.rewriting import parse
+    from surgery.rewriting import parse_selection
     from surgery.tracing import trace
     from surgery.verification import certify
 
-    chosen = [parse(text) for text in at]
+    chosen = [parse_selection(text) for text in at]
     with _aside(as_json):
         network = open_model(model, part, plugins, seed).eval()
         example = _example(network, size_of(size), seed)

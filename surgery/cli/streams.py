@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from surgery.cli.wording import for_command_line
 from surgery.errors import OutputError
-from surgery.text import encodable, printable
+from surgery.text import escape_unprintable, replace_unencodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Stream:
     def write(self, text: str) -> int:
         """Write a text, as far as the encoding has its characters, and else what stands for them."""
         with _told_plainly():
-            self._stream.write(encodable(text, getattr(self._stream, "encoding", None) or "utf-8"))
+            self._stream.write(replace_unencodable(text, getattr(self._stream, "encoding", None) or "utf-8"))
         return len(text)
 
     def flush(self) -> None:
@@ -49,7 +49,7 @@ def say(text: str) -> None:
 def complain(line: str) -> None:
     """Say on standard error, in one line and in words of the command line, what is wrong."""
     if sys.stderr is not None:
-        Stream(sys.stderr).write(printable(f"surgery: {for_command_line(line)}") + "\n")
+        Stream(sys.stderr).write(escape_unprintable(f"surgery: {for_command_line(line)}") + "\n")
         sys.stderr.flush()
 
 
@@ -99,7 +99,7 @@ def _one_line(
     lineno: int,
     line: str | None = None,  # noqa: ARG001
 ) -> str:
-    return printable(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
+    return escape_unprintable(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
 
 
 def _open_closed() -> None:

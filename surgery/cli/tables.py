@@ -15,7 +15,7 @@ from rich.text import Text as RichText
 from surgery.cli.streams import Stream
 from surgery.output import layout_notes, layout_remark
 from surgery.plugins import option_text
-from surgery.text import printable
+from surgery.text import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,11 +37,11 @@ class Text(RichText):
     """Text in one line, whatever characters are in it: names and messages come from files, models and plugins."""
 
     def __init__(self, text: str = "", *options: Any, **more: Any) -> None:
-        super().__init__(printable(text), *options, **more)
+        super().__init__(escape_unprintable(text), *options, **more)
 
     def append(self, text: RichText | str, style: Any = None) -> Self:
         """Add text at the end."""
-        super().append(printable(text) if isinstance(text, str) else text, style)
+        super().append(escape_unprintable(text) if isinstance(text, str) else text, style)
         return self
 
     @classmethod
@@ -214,7 +214,7 @@ def export(view: RenderableType, width: int, kind: str, title: str) -> str:
         console.print(view)
         if kind == "html":
             return console.export_html()
-        return re.sub(r"@font-face\s*\{[^}]*\}", "", console.export_svg(title=printable(title)))
+        return re.sub(r"@font-face\s*\{[^}]*\}", "", console.export_svg(title=escape_unprintable(title)))
 
 
 def fitted(rows: Sequence[dict[str, Text]], columns: Sequence[str], width: int) -> Table:
@@ -288,7 +288,9 @@ class Bar:
         self.bar.stop()
 
     def advance(self, progress: Progress) -> None:
-        self.bar.update(self.task, completed=progress.done + progress.failed, description=printable(progress.image))
+        self.bar.update(
+            self.task, completed=progress.done + progress.failed, description=escape_unprintable(progress.image)
+        )
 
 
 class Doing:

@@ -11,7 +11,7 @@ import torch
 from surgery.drawing.batch_drawing import BatchDrawing, WholeBatchDrawing
 from surgery.drawing.color_images import ColorImageDrawing
 from surgery.drawing.quantization import split_by_image
-from surgery.graph import tensors_in
+from surgery.graph import named_tensors
 from surgery.layouts import NONE, Evidence, arrange
 from surgery.stages import Recipe
 from surgery.types import Activation, Operation
@@ -37,19 +37,19 @@ def make_activations(
     `known` tells, by its place in the value, what is known of a tensor's axes.
     """
     asked = recipe.layout_for(operation.path)
-    for where, tensor in tensors_in(value, key):
+    for where, tensor in named_tensors(value, key):
         path = operation.path + where
         evidence = replace(known(where), asked=asked) if asked is not None else known(where)
-        arrangement = arrange(tuple(tensor.shape), None if images is None else len(images), evidence)
+        layout_decision = arrange(tuple(tensor.shape), None if images is None else len(images), evidence)
         if images is None:
-            yield Activation(operation, path, None, tensor, WholeBatchDrawing(tensor, recipe, arrangement))
+            yield Activation(operation, path, None, tensor, WholeBatchDrawing(tensor, recipe, layout_decision))
             continue
-        lying = tensor.movedim(arrangement.batch_axis, 0) if arrangement.batch_axis else tensor
+        lying = tensor.movedim(layout_decision.batch_axis, 0) if layout_decision.batch_axis else tensor
         parts = split_by_image(lying, len(images))
         if parts is None:
             yield Activation(operation, path, None, tensor, BatchDrawing(tensor[None], recipe))
             continue
-        drawing = BatchDrawing(parts, recipe, windows=parts.ndim > tensor.ndim, arrangement=arrangement)
+        drawing = BatchDrawing(parts, recipe, windows=parts.ndim > tensor.ndim, layout_decision=layout_decision)
         for position, image in enumerate(images):
             yield Activation(operation, path, image, parts[position], drawing, position)
 

@@ -27,34 +27,34 @@ from surgery.drawing.tiling import find_tile_layout, is_written_directly
 from surgery.drawing.transforms import apply_transforms, is_color
 from surgery.errors import RenderError
 from surgery.layouts import Evidence, arrange
-from surgery.stages import shortcut
-from surgery.types import Arrangement, Levels
+from surgery.stages import declared_attribute
+from surgery.types import LayoutDecision, Levels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.stages import Layout, Recipe
+    from surgery.stages import Recipe, TileLayout
     from surgery.types import Facts, Picture
 
 
-WHOLE = Arrangement("whole", "all images of a batch, for facts alone")
+WHOLE = LayoutDecision("whole", "all images of a batch, for facts alone")
 
 
 class BatchDrawing:
     """Draws ``(B, ...)`` values for all who ask: each step is done once for the batch, and none before it is needed.
 
-    `arrangement` says how they are read as maps; None is by their number of axes, or as the recipe asks.
+    `layout_decision` says how they are read as maps; None is by their number of axes, or as the recipe asks.
     """
 
     def __init__(
-        self, values: Tensor, recipe: Recipe, *, windows: bool = False, arrangement: Arrangement | None = None
+        self, values: Tensor, recipe: Recipe, *, windows: bool = False, layout_decision: LayoutDecision | None = None
     ) -> None:
         self.recipe = recipe
         self.windows = windows
         self.batch = values.shape[0]
-        if arrangement is None:
-            arrangement = arrange(tuple(values.shape), self.batch, Evidence(asked=recipe.layout_for(None)))
-        self.arrangement = arrangement
+        if layout_decision is None:
+            layout_decision = arrange(tuple(values.shape), self.batch, Evidence(asked=recipe.layout_for(None)))
+        self.layout_decision = layout_decision
         self._axes = values.ndim
         self._values: Tensor | None = values
         self._drawn: tuple[int, tuple[Picture, ...]] | None = None
@@ -79,7 +79,7 @@ class BatchDrawing:
     def facts(self, position: int, /) -> Facts:
         return self._facts[position]
 
-    def settle(self, *, pixels: bool) -> int:
+    def quantize_now(self, *, pixels: bool) -> int:
         if self._values is None:
             return 0
         if pixels:
@@ -96,7 +96,7 @@ class BatchDrawing:
     def _quantize_between_extremes(self) -> None:
         """Find extremes and codes together, where the limits are the extremes, and neither was asked for yet."""
         normalizer = self.recipe.normalizer
-        if self.recipe.transforms or not shortcut(normalizer, "are_extremes"):
+        if self.recipe.transforms or not declared_attribute(normalizer, "are_extremes"):
             return
         if "_extremes" in self.__dict__ or "_codes" in self.__dict__:
             return
@@ -114,14 +114,14 @@ class BatchDrawing:
 
     @cached_property
     def _raw(self) -> Tensor:
-        """``(B, C, H, W)``, as the arrangement reads the values."""
+        """``(B, C, H, W)``, as the layout_decision reads the values."""
         if self._values is None:
             raise RenderError("the values of an activation are gone once the model has run on; draw it while it runs")
-        if self.arrangement.layout is None:
+        if self.layout_decision.layout is None:
             return as_maps(self._values, windows=self.windows)
-        maps = self.arrangement.layout(as_real(self._values))
+        maps = self.layout_decision.layout(as_real(self._values))
         if maps is None:
-            raise RenderError(f"layout {self.arrangement.name} does not fit {tuple(self._values.shape)}")
+            raise RenderError(f"layout {self.layout_decision.name} does not fit {tuple(self._values.shape)}")
         return as_maps(maps).contiguous()  # which the compiled passes take alone
 
     @cached_property
@@ -161,7 +161,7 @@ class BatchDrawing:
     @cached_property
     def _left_out(self) -> Tensor | None:
         """``(B, 1, 1, N)``: values that are in no map, such as those of a class token."""
-        find = getattr(self.arrangement.layout, "left_out", None)
+        find = getattr(self.layout_decision.layout, "left_out", None)
         values = None if find is None else find(as_real(self._live_values()))
         return None if values is None else values.reshape(self.batch, 1, 1, -1)
 
@@ -200,7 +200,7 @@ class BatchDrawing:
         single = maps.shape[1] == 1 and (self._axes == 3 or self._shape[2:] == (1, 1))
         return maps.shape[2] == 1 and (self._axes <= 2 or single)
 
-    def _direct_layout(self, maps: Tensor) -> Layout | None:
+    def _direct_layout(self, maps: Tensor) -> TileLayout | None:
         """The layout of maps whose codes are best made where they lie in the pictures; None where they are not."""
         if self._is_folded(maps) or is_color(self.recipe.transforms) or not has_compiled_pass(maps):
             return None
@@ -216,23 +216,23 @@ def as_vectors(maps: Tensor) -> Tensor:
 class WholeBatchDrawing:
     """The images of a batch taken as one."""
 
-    def __init__(self, values: Tensor, recipe: Recipe, arrangement: Arrangement | None = None) -> None:
+    def __init__(self, values: Tensor, recipe: Recipe, layout_decision: LayoutDecision | None = None) -> None:
         if values.layout not in (torch.strided, torch.sparse_coo):
             values = values.to_dense()  # since the others take no further axis
-        self.as_one = BatchDrawing(values[None], recipe, arrangement=WHOLE)
+        self.as_one = BatchDrawing(values[None], recipe, layout_decision=WHOLE)
         windows = False
-        if arrangement is not None and values.ndim and values.layout is torch.strided:
-            values = values.movedim(arrangement.batch_axis, 0)
-            parts = split_by_image(values, arrangement.images or len(values))
+        if layout_decision is not None and values.ndim and values.layout is torch.strided:
+            values = values.movedim(layout_decision.batch_axis, 0)
+            parts = split_by_image(values, layout_decision.images or len(values))
             windows = parts is not None and parts.ndim > values.ndim
             values = values if parts is None else parts
         one = values if values.ndim else values[None]
-        self.drawing = BatchDrawing(one, recipe, windows=windows, arrangement=arrangement)
-        self.arrangement = self.drawing.arrangement
+        self.drawing = BatchDrawing(one, recipe, windows=windows, layout_decision=layout_decision)
+        self.layout_decision = self.drawing.layout_decision
 
     def levels(self, _: int, /) -> Levels:
         parts = [self.drawing.levels(position) for position in range(self.drawing.batch)]
-        return Levels(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("indices", "low", "high")))
+        return Levels(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "low", "high")))
 
     def pictures(self, _: int, /) -> tuple[Picture, ...]:
         return tuple(picture for position in range(self.drawing.batch) for picture in self.drawing.pictures(position))
@@ -244,5 +244,5 @@ class WholeBatchDrawing:
         constant = max(facts.constant_channels for facts in each)
         return replace(self.as_one.facts(0), channels=each[0].channels, constant_channels=constant)
 
-    def settle(self, *, pixels: bool) -> int:
-        return self.as_one.settle(pixels=False) + self.drawing.settle(pixels=pixels)
+    def quantize_now(self, *, pixels: bool) -> int:
+        return self.as_one.quantize_now(pixels=False) + self.drawing.quantize_now(pixels=pixels)

@@ -12,14 +12,14 @@ import torch
 
 from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.host_copies import HostCopy
-from surgery.types import Arrangement, Picture
+from surgery.types import LayoutDecision, Picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.stages import Layout, Limits, Recipe
+    from surgery.stages import Limits, Recipe, TileLayout
 
-IMAGE = Arrangement("image", "its values are colors")
+IMAGE = LayoutDecision("image", "its values are colors")
 
 
 class ColorImageDrawing(BatchDrawing):
@@ -28,15 +28,15 @@ class ColorImageDrawing(BatchDrawing):
     def __init__(self, values: Tensor, limits: Limits, recipe: Recipe) -> None:
         low, high = (torch.tensor(limit, dtype=torch.float64).reshape(-1, 1, 1) for limit in limits)
         recipe = replace(recipe, normalizer=lambda _: (low, high), transforms=())
-        super().__init__(values, recipe, arrangement=IMAGE)
+        super().__init__(values, recipe, layout_decision=IMAGE)
         self.limits = tuple(torch.broadcast_tensors(low, high))
 
-    def settle(self, *, pixels: bool) -> int:
+    def quantize_now(self, *, pixels: bool) -> int:
         if pixels and self._values is not None:
             self._colors  # noqa: B018
-        return super().settle(pixels=pixels)
+        return super().quantize_now(pixels=pixels)
 
-    def _direct_layout(self, maps: Tensor) -> Layout | None:  # noqa: ARG002 - none of its pictures is made of codes
+    def _direct_layout(self, maps: Tensor) -> TileLayout | None:  # noqa: ARG002 - none of its pictures is made of codes
         return None
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surgery.drawing.tiling import tile_codes
-from surgery.stages import Layout
+from surgery.stages import TileLayout
 from surgery.types import BACKGROUND, INK, LEVELS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _SIZE, _WIDE = 11, 100
 
 
 def draw_labels(
-    levels: Tensor, layout: Layout, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None
+    levels: Tensor, layout: TileLayout, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None
 ) -> Tensor:
     """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, laid as `layout` says, with numbers above maps and a scale bar.
 
@@ -36,7 +36,7 @@ def draw_labels(
     maps = levels[:, :shown].repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     strips = torch.stack([torch.from_numpy(_text(str(number), maps.shape[3])) for number in range(shown)])
     cells = torch.cat((strips.expand(len(maps), -1, -1, -1), maps), 2)
-    laid = tile_codes(cells, Layout(shown, layout.tiles, layout.columns, 1, layout.gap, layout.uneven))[..., 1:]
+    laid = tile_codes(cells, TileLayout(shown, layout.tiles, layout.columns, 1, layout.gap, layout.uneven))[..., 1:]
     laid = torch.nn.functional.pad(laid, (0, max(0, _WIDE - laid.shape[3])), value=BACKGROUND)
     ends = ("low", "high")
     if low is not None and high is not None and np.ptp(low) == 0 and np.ptp(high) == 0:

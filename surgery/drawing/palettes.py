@@ -9,7 +9,7 @@ import numpy as np
 
 from surgery.drawing.colormap_catalog import COLORMAPS
 from surgery.errors import RenderError, did_you_mean
-from surgery.text import describe
+from surgery.text import describe_stage
 from surgery.types import BACKGROUND, INK, LEVELS, MINUS_INF, NAN, PLUS_INF
 
 if TYPE_CHECKING:
@@ -50,10 +50,13 @@ def palette(colormap: Colormap) -> NDArray[np.uint8]:
     except RenderError:
         raise
     except Exception as error:
-        raise RenderError(f"colormap {describe(colormap)} can't be sampled: {type(error).__name__}: {error}") from error
+        raise RenderError(
+            f"colormap {describe_stage(colormap)} can't be sampled: {type(error).__name__}: {error}"
+        ) from error
     if sampled.shape not in ((LEVELS, 3), (LEVELS, 4)) or not np.isfinite(sampled).all():
         raise RenderError(
-            f"colormap {describe(colormap)} has to give ({LEVELS}, 3) or ({LEVELS}, 4) finite, not {sampled.shape}"
+            f"colormap {describe_stage(colormap)} has to give ({LEVELS}, 3) or ({LEVELS}, 4) finite, "
+            f"not {sampled.shape}"
         )
     colors = np.zeros((256, 3), np.uint8)
     colors[:LEVELS] = np.rint(sampled[:, :3].clip(0, 1) * 255)

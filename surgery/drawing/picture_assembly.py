@@ -15,8 +15,8 @@ from surgery.drawing.tiling import find_tile_layout, tile_codes
 from surgery.drawing.transforms import codes_to_rgb, is_color
 from surgery.errors import RenderError
 from surgery.plugins import said_of
-from surgery.stages import shortcut
-from surgery.text import describe, numbered
+from surgery.stages import declared_attribute
+from surgery.text import describe_stage, sortable_number
 from surgery.types import BACKGROUND, Picture
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.drawing.quantized_maps import QuantizedMaps
-    from surgery.stages import Layout, Recipe
+    from surgery.stages import Recipe, TileLayout
 
 _FEW = 1 << 20
 """Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
@@ -44,7 +44,11 @@ class PictureAssembler:
         low, high = (limit[position] for limit in codes.limits())
         if is_color(self.recipe.transforms):
             return (Picture(codes_to_rgb(codes.indices(position), SPECIAL_CODES.values()), None, low, high),)
-        label = shortcut(self.recipe.tiler, "draw_labels") if getattr(self.recipe.tiler, "labels", False) else None
+        label = (
+            declared_attribute(self.recipe.tiler, "draw_labels")
+            if getattr(self.recipe.tiler, "labels", False)
+            else None
+        )
         if label is not None:
             lying = torch.from_numpy(codes.numpy()[position : position + 1])
             laid, ready = label(fold_rows(lying) if codes.folded else lying, low, high)[0].numpy(), False
@@ -65,7 +69,9 @@ class PictureAssembler:
             found.append(self._split(picture))
         if len(found) == 1 or (self._layout is not None and hasattr(self.recipe.tiler, "megapixels")):
             return tuple(_numbered([part for parts in found for part in parts]))
-        return tuple(part for number, parts in enumerate(found) for part in _numbered(parts, f"c{numbered(number)}-"))
+        return tuple(
+            part for number, parts in enumerate(found) for part in _numbered(parts, f"c{sortable_number(number)}-")
+        )
 
     def _channels(self, number: int, pictures: int, channels: int) -> tuple[int, int] | None:
         """The first and the last channel in one of several pictures, where that is known."""
@@ -78,9 +84,9 @@ class PictureAssembler:
         return (number, number) if pictures == channels else None
 
     @cached_property
-    def _layout(self) -> Layout | None:
+    def _layout(self) -> TileLayout | None:
         """How the tiler lays the codes, if it says so."""
-        plan = shortcut(self.recipe.tiler, "plan")
+        plan = declared_attribute(self.recipe.tiler, "plan")
         found = self.codes.layout or find_tile_layout(self.recipe.tiler, self.codes.shape)
         return plan(*self.codes.shape[1:]) if found is None and callable(plan) else found
 
@@ -93,7 +99,7 @@ class PictureAssembler:
         across = min(width, MAX_SIDE)
         down = max(1, min(MAX_SIDE, most // across))
         return [
-            replace(picture, pixels=picture.pixels[top : top + down, left : left + across], lines=None)
+            replace(picture, pixels=picture.pixels[top : top + down, left : left + across], scanlines=None)
             for top in range(0, height, down)
             for left in range(0, width, across)
         ]
@@ -116,13 +122,13 @@ class PictureAssembler:
         try:
             tiles = tiler(codes) if layout is None else tile_codes(codes, layout)
         except Exception as error:
-            said = f"tiler {describe(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
+            said = f"tiler {describe_stage(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
             raise RenderError(said) from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
-            raise RenderError(f"tiler {describe(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
+            raise RenderError(f"tiler {describe_stage(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
         if tiles.shape[0] != codes.shape[0]:
             given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
-            raise RenderError(f"tiler {describe(tiler)} {given}")
+            raise RenderError(f"tiler {describe_stage(tiler)} {given}")
         return tiles.numpy(), layout is not None
 
 

@@ -94,8 +94,8 @@ def png_buffers(picture: Picture, text: Mapping[str, bytes] | None = None, level
 
 def _lines(picture: Picture) -> NDArray[np.uint8]:
     """``(H, 1 + W)`` or ``(H, 1 + 3 * W)``: each line as it is compressed, behind the number of its filter."""
-    if picture.lines is not None and picture.lines.flags.c_contiguous:
-        return picture.lines
+    if picture.scanlines is not None and picture.scanlines.flags.c_contiguous:
+        return picture.scanlines
     rows = picture.pixels.reshape(len(picture.pixels), -1)
     lines = _scratch.of(len(rows), rows.shape[1] + 1)
     if picture.palette is None:

@@ -9,8 +9,8 @@ import torch
 
 from surgery.drawing.tiling import canvas_shape, kernel_grid, tile_codes
 from surgery.errors import RenderError
-from surgery.stages import shortcut
-from surgery.text import describe
+from surgery.stages import declared_attribute
+from surgery.text import describe_stage
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF
 
 try:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.drawing._kernels import Grid
-    from surgery.stages import Layout, Normalizer
+    from surgery.stages import Normalizer, TileLayout
 
 
 def split_by_image(values: Tensor, batch: int) -> Tensor | None:
@@ -104,7 +104,7 @@ def find_extremes(maps: Tensor) -> Tensor:
 
 
 def quantize_between_extremes(
-    maps: Tensor, layout: Layout | None = None
+    maps: Tensor, layout: TileLayout | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
     """Extremes as `find_extremes` gives them, and the codes of `quantize` between them, in one pass over the values.
 
@@ -119,7 +119,7 @@ def quantize_between_extremes(
     return (extremes, canvas) if done else None
 
 
-def _canvas(maps: Tensor, layout: Layout | None) -> tuple[NDArray[np.uint8], Grid]:
+def _canvas(maps: Tensor, layout: TileLayout | None) -> tuple[NDArray[np.uint8], Grid]:
     """What codes are written to, and where on it they lie."""
     if layout is not None:
         return np.empty(canvas_shape(layout, maps.shape), np.uint8), kernel_grid(layout, maps.shape)
@@ -144,14 +144,16 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
 
     Raises RenderError for what is no pair of limits; whether they are limits, `check_limits` tells.
     """
-    of_extremes = shortcut(normalizer, "of_extremes")
+    of_extremes = declared_attribute(normalizer, "of_extremes")
     try:
         if extremes is None or of_extremes is None:
             low, high = normalizer(maps)
         else:
             low, high = of_extremes(*extremes[..., None, None].unbind())
     except (TypeError, ValueError) as error:
-        raise RenderError(f"normalizer {describe(normalizer)} did not give a pair (low, high): {error}") from error
+        raise RenderError(
+            f"normalizer {describe_stage(normalizer)} did not give a pair (low, high): {error}"
+        ) from error
     shape = (*maps.shape[:2], 1, 1)
     limits = torch.empty((2, *shape), dtype=torch.float64, device=maps.device)
     try:
@@ -159,7 +161,7 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
         limits[1] = torch.as_tensor(high, device=maps.device)
     except (RuntimeError, TypeError, ValueError) as error:
         raise RenderError(
-            f"normalizer {describe(normalizer)} gave limits that can't be broadcast to {shape}: {error}"
+            f"normalizer {describe_stage(normalizer)} gave limits that can't be broadcast to {shape}: {error}"
         ) from error
     return limits[..., 0, 0]
 
@@ -167,10 +169,10 @@ def find_limits(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = 
 def check_limits(normalizer: Normalizer, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
     """Raise RenderError for limits that are not finite with ``low <= high``."""
     if not (low <= high).all() or not (np.isfinite(low) & np.isfinite(high)).all():
-        raise RenderError(f"normalizer {describe(normalizer)} gave limits that are not finite with low <= high")
+        raise RenderError(f"normalizer {describe_stage(normalizer)} gave limits that are not finite with low <= high")
 
 
-def quantize(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layout: Layout | None = None) -> Tensor:
+def quantize(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layout: TileLayout | None = None) -> Tensor:
     """``(B, C, H, W)`` finite values -> uint8 codes from 0 (at `low` or less) to 250 (at `high` or more).
 
     `limits` are ``(2, B, C)`` float64. Equal ones give 125. `low` is subtracted before anything is scaled:
@@ -196,7 +198,7 @@ def quantize(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layou
     return _tile_if_asked(part.clamp_(0, top + 0.5).to(torch.uint8), layout)
 
 
-def _tile_if_asked(codes: Tensor, layout: Layout | None) -> Tensor:
+def _tile_if_asked(codes: Tensor, layout: TileLayout | None) -> Tensor:
     return codes if layout is None else tile_codes(codes, layout)
 
 

@@ -11,7 +11,7 @@ from surgery.drawing.quantization import check_limits, find_limits
 from surgery.drawing.tiling import untile_codes
 from surgery.errors import RenderError
 from surgery.plugins import said_of
-from surgery.text import describe
+from surgery.text import describe_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from surgery.stages import Layout, Normalizer
+    from surgery.stages import Normalizer, TileLayout
 
 
 class QuantizedMaps:
@@ -32,7 +32,7 @@ class QuantizedMaps:
         limits: Tensor | NDArray[np.float64],
         make: Callable[[], Tensor | NDArray[np.uint8]],
         shape: torch.Size,
-        layout: Layout | None = None,
+        layout: TileLayout | None = None,
         *,
         checked: bool = False,
         folded: bool = False,
@@ -82,5 +82,5 @@ def limits_of(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = No
     except RenderError:
         raise
     except Exception as error:
-        said = f"normalizer {describe(normalizer)} can't take {tuple(maps.shape)}: {said_of(error)}"
+        said = f"normalizer {describe_stage(normalizer)} can't take {tuple(maps.shape)}: {said_of(error)}"
         raise RenderError(said) from error

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from surgery.errors import RenderError
 from surgery.plugins import said_of
-from surgery.stages import Layout, shortcut
-from surgery.text import describe
+from surgery.stages import TileLayout, declared_attribute
+from surgery.text import describe_stage
 from surgery.types import BACKGROUND
 
 try:
@@ -26,23 +26,23 @@ MIN_DIRECT_WIDTH = 48
 """Maps narrower than this are quicker laid by themselves, since codes are made many at a time."""
 
 
-def find_tile_layout(tiler: Tiler, shape: Size) -> Layout | None:
+def find_tile_layout(tiler: Tiler, shape: Size) -> TileLayout | None:
     """How a tiler lays maps ``(B, C, H, W)``, if it says so. Raises RenderError where it does not say it of these."""
-    say = shortcut(tiler, "layout")
+    say = declared_attribute(tiler, "layout")
     if not callable(say):  # an option of that name, perhaps
         return None
     try:
         layout = say(*shape[1:])
     except Exception as error:
-        raise RenderError(f"tiler {describe(tiler)} can't lay out {tuple(shape)}: {said_of(error)}") from error
+        raise RenderError(f"tiler {describe_stage(tiler)} can't lay out {tuple(shape)}: {said_of(error)}") from error
     if layout is None:  # not of these maps
         return None
-    if not isinstance(layout, Layout) or layout.shown > shape[1]:
-        raise RenderError(f"tiler {describe(tiler)} has to give a layout of {shape[1]} maps, not {layout!r}")
+    if not isinstance(layout, TileLayout) or layout.shown > shape[1]:
+        raise RenderError(f"tiler {describe_stage(tiler)} has to give a layout of {shape[1]} maps, not {layout!r}")
     return layout
 
 
-def tile_codes(codes: Tensor, layout: Layout) -> Tensor:
+def tile_codes(codes: Tensor, layout: TileLayout) -> Tensor:
     """``(B, C, H, W)`` uint8 -> ``(B, N, H', 1 + W')``: on a background, with a zero before each line.
 
     So a PNG file has them: that is its name for a line that is not filtered.
@@ -59,7 +59,7 @@ def tile_codes(codes: Tensor, layout: Layout) -> Tensor:
     return canvas
 
 
-def untile_codes(lines: Tensor, layout: Layout, shape: Size) -> Tensor:
+def untile_codes(lines: Tensor, layout: TileLayout, shape: Size) -> Tensor:
     """The codes ``(B, C, H, W)`` of what `tile_codes` gives, for a layout that shows all of them as they are."""
     height, width = shape[2:]
     tall, wide = height + layout.gap, width + layout.gap
@@ -72,13 +72,13 @@ def untile_codes(lines: Tensor, layout: Layout, shape: Size) -> Tensor:
     return tiles[:, :, : layout.tiles].flatten(1, 2)
 
 
-def is_written_directly(layout: Layout, shape: Size) -> bool:
+def is_written_directly(layout: TileLayout, shape: Size) -> bool:
     """Whether codes of maps ``(B, C, H, W)`` are best made where they lie: all are shown as they are."""
     even = layout.shown % layout.tiles == 0
     return even and layout.factor == 1 and layout.shown == shape[1] and shape[3] >= MIN_DIRECT_WIDTH
 
 
-def canvas_shape(layout: Layout, shape: Size) -> tuple[int, int, int, int]:
+def canvas_shape(layout: TileLayout, shape: Size) -> tuple[int, int, int, int]:
     """The shape of what `tile_codes` gives of maps ``(B, C, H, W)``, of which all are shown."""
     batch, count, height, width = shape
     rows = math.ceil(layout.tiles / layout.columns)
@@ -86,12 +86,12 @@ def canvas_shape(layout: Layout, shape: Size) -> tuple[int, int, int, int]:
     return batch, count // layout.tiles, rows * tall - layout.gap, 1 + layout.columns * wide - layout.gap
 
 
-def kernel_grid(layout: Layout, shape: Size) -> Grid:
+def kernel_grid(layout: TileLayout, shape: Size) -> Grid:
     """The same for the compiled passes."""
     return layout.tiles, shape[2], shape[3], layout.columns, layout.factor, layout.gap, 1, BACKGROUND
 
 
-def _tile_by_torch(shown: Tensor, layout: Layout) -> Tensor:
+def _tile_by_torch(shown: Tensor, layout: TileLayout) -> Tensor:
     columns, factor, gap = layout.columns, layout.factor, layout.gap
     count, height, width = layout.tiles, *shown.shape[2:]
     pictures = shown.shape[1] // count

@@ -9,7 +9,7 @@ import torch
 
 from surgery.errors import RenderError
 from surgery.plugins import said_of
-from surgery.text import describe
+from surgery.text import describe_stage
 from surgery.types import LEVELS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def apply_transforms(maps: Tensor, transforms: Sequence[Transform]) -> Tensor:
     Raises RenderError for one that raises, gives something else, or writes to its input.
     """
     for transform in transforms:
-        name = describe(transform)
+        name = describe_stage(transform)
         before = None if maps.is_inference() else maps._version  # noqa: SLF001 - how autograd knows of writes
         try:
             made = transform(maps)
@@ -44,7 +44,9 @@ def apply_transforms(maps: Tensor, transforms: Sequence[Transform]) -> Tensor:
             raise RenderError(f"transform {name} gave {tuple(made.shape)} for maps of {tuple(maps.shape)}")
         maps = made if made.dtype in (torch.float32, torch.float64) else made.float()
     if is_color(transforms) and maps.shape[1] != 3:
-        raise RenderError(f"transform {describe(transforms[-1])} has to give 3 channels of color, not {maps.shape[1]}")
+        raise RenderError(
+            f"transform {describe_stage(transforms[-1])} has to give 3 channels of color, not {maps.shape[1]}"
+        )
     return maps
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor, fx, nn
 
 from surgery.eager.user_code import user_classes
-from surgery.graph import MODULES_OWN, is_users, is_users_object, tensors_within
+from surgery.graph import MODULE_ATTRIBUTES, find_instances, is_user_file, is_user_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,7 +135,7 @@ class ExternalState:
             if isinstance(value, FunctionType):
                 self._look_at_names(value.__globals__, _names_in(value.__code__), depth)
             return
-        users_object = is_users_object(value)
+        users_object = is_user_object(value)
         if users_object:
             self._waiting.append((type(value).__name__, type(value), depth))
         keeps = users_object or isinstance(value, (nn.Module, UserDict, UserList))
@@ -149,7 +149,7 @@ class ExternalState:
             self.places.append(Place(name, container, before))
         held = before.items() if isinstance(before, dict) else (("", item) for item in before)
         for key, item in held:
-            if isinstance(value, nn.Module) and key in MODULES_OWN:
+            if isinstance(value, nn.Module) and key in MODULE_ATTRIBUTES:
                 hooks = item.values() if key.endswith("_hooks") and isinstance(item, dict) else ()
                 self._waiting.extend(("a hook", hook, depth) for hook in hooks)
             elif _leads_on(item):
@@ -157,13 +157,13 @@ class ExternalState:
 
     def _look_at_names(self, names: dict[str, Any], used: frozenset[str], depth: int) -> None:
         """The global names that a function uses, and those that it uses of the user's modules."""
-        if not is_users(str(names.get("__file__") or "__main__")):
+        if not is_user_file(str(names.get("__file__") or "__main__")):
             return
         found = {name: names[name] for name in used if name in names}
         self.places.append(Place("", names, found, whole=False))
         for name, value in found.items():
             if isinstance(value, ModuleType):
-                if is_users(str(getattr(value, "__file__", None) or "<frozen")) and id(value) not in self._seen:
+                if is_user_file(str(getattr(value, "__file__", None) or "<frozen")) and id(value) not in self._seen:
                     self._look_at_names(vars(value), used, depth)
             elif _leads_on(value):
                 self._waiting.append((name, value, depth))
@@ -179,7 +179,7 @@ def kept_in(model: nn.Module) -> dict[str, list[Tensor]]:
         f"{path}.{name}" if path else name: tensors
         for path, module in model.named_modules()
         for name, value in vars(module).items()
-        if name not in MODULES_OWN and (tensors := list(tensors_within(value)))
+        if name not in MODULE_ATTRIBUTES and (tensors := list(find_instances(value)))
     }
 
 
@@ -192,7 +192,7 @@ def left_over(changed: list[Place], copies: Mapping[int, Any]) -> dict[int, str]
     found: dict[int, str] = {}
     for place in changed:
         for source in (place.before, copies.get(id(place.container))):
-            found |= {id(tensor): place.name for tensor in tensors_within(source)}
+            found |= {id(tensor): place.name for tensor in find_instances(source)}
     return found
 
 
@@ -245,7 +245,7 @@ def _leads_on(value: Any) -> bool:
     """Whether a value can lead to a container."""
     if isinstance(value, tuple):
         return any(isinstance(item, Tensor) or _leads_on(item) for item in value)
-    return isinstance(value, _LEADING) or is_users_object(value) or _has_slots(value)
+    return isinstance(value, _LEADING) or is_user_object(value) or _has_slots(value)
 
 
 def _kind(value: Any) -> Any:
@@ -259,7 +259,7 @@ def _has_slots(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _slots(kind: type) -> tuple[str, ...]:
-    if not is_users(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen"):
+    if not is_user_file(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen"):
         return ()
     named = [getattr(each, "__slots__", ()) for each in kind.__mro__ if each.__module__ != "builtins"]
     names = [name for slots in named for name in ((slots,) if isinstance(slots, str) else slots)]
@@ -267,4 +267,4 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _holds_values(value: Any) -> bool:
-    return any(True for _ in tensors_within(value, (Tensor, fx.Proxy)))
+    return any(True for _ in find_instances(value, (Tensor, fx.Proxy)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
-from surgery.graph import MODULES_OWN, is_users, is_users_object, parts_of
+from surgery.graph import MODULE_ATTRIBUTES, contained_values, is_user_file, is_user_object
 
 if TYPE_CHECKING:
     import types
@@ -38,7 +38,7 @@ def attributes(model: nn.Module) -> Marks:
         _path(path, name): _mark(value, _DEPTH, budget)
         for path, module in model.named_modules()
         for name, value in vars(module).items()
-        if (name not in MODULES_OWN or name == "training")
+        if (name not in MODULE_ATTRIBUTES or name == "training")
         and not name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
     }
 
@@ -78,7 +78,7 @@ def line_that_changes(
         return step
 
     def call(frame: types.FrameType, _event: str, _argument: Any) -> Any:
-        return step if is_users(frame.f_code.co_filename) and among(frame.f_code) else None
+        return step if is_user_file(frame.f_code.co_filename) and among(frame.f_code) else None
 
     tracing = sys.gettrace()
     sys.settrace(call)
@@ -109,6 +109,6 @@ def _contents(value: Any, kind: type) -> Iterable[object]:
     """What is in a container, or in an object of the user's; of anything else, which it is."""
     if issubclass(kind, AbstractSet):
         return sorted(map(id, value))
-    if is_users_object(value):
-        return [id(value), *vars(value), *parts_of(value)]
-    return parts_of(value) if issubclass(kind, (Mapping, list, tuple, deque)) else [id(value)]
+    if is_user_object(value):
+        return [id(value), *vars(value), *contained_values(value)]
+    return contained_values(value) if issubclass(kind, (Mapping, list, tuple, deque)) else [id(value)]

@@ -17,16 +17,16 @@ from torch.overrides import TorchFunctionMode
 from surgery.eager.external_state import ExternalState
 from surgery.eager.user_code import fresh_caches
 from surgery.graph import (
-    apart,
-    copied,
-    in_its_mode,
+    bitwise_equal,
+    clone_inputs,
+    copy_sharing_parameters,
+    describe_difference,
     inplace,
     is_extractor,
+    named_tensors,
     operation_nodes,
     run_model,
-    same_bits,
-    tensors_in,
-    twin,
+    set_mode,
 )
 from surgery.rewriting import insert, listening
 
@@ -168,7 +168,7 @@ class Watcher(TorchFunctionMode):
         self.keep(f"{scope}.{kind}" if scope else kind, value)
 
     def keep(self, path: str, value: Any) -> None:
-        if tensors := [tensor.detach().clone() for _, tensor in tensors_in(value)]:
+        if tensors := [tensor.detach().clone() for _, tensor in named_tensors(value)]:
             self.seen[path].append(tensors)
 
     def __torch_function__(
@@ -197,7 +197,7 @@ def against_eager(
 
 def open_everywhere(opened: fx.GraphModule, *, training: bool | None) -> fx.GraphModule:
     """A copy in one of the modes, or for None as it is, with an extractor after every operation."""
-    opened = in_its_mode(twin(opened), training)
+    opened = set_mode(copy_sharing_parameters(opened), training)
     known = operation_nodes(opened)
     return insert(
         opened, [operation for node, operation in known if not any(is_extractor(opened, user) for user in node.users)]
@@ -234,24 +234,24 @@ def _recorded_and_seen(
     def keep(operation: Operation, value: Any) -> None:
         if not isinstance(value, Tensor):
             containers.add(operation.path)
-        tensors = [tensor.detach().clone() for _, tensor in tensors_in(value)]
+        tensors = [tensor.detach().clone() for _, tensor in named_tensors(value)]
         if tensors and operation.kind not in NOT_SEEN and operation.path not in scripted:
             recorded.append(_Value(operation, tensors, source.get(operation.path) in containers))
 
     graph = everywhere.graph
     whole = {str(n.target) for n in graph.nodes if n.op == "call_module" and not is_extractor(everywhere, n)}
     functions = [node.target for node in graph.nodes if node.op == "call_function"]
-    full = twin(everywhere)
+    full = copy_sharing_parameters(everywhere)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        subject, given = in_its_mode(twin(model), training), [copied(value) for value in inputs]
+        subject, given = set_mode(copy_sharing_parameters(model), training), [clone_inputs(value) for value in inputs]
         outside = ExternalState(subject)
         with fresh_caches(subject), outside.kept():
             _, seen = run_eagerly(subject, whole, given, functions)
         torch.manual_seed(seed)
         with listening(full, keep):
-            full(*(copied(value) for value in inputs))
-    received = [tensor.detach() for _, tensor in tensors_in([copied(value) for value in inputs])]
+            full(*(clone_inputs(value) for value in inputs))
+    received = [tensor.detach() for _, tensor in named_tensors([clone_inputs(value) for value in inputs])]
     # What an earlier run has kept outside the model, such as a grid, is not computed again, but by a graph.
     received += [value for place in outside.places for value in place.values() if isinstance(value, Tensor)]
     return recorded, {**seen, "": [received]}
@@ -305,7 +305,7 @@ def _others(recorded: Sequence[_Value], seen: Seen) -> Iterator[tuple[Operation,
         operation, tensors = value.operation, value.tensors
         path = operation.path.partition("@")[0]
         if value.part or path not in seen:
-            if not all(any(same_bits(tensor, other) for other in everything) for tensor in tensors):
+            if not all(any(bitwise_equal(tensor, other) for other in everything) for tensor in tensors):
                 yield operation, " gives what the eager run never gives"
             continue
         runs = seen[path]
@@ -317,15 +317,15 @@ def _others(recorded: Sequence[_Value], seen: Seen) -> Iterator[tuple[Operation,
 
 
 def _equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    return len(some) == len(others) and all(same_bits(one, other) for one, other in zip(some, others, strict=True))
+    return len(some) == len(others) and all(bitwise_equal(one, other) for one, other in zip(some, others, strict=True))
 
 
 def _distance(tensors: Sequence[Tensor], runs: Sequence[Sequence[Tensor]], place: int) -> str:
     if place >= len(runs):
         return " runs more often than in the eager run"
     for one, other in zip(tensors, runs[place], strict=False):
-        if not same_bits(one, other):
-            return f": {apart(one, other)}"
+        if not bitwise_equal(one, other):
+            return f": {describe_difference(one, other)}"
     return " gives another number of tensors"
 
 
@@ -340,7 +340,7 @@ def kind_of(function: Callable[..., Any]) -> str:
 
 _OTHERWISE = {
     "get": "getattr",
-    **{function.__name__: function.__name__[1:] for function in inplace.AUGMENTED},
+    **{function.__name__: function.__name__[1:] for function in inplace.AUGMENTED_ASSIGNMENTS},
     **{f"r{name}": name for name in ("add", "sub", "mul", "truediv", "div", "floordiv", "mod", "pow", "matmul")},
     **{f"r{name}": name for name in ("and", "or", "xor", "lshift", "rshift")},
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from surgery.graph import copied, tensors_in
+from surgery.graph import clone_inputs, named_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> 
     """Run a module that nobody else has."""
     fired = _count_hooks(module)
     leaves = [
-        value.detach().clone().requires_grad_(gradients) if _takes_gradient(value) else copied(value)
+        value.detach().clone().requires_grad_(gradients) if _takes_gradient(value) else clone_inputs(value)
         for value in inputs
     ]
     sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _takes_gradient(leaf)]
@@ -49,7 +49,7 @@ def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> 
             generators += torch.cuda.get_rng_state_all()
         found = _gradients(result, [value for _, value in sources]) if gradients else []
     return Ran(
-        output=[*_plain(result), *((key, tensor.detach().clone()) for key, tensor in tensors_in(result))],
+        output=[*_plain(result), *((key, tensor.detach().clone()) for key, tensor in named_tensors(result))],
         generators=[(f"generator {number}", state) for number, state in enumerate(generators)],
         buffers=[(name, buffer.detach().clone()) for name, buffer in module.named_buffers()],
         modes=[(path, part.training) for path, part in module.named_modules()],
@@ -63,7 +63,7 @@ def _takes_gradient(value: Any) -> bool:
 
 
 def _gradients(result: Any, sources: list[Tensor]) -> list[Tensor | None]:
-    outputs = [tensor for _, tensor in tensors_in(result) if tensor.requires_grad]
+    outputs = [tensor for _, tensor in named_tensors(result) if tensor.requires_grad]
     if not outputs or not sources:
         return []
     generator = torch.Generator().manual_seed(SEED)

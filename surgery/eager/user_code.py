@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from surgery.eager.thread_overrides import in_this_thread, overridden
-from surgery.graph import is_users
+from surgery.graph import is_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def user_namespaces(model: nn.Module) -> list[dict[str, Any]]:
     for kind in kinds:
         for function in vars(kind).values():
             names = getattr(function, "__globals__", None)
-            if names is not None and is_users(getattr(function, "__code__", _NO_CODE).co_filename):
+            if names is not None and is_user_file(getattr(function, "__code__", _NO_CODE).co_filename):
                 found[id(names)] = names
     return list(found.values())
 
@@ -66,7 +66,7 @@ def _is_users(module: Any, packages: set[str]) -> bool:
     names: dict[str, Any] = getattr(module, "__dict__", {})
     file = names.get("__file__")
     known = names.keys() & {"torch", "nn", "Tensor"} or str(names.get("__name__")).partition(".")[0] in packages
-    return bool(known) and (names.get("__name__") == "__main__" if file is None else is_users(str(file)))
+    return bool(known) and (names.get("__name__") == "__main__" if file is None else is_user_file(str(file)))
 
 
 def _is_users_own(kind: type) -> bool:

@@ -11,7 +11,15 @@ import torch
 
 from surgery.drawing import make_activations, make_image_activations, strip_values
 from surgery.errors import SurgeryError, TraceError, first_line
-from surgery.graph import apart, contexts, operations, same_bits, specs, tensors_in, twin
+from surgery.graph import (
+    bitwise_equal,
+    contexts,
+    copy_sharing_parameters,
+    describe_difference,
+    named_tensors,
+    operations,
+    tensor_specs,
+)
 from surgery.inputs import input_dtype, main_input_name, order_arguments
 from surgery.layouts import FollowedModel
 from surgery.output import OperationSummary, count_picture_parts, merge_facts, merge_summaries
@@ -168,10 +176,10 @@ class BatchRunner:
             fresh, fresh_others = values.clone(), {name: other.clone() for name, other in others.items()}
         with torch.random.fork_rng(devices=devices), torch.no_grad(), contexts.closing():
             torch.manual_seed(seed)
-            given = Operation("input", "input", "input", 0, tensors=specs(values))
+            given = Operation("input", "input", "input", 0, tensors=tensor_specs(values))
             self.offer(self.shown_input(given, values))
             for name, other in others.items():
-                beside = Operation(f"input_{name}", f"input.{name}", "input", 0, tensors=specs(other))
+                beside = Operation(f"input_{name}", f"input.{name}", "input", 0, tensors=tensor_specs(other))
                 self.offer(self.shown_input(beside, other, self.limits))
             try:
                 result = self.model.run(*order_arguments(self.placeholders, values, others))
@@ -194,25 +202,25 @@ class BatchRunner:
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed)
             named = {str(main_input_name(original, list(others))): values, **others} if others else {}
-            truth = twin(original)(**named) if named else twin(original)(values)
-        found, expected = list(tensors_in(result)), list(tensors_in(truth))
+            truth = copy_sharing_parameters(original)(**named) if named else copy_sharing_parameters(original)(values)
+        found, expected = list(named_tensors(result)), list(named_tensors(truth))
         if [key for key, _ in found] != [key for key, _ in expected]:
             raise TraceError(
                 f"the rewritten model gives {len(found)} tensors, the original {len(expected)}, or in another order; "
                 "`surgery check` shows where they part"
             )
         for (key, ours), (_, theirs) in zip(found, expected, strict=True):
-            if not same_bits(ours, theirs):
+            if not bitwise_equal(ours, theirs):
                 raise TraceError(
-                    f"the rewritten model does not give the output{key} of the original: {apart(ours, theirs)}; "
-                    "`surgery check` shows where they part"
+                    f"the rewritten model does not give the output{key} of the original: "
+                    f"{describe_difference(ours, theirs)}; `surgery check` shows where they part"
                 )
         self.manifest.head["check"] = "the output of the first batch is the original model's, bit for bit"
         self.original = None
 
     def take(self, operation: Operation, value: Any) -> None:
         try:
-            tensors = specs(value)
+            tensors = tensor_specs(value)
             if tensors != operation.tensors:  # of another size, or another number of images
                 operation = replace(operation, tensors=tensors)
             known = partial(self.model.evidence, operation.name)
@@ -230,7 +238,7 @@ class BatchRunner:
         return make_image_activations(operation, values, self.names, colors, self.recipe)
 
     def take_output(self, values: Tensor, result: Any) -> None:
-        operation = Operation("output", "output", "output", self.last + 1, tensors=specs(result))
+        operation = Operation("output", "output", "output", self.last + 1, tensors=tensor_specs(result))
         if is_image(values, result, self.limits):
             self.offer(make_image_activations(operation, result, self.names, self.limits, self.recipe))
         else:
@@ -247,7 +255,7 @@ class BatchRunner:
             given.append((activation, self.folder.take_written()))
         for activation, written in given:  # once all were given, since the images of a batch are drawn of one tensor
             with _telling_where(activation):
-                self.cost += activation.drawing.settle(pixels=bool(self.later))
+                self.cost += activation.drawing.quantize_now(pixels=bool(self.later))
             self.drawn.append((strip_values(activation), written))
         if self.cost >= HANDOVER_BYTES:
             self.hand_over()
@@ -293,7 +301,7 @@ def _telling_where(activation: Activation) -> Iterator[None]:
 
 def is_image(values: Tensor, result: Any, limits: tuple[float, float]) -> bool:
     """Whether an output is colors: of the input's size, 3 channels or 1, and within the range of the images."""
-    tensors = [tensor for _, tensor in tensors_in(result)]
+    tensors = [tensor for _, tensor in named_tensors(result)]
     if len(tensors) != 1 or tensors[0] is not result or not result.is_floating_point() or result.ndim != 4:
         return False
     if result.shape[1] not in (1, 3) or result.shape[2:] != values.shape[2:]:

@@ -10,7 +10,7 @@ from torch import fx, nn
 from surgery.builtin import STANDARD
 from surgery.drawing import make_activations
 from surgery.errors import ModelError, TraceError
-from surgery.graph import Activations, contexts, tensors_in
+from surgery.graph import Activations, contexts, named_tensors
 from surgery.layouts import NONE, Follower
 from surgery.rewriting import listening
 
@@ -37,7 +37,7 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     follower = _follower(opened)
 
     def keep(operation: Operation, value: Any) -> None:
-        for key, tensor in tensors_in(value):
+        for key, tensor in named_tensors(value):
             known = NONE if follower is None else follower.evidence(operation.name, key)
             recorded.append((operation, key, tensor.detach().clone(), known))
 

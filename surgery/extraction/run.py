@@ -17,7 +17,7 @@ from surgery.errors import ImageError, ModelError
 from surgery.extraction.execution import RunPlan, run_in_this_process, run_in_worker_processes
 from surgery.extraction.named_stages import StageResolver
 from surgery.extraction.watchers import WatcherList
-from surgery.graph import hazards, own_parameters, twin
+from surgery.graph import copy_sharing_parameters, hazards, unshare_parameters
 from surgery.inputs import (
     ImageReader,
     Inputs,
@@ -41,8 +41,15 @@ from surgery.inputs import (
 from surgery.layouts import layout_rules
 from surgery.models import check_seed, recall
 from surgery.output import Manifest, OutputFolder, Progress, Report, RunStart, acquire_workspace, check_overwrite
-from surgery.rewriting import everything, extractors, insert, parse, select, until_last
-from surgery.text import WORK, describe
+from surgery.rewriting import (
+    ALL_OPERATIONS,
+    find_extractors,
+    insert,
+    parse_selection,
+    select,
+    stop_after_last_extractor,
+)
+from surgery.text import WORK_FOLDER, describe_stage
 from surgery.tracing import trace, unwrap
 
 if TYPE_CHECKING:
@@ -64,7 +71,7 @@ def extract(
     model: nn.Module,
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
-    at: Selection | str | Sequence[Selection | str] = everything,
+    at: Selection | str | Sequence[Selection | str] = ALL_OPERATIONS,
     out: str | os.PathLike[str] = "activations",
     normalizer: Normalizer | str = MinMax(),  # noqa: B008 - frozen
     tiler: Tiler | str = Grid(),  # noqa: B008
@@ -153,11 +160,11 @@ def extract(
     beside = tuple(
         replace(each, reader=reader_for_other_input(each.reader, sized, side, span, preprocessing)) for each in beside
     )
-    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK).exists())
+    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     subject = _prepare(original, mode, device)
     example = read_example(subject, Inputs(paths, read, others=beside), device)
     opened = _open(subject, at, leaves, allow, [each.name for each in beside], example, output=output)
-    rules = layout_rules(layout, [extractor.operation for extractor in extractors(opened)])
+    rules = layout_rules(layout, [extractor.operation for extractor in find_extractors(opened)])
     recipe = replace(drawn, stats=stats, layouts=rules)
     manifest = Manifest.for_run(
         subject,
@@ -167,7 +174,7 @@ def extract(
             "seed": seed,
             "batch_size": batch_size,
             **input_settings(reading, side, span, preprocessing),
-            **({"inputs": {n: describe(named.get(n, ImageReader())) for n in inputs}} if inputs else {}),
+            **({"inputs": {n: describe_stage(named.get(n, ImageReader())) for n in inputs}} if inputs else {}),
         },
         recipe=recipe.describe(),
         weights=recall(original).described(original),
@@ -194,7 +201,7 @@ def extract(
             seed=seed,
             output=output,
         )
-        operations = tuple(each.operation for each in extractors(opened))
+        operations = tuple(each.operation for each in find_extractors(opened))
         with manifest.recording(workspace, operations):
             watcher_list.started(RunStart(folder.path, tuple(paths), operations, folder.about))
             if (shares := _shares(jobs, len(paths), batch_size)) == 1:
@@ -237,7 +244,8 @@ def _check_shared(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList) -
     for sink in sinks:
         if not getattr(sink, "alone", False):
             raise ModelError(
-                f"sink {describe(sink)} writes what is of several images, which {jobs} jobs can't share; use one job"
+                f"sink {describe_stage(sink)} writes what is of several images, which {jobs} jobs can't share; "
+                "use one job"
             )
     if watcher_list.writes:
         raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
@@ -255,8 +263,8 @@ def _prepare(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Mod
     except Exception as error:  # each kind of device that is not there has an error of its own
         here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         raise ModelError(f"there is no device {str(device)!r}; here there is {' and '.join(here)}") from error
-    subject = twin(model)
-    own_parameters(subject)
+    subject = copy_sharing_parameters(model)
+    unshare_parameters(subject)
     subject.to(target)
     return subject if mode == "as-is" else subject.train(mode == "train")
 
@@ -281,7 +289,7 @@ def _open(
     chosen = {
         operation.index: operation
         for selection in selections
-        for operation in select(traced, parse(selection) if isinstance(selection, str) else selection)  # type: ignore[arg-type]
+        for operation in select(traced, parse_selection(selection) if isinstance(selection, str) else selection)  # type: ignore[arg-type]
     }
     opened = insert(traced, [chosen[index] for index in sorted(chosen)])
-    return opened if output else until_last(opened)
+    return opened if output else stop_after_last_extractor(opened)

@@ -16,13 +16,13 @@ def apply(name: str, *args: Any) -> Any:
     return resolve_name(name).apply(*args)
 
 
-def expect(value: Any, traced: Any, name: str) -> None:
+def check_setting(value: Any, traced: Any, name: str) -> None:
     """Hold a setting, such as a flag, against the one that a graph was traced with: it is part of the graph."""
     if type(value) is not type(traced) or value != traced:
         raise TraceError(f"this graph was traced with {name}={traced!r}, not {value!r}; trace the model with that")
 
 
-def name_of(function: type[torch.autograd.Function]) -> str:
+def import_path(function: type[torch.autograd.Function]) -> str:
     """Under which name `apply` finds a class. Raises TypeError where it has none."""
     name = f"{function.__module__}:{function.__qualname__}"
     if (

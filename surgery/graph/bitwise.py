@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 
-def same_bits(one: Tensor, other: Tensor) -> bool:
+def bitwise_equal(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same dtype, shape and bits: NaN equals NaN, and 0.0 is not -0.0."""
     if one.dtype != other.dtype or one.shape != other.shape or one.layout != other.layout:
         return False
     if one.layout is not torch.strided:
-        return same_bits(one.to_dense(), other.to_dense())
+        return bitwise_equal(one.to_dense(), other.to_dense())
     if one.is_quantized:
-        return same_bits(one.int_repr(), other.int_repr()) and same_bits(one.dequantize(), other.dequantize())
+        return bitwise_equal(one.int_repr(), other.int_repr()) and bitwise_equal(one.dequantize(), other.dequantize())
     if one.numel() == 0:
         return True
     flat = _flat(one), _flat(other)
@@ -29,7 +29,7 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
 
 
-def apart(one: Any, other: Any) -> str:
+def describe_difference(one: Any, other: Any) -> str:
     """How two values differ, in words."""
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return f"{one!r:.40} is not {other!r:.40}"

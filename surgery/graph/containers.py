@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from surgery.graph.source_lines import is_users
+from surgery.graph.source_lines import is_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 _DEPTH = 8
 
 
-def parts_of(value: Any) -> Iterable[Any]:
+def contained_values(value: Any) -> Iterable[Any]:
     """What is in a container (keys too), or the attributes of an object of the user's; nothing for anything else."""
     kind = type(value)
     if issubclass(kind, Mapping):
         return [item for pair in list(value.items()) for item in pair]
     if issubclass(kind, (list, tuple, deque, AbstractSet)):
         return list(value)
-    return list(vars(value).values()) if is_users_object(value) else ()
+    return list(vars(value).values()) if is_user_object(value) else ()
 
 
-def is_users_object(value: Any) -> bool:
+def is_user_object(value: Any) -> bool:
     """Whether a value is an object, with attributes of its own, of a class that the user or a package has written."""
     kind: Any = type(value)
     return _is_users_class(kind) and type(getattr(value, "__dict__", None)) is dict
@@ -39,10 +39,10 @@ def is_users_object(value: Any) -> bool:
 def _is_users_class(kind: type) -> bool:
     if issubclass(kind, (nn.Module, type)):
         return False
-    return is_users(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")
+    return is_user_file(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")
 
 
-def tensors_within(value: Any, kinds: type | tuple[type, ...] = Tensor) -> Iterator[Any]:
+def find_instances(value: Any, kinds: type | tuple[type, ...] = Tensor) -> Iterator[Any]:
     """Each tensor (or whatever is of `kinds`) in a value, at any depth up to 8, once."""
     seen: set[int] = set()
     waiting = [(value, 0)]
@@ -54,4 +54,4 @@ def tensors_within(value: Any, kinds: type | tuple[type, ...] = Tensor) -> Itera
         if issubclass(type(item), kinds):
             yield item
         elif depth < _DEPTH:
-            waiting.extend((part, depth + 1) for part in parts_of(item))
+            waiting.extend((part, depth + 1) for part in contained_values(item))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from surgery.errors import TraceError
-from surgery.graph.containers import tensors_within
+from surgery.graph.containers import find_instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="nn.Module")
 
-MODULES_OWN = frozenset(vars(torch.nn.Module()))
+MODULE_ATTRIBUTES = frozenset(vars(torch.nn.Module()))
 """The attributes that every module has."""
 
 
-def twin(model: M, memo: dict[int, Any] | None = None) -> M:
+def copy_sharing_parameters(model: M, memo: dict[int, Any] | None = None) -> M:
     """A copy of `model` with modules, modes, hooks and buffers of its own, and the very same parameters.
 
     `memo` may have other parameters, by the identity of the original's. Hooks, and functions in attributes, that have
@@ -54,7 +54,7 @@ def _guarded(model: M, memo: dict[int, Any]) -> M:
         ) from error
 
 
-def isolated_twin(model: M, memo: dict[int, Any] | None = None) -> M:
+def copy_isolating_hooks(model: M, memo: dict[int, Any] | None = None) -> M:
     """A twin whose hooks keep their values in copies of their own too.
 
     What a hook's closure holds, such as the dict that it keeps features in, is copied with the model: a run of the
@@ -65,7 +65,7 @@ def isolated_twin(model: M, memo: dict[int, Any] | None = None) -> M:
     for module in copied.modules():
         for name, hooks in vars(module).items():
             if name.endswith("_hooks") and isinstance(hooks, dict):
-                hooks.update({key: rebound(hook, memo) for key, hook in hooks.items()})
+                hooks.update({key: copy_closure(hook, memo) for key, hook in hooks.items()})
     return following(copied, memo)
 
 
@@ -135,12 +135,12 @@ def _following_cell(cell: types.CellType, memo: dict[int, Any], done: dict[int, 
     return cell if own is value else types.CellType(own)
 
 
-def rebound(function: Any, memo: dict[int, Any]) -> Any:
+def copy_closure(function: Any, memo: dict[int, Any]) -> Any:
     """A function whose closure holds copies; anything else is left as it is."""
     if isinstance(function, functools.partial):
         args = [_closed_over(value, memo) for value in function.args]
         named = {name: _closed_over(value, memo) for name, value in function.keywords.items()}
-        return functools.partial(rebound(function.func, memo), *args, **named)
+        return functools.partial(copy_closure(function.func, memo), *args, **named)
     if not isinstance(function, types.FunctionType) or not (function.__closure__ or function.__defaults__):
         return function
     if id(function) in memo:
@@ -162,7 +162,7 @@ def _closed_over(value: Any, memo: dict[int, Any]) -> Any:
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, types.FunctionType):
-        return rebound(value, memo)
+        return copy_closure(value, memo)
     if type(value) not in _CONTAINERS:
         return value
     try:
@@ -176,13 +176,13 @@ _CONTAINERS = {dict, list, set, tuple, OrderedDict, defaultdict, deque}
 
 def _with_results(value: Any, memo: dict[int, Any]) -> dict[int, Any]:
     """`memo`, with copies of the results of autograd in a value, which `copy.deepcopy` refuses."""
-    for tensor in tensors_within(value):
+    for tensor in find_instances(value):
         if not tensor.is_leaf and id(tensor) not in memo:
             memo[id(tensor)] = tensor.detach().clone()
     return memo
 
 
-def in_its_mode(model: M, training: bool | None) -> M:
+def set_mode(model: M, training: bool | None) -> M:
     """`model` itself, put into train or eval mode in its own way; left as it is for None."""
     if training is not None:
         model.train(training)  # which may be the model's own, and return nothing
@@ -216,7 +216,7 @@ def _copied(name: str, value: Any, memo: dict[int, Any]) -> Any:
         return type(value)((key, memo.get(id(parameter), parameter)) for key, parameter in value.items())
     if type(value) in _ATOMS:
         return value
-    if name in MODULES_OWN and not value and isinstance(value, (dict, set)) and id(value) not in memo:
+    if name in MODULE_ATTRIBUTES and not value and isinstance(value, (dict, set)) and id(value) not in memo:
         memo[id(value)] = type(value)()  # a handle of a hook refers to it
     return copy.deepcopy(value, _with_results(value, memo))
 
@@ -235,7 +235,7 @@ def _is_copied_plainly(kind: type[nn.Module]) -> bool:
     )
 
 
-def own_parameters(module: nn.Module) -> None:
+def unshare_parameters(module: nn.Module) -> None:
     """Give `module` parameters of its own over the same memory, so that moving it moves nobody else's."""
     owned: dict[int, torch.nn.Parameter] = {}
     for part in module.modules():
@@ -253,8 +253,8 @@ def _shared(model: nn.Module) -> Iterator[object]:
         yield from module._parameters.values()  # noqa: SLF001
         for name, value in vars(module).items():
             # Results of autograd, such as a weight computed by an old-style weight_norm, or features that are kept.
-            if name not in MODULES_OWN:
-                yield from (tensor for tensor in tensors_within(value) if not tensor.is_leaf)
+            if name not in MODULE_ATTRIBUTES:
+                yield from (tensor for tensor in find_instances(value) if not tensor.is_leaf)
         for name, hooks in vars(module).items():
             if name.endswith("_hooks") and isinstance(hooks, dict):
                 # A hook that belongs to something outside, a logger say, must not be copied with all that it holds.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ValueSource:
     """Where a value comes from."""
 
     path: str
@@ -30,32 +30,32 @@ class Source:
 class Edges:
     """Where the values in a graph come from. Extractors are looked through."""
 
-    inputs: tuple[Source, ...]
+    inputs: tuple[ValueSource, ...]
     """The inputs of the graph, in order."""
-    into: Mapping[str, tuple[Source, ...]]
+    operands: Mapping[str, tuple[ValueSource, ...]]
     """Name of an operation -> what it takes, each once, in order of its arguments."""
-    output: tuple[Source, ...]
+    output: tuple[ValueSource, ...]
     """What the output is made of."""
 
 
-def edges_of(graph_module: fx.GraphModule) -> Edges:
+def find_edges(graph_module: fx.GraphModule) -> Edges:
     """The edges of a graph, rewritten or not."""
     operations = dict(operation_nodes(graph_module))
-    values: dict[fx.Node, tuple[Source, ...]] = {}
-    inputs: list[Source] = []
-    into: dict[str, tuple[Source, ...]] = {}
-    output: tuple[Source, ...] = ()
+    values: dict[fx.Node, tuple[ValueSource, ...]] = {}
+    inputs: list[ValueSource] = []
+    operands: dict[str, tuple[ValueSource, ...]] = {}
+    output: tuple[ValueSource, ...] = ()
     for node in graph_module.graph.nodes:
         taken = tuple(dict.fromkeys(source for given in node.all_input_nodes for source in values[given]))
         tensors = node.meta.get("surgery_tensors")
         if node.op == "placeholder":
-            inputs.append(Source(str(node.target), "input", tensors))
+            inputs.append(ValueSource(str(node.target), "input", tensors))
             values[node] = (inputs[-1],)
         elif node.op == "get_attr":
-            values[node] = (Source(str(node.target), "attribute", tensors),)
+            values[node] = (ValueSource(str(node.target), "attribute", tensors),)
         elif node in operations:
-            into[node.name] = taken
-            values[node] = (Source(operations[node].path, "operation", tensors),)
+            operands[node.name] = taken
+            values[node] = (ValueSource(operations[node].path, "operation", tensors),)
         else:
             values[node] = output = taken  # an extractor, or what only holds values; the last is the output
-    return Edges(tuple(inputs), into, output)
+    return Edges(tuple(inputs), operands, output)

@@ -15,20 +15,20 @@ from torch.fx.node import _get_qualified_name
 
 from surgery.errors import TraceError
 from surgery.graph import contexts, inplace
-from surgery.graph.copies import copy_module, following, own_parameters, sharing
+from surgery.graph.copies import copy_module, following, sharing, unshare_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from surgery.graph.hazard_kinds import Hazard
 
-Graphs: TypeAlias = "dict[bool | None, fx.Graph | str]"
+GraphsByMode: TypeAlias = "dict[bool | None, fx.Graph | str]"
 """The graph for train mode (True) and for eval mode (False), or why there is none.
 
 Where some modules are in one mode and some in the other, there is a third graph (None) for that, which runs until a
 mode is set.
 """
-Modes: TypeAlias = "dict[bool, dict[str, bool]]"
+ModuleModes: TypeAlias = "dict[bool, dict[str, bool]]"
 """For train mode and for eval mode, the modules that the model puts into the other one."""
 
 _STATE = (
@@ -52,8 +52,8 @@ class TracedModule(fx.GraphModule):
     that the model itself keeps in a mode (frozen batch norms, say) are kept in it.
     """
 
-    graphs: Graphs
-    modes: Modes
+    graphs: GraphsByMode
+    modes: ModuleModes
     hazards: tuple[Hazard, ...]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -80,22 +80,28 @@ class TracedModule(fx.GraphModule):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> TracedModule:
         """Move or convert it (`to`, `cuda`, `half`): first it gets parameters of its own."""
-        own_parameters(self)
+        unshare_parameters(self)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
-        owner = copy_module(shell(self), sharing(self, memo))
-        copied = assemble(owner, each_graph(self, copy_graph), type(self).__name__, self)
+        owner = copy_module(without_graph(self), sharing(self, memo))
+        copied = build_traced_module(owner, map_graphs(self, copy_graph), type(self).__name__, self)
         return following(copied, {**memo, id(self): copied})
 
     def __reduce__(self) -> tuple[Callable[..., TracedModule], tuple[Any, ...]]:
-        return _restore, (each_graph(self, _written), shell(self), type(self).__name__, self.hazards, self.modes)
+        return _restore, (
+            map_graphs(self, _written),
+            without_graph(self),
+            type(self).__name__,
+            self.hazards,
+            self.modes,
+        )
 
 
 def _restore(
-    written: dict[bool | None, Any], owner: nn.Module, class_name: str, hazards: tuple[Hazard, ...], modes: Modes
+    written: dict[bool | None, Any], owner: nn.Module, class_name: str, hazards: tuple[Hazard, ...], modes: ModuleModes
 ) -> TracedModule:
-    restored = assemble(owner, _each(written, _read), class_name)
+    restored = build_traced_module(owner, _each(written, _read), class_name)
     restored.hazards, restored.modes = hazards, modes
     return restored
 
@@ -156,8 +162,8 @@ def _read(written: tuple[Any, list[tuple[Any, ...]]]) -> fx.Graph:
     return graph
 
 
-def assemble(
-    owner: nn.Module, graphs: Graphs, class_name: str | None = None, like: fx.GraphModule | None = None
+def build_traced_module(
+    owner: nn.Module, graphs: GraphsByMode, class_name: str | None = None, like: fx.GraphModule | None = None
 ) -> TracedModule:
     """A graph module that runs the graph of its mode and has all that `owner` has, whether that is used or not.
 
@@ -196,14 +202,14 @@ def _check_names(graph: fx.Graph) -> None:
             raise TraceError(f"the module {str(node.target)[:200]!r} {said}, which torch.fx writes as code; rename it")
 
 
-def graphs_of(graph_module: fx.GraphModule) -> Graphs:
+def graphs_by_mode(graph_module: fx.GraphModule) -> GraphsByMode:
     """The graph of each mode; of a graph module from elsewhere, which has one, twice that."""
     return getattr(graph_module, "graphs", {False: graph_module.graph, True: graph_module.graph})
 
 
-def each_graph(graph_module: fx.GraphModule, change: Callable[[fx.Graph], Any]) -> dict[bool | None, Any]:
+def map_graphs(graph_module: fx.GraphModule, change: Callable[[fx.Graph], Any]) -> dict[bool | None, Any]:
     """What `change` makes of the graph of each mode, called once where both are one."""
-    return _each(graphs_of(graph_module), change)
+    return _each(graphs_by_mode(graph_module), change)
 
 
 def _each(graphs: dict[bool | None, Any], change: Callable[[Any], Any]) -> dict[bool | None, Any]:
@@ -214,7 +220,7 @@ def _each(graphs: dict[bool | None, Any], change: Callable[[Any], Any]) -> dict[
     return {mode: done[id(graph)] for mode, graph in graphs.items()}
 
 
-def same_graph(one: fx.Graph, other: fx.Graph) -> bool:
+def is_same_graph(one: fx.Graph, other: fx.Graph) -> bool:
     """Whether two graphs call the same things on the same values in the same order."""
     if len(one.nodes) != len(other.nodes):
         return False
@@ -232,7 +238,7 @@ def _same_constants(one: Any, other: Any) -> bool:
     return repr(one) == repr(other)
 
 
-def shell(graph_module: fx.GraphModule) -> nn.Module:
+def without_graph(graph_module: fx.GraphModule) -> nn.Module:
     """All that a graph module has but its graph, as a plain module that shares it."""
     plain = nn.Module()
     for name, value in vars(graph_module).items():
@@ -243,14 +249,14 @@ def shell(graph_module: fx.GraphModule) -> nn.Module:
 
 def copy_graph(graph: fx.Graph) -> fx.Graph:
     """A copy with its own nodes, which keep their names and what is known of them."""
-    result = empty_like(graph)
+    result = empty_graph_like(graph)
     copies: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         copies[node] = result.node_copy(node, copies.__getitem__)
     return result
 
 
-def empty_like(graph: fx.Graph) -> fx.Graph:
+def empty_graph_like(graph: fx.Graph) -> fx.Graph:
     """A graph without nodes that generates code as `graph` does."""
     result = fx.Graph()
     result.set_codegen(graph._codegen)  # noqa: SLF001
@@ -277,7 +283,7 @@ def _record_augmented(function: Callable[[Any, Any], Any]) -> None:
     setattr(InPlaceProxy, f"__{function.__name__}__", record)
 
 
-for _function in inplace.AUGMENTED:
+for _function in inplace.AUGMENTED_ASSIGNMENTS:
     _record_augmented(_function)
 
 

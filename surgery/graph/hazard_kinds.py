@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from torch import fx
 
-Kind: TypeAlias = Literal[
+HazardKind: TypeAlias = Literal[
     "random",
     "buffer",
     "attribute",
@@ -43,24 +43,24 @@ Kind: TypeAlias = Literal[
     "gradient",
     "hook",
 ]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+HAZARD_KINDS: tuple[HazardKind, ...] = get_args(HazardKind)
 
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
     """Something that a traced model does otherwise than the model, or might."""
 
-    kind: Kind
+    kind: HazardKind
     source: str | None
     """The user's line: ``models/unet.py:41``."""
-    what: str
+    description: str
     """What it is and what follows."""
     remedy: str
-    changes: bool
+    changes_result: bool
     """Whether it may change what the model computes; else it is a note."""
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.what}" if self.source else self.what
+        return f"{self.source}: {self.description}" if self.source else self.description
 
 
 def hazards(traced: fx.GraphModule) -> tuple[Hazard, ...]:

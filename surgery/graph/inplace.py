@@ -86,4 +86,4 @@ def set_attribute(target: Any, name: str, value: Any) -> None:
     setattr(target, name, value)
 
 
-AUGMENTED = (iadd, isub, imul, itruediv, ifloordiv, imod, ipow, imatmul, iand, ior, ixor, ilshift, irshift)
+AUGMENTED_ASSIGNMENTS = (iadd, isub, imul, itruediv, ifloordiv, imod, ipow, imatmul, iand, ior, ixor, ilshift, irshift)

@@ -8,7 +8,7 @@ from torch import fx
 from torch.fx.immutable_collections import immutable_dict, immutable_list
 
 
-class NodeByNode(fx.Interpreter):
+class GraphInterpreter(fx.Interpreter):
     """Runs a graph as the code does that is generated for it: lists and dicts are new in each call, and may be written.
 
     `torch.fx.Interpreter` itself gives a function that is kept whole the graph's own, which refuse to be.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from surgery.text import PICTURES, Html, table
+from surgery.text import MAX_PICTURES, Html, html_table
 from surgery.types import Activation, Operation
 
 T = TypeVar("T")
 
-LINES = 20
+MAX_LINES = 20
 """So many items are shown."""
 
 
@@ -19,8 +19,8 @@ class Listing(tuple[T, ...]):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        lines = [f"  {item!r}," for item in self[:LINES]]
-        lines += [f"  ... and {len(self) - LINES} more"] if len(self) > LINES else []
+        lines = [f"  {item!r}," for item in self[:MAX_LINES]]
+        lines += [f"  ... and {len(self) - MAX_LINES} more"] if len(self) > MAX_LINES else []
         return "\n".join(["(", *lines, ")"]) if lines else "()"
 
 
@@ -32,7 +32,7 @@ class Operations(Listing[Operation]):
     def _repr_html_(self) -> str:
         """How a notebook shows them."""
         rows = [(o.index, o.path, o.kind, "" if o.tensors is None else o.shapes(), o.source or "") for o in self]
-        return table(f"{len(self)} operations", ("", "operation", "kind", "shape", "line"), rows)
+        return html_table(f"{len(self)} operations", ("", "operation", "kind", "shape", "line"), rows)
 
 
 class Activations(Listing[Activation]):
@@ -44,6 +44,6 @@ class Activations(Listing[Activation]):
         """How a notebook shows them: the first with their pictures."""
         rows = []
         for number, activation in enumerate(self):
-            picture = activation.thumbnail(128) if number < PICTURES else Html("")
+            picture = activation.thumbnail(128) if number < MAX_PICTURES else Html("")
             rows.append((activation.path, activation.operation.kind, activation.summary(), picture))
-        return table(f"{len(self)} activations", ("operation", "kind", "values", ""), rows)
+        return html_table(f"{len(self)} activations", ("operation", "kind", "values", ""), rows)

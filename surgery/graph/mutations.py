@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def written_by(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
+def mutated_nodes(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
     """The values that a node writes to, and those that they are views of."""
-    for written in _written(node, root):
+    for written in _directly_mutated(node, root):
         found: fx.Node | None = written
         while found is not None:
             yield found
-            found = _viewed(found)
+            found = _viewed_node(found)
 
 
-def _written(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
+def _directly_mutated(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
     first = node.args[0] if node.args else None
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
@@ -33,12 +33,12 @@ def _written(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
     yield from (target for target in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(target, fx.Node))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__")
-    augmented = node.target in inplace.AUGMENTED or node.target in (inplace.setitem, inplace.set_attribute)
+    augmented = node.target in inplace.AUGMENTED_ASSIGNMENTS or node.target in (inplace.setitem, inplace.set_attribute)
     if isinstance(first, fx.Node) and (in_place or augmented or node.kwargs.get("inplace") is True):
         yield first
 
 
-def _viewed(node: fx.Node) -> fx.Node | None:
+def _viewed_node(node: fx.Node) -> fx.Node | None:
     """What a node is a view of, or may be."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     first = node.args[0] if node.args else None

@@ -12,8 +12,8 @@ from surgery.errors import TraceError
 from surgery.graph import autograd_functions as functions
 from surgery.graph import inplace
 from surgery.graph.listings import Operations
-from surgery.graph.source_lines import shown
-from surgery.graph.tensors import tensors_in
+from surgery.graph.source_lines import format_location
+from surgery.graph.tensors import named_tensors
 from surgery.types import Operation, TensorSpec
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
             continue
         index += 1
         scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
-        kind = _kind(graph_module, node)
+        kind = _operation_kind(graph_module, node)
         if node.op == "call_module":
             path = str(node.target)
             scopes = scopes if path in scopes else (*scopes, path)
@@ -61,7 +61,7 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
                 kind=kind,
                 index=index,
                 scopes=scopes,
-                source=shown(node.meta["surgery_source"]) if "surgery_source" in node.meta else None,
+                source=format_location(node.meta["surgery_source"]) if "surgery_source" in node.meta else None,
                 tensors=node.meta.get("surgery_tensors"),
             ),
         )
@@ -69,7 +69,7 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
 
 def _computes_nothing(target: object) -> bool:
     """Whether what a node calls is a class that keeps what it is given, as an output that has names, or a check."""
-    return target is functions.expect or (
+    return target is functions.check_setting or (
         isinstance(target, type) and (issubclass(target, (dict, tuple)) or is_dataclass(target))
     )
 
@@ -83,23 +83,23 @@ class InsertedModule(nn.Module):
     """A module that was inserted into a graph: it is no operation of the model."""
 
 
-def _kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
+def _operation_kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
     if node.op == "call_module":
         return type(graph_module.get_submodule(str(node.target))).__name__.lower()
-    return called(node)
+    return target_name(node)
 
 
-def called(node: fx.Node) -> str:
+def target_name(node: fx.Node) -> str:
     """The name of a function or method: of ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)`` alike ``add``."""
-    if node.target in inplace.AUGMENTED:
+    if node.target in inplace.AUGMENTED_ASSIGNMENTS:
         return node.target.__name__.removeprefix("i")
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
     return name.strip("_").lower() or "call"
 
 
-def specs(value: object) -> tuple[TensorSpec, ...]:
+def tensor_specs(value: object) -> tuple[TensorSpec, ...]:
     """What tensors a value is, or holds."""
     return tuple(
         TensorSpec(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-        for key, tensor in tensors_in(value)
+        for key, tensor in named_tensors(value)
     )

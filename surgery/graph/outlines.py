@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from surgery.graph.edges import Edges, Source
+    from surgery.graph.edges import Edges, ValueSource
     from surgery.types import Operation
 
-ALIKE = 3
+MIN_FOLDED_BLOCKS = 3
 """So many blocks in a row that are alike are folded into one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OutlineRow:
     """One line of an outline."""
 
-    guide: str
+    tree_prefix: str
     """The lines of the tree before the label."""
     label: str
     operations: tuple[Operation, ...] = ()
     """The operation of the row, or those of a module that is not opened; none for a module that is."""
-    taken: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
     """What it takes, where that is not simply the value of the row before."""
     extracted: int = 0
     """How many of its operations an extractor stands behind."""
@@ -83,7 +83,7 @@ class Outline:
         if fold:
             self._fold(self._root)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[OutlineRow]:
         """The rows, from the inputs to the output."""
         inputs = [source.path for source in self._edges.inputs]
         previous = inputs[-1] if inputs else ""
@@ -91,40 +91,40 @@ class Outline:
             previous = last
             yield row
         taken = tuple(source.path for source in self._edges.output)
-        yield Row("", "output", taken=() if taken == (previous,) else taken)
+        yield OutlineRow("", "output", operands=() if taken == (previous,) else taken)
 
-    def _rows(self, branch: _Branch, guide: str, level: int, previous: str) -> Iterator[tuple[Row, str]]:
+    def _rows(self, branch: _Branch, guide: str, level: int, previous: str) -> Iterator[tuple[OutlineRow, str]]:
         """The rows of a branch, each with the path of the value that it ends with."""
         for number, twig in enumerate(branch.twigs):
             ends = number == len(branch.twigs) - 1
             mark = guide + ("└─ " if ends else "├─ ")
             if not isinstance(twig, _Branch):
                 label, operation = twig
-                sources = self._edges.into[operation.name]
+                sources = self._edges.operands[operation.name]
                 taken = self._named(sources, branch.scope, previous)
                 previous = operation.path
-                yield Row(mark, label, (operation,), taken, operation.name in self._extracted), previous
+                yield OutlineRow(mark, label, (operation,), taken, operation.name in self._extracted), previous
                 continue
             if self._depth is not None and level >= self._depth:
                 inside = tuple(twig.operations())
                 taken = self._named(self._from_outside(inside), branch.scope, previous)
                 count = sum(operation.name in self._extracted for operation in inside)
                 previous = twig.last().path
-                yield Row(mark, twig.label, inside, taken, count), previous
+                yield OutlineRow(mark, twig.label, inside, taken, count), previous
                 continue
             self.folded += sum(len(list(block.operations())) for block in twig.folded)
-            yield Row(mark, twig.label), previous
+            yield OutlineRow(mark, twig.label), previous
             for row, ended in self._rows(twig, guide + ("   " if ends else "│  "), level + 1, previous):
                 previous = ended
                 yield row, ended
             previous = twig.last().path
 
-    def _from_outside(self, operations: Sequence[Operation]) -> tuple[Source, ...]:
+    def _from_outside(self, operations: Sequence[Operation]) -> tuple[ValueSource, ...]:
         inside = {operation.path for operation in operations}
-        sources = (source for operation in operations for source in self._edges.into[operation.name])
+        sources = (source for operation in operations for source in self._edges.operands[operation.name])
         return tuple(dict.fromkeys(s for s in sources if s.path not in inside and s.kind != "attribute"))
 
-    def _named(self, sources: Sequence[Source], scope: str, previous: str) -> tuple[str, ...]:
+    def _named(self, sources: Sequence[ValueSource], scope: str, previous: str) -> tuple[str, ...]:
         """The sources as they are called in a module; none where they are the row before alone."""
         paths = [source.path for source in sources]
         if paths == [previous]:
@@ -144,7 +144,7 @@ class Outline:
         for _, run in groupby(branch.twigs, lambda twig: self._shape(twig) if isinstance(twig, _Branch) else id(twig)):
             twigs = list(run)
             blocks = [twig for twig in twigs if isinstance(twig, _Branch)]
-            if len(blocks) < ALIKE:
+            if len(blocks) < MIN_FOLDED_BLOCKS:
                 kept += twigs
                 continue
             first, *rest = blocks
@@ -159,7 +159,7 @@ class Outline:
         before = self._before.get(first.path)
         entry = before.path if before is not None else self._edges.inputs[-1].path if self._edges.inputs else ""
 
-        def called(source: Source) -> str:
+        def called(source: ValueSource) -> str:
             return ">" if source.path == entry else relative(source.path, block.scope)
 
         def shape(branch: _Branch) -> Any:
@@ -168,7 +168,7 @@ class Outline:
                     yield twig.label, tuple(shape(twig))
                     continue
                 label, operation = twig
-                taken = tuple(called(source) for source in self._edges.into[operation.name])
+                taken = tuple(called(source) for source in self._edges.operands[operation.name])
                 yield label, operation.kind, operation.tensors, taken, operation.name in self._extracted
 
         return re.sub(r"\d+", "#", block.label), tuple(shape(block))

@@ -23,19 +23,19 @@ def run_model(model: Callable[..., Any], inputs: Sequence[Any], keywords: Mappin
     return model(*inputs, **(keywords or {}))
 
 
-def user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
+def find_user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
     """File and line of the model's innermost frame that is neither torch's, nor Python's own, nor ours.
 
     None where no line of the model's own makes the call, as in an `nn.Sequential` that is the whole model.
     """
     while frame is not None and frame.f_code is not run_model.__code__:
-        if is_users(frame.f_code.co_filename):
+        if is_user_file(frame.f_code.co_filename):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None
 
 
-def is_users(filename: str) -> bool:
+def is_user_file(filename: str) -> bool:
     """Whether a file is neither torch's, nor of Python's own library, nor part of the tracing itself."""
     if filename.startswith((_TORCH, "<frozen", "<string>", "<eval_with_key>")):
         return False
@@ -44,7 +44,7 @@ def is_users(filename: str) -> bool:
     return not filename.startswith(_HERE) or filename.startswith(_NETWORKS)
 
 
-def shown(source: tuple[str, int] | None) -> str | None:
+def format_location(source: tuple[str, int] | None) -> str | None:
     """``models/unet.py:41``: relative to the working directory, or to where packages are installed."""
     if source is None:
         return None

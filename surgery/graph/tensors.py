@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from surgery.text import readable
+from surgery.text import escape_surrogates
 
 
-def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
+def named_tensors(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
     """Each tensor in a value and where it is: ``""``, ``"[0]"``, ``"[1][hidden]"``. What is no tensor is passed by.
 
     Tuples, lists, mappings and dataclasses are looked into, to any depth.
@@ -20,30 +20,30 @@ def tensors_in(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
         yield key, value
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from tensors_in(item, f"{key}[{readable(str(name))}]")
+            yield from named_tensors(item, f"{key}[{escape_surrogates(str(name))}]")
     elif isinstance(value, (tuple, list)):
         for position, item in enumerate(value):
-            yield from tensors_in(item, f"{key}[{position}]")
+            yield from named_tensors(item, f"{key}[{position}]")
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
-            yield from tensors_in(getattr(value, field.name), f"{key}[{field.name}]")
+            yield from named_tensors(getattr(value, field.name), f"{key}[{field.name}]")
 
 
-def cloned(value: Any) -> Any:
+def clone_tensors(value: Any) -> Any:
     """A value with its tensors cloned; tuples and lists that are of a class of their own become plain ones."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, Mapping):
-        return {name: cloned(item) for name, item in value.items()}
+        return {name: clone_tensors(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return (tuple if isinstance(value, tuple) else list)([cloned(item) for item in value])
+        return (tuple if isinstance(value, tuple) else list)([clone_tensors(item) for item in value])
     return value
 
 
-def copied(value: Any) -> Any:
+def clone_inputs(value: Any) -> Any:
     """A value whose tensors are cloned, in lists and dicts too, for a model that may write to it."""
     if isinstance(value, Tensor):
         return value.clone()
     if type(value) in (list, tuple):
-        return type(value)(copied(item) for item in value)
-    return {name: copied(item) for name, item in value.items()} if type(value) is dict else value
+        return type(value)(clone_inputs(item) for item in value)
+    return {name: clone_inputs(item) for name, item in value.items()} if type(value) is dict else value

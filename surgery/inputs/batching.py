@@ -11,7 +11,7 @@ import torch
 from surgery.errors import ImageError, SurgeryError, first_line
 from surgery.inputs.notes import Notes, collect_notes
 from surgery.output import Failure
-from surgery.text import describe, image_names
+from surgery.text import describe_stage, unique_image_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,7 +70,9 @@ class Inputs:
         others: Sequence[OtherInput] = (),
     ) -> None:
         """`reserved_names` are names that no image is given: those of what sinks write beside the images' folders."""
-        self.named_paths = list(zip(paths, image_names((path.stem for path in paths), reserved_names), strict=True))
+        self.named_paths = list(
+            zip(paths, unique_image_names((path.stem for path in paths), reserved_names), strict=True)
+        )
         self.reader = reader
         self.others = others
         self.failures: list[Failure] = []
@@ -97,7 +99,7 @@ class Inputs:
             raise
         except Exception as error:
             said = f"{type(error).__name__}: {first_line(error)}"
-            raise ImageError(f"reader {describe(reader)} can't read {path}: {said}") from error
+            raise ImageError(f"reader {describe_stage(reader)} can't read {path}: {said}") from error
         if (
             not isinstance(values, torch.Tensor)
             or not values.is_floating_point()
@@ -107,7 +109,7 @@ class Inputs:
             shown = (
                 f"{tuple(values.shape)} {values.dtype}" if isinstance(values, torch.Tensor) else type(values).__name__
             )
-            raise ImageError(f"reader {describe(reader)} has to give (1, C, H, W) float, not {shown}, of {path}")
+            raise ImageError(f"reader {describe_stage(reader)} has to give (1, C, H, W) float, not {shown}, of {path}")
         return values
 
 

@@ -14,7 +14,7 @@ from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_reader import ImageReader
 from surgery.inputs.other_inputs import build_example, main_input_name, needs_example, reader_for_other_input
 from surgery.stages import Preprocessing
-from surgery.text import describe
+from surgery.text import describe_stage
 from surgery.tracing import trace
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def reader_for_model(
     """What reads a path: the given reader, or that of images with what the model wants."""
     if not isinstance(reader, ImageReader):
         if size is not None or side != "none":
-            raise ImageError(f"size and side are of the reader of images; set options of {describe(reader)} instead")
+            raise ImageError(
+                f"size and side are of the reader of images; set options of {describe_stage(reader)} instead"
+            )
         return reader
     size = resolve_size(model, size, preprocessing)
     channels = reader.channels or input_channels(model)
@@ -129,8 +131,8 @@ def input_settings(
 ) -> dict[str, Any]:
     """How the input was read, for the manifest."""
     if not isinstance(reader, ImageReader):
-        return {"reader": describe(reader), "range": list(value_range)}
-    set_by_user = {} if reader == ImageReader() else {"reader": describe(reader)}
+        return {"reader": describe_stage(reader), "range": list(value_range)}
+    set_by_user = {} if reader == ImageReader() else {"reader": describe_stage(reader)}
     if preprocessing is not None:
         return {**set_by_user, "preprocessing": asdict(preprocessing), "range": None, "side": side}
     return {**set_by_user, "range": list(value_range), "side": side}

@@ -11,7 +11,7 @@ import torch
 from surgery.errors import RenderError, first_line
 from surgery.layouts.axes import BATCH, CHANNEL, HEIGHT, UNKNOWN, WIDTH, Axes, Axis, Factor, axis_of
 from surgery.layouts.value_layouts import Regrouped, regrouped, shown
-from surgery.types import ASKED, REFUSED, Arrangement, ValueLayout
+from surgery.types import DOES_NOT_FIT, REQUESTED, LayoutDecision, ValueLayout
 
 Shape: TypeAlias = "tuple[int, ...]"
 
@@ -34,7 +34,7 @@ NONE = Evidence()
 
 
 @lru_cache(maxsize=4096)
-def arrange(shape: Shape, batch: int | None, evidence: Evidence = NONE) -> Arrangement:
+def arrange(shape: Shape, batch: int | None, evidence: Evidence = NONE) -> LayoutDecision:
     """How a value of this shape, of so many images, is read; of a batch as one where `batch` is None.
 
     Raises RenderError for a layout that was asked for and raises.
@@ -47,22 +47,22 @@ def arrange(shape: Shape, batch: int | None, evidence: Evidence = NONE) -> Arran
         axes = replace(axes, items=tuple(axes.items[other] for other in order))
     count = batch or _counted(axes) or (turned[0] if turned else 1)
     if not turned or turned[0] % max(1, count):
-        return Arrangement(*_by_rank(turned), images=batch)
+        return LayoutDecision(*_by_rank(turned), images=batch)
     own = turned[1:] if turned[0] == count else (turned[0] // count, *turned[1:])
     found = _decide(own, turned[0] != count, replace(evidence, axes=axes))
     return replace(found, batch_axis=batch_axis, images=count)
 
 
-def _decide(own: Shape, windows: bool, evidence: Evidence) -> Arrangement:
+def _decide(own: Shape, windows: bool, evidence: Evidence) -> LayoutDecision:
     """Of the shape of one image's part."""
     refused = ""
     if evidence.asked is not None:
         if _fits(evidence.asked, own):
-            return Arrangement(shown(evidence.asked), ASKED, evidence.asked)
-        refused = f"{shown(evidence.asked)} {REFUSED}; "
+            return LayoutDecision(shown(evidence.asked), REQUESTED, evidence.asked)
+        refused = f"{shown(evidence.asked)} {DOES_NOT_FIT}; "
     if 0 in own or (len(own) < 2 and not windows):
         name, reason = _by_rank((1, *own))
-        return Arrangement(name, refused + reason)
+        return LayoutDecision(name, refused + reason)
     known = regrouped(evidence.axes) if evidence.axes is not None else None
     if known is not None and evidence.axes is not None and (len(own) > 1 or known[1] is not None):
         name, layout = known
@@ -73,12 +73,12 @@ def _decide(own: Shape, windows: bool, evidence: Evidence) -> Arrangement:
                 f"; {beside} {'token beside the grid is' if beside == 1 else 'tokens beside the grid are'} not drawn"
             )
         sides = layout.shape[-2:] if layout is not None else own[-2:]
-        return Arrangement(VECTOR if sides == (1, 1) else name, reason, layout)
+        return LayoutDecision(VECTOR if sides == (1, 1) else name, reason, layout)
     guessed = _guess(own, evidence) if evidence.image is not None else None
     if guessed is not None:
         return replace(guessed, reason=refused + guessed.reason)
     name, reason = _by_rank((1, *own))
-    return Arrangement(name, refused + reason)
+    return LayoutDecision(name, refused + reason)
 
 
 def _batch_axis(axes: Axes) -> int:
@@ -105,7 +105,7 @@ def _by_rank(shape: Shape) -> tuple[str, str]:
     return "channels-first", f"nothing tells otherwise of its {len(shape)} axes"
 
 
-def _guess(own: Shape, evidence: Evidence) -> Arrangement | None:
+def _guess(own: Shape, evidence: Evidence) -> LayoutDecision | None:
     """Tokens on a grid that the image gives at a whole stride, if there is one such grid alone."""
     axes = evidence.axes.items if evidence.axes is not None else ()
     if evidence.image is None or (axes and axes[0].factors and axes[0].factors[0].name not in (BATCH, UNKNOWN)):
@@ -127,10 +127,10 @@ def _guess(own: Shape, evidence: Evidence) -> Arrangement | None:
     found = regrouped(Axes((axis_of(BATCH, 1), *(items[::-1] if place else items))))
     made = f"{own[place]} = {f'{beside} + ' if beside else ''}{rows}x{columns}"
     said = f"guessed: {made}, in the proportions of the image"
-    return Arrangement(f"tokens:{rows}x{columns}", said, found[1]) if found is not None else None
+    return LayoutDecision(f"tokens:{rows}x{columns}", said, found[1]) if found is not None else None
 
 
-def _guess_windows(own: Shape, image: tuple[int, int]) -> Arrangement | None:
+def _guess_windows(own: Shape, image: tuple[int, int]) -> LayoutDecision | None:
     """Square windows that together make one such grid."""
     windows, tokens, channels = own
     side = round(tokens**0.5)
@@ -143,7 +143,7 @@ def _guess_windows(own: Shape, image: tuple[int, int]) -> Arrangement | None:
     factors = (rows // side, columns // side, side, side, channels)
     layout = Regrouped((), factors, (4, 0, 2, 1, 3), (channels, rows, columns))
     said = f"guessed: {windows} windows of {tokens} make {rows}x{columns}, in the proportions of the image"
-    return Arrangement(f"windows:{side}x{side}", said, layout)
+    return LayoutDecision(f"windows:{side}x{side}", said, layout)
 
 
 def _grids(image: tuple[int, int], count: int) -> list[tuple[tuple[int, int], int]]:

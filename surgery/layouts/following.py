@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from surgery.graph import NodeByNode, called, is_extractor
+from surgery.graph import GraphInterpreter, is_extractor, target_name
 from surgery.layouts.arranging import Evidence
 from surgery.layouts.axes import BATCH, CHANNEL, DEPTH, HEIGHT, WIDTH, Axes, Call, Operand, named, unknown
 from surgery.layouts.axis_rules import CHANNELS_LAST, PLANES, axes_after, is_channels_first
@@ -43,7 +43,7 @@ DEPTH_OF_SEARCH = 12
 LAST = {3: (BATCH, "", CHANNEL), 4: (BATCH, HEIGHT, WIDTH, CHANNEL), 5: (BATCH, DEPTH, HEIGHT, WIDTH, CHANNEL)}
 
 
-class Follower(NodeByNode):
+class Follower(GraphInterpreter):
     """Runs a graph as its code does, and knows of each value what its axes stand for before an extractor sees it."""
 
     def __init__(self, module: fx.GraphModule) -> None:
@@ -150,7 +150,7 @@ class Follower(NodeByNode):
     def _kind(self, n: fx.Node) -> str:
         if n.op == "call_module":
             return _kind_of(self.fetch_attr(str(n.target)))
-        kind = called(n)
+        kind = target_name(n)
         if kind == "getattr" and len(n.args) > 1:
             return str(n.args[1]).lower()
         return kind

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from surgery.errors import SelectionError
 from surgery.layouts.value_layouts import LayoutRule, layout_named
-from surgery.rewriting import Selection, parse
+from surgery.rewriting import Selection, parse_selection
 from surgery.types import Operation, ValueLayout
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def layout_rules(layouts: Layouts, chosen: Sequence[Operation]) -> tuple[LayoutR
     rules = []
     known = [*chosen, Operation("output", "output", "output", 0)]
     for given, layout in layouts.items():
-        selection = parse(given) if isinstance(given, str) else given
+        selection = parse_selection(given) if isinstance(given, str) else given
         paths = frozenset(operation.path for operation in known if selection.matches(operation))
         if not paths:
             raise SelectionError(

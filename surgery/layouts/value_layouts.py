@@ -14,7 +14,7 @@ import torch
 
 from surgery.errors import RenderError, did_you_mean
 from surgery.layouts.axes import BATCH, CHANNEL, DEPTH, HEIGHT, KEY, SPATIAL, UNKNOWN, WIDTH
-from surgery.text import describe
+from surgery.text import describe_stage
 from surgery.types import ValueLayout
 
 if TYPE_CHECKING:
@@ -207,4 +207,4 @@ def _name(
 
 def shown(layout: ValueLayout) -> str:
     """A layout as the command line writes it; of one's own, where it is from."""
-    return str(layout) if "__str__" in vars(type(layout)) else describe(layout)
+    return str(layout) if "__str__" in vars(type(layout)) else describe_stage(layout)

@@ -14,7 +14,7 @@ import torch
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from surgery.graph import tensors_in
+from surgery.graph import named_tensors
 from surgery.models.seeding import seeded
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ class _RandomValues(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        taken = [value for _, value in tensors_in([args, kwargs])]
-        given = [value for _, value in tensors_in(result)]
+        taken = [value for _, value in named_tensors([args, kwargs])]
+        given = [value for _, value in named_tensors(result)]
         if torch.Tag.nondeterministic_seeded in func.tags:
             for value in given:
                 self._mark(value)

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from surgery.errors import OutputError
 from surgery.output.image_records import describe_os_error
-from surgery.text import BATCH, Names, numbered, safe_part
+from surgery.text import BATCH_FOLDER, UniquePaths, sanitize_path_part, sortable_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,7 +56,7 @@ class OutputFolder:
         """Directories that were made, by name: their paths, and whether they were not there before."""
         self._own_files: set[str] = set()
         """Files of this run in directories that were there before."""
-        self._names = Names()
+        self._names = UniquePaths()
 
     def for_background_thread(self) -> OutputFolder:
         """The same folder, to be told of activations on another thread."""
@@ -67,11 +67,11 @@ class OutputFolder:
 
     def reserve_image_names(self, images: Iterable[str]) -> None:
         """Keep the names of images for their own folders."""
-        self._names.reserve(images)
+        self._names.reserve_folders(images)
 
     def forget_image(self, image: str | None) -> None:
         """Forget which names there are in the folder of an image, to which nothing more will be written."""
-        self._names.release(self.place(image))
+        self._names.forget_folder(self.place(image))
         self._directories.pop(self.place(image), None)
 
     @property
@@ -81,7 +81,7 @@ class OutputFolder:
 
     def place(self, image: str | None) -> str:
         """Where files of an image belong, or of what belongs to the whole batch: relative to the folder."""
-        return f"{BATCH}/{numbered(self.batch, 4)}" if image is None else safe_part(image)
+        return f"{BATCH_FOLDER}/{sortable_number(self.batch, 4)}" if image is None else sanitize_path_part(image)
 
     def prepare(self) -> None:
         """Make the folder, and see that files can be written to it. Raises OutputError where they can't."""
@@ -102,7 +102,7 @@ class OutputFolder:
         become different ones. `take_written` gives the name that the file has. Raises OutputError where it can't be
         written.
         """
-        name = self._names.find(str(name))
+        name = self._names.path_for(str(name))
         directory, _, last = name.rpartition("/")
         part: Path | None = None
         try:
@@ -136,7 +136,7 @@ class OutputFolder:
         store's to keep. It is listed once, under its own name, when the block ends, however that ends. Raises
         OutputError where the directory leads out of the folder.
         """
-        name = self._names.find(str(name), "store")
+        name = self._names.path_for(str(name), "store")
         target = self.path / name
         try:
             if target.is_dir():

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from surgery.errors import OutputError
 from surgery.output.json_values import encodable
 from surgery.output.manifest_reader import IMAGES_LINE
-from surgery.text import MANIFEST
+from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,7 +83,7 @@ def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterabl
     stores = {name: found for name in own if (found := _contents(workspace.folder / name)) is not None}
     more: dict[str, Any] = {"files": own} | ({"stores": stores} if stores else {})
     head = json.dumps(encodable({**content, **more}), indent=1, allow_nan=False)
-    part = workspace.path / f"{MANIFEST}.part"
+    part = workspace.path / f"{MANIFEST_FILE}.part"
     total = len(own) + 1
     for reserve in workspace.path.glob("reserve-*"):
         os.truncate(reserve, 0)  # to remove a file that is open gives nothing back
@@ -96,11 +96,11 @@ def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterabl
                 file.write((b",\n" if place else b"\n") + line)
                 total += count
             file.write(b"\n ]\n}\n")
-        part.replace(workspace.folder / MANIFEST)
+        part.replace(workspace.folder / MANIFEST_FILE)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise OutputError(f"can't write {workspace.folder / MANIFEST}: {describe_os_error(error)}") from error
+        raise OutputError(f"can't write {workspace.folder / MANIFEST_FILE}: {describe_os_error(error)}") from error
     return total
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from surgery.text import readable
+from surgery.text import escape_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +25,9 @@ def as_json(value: Any) -> bytes:
 
 
 def encodable(value: Any) -> Any:
-    """A value whose texts, in mappings, lists and tuples too, can be encoded as UTF-8 (`surgery.text.readable`)."""
+    """A value whose texts, in mappings, lists and tuples too, can be encoded as UTF-8."""
     if isinstance(value, str):
-        return readable(value)
+        return escape_surrogates(value)
     if isinstance(value, dict):
         return {encodable(key): encodable(item) for key, item in value.items()}
     return type(value)(map(encodable, value)) if type(value) in (list, tuple) else value

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
-from surgery.text import MANIFEST, WORK
+from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ class ManifestReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / MANIFEST
+        self.path = folder / MANIFEST_FILE
         self._whole: dict[str, Any] | None = None
         try:
             self.head = self._read_head()
@@ -126,7 +126,7 @@ def listed_files(entry: dict[str, Any]) -> list[str]:
 def has_manifest(folder: Path) -> bool:
     """Whether there is a manifest of a run in a folder, by its first bytes."""
     try:
-        with (folder / MANIFEST).open("rb") as file:
+        with (folder / MANIFEST_FILE).open("rb") as file:
             return file.read(64).replace(b" ", b"").startswith(b'{\n"surgery":')
     except OSError:
         return False
@@ -141,7 +141,7 @@ def existing_files(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Pa
     known: dict[str, bool] = {}
     for name in names:
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or parts[0].lower() == WORK or "\0" in name:
+        if not parts or name.startswith("/") or ".." in parts or parts[0].lower() == WORK_FOLDER or "\0" in name:
             continue
         path = folder / name
         home = str(path.parent)

@@ -11,7 +11,7 @@ from surgery.errors import OutputError
 from surgery.output.image_records import describe_os_error, has_finished_images, write_manifest
 from surgery.output.manifest_reader import ManifestReader
 from surgery.output.workspace import HEAD, Workspace
-from surgery.text import MANIFEST
+from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable
             if workspace.has_leftovers():
                 recover(workspace)
             check_overwrite(folder, overwrite=overwrite)
-            if os.path.lexists(folder / MANIFEST):
+            if os.path.lexists(folder / MANIFEST_FILE):
                 workspace.set_previous_run_aside(inputs)
             workspace.open_journal()
             yield workspace
@@ -53,7 +53,7 @@ def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable
 
 def check_overwrite(folder: Path, *, overwrite: bool) -> None:
     """Raise OutputError where a folder holds a run that is not to be overwritten, or a manifest of something else."""
-    if not os.path.lexists(folder / MANIFEST):
+    if not os.path.lexists(folder / MANIFEST_FILE):
         return
     try:
         head = ManifestReader(folder).head
@@ -76,7 +76,7 @@ def recover(workspace: Workspace) -> None:
     Where it finished none, the run that it was to replace comes back. Raises OutputError.
     """
     folder = workspace.folder
-    if not (folder / MANIFEST).exists() and has_finished_images(workspace.path):
+    if not (folder / MANIFEST_FILE).exists() and has_finished_images(workspace.path):
         try:
             head = json.loads((workspace.path / HEAD).read_bytes())
         except (OSError, ValueError) as error:
@@ -89,13 +89,13 @@ def recover(workspace: Workspace) -> None:
                 part.unlink(missing_ok=True)
         write_manifest(workspace, {**head, "failed": [], "interrupted": True, "error": KILLED}, stores)
     workspace.remove_unlisted_files()
-    if not (folder / MANIFEST).exists():
+    if not (folder / MANIFEST_FILE).exists():
         workspace.restore_previous_run()
     workspace.remove_contents()
 
 
 def _close(workspace: Workspace) -> None:
-    done = (workspace.folder / MANIFEST).exists()
+    done = (workspace.folder / MANIFEST_FILE).exists()
     if not done and has_finished_images(workspace.path):  # the manifest could not be written: the next run will do it
         workspace.close(keep=True)
         return

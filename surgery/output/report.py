@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from warnings import warn
 
-from surgery.text import ROWS, escaped, inline, table
+from surgery.text import MAX_TABLE_ROWS, escape_html, html_table, image_tag
 from surgery.types import Facts
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surgery.graph import Hazard
-    from surgery.types import Activation, Arrangement, Operation
+    from surgery.types import Activation, LayoutDecision, Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class OperationSummary:
     operation: Operation
     facts: Facts
     """Least and greatest over all images; the greatest number of constant channels in one."""
-    layout: Arrangement | None = None
+    layout: LayoutDecision | None = None
     """How the values of the first image are read as maps."""
     pictures: int = 1
     """Files that the pictures of one image are in, because one would be too large to be opened."""
@@ -145,8 +145,8 @@ class Report:
         header = ("", "operation", "kind", "shape", "values")
         problems = [f"{failure.path}: {failure.reason}" for failure in self.failed]
         lines = [*problems, *map(str, self.hazards), *self.notes, *self.warnings]
-        said = "".join(f"<div>{escaped(line)}</div>" for line in lines[:ROWS])
-        return table(self._title(), header, rows) + said + self._sheet()
+        said = "".join(f"<div>{escape_html(line)}</div>" for line in lines[:MAX_TABLE_ROWS])
+        return html_table(self._title(), header, rows) + said + self._sheet()
 
     def _sheet(self) -> str:
         from PIL import Image
@@ -154,7 +154,7 @@ class Report:
         for file in sorted(self.folder.glob("*/sheet*.png"))[:1]:
             with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(file) as sheet:
                 top = sheet.convert("RGB").crop((0, 0, sheet.width, min(sheet.height, 2 * sheet.width)))
-                return inline(top, 1024)
+                return image_tag(top, 1024)
         return ""
 
 
@@ -187,7 +187,7 @@ _USUAL = ("channels-first", "flat", "vector", "image")
 def layout_remark(summary: OperationSummary) -> str:
     """How the values of an operation lie, where that is not what a convolution gives; else nothing."""
     layout = summary.layout
-    if layout is None or (layout.name in _USUAL and not layout.is_asked):
+    if layout is None or (layout.name in _USUAL and not layout.is_requested):
         return ""
     return f"{layout.name} (guessed)" if layout.is_guessed else layout.name
 
@@ -200,7 +200,7 @@ def layout_notes(summaries: Sequence[OperationSummary]) -> list[str]:
         counts = ", ".join(f"{count} {name}" for name, count in found.most_common(4))
         more = f" and {len(found) - 4} more kinds" if len(found) > 4 else ""
         notes.append(f"layouts: {counts}{more}; the manifest says why, --layout decides otherwise")
-    refused = [summary.operation.path for summary in summaries if summary.layout and summary.layout.is_refused]
+    refused = [summary.operation.path for summary in summaries if summary.layout and summary.layout.is_fallback]
     split = [summary for summary in summaries if summary.pictures > 1]
     if split:
         count = "1 operation is" if len(split) == 1 else f"{len(split)} operations are"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from surgery.errors import OutputError
 from surgery.output.locks import Lock, LockHeldError
 from surgery.output.manifest_reader import ManifestReader, existing_files, is_file_or_link
-from surgery.text import MANIFEST, WORK
+from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,11 +39,11 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / WORK
+        self.path = folder / WORK_FOLDER
         self._lock = Lock(self.path / "lock")
         try:
             if self.path.is_symlink():
-                raise NotADirectoryError(errno.ENOTDIR, f"{WORK} in it is a link")
+                raise NotADirectoryError(errno.ENOTDIR, f"{WORK_FOLDER} in it is a link")
             self._lock.acquire()
         except LockHeldError as error:
             raise OutputError(
@@ -94,7 +94,7 @@ class Workspace:
         self._replaces = True
         try:
             self._old.mkdir()
-            for name in (MANIFEST, *listed):  # the manifest first: where it is, nothing is missing
+            for name in (MANIFEST_FILE, *listed):  # the manifest first: where it is, nothing is missing
                 _move(self.folder / name, self._old / name)
         except OSError as error:
             said = (error.strerror or str(error)).lower()
@@ -112,9 +112,9 @@ class Workspace:
 
     def restore_previous_run(self) -> None:
         """Put back the run that was set aside, if it is still whole."""
-        if (self._old / MANIFEST).is_file():
+        if (self._old / MANIFEST_FILE).is_file():
             there = [path.relative_to(self._old).as_posix() for path in self._old.rglob("*") if is_file_or_link(path)]
-            for name in (*(name for name in there if name != MANIFEST), MANIFEST):
+            for name in (*(name for name in there if name != MANIFEST_FILE), MANIFEST_FILE):
                 if not os.path.lexists(self.folder / name):
                     _move(self._old / name, self.folder / name)
         shutil.rmtree(self._old, ignore_errors=True)
@@ -122,7 +122,7 @@ class Workspace:
     def remove_unlisted_files(self) -> list[str]:
         """Remove what the journal has and the manifest has not, with the folders that are empty then."""
         listed: set[str] = set()
-        if (self.folder / MANIFEST).exists():
+        if (self.folder / MANIFEST_FILE).exists():
             manifest = ManifestReader(self.folder)
             listed = {*manifest.all_files(), *(f"{name}/" for name in manifest.stores())}
         gone = [name for name in dict.fromkeys(self.journal_entries()) if name not in listed]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError, first_line
-from surgery.graph import shown
+from surgery.graph import format_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ def said_of(error: BaseException, elsewhere: str = "") -> str:
 def raised_at(error: BaseException) -> str:
     """`` (<file>:<line>)``: where in a plugin's code an error comes from; nothing where it was in none."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f" ({shown((error.filename, error.lineno or 1))})"
+        return f" ({format_location((error.filename, error.lineno or 1))})"
     lines: list[tuple[str, int]] = []
     trace = error.__traceback__
     while trace is not None:
@@ -78,10 +78,10 @@ def raised_at(error: BaseException) -> str:
         trace = trace.tb_next
     # The innermost line of the plugin itself says more than one deep in a library that it uses.
     own = [line for line in lines if Path(line[0]).is_relative_to(Path(lines[0][0]).parent)]
-    return f" ({shown(own[-1])})" if own else ""
+    return f" ({format_location(own[-1])})" if own else ""
 
 
 def defined_at(function: object) -> str:
     """`` (<file>:<line>)``: where a function or class is written; nothing where that can't be known."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    return f" ({shown((code.co_filename, code.co_firstlineno))})" if code is not None else ""
+    return f" ({format_location((code.co_filename, code.co_firstlineno))})" if code is not None else ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import pluggy
 
 from surgery.errors import PluginError, did_you_mean
-from surgery.graph import shown
+from surgery.graph import format_location
 from surgery.output import Watcher
 from surgery.plugins import hook_specifications as hookspecs
 from surgery.plugins.guarded_calls import attempt, defined_at
@@ -84,7 +84,8 @@ class Plugin:
                 except (pluggy.PluginValidationError, ValueError) as error:
                     raise PluginError("; ".join(str(error).splitlines())) from error
             remarks += [
-                f"is of another version: {said.message} ({shown((said.filename, said.lineno))})" for said in caught
+                f"is of another version: {said.message} ({format_location((said.filename, said.lineno))})"
+                for said in caught
             ]
         self._manager = manager
         if not self.watches and any(self.implements(hook) for hook, _ in _WATCHING.values()):

@@ -1,13 +1,13 @@
 from .extractor import ActivationExtractor as ActivationExtractor
-from .extractor import extractors as extractors
+from .extractor import find_extractors as find_extractors
 from .extractor import listening as listening
 from .insertion import as_outputs as as_outputs
 from .insertion import insert as insert
-from .insertion import until_last as until_last
+from .insertion import stop_after_last_extractor as stop_after_last_extractor
+from .selection import ALL_OPERATIONS as ALL_OPERATIONS
 from .selection import Selection as Selection
-from .selection import everything as everything
 from .selection import inside as inside
 from .selection import op as op
-from .selection import parse as parse
+from .selection import parse_selection as parse_selection
 from .selection import path as path
 from .selection import select as select

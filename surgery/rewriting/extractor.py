@@ -10,7 +10,7 @@ from torch import nn
 
 from surgery.errors import TraceError
 from surgery.graph import InsertedModule
-from surgery.rewriting.compiled import registered, tell_from_compiled
+from surgery.rewriting.custom_operator import notify_from_compiled, register_receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ class ActivationExtractor(InsertedModule):
         super().__init__()
         self.operation = operation
         self.listener: Listener | None = None
-        self.number = registered(self)
+        self.number = register_receiver(self)
 
     def forward(self, value: V) -> V:
         if torch.compiler.is_exporting():
@@ -42,12 +42,12 @@ class ActivationExtractor(InsertedModule):
             )
         if self.listener is not None:
             if torch.compiler.is_compiling():
-                tell_from_compiled(self.number, value)
+                notify_from_compiled(self.number, value)
             else:
-                self.tell(value)
+                self.receive(value)
         return value
 
-    def tell(self, value: Any, /) -> None:
+    def receive(self, value: Any, /) -> None:
         """Tell the listener, if there is one. The next operation may work in place, so it takes the value now."""
         if self.listener is not None:
             self.listener(self.operation, value)
@@ -61,10 +61,10 @@ class ActivationExtractor(InsertedModule):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.number = registered(self)
+        self.number = register_receiver(self)
 
 
-def extractors(model: nn.Module) -> tuple[ActivationExtractor, ...]:
+def find_extractors(model: nn.Module) -> tuple[ActivationExtractor, ...]:
     """The extractors that were inserted into a model."""
     return tuple(module for module in model.modules() if isinstance(module, ActivationExtractor))
 
@@ -72,7 +72,7 @@ def extractors(model: nn.Module) -> tuple[ActivationExtractor, ...]:
 @contextmanager
 def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
     """Within the block, `listener(operation, value)` is called for each extractor of `model` that a run passes."""
-    inserted = extractors(model)
+    inserted = find_extractors(model)
     before = [extractor.listener for extractor in inserted]
     try:
         for extractor in inserted:

@@ -8,15 +8,15 @@ from torch import fx, nn
 
 from surgery.errors import SelectionError
 from surgery.graph import (
-    assemble,
+    build_traced_module,
     check_graph,
-    cloned,
-    each_graph,
-    empty_like,
+    clone_tensors,
+    copy_sharing_parameters,
+    empty_graph_like,
     is_extractor,
+    map_graphs,
     operation_nodes,
-    shell,
-    twin,
+    without_graph,
 )
 from surgery.rewriting.extractor import ActivationExtractor
 from surgery.types import Operation
@@ -40,7 +40,7 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
     check_graph(traced)
     if not isinstance(chosen, (list, tuple)) or not all(isinstance(each, Operation) for each in chosen):
         raise SelectionError("operations are inserted behind, as surgery.select and surgery.operations give them")
-    owner = twin(shell(traced))
+    owner = copy_sharing_parameters(without_graph(traced))
     home = _free_name(owner, _HOME)
     inserted = nn.Module()
     paths = {operation.path for operation in chosen}
@@ -48,7 +48,7 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
         raise SelectionError(f"the graph has no operation {min(absent)!r}; select from this graph's operations")
 
     def rewrite(original: fx.Graph) -> fx.Graph:
-        graph = empty_like(original)
+        graph = empty_graph_like(original)
         known = {node: operation for node, operation in operation_nodes(traced, original) if operation.path in paths}
         passed: dict[fx.Node, fx.Node] = {}
         for node in original.nodes:
@@ -62,17 +62,17 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
         return graph
 
     owner.add_module(home, inserted)
-    return assemble(owner, each_graph(traced, rewrite), type(traced).__name__, traced)
+    return build_traced_module(owner, map_graphs(traced, rewrite), type(traced).__name__, traced)
 
 
-def until_last(opened: fx.GraphModule) -> fx.GraphModule:
+def stop_after_last_extractor(opened: fx.GraphModule) -> fx.GraphModule:
     """A copy of a rewritten model that stops after its last extractor and returns None.
 
     All that runs before is kept, whether its result is used or not: it may write in place, or to a buffer.
     """
 
     def cut(original: fx.Graph) -> fx.Graph:
-        graph = empty_like(original)
+        graph = empty_graph_like(original)
         nodes = list(original.nodes)
         copies: dict[fx.Node, fx.Node] = {}
         last = max((place for place, node in enumerate(nodes) if is_extractor(opened, node)), default=-1)
@@ -82,7 +82,9 @@ def until_last(opened: fx.GraphModule) -> fx.GraphModule:
         graph.output(None)
         return graph
 
-    return assemble(twin(shell(opened)), each_graph(opened, cut), type(opened).__name__, opened)
+    return build_traced_module(
+        copy_sharing_parameters(without_graph(opened)), map_graphs(opened, cut), type(opened).__name__, opened
+    )
 
 
 def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
@@ -95,7 +97,7 @@ def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
     check_graph(opened)
 
     def gather(original: fx.Graph) -> fx.Graph:
-        graph = empty_like(original)
+        graph = empty_graph_like(original)
         copies: dict[fx.Node, fx.Node] = {}
         values: dict[str, fx.Node] = {}
         for node in original.nodes:
@@ -104,12 +106,14 @@ def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
             elif is_extractor(opened, node):
                 extractor = cast("ActivationExtractor", opened.get_submodule(str(node.target)))
                 copies[node] = copies[cast("fx.Node", node.args[0])]
-                values[extractor.operation.path] = graph.call_function(cloned, (copies[node],))
+                values[extractor.operation.path] = graph.call_function(clone_tensors, (copies[node],))
             else:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         return graph
 
-    return assemble(twin(shell(opened)), each_graph(opened, gather), type(opened).__name__, opened)
+    return build_traced_module(
+        copy_sharing_parameters(without_graph(opened)), map_graphs(opened, gather), type(opened).__name__, opened
+    )
 
 
 def _free_name(owner: nn.Module, name: str) -> str:

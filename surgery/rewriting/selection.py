@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from surgery.errors import SelectionError
 from surgery.graph import Operations, operations
-from surgery.rewriting.suggestions import suggest
+from surgery.rewriting.suggestions import suggest_selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ def inside(module: str) -> Selection:
     )
 
 
-everything = path("*")
+ALL_OPERATIONS = path("*")
 """All operations."""
 
 
@@ -84,7 +84,7 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
     where none is left.
     """
     if isinstance(selection, str):
-        selection = parse(selection)
+        selection = parse_selection(selection)
     if not isinstance(selection, Selection):
         raise SelectionError(f"a selection is a text or a surgery.Selection, not {type(selection).__name__}")
     known = operations(traced)
@@ -96,7 +96,7 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
     return chosen
 
 
-def parse(text: str) -> Selection:
+def parse_selection(text: str) -> Selection:
     """A selection from its text. Raises SelectionError that shows where the text goes wrong."""
     tokens = [match.group() for match in _TOKEN.finditer(text)]
     if len(tokens) > _MOST:
@@ -160,9 +160,9 @@ def _near(selection: Selection, traced: fx.GraphModule, known: Sequence[Operatio
         for path, kind in node.meta.get("nn_module_stack", {}).values():
             classes.setdefault(getattr(kind, "__name__", str(kind).rpartition(".")[2]), {})[path] = None
     for token in _TOKEN.findall(selection.text):
-        if token in "&|~()" or any(parse(token).matches(operation) for operation in known):
+        if token in "&|~()" or any(parse_selection(token).matches(operation) for operation in known):
             continue
-        if near := suggest(token, known, {name: list(paths) for name, paths in classes.items()}):
+        if near := suggest_selection(token, known, {name: list(paths) for name, paths in classes.items()}):
             return near
     return "; `surgery inspect` lists them"
 

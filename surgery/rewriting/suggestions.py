@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[a-z]?0*(\d+)(?:$|-.*)")
 """A number, as a table has it, or the name of a picture: ``012-down1.conv.png``."""
 
 
-def suggest(token: str, known: Sequence[Operation], classes: Mapping[str, Sequence[str]]) -> str:
+def suggest_selection(token: str, known: Sequence[Operation], classes: Mapping[str, Sequence[str]]) -> str:
     """``"; did you mean 'down*'?"`` for a part of a selection that matches nothing, or nothing.
 
     `classes` are the paths of the modules of each class.

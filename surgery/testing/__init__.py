@@ -25,7 +25,7 @@ from surgery.testing.promises import lines_of
 from surgery.testing.sinks import sink_faults
 from surgery.testing.verdicts import Verdict, verdicts
 from surgery.testing.watchers import watcher_faults
-from surgery.text import describe
+from surgery.text import describe_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,4 +134,4 @@ def check_watcher(watcher: Watcher) -> None:
 
 def _check(kind: str, thing: Any, faults: Iterable[Fault]) -> None:
     if lines := lines_of(faults):
-        raise AssertionError("\n".join(f"{kind} {describe(thing)}: {line}" for line in lines))
+        raise AssertionError("\n".join(f"{kind} {describe_stage(thing)}: {line}" for line in lines))

@@ -18,10 +18,10 @@ from surgery.drawing import (
     tile_codes,
 )
 from surgery.errors import RenderError
-from surgery.stages import shortcut
+from surgery.stages import declared_attribute
 from surgery.testing.maps import codes, finite_maps, spoiled_maps
 from surgery.testing.promises import Fault, left_alone, said, same, shown
-from surgery.text import describe
+from surgery.text import describe_stage
 from surgery.types import BACKGROUND, LEVELS
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
                 check_limits(normalizer, *limits.cpu().numpy())
                 fast = find_limits(normalizer, given, find_extremes(given))
         except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
-            yield Fault(said(error).removeprefix(f"normalizer {describe(normalizer)} "), name)
+            yield Fault(said(error).removeprefix(f"normalizer {describe_stage(normalizer)} "), name)
             continue
         yield from found
         if not same(given, values):  # and so what it gives the second time is of something else
@@ -88,7 +88,7 @@ def normalizer_faults(normalizer: Normalizer) -> Iterator[Fault]:
             yield Fault("gives other limits the second time", name)
         elif not same(limits, fast):
             yield Fault("gives other limits by of_extremes than when it is called", name)
-        elif shortcut(normalizer, "are_extremes") and not same(limits, find_extremes(given).double()):
+        elif declared_attribute(normalizer, "are_extremes") and not same(limits, find_extremes(given).double()):
             yield Fault("says that its limits are the extremes of each channel, and they are not", name)
 
 
@@ -126,7 +126,7 @@ def _layout_faults(tiler: Tiler, levels: Tensor, tiles: Tensor, name: str) -> It
     try:
         layout = find_tile_layout(tiler, levels.shape)
     except RenderError as error:
-        yield Fault(str(error).removeprefix(f"tiler {describe(tiler)} "), name)
+        yield Fault(str(error).removeprefix(f"tiler {describe_stage(tiler)} "), name)
         return
     if layout is not None and not same(tile_codes(levels, layout)[..., 1:], tiles):
         yield Fault("gives a layout of other pictures than when it is called", name)
@@ -138,7 +138,7 @@ def colormap_faults(colormap: Colormap) -> Iterator[Fault]:
         with left_alone(f"{LEVELS} levels") as found:
             palette(colormap)
     except Exception as error:  # noqa: BLE001
-        yield Fault(said(error).removeprefix(f"colormap {describe(colormap)} "))
+        yield Fault(said(error).removeprefix(f"colormap {describe_stage(colormap)} "))
         return
     yield from found
     if not callable(colormap):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from surgery.graph import twin
+from surgery.graph import copy_sharing_parameters
 from surgery.inputs import input_channels
 from surgery.stages import ModelFamily, Preprocessing
 from surgery.testing.promises import Fault, said, shown
@@ -58,6 +58,6 @@ def _run(model: nn.Module, name: str) -> Iterator[Fault]:
     height, width = side if isinstance(side, tuple) else (side, side)
     try:
         with torch.no_grad():
-            twin(model).eval()(torch.zeros(1, channels, height, width))
+            copy_sharing_parameters(model).eval()(torch.zeros(1, channels, height, width))
     except Exception as error:  # noqa: BLE001
         yield Fault(f"does not take the {channels}x{height}x{width} that it says it takes: {said(error)}", name)

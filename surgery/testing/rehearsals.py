@@ -172,7 +172,7 @@ def _offer(
             if call is None:
                 write(activation)
             else:
-                activation.drawing.settle(pixels=True)
+                activation.drawing.quantize_now(pixels=True)
                 shape, dtype = activation.values.shape, activation.values.dtype
                 call(partial(write, replace(activation, values=torch.empty(shape, dtype=dtype, device="meta"))))
         except Exception as error:

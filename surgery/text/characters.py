@@ -8,7 +8,7 @@ _STAND_INS = dict(zip("├└┌│─▸◉×…–—→←✓✗µ•░▒�
 """One ASCII character for one of ours, so that columns stay where they are."""
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     r"""A text in one line, with an escape such as ``\x1b`` for each character that a terminal would obey or hide.
 
     These are control characters, line breaks, marks that turn the direction of writing, characters of no width, and
@@ -19,7 +19,7 @@ def printable(text: str) -> str:
     return "".join(map(_escaped, text))
 
 
-def encodable(text: str, encoding: str | None) -> str:
+def replace_unencodable(text: str, encoding: str | None) -> str:
     r"""A text that can be written in an encoding: stand-ins for the drawing characters that it lacks, else escapes.
 
     ``├─ 1×3`` is ``|- 1x3`` in ASCII, and ``é`` is ``\xe9``. An unknown encoding is taken for ASCII.
@@ -29,7 +29,7 @@ def encodable(text: str, encoding: str | None) -> str:
     except UnicodeEncodeError:
         return "".join(character if _has(encoding, character) else _stand_in(character) for character in text)
     except LookupError:
-        return encodable(text, "ascii")
+        return replace_unencodable(text, "ascii")
     return text
 
 

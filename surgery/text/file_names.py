@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Literal
 
-LONGEST = 120
+MAX_NAME_BYTES = 120
 """Bytes of a name that is made by `file_name` or of an image's name, at most."""
-LONGEST_PART = 240
+MAX_PART_BYTES = 240
 """Bytes of any part of a path: file systems take 255, and a number may follow."""
-BATCH, MANIFEST, WORK = "batch", "manifest.json", ".surgery"
+BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER = "batch", "manifest.json", ".surgery"
 """What a run keeps in its folder itself: values of whole batches, the manifest and, until it ends, its work."""
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._@\[\]-]+")
@@ -30,111 +30,112 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}$")
 def file_name(text: str, number: int | None = None) -> str:
     """A file's name without its suffix, made of any text: ``"down2.conv", 4`` gives ``"004-down2.conv"``.
 
-    It has ASCII letters, digits and ``. _ - @ [ ]`` alone and at most `LONGEST` bytes, names no parent folder and no
-    device of Windows, and is not hidden. What is cut ends with a digest, so that long texts that differ have names
+    It has only ASCII letters, digits and ``. _ - @ [ ]``, at most `MAX_NAME_BYTES` bytes, is not hidden, and is no
+    parent folder and no device of Windows. What is cut ends with a digest, so that long texts that differ have names
     that differ; other texts may have one name in common, which `OutputFolder.file` tells apart. With a `number` the
     names sort by it as text, also beyond 999: ``a1000`` comes after ``999``.
     """
-    name = _cut(_tame(_NOT_PLAIN.sub("_", text)), text, LONGEST)
-    return name if number is None else f"{numbered(number)}-{name}"
+    name = _shorten(_avoid_reserved(_NOT_PLAIN.sub("_", text)), text, MAX_NAME_BYTES)
+    return name if number is None else f"{sortable_number(number)}-{name}"
 
 
 @lru_cache(maxsize=8192)
-def safe_part(text: str, longest: int = LONGEST_PART) -> str:
+def sanitize_path_part(text: str, longest: int = MAX_PART_BYTES) -> str:
     r"""One part of a path, made of any text: the text itself where every file system can have a file of that name.
 
     What can't be printed, bytes that are no UTF-8 among it, and ``/ \ : * ? " < > |`` become underscores.
     """
     shown = "".join(char if char.isprintable() else "_" for char in text)
-    return _cut(_tame(_NOT_ALLOWED.sub("_", shown)), text, longest)
+    return _shorten(_avoid_reserved(_NOT_ALLOWED.sub("_", shown)), text, longest)
 
 
-def numbered(number: int, digits: int = 3) -> str:
+def sortable_number(number: int, digits: int = 3) -> str:
     """A number whose text sorts as it does: ``007``, ``999``, ``a1000``, ``b10000``."""
     more = len(str(number)) - digits
     return f"{number:0{digits}}" if more <= 0 else f"{string.ascii_lowercase[more - 1]}{number}"
 
 
 @lru_cache(maxsize=8192)
-def folded(name: str) -> str:
+def collision_key(name: str) -> str:
     """The same for all names that some file system takes for one: in another case, or another form of Unicode."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-class Names:
-    """The names of what is in a folder, by what was asked for: safe, and told apart on every file system.
+class UniquePaths:
+    """Assigns each requested name a safe path inside one folder, unique on every file system.
 
-    The same text gives the same name again, unless a file was asked for and then a folder. Two texts that would have
-    one name, of which a file system may take one for the other, have two: the second is marked with ``~2``.
+    The same request gives the same path again. If two requests would get names that some file system can't tell apart,
+    or one name is requested for a file and for a folder, the later one ends with ``~2``.
     """
 
     def __init__(self) -> None:
         self._used: dict[str, dict[str, tuple[str, str]]] = {"": {}}
-        """By folder: the folded names in it, and what each was asked for as."""
+        """Folder -> `collision_key` of each name in it -> the name and the kind that were requested."""
         self._folders: dict[str, str] = {"": ""}
-        """By what was asked for."""
+        """Requested folder -> the path that was assigned to it."""
 
-    def find(self, asked: str, kind: Literal["file", "folder", "store"] = "file") -> str:
-        """The path of what is asked for, relative to the folder and inside it. ``/`` stands between its parts."""
-        within, _, last = asked.rpartition("/")
-        folder = self._folders.get(within)
+    def path_for(self, requested: str, kind: Literal["file", "folder", "store"] = "file") -> str:
+        """Return the path for a requested name, relative to the folder and inside it, with ``/`` between its parts."""
+        parent, _, last = requested.rpartition("/")
+        folder = self._folders.get(parent)
         if folder is None:
-            folder = self._folder(within)
-        name = self._name(folder, last, kind)
+            folder = self._assign_folder(parent)
+        name = self._assign_name(folder, last, kind)
         return f"{folder}/{name}" if folder else name
 
-    def reserve(self, names: Iterable[str]) -> None:
-        """Keep names for folders of images."""
-        self._used[""] |= {folded(name): (name, "folder") for name in names}
+    def reserve_folders(self, names: Iterable[str]) -> None:
+        """Reserve names at the top level for the folders of images."""
+        self._used[""] |= {collision_key(name): (name, "folder") for name in names}
 
-    def release(self, folder: str) -> None:
-        """Forget the names in a folder, to which nothing more will be written."""
-        for known in [known for known in self._used if known == folder or known.startswith(f"{folder}/")]:
-            del self._used[known]
-        for asked in [asked for asked, known in self._folders.items() if known and known not in self._used]:
-            del self._folders[asked]
+    def forget_folder(self, folder: str) -> None:
+        """Free the memory for the names in a folder, to which nothing more will be written."""
+        for path in [path for path in self._used if path == folder or path.startswith(f"{folder}/")]:
+            del self._used[path]
+        for requested in [name for name, path in self._folders.items() if path and path not in self._used]:
+            del self._folders[requested]
 
-    def _folder(self, asked: str) -> str:
+    def _assign_folder(self, requested: str) -> str:
         folder = ""
-        for part in asked.split("/"):
+        for part in requested.split("/"):
             if part not in ("", "."):
-                name = self._name(folder, part, "folder")
+                name = self._assign_name(folder, part, "folder")
                 folder = f"{folder}/{name}" if folder else name
         self._used.setdefault(folder, {})
-        self._folders[asked] = folder
+        self._folders[requested] = folder
         return folder
 
-    def _name(self, folder: str, part: str, kind: str) -> str:
-        base = name = safe_part(part)
-        if not folder and folded(name) in ((MANIFEST,) if kind == "folder" else (MANIFEST, BATCH)):
+    def _assign_name(self, folder: str, part: str, kind: str) -> str:
+        base = name = sanitize_path_part(part)
+        taken = (MANIFEST_FILE,) if kind == "folder" else (MANIFEST_FILE, BATCH_FOLDER)
+        if not folder and collision_key(name) in taken:
             base = name = f"_{name}"
         used = self._used.setdefault(folder, {})
         number = 1
-        while used.setdefault(folded(name), (part, kind)) != (part, kind):
+        while used.setdefault(collision_key(name), (part, kind)) != (part, kind):
             number += 1
-            suffix = found[0] if (found := _SUFFIX.search(base)) else ""
+            suffix = _suffix(base)
             name = f"{base.removesuffix(suffix)}~{number}{suffix}"
         return name
 
 
-def image_names(stems: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+def unique_image_names(stems: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     """A name for each image, unique and safe; none is `taken` or one of the run's own."""
-    used = {folded(name) for name in (BATCH, MANIFEST, WORK, *taken)}
+    used = {collision_key(name) for name in (BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER, *taken)}
     last: dict[str, int] = {}
     names = []
     for stem in stems:
-        base = safe_part(stem, LONGEST)
-        name, number = base, last.get(folded(base), 1)
-        while folded(name) in used:
+        base = sanitize_path_part(stem, MAX_NAME_BYTES)
+        name, number = base, last.get(collision_key(base), 1)
+        while collision_key(name) in used:
             number += 1
             name = f"{base}-{number}"
-        last[folded(base)] = number
-        used.add(folded(name))
+        last[collision_key(base)] = number
+        used.add(collision_key(name))
         names.append(name)
     return names
 
 
-def readable(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     r"""Text that can be encoded as UTF-8: a byte of a file's name that is no UTF-8 is written ``\xe9``."""
     try:
         text.encode()
@@ -146,7 +147,7 @@ def readable(text: str) -> str:
     return text
 
 
-def _tame(name: str) -> str:
+def _avoid_reserved(name: str) -> str:
     """Not hidden, no parent folder, no dot or space at its end, which Windows drops, no device."""
     tail = name.rstrip(". ")
     name = tail + "_" * (len(name) - len(tail))
@@ -155,11 +156,16 @@ def _tame(name: str) -> str:
     return f"_{name}" if not name or _DEVICE.match(name) else name
 
 
-def _cut(name: str, text: str, longest: int) -> str:
+def _shorten(name: str, text: str, longest: int) -> str:
     if len(name.encode()) <= longest:
         return name
     digest = "-" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
-    suffix = found[0] if (found := _SUFFIX.search(name)) else ""
+    suffix = _suffix(name)
     room = longest - len(digest) - len(suffix)
     start = name.removesuffix(suffix).encode()[:room].decode("utf-8", "ignore")
     return f"{start}{digest}{suffix}"
+
+
+def _suffix(name: str) -> str:
+    match = _SUFFIX.search(name)
+    return match[0] if match else ""

@@ -7,16 +7,16 @@ from base64 import b64encode
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from surgery.text.characters import printable
+from surgery.text.characters import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from PIL import Image
 
-ROWS = 60
+MAX_TABLE_ROWS = 60
 """So many rows of a table are shown."""
-PICTURES = 12
+MAX_PICTURES = 12
 """So many activations of a list are shown with their picture."""
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
@@ -27,18 +27,18 @@ class Html(str):
     __slots__ = ()
 
 
-def escaped(text: object) -> Html:
+def escape_html(text: object) -> Html:
     """A text as HTML."""
-    return text if isinstance(text, Html) else Html(html.escape(printable(str(text))))
+    return text if isinstance(text, Html) else Html(html.escape(escape_unprintable(str(text))))
 
 
-def inline(image: Image.Image, most: int) -> Html:
+def image_tag(image: Image.Image, most: int) -> Html:
     """A picture as part of a page, made smaller where a side is longer than `most` pixels."""
-    data = b64encode(png(image, most)).decode()
+    data = b64encode(encode_png(image, most)).decode()
     return Html(f'<img style="image-rendering:pixelated" src="data:image/png;base64,{data}">')
 
 
-def png(image: Image.Image, most: int) -> bytes:
+def encode_png(image: Image.Image, most: int) -> bytes:
     """A PNG of a picture, made smaller where a side is longer than `most` pixels."""
     if max(image.size) > most:
         image = image.convert("RGB")
@@ -48,15 +48,16 @@ def png(image: Image.Image, most: int) -> bytes:
     return buffer.getvalue()
 
 
-def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table, of which the first `ROWS` rows are shown."""
+def html_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table, of which the first `MAX_TABLE_ROWS` rows are shown."""
     known = list(rows)
-    lines = [f"<div>{escaped(title)}</div>"] if title else []
-    lines.append("<table><tr>" + "".join(f'<th style="{_CELL}">{escaped(name)}</th>' for name in header) + "</tr>")
+    lines = [f"<div>{escape_html(title)}</div>"] if title else []
+    lines.append("<table><tr>" + "".join(f'<th style="{_CELL}">{escape_html(name)}</th>' for name in header) + "</tr>")
     lines += [
-        "<tr>" + "".join(f'<td style="{_CELL}">{escaped(cell)}</td>' for cell in row) + "</tr>" for row in known[:ROWS]
+        "<tr>" + "".join(f'<td style="{_CELL}">{escape_html(cell)}</td>' for cell in row) + "</tr>"
+        for row in known[:MAX_TABLE_ROWS]
     ]
     lines.append("</table>")
-    if len(known) > ROWS:
-        lines.append(f"<div>and {len(known) - ROWS} more</div>")
+    if len(known) > MAX_TABLE_ROWS:
+        lines.append(f"<div>and {len(known) - MAX_TABLE_ROWS} more</div>")
     return "".join(lines)

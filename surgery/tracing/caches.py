@@ -93,7 +93,7 @@ def _name(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
-_WRITING = {*inplace.AUGMENTED, inplace.setitem, inplace.set_attribute}
+_WRITING = {*inplace.AUGMENTED_ASSIGNMENTS, inplace.setitem, inplace.set_attribute}
 _COPYING = {"add", "sub", "mul", "truediv", "div", "neg", "matmul", "exp", "sin", "cos", "cat", "stack", "softmax"}
 _COPYING |= {"linear", "conv1d", "conv2d", "conv3d", "scaled_dot_product_attention", "einsum", "bmm", "embedding"}
 _SETTLING = {"getitem", "reshape", "view", "permute", "transpose", "t", "flatten", "unsqueeze", "squeeze", "expand"}

@@ -19,16 +19,16 @@ from surgery.eager import fingerprints as marks
 from surgery.eager import fresh_caches, run_watched, shape_of
 from surgery.errors import TraceError, first_line
 from surgery.graph import (
-    NodeByNode,
+    GraphInterpreter,
+    clone_inputs,
     contexts,
-    copied,
-    graphs_of,
-    in_its_mode,
-    isolated_twin,
+    copy_isolating_hooks,
+    copy_sharing_parameters,
+    graphs_by_mode,
+    named_tensors,
     run_model,
-    specs,
-    tensors_in,
-    twin,
+    set_mode,
+    tensor_specs,
 )
 from surgery.tracing.operation_order import Order
 from surgery.tracing.perturbing import parameters_of_its_own, perturb, perturb_state, state_of
@@ -71,14 +71,14 @@ class Comparison:
     @property
     def graph(self) -> fx.Graph:
         """The graph of the mode."""
-        graph = graphs_of(self.traced).get(self.mode, self.traced.graph)
+        graph = graphs_by_mode(self.traced).get(self.mode, self.traced.graph)
         return self.traced.graph if isinstance(graph, str) else graph
 
     def given(self, *, again: bool = False) -> dict[str, Any]:
         """Copies of the inputs by name, for the first run or the second."""
-        given: dict[str, Any] = copied(self.inputs.example)
+        given: dict[str, Any] = clone_inputs(self.inputs.example)
         if (again or self.early) and self.values:
-            perturb(tensor for _, tensor in tensors_in(given))
+            perturb(tensor for _, tensor in named_tensors(given))
         return given
 
     def copies(self) -> tuple[nn.Module, fx.GraphModule]:
@@ -87,13 +87,13 @@ class Comparison:
         For other values the copies have parameters of their own, which are the same for both.
         """
         own = parameters_of_its_own(self.model) if self.weights and (self.twice or self.early) else {}
-        subject = isolated_twin(self.model, {**own})
+        subject = copy_isolating_hooks(self.model, {**own})
         # Only the parameters: memory that a constant of the graph shares with one, it no longer does in a copy.
         same = {id(parameter): own.get(id(parameter), parameter) for parameter in self.model.parameters()}
-        traced = twin(self.traced, same)
+        traced = copy_sharing_parameters(self.traced, same)
         if self.weights and self.early:
             perturb_state(subject, traced, self.model)
-        return in_its_mode(subject, self.mode), in_its_mode(traced, self.mode)
+        return set_mode(subject, self.mode), set_mode(traced, self.mode)
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ def learn_shapes(traced: fx.GraphModule, inputs: Inputs, outside: ExternalState)
     """Note in the nodes of a graph what they give on the example. Raises TraceError where it does not run."""
     comparison = Comparison(traced, traced, inputs, None, outside, {}, twice=False)
     try:
-        _run_graph(comparison, twin(traced))
+        _run_graph(comparison, copy_sharing_parameters(traced))
     except Exception as error:
         raise TraceError(f"the example does not run: {first_line(error)}") from error
 
@@ -174,7 +174,7 @@ def _first_run(comparison: Comparison, subject: nn.Module) -> Runs:
     given, named = comparison.inputs.split(comparison.given())
     graph = comparison.graph
     whole = {str(node.target) for node in graph.nodes if node.op == "call_module"}
-    watcher = Order(whole, [tensor for _, tensor in (*tensors_in([given, named]), *state_of(subject))])
+    watcher = Order(whole, [tensor for _, tensor in (*named_tensors([given, named]), *state_of(subject))])
     kept_whole = [node.target for node in graph.nodes if node.op == "call_function"]
     before = [marks.attributes(module) for module in (subject, comparison.model)]
     with _seeded(given):
@@ -197,7 +197,7 @@ def _run(comparison: Comparison, subject: nn.Module, *, again: bool = False) -> 
 
 def _outcome(output: Any, subject: nn.Module) -> Outcome:
     """What a run gave, with copies of the tensors, which a later run may write."""
-    tensors = [(key, tensor.clone()) for key, tensor in tensors_in(output)]
+    tensors = [(key, tensor.clone()) for key, tensor in named_tensors(output)]
     buffers = {name: buffer.clone() for name, buffer in subject.named_buffers()}
     return Outcome(shape_of(output), tensors, buffers, torch.random.get_rng_state())
 
@@ -205,7 +205,7 @@ def _outcome(output: Any, subject: nn.Module) -> Outcome:
 def _run_graph(comparison: Comparison, subject: fx.GraphModule, *, again: bool = False) -> Outcome:
     given = list(comparison.given(again=again).values())
     with torch.no_grad(), _seeded(given), contexts.closing():
-        output = (NodeByNode if again else _Shapes)(subject).run(*given)
+        output = (GraphInterpreter if again else _Shapes)(subject).run(*given)
         if not again:
             for node, ran in zip(comparison.graph.nodes, subject.graph.nodes, strict=True):
                 if "surgery_tensors" in ran.meta:
@@ -213,20 +213,20 @@ def _run_graph(comparison: Comparison, subject: fx.GraphModule, *, again: bool =
         return _outcome(output, subject)
 
 
-class _Shapes(NodeByNode):
+class _Shapes(GraphInterpreter):
     """Notes with each node which tensors it gave."""
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.op != "output":
-            n.meta["surgery_tensors"] = specs(value)
+            n.meta["surgery_tensors"] = tensor_specs(value)
         return value
 
 
 @contextmanager
 def _seeded(inputs: Sequence[Any]) -> Iterator[None]:
     """Within the block, torch's generators begin at the same state; then they are put back."""
-    devices = {tensor.device for _, tensor in tensors_in(inputs) if tensor.is_cuda}
+    devices = {tensor.device for _, tensor in named_tensors(inputs) if tensor.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
         torch.manual_seed(SEED)
         yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from surgery.errors import first_line
-from surgery.graph import is_users, run_model, shown
+from surgery.graph import format_location, is_user_file, run_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def clearest(failures: Sequence[tuple[int, Exception]]) -> Exception:
 def explain(model: nn.Module, error: Exception) -> str:
     """One line: where tracing stopped, why, and what to do."""
     line, caller = _place(error)
-    place = shown(line) or type(model).__name__
+    place = format_location(line) or type(model).__name__
     whole = type(caller).__name__
     remedy = (
         f"write it without, or keep a module around it whole: leaves=[{whole!r}], or --leaf {whole} on the command line"
@@ -47,7 +47,7 @@ def _place(error: Exception) -> tuple[tuple[str, int] | None, nn.Module | None]:
     while trail is not None:
         frame = trail.tb_frame
         owner = frame.f_locals.get("self")
-        if is_users(frame.f_code.co_filename):
+        if is_user_file(frame.f_code.co_filename):
             line = (frame.f_code.co_filename, trail.tb_lineno)
             if isinstance(owner, nn.Module) and _is_forward(frame.f_code, owner):
                 running = owner

@@ -138,7 +138,7 @@ _DRAWING: tuple[str, ...] = (
 )
 _DRAWING += ("geometric", "cauchy", "rrelu", "gumbel", "dirichlet", "init", "fractional")
 """Parts of the names of torch's functions that draw random numbers."""
-_WRITING = {f"__{function.__name__}__" for function in inplace.AUGMENTED} | {"__setitem__"}
+_WRITING = {f"__{function.__name__}__" for function in inplace.AUGMENTED_ASSIGNMENTS} | {"__setitem__"}
 
 
 _ABOUT = {"dim", "size", "stride", "numel", "nelement", "ndimension", "element_size", "is_floating_point", "is_complex"}

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, fx
 
 from surgery.eager import NOT_SEEN, Watcher, kind_of
-from surgery.graph import operation_nodes, shown, specs, tensors_in, user_line
+from surgery.graph import find_user_line, format_location, named_tensors, operation_nodes, tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from surgery.graph import Kind
+    from surgery.graph import HazardKind
     from surgery.types import Operation, TensorSpec
 
 _Known: TypeAlias = "Sequence[tuple[fx.Node, Operation]]"
@@ -30,7 +30,7 @@ class Parting:
     source: str | None
     """The user's line: ``models/unet.py:41``."""
     what: str
-    kind: Kind = "branch"
+    kind: HazardKind = "branch"
     remedy: str = (
         "look near that line for `is`, `id()`, `isinstance` or a value of an earlier run, and write it without, or "
         "keep the module around it whole with leaves=[...]"
@@ -62,7 +62,7 @@ class Order(Watcher):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
-        given = [tensor for _, tensor in tensors_in([args, kwargs or {}])]
+        given = [tensor for _, tensor in named_tensors([args, kwargs or {}])]
         depends = any(id(tensor) in self._depending for tensor in given)
         value = func(*args, **(kwargs or {}))
         if depends:
@@ -80,12 +80,12 @@ class Order(Watcher):
             self._note(path, value, depends=True)
 
     def _note(self, path: str, value: Any, *, depends: bool) -> None:
-        if tensors := _looks(specs(value)):
-            source = shown(user_line(sys._getframe(2)))  # noqa: SLF001
+        if tensors := _looks(tensor_specs(value)):
+            source = format_location(find_user_line(sys._getframe(2)))  # noqa: SLF001
             self.ran.append(Ran(path, tensors, source, depends))
 
     def _note_dependence(self, value: Any) -> None:
-        for _, tensor in tensors_in(value):
+        for _, tensor in named_tensors(value):
             self._depending[id(tensor)] = tensor
 
 

@@ -11,7 +11,7 @@ import torch
 
 from surgery.eager import first_difference
 from surgery.errors import first_line
-from surgery.graph import apart, same_bits
+from surgery.graph import bitwise_equal, describe_difference
 from surgery.tracing.example_run import SEED, ExampleError, Outcome, both_runs, copies_after_a_run
 from surgery.tracing.operation_order import Parting, step_that_differs
 
@@ -132,15 +132,16 @@ def _other_output(truth: Outcome, found: Outcome) -> str | None:
     if truth.structure != found.structure:
         return "the graph gives an output of another structure than the model"
     for (key, one), (_, other) in zip(truth.tensors, found.tensors, strict=False):
-        if _can_be_compared(one, other) and not same_bits(one, other):
-            return f"the graph gives another output{key} than the model: {apart(other, one)}"
+        if _can_be_compared(one, other) and not bitwise_equal(one, other):
+            return f"the graph gives another output{key} than the model: {describe_difference(other, one)}"
     return None
 
 
 def _other_state(truth: Outcome, found: Outcome) -> str | None:
     for name, buffer in truth.buffers.items():
-        if name in found.buffers and _can_be_compared(buffer) and not same_bits(buffer, found.buffers[name]):
-            return f"the graph leaves the buffer {name} otherwise than the model: {apart(found.buffers[name], buffer)}"
+        if name in found.buffers and _can_be_compared(buffer) and not bitwise_equal(buffer, found.buffers[name]):
+            difference = describe_difference(found.buffers[name], buffer)
+            return f"the graph leaves the buffer {name} otherwise than the model: {difference}"
     alone = threading.active_count() == 1  # else another thread may have drawn
     if alone and not torch.equal(truth.generator, found.generator):
         return "the graph draws other random numbers than the model"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.graph import InPlaceProxy, is_users, user_line
+from surgery.graph import InPlaceProxy, find_user_line, is_user_file
 
 if TYPE_CHECKING:
     import types
@@ -30,7 +30,7 @@ class ModelProxy(InPlaceProxy):
     def __class__(self) -> type:
         frame = sys._getframe(1)  # noqa: SLF001
         # Not where C code asks: it would take this for the memory of a tensor.
-        if not is_users(frame.f_code.co_filename) or _instruction(frame) not in _ASKING:
+        if not is_user_file(frame.f_code.co_filename) or _instruction(frame) not in _ASKING:
             return type(self)
         return known_or_noted(self)
 
@@ -38,7 +38,7 @@ class ModelProxy(InPlaceProxy):
         if name in _SHAPES and (tensor := self.tracer.tensor_of(self)) is not None:  # type: ignore[attr-defined]
             return getattr(tensor, name)
         frame = sys._getframe(1)  # noqa: SLF001
-        if not is_users(frame.f_code.co_filename):
+        if not is_user_file(frame.f_code.co_filename):
             return ModelAttribute(self, name)
         if _instruction(frame) not in _ATTRIBUTES:  # hasattr(x, name), or getattr
             tracer: Any = self.tracer
@@ -71,14 +71,14 @@ class ModelProxy(InPlaceProxy):
 
     def __hash__(self) -> int:
         tracer: Any = self.tracer
-        if is_users(sys._getframe(1).f_code.co_filename) and tracer.type_of(self) is not Tensor:  # noqa: SLF001
+        if is_user_file(sys._getframe(1).f_code.co_filename) and tracer.type_of(self) is not Tensor:  # noqa: SLF001
             what = "a value that is not known while tracing is looked for in a table or set, and not found there"
             tracer.note("identity", what, _WHOLE)
         return id(self)
 
     def __repr__(self) -> str:
         text = super().__repr__()
-        if place := user_line(sys._getframe(1)):  # noqa: SLF001
+        if place := find_user_line(sys._getframe(1)):  # noqa: SLF001
             self.tracer.texts.setdefault(text, place)  # type: ignore[attr-defined]
         return text
 

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from surgery.eager import fingerprints as marks
 from surgery.eager import kept_in, left_over
-from surgery.graph import Hazard, shown
+from surgery.graph import Hazard, format_location
 from surgery.tracing.caches import computes_the_same_again
 from surgery.tracing.tracer import HOLDER, ModelTracer
 
@@ -54,7 +54,9 @@ def watched(
                     "random numbers are drawn from Python's or numpy's generator, and a graph keeps those that were "
                     "drawn while tracing"
                 )
-                tracer.hazards.append(Hazard("random", shown(place), what, "draw them with torch", changes=True))
+                tracer.hazards.append(
+                    Hazard("random", format_location(place), what, "draw them with torch", changes_result=True)
+                )
         after = _looks(model)
         tracer.hazards += _changes(before, after, graph, tracer, holder, make_tracer, make_holder)
         tracer.hazards += _read_again(graph, holder, make_tracer, outside.changed())
@@ -70,7 +72,7 @@ def _read_again(
     if changed and not computes_the_same_again(graph, make_tracer(), holder, containers):
         names = ", ".join(dict.fromkeys(place.name or "a global name" for place in changed))
         what = f"forward reads what an earlier run left outside the model ({names}), and a graph what this run left"
-        yield Hazard("state", None, what, "keep it in an attribute of the model", changes=True)
+        yield Hazard("state", None, what, "keep it in an attribute of the model", changes_result=True)
 
 
 def _left_over(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Iterator[Hazard]:
@@ -82,7 +84,9 @@ def _left_over(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Ite
         if name is not None:
             place = next((user.meta.get("surgery_source") for user in node.users), None)
             what = f"forward reads a value that an earlier run left in {name or 'a container'}, outside the model"
-            yield Hazard("state", shown(place), what, "keep it in an attribute of the model", changes=True)
+            yield Hazard(
+                "state", format_location(place), what, "keep it in an attribute of the model", changes_result=True
+            )
 
 
 _Generators = tuple[Any, Any]
@@ -143,18 +147,18 @@ def _changes(
         path, _, attribute = name.rpartition(".")
         owner = holder.get_submodule(f"{HOLDER}.{path}" if path else HOLDER)
         if place := tracer.sets.get((owner, attribute)):
-            return shown(place)
+            return format_location(place)
         again, fresh = make_tracer(), make_holder()
         model = fresh.get_submodule(HOLDER)
-        return shown(marks.line_that_changes(lambda: _looks(model)[kind].get(name), lambda: again.run(fresh)))
+        return format_location(marks.line_that_changes(lambda: _looks(model)[kind].get(name), lambda: again.run(fresh)))
 
     for name in marks.changed(before["buffer"], after["buffer"]):
         what = f"forward writes or replaces the buffer {name} in a way that a graph can't hold, and it stays as it was"
         remedy = f"write it in place ({name}.copy_(...))"
-        yield Hazard("buffer", line("buffer", name), what, remedy, changes=True)
+        yield Hazard("buffer", line("buffer", name), what, remedy, changes_result=True)
     for name in marks.changed(before["hook"], after["hook"]):
         what = f"{name} change while the model runs, and a graph keeps what they did while tracing"
-        yield Hazard("hook", line("hook", name), what, _KEEP_WHOLE, changes=True)
+        yield Hazard("hook", line("hook", name), what, _KEEP_WHOLE, changes_result=True)
     if changed := marks.changed(before["attribute"], after["attribute"]):
         matters = not computes_the_same_again(graph, make_tracer(), holder)
         for name in changed:
@@ -164,7 +168,7 @@ def _changes(
                 if matters or mode
                 else "; a graph does not"
             )
-            yield Hazard("attribute", line("attribute", name), what, _KEEP_WHOLE, changes=matters or mode)
+            yield Hazard("attribute", line("attribute", name), what, _KEEP_WHOLE, changes_result=matters or mode)
 
 
 def _hooks(model: nn.Module, tracer: ModelTracer) -> Iterator[Hazard]:
@@ -173,11 +177,11 @@ def _hooks(model: nn.Module, tracer: ModelTracer) -> Iterator[Hazard]:
         module, name = model.get_submodule(path), path or "the model"
         if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001
             what = f"the hooks of {name} were traced: what they compute is in the graph, and they are not called again"
-            yield Hazard("hook", None, what, "", changes=False)
+            yield Hazard("hook", None, what, "", changes_result=False)
         for hook in (*module._backward_hooks.values(), *module._backward_pre_hooks.values()):  # noqa: SLF001
             code = getattr(hook, "__code__", None)
             place = (code.co_filename, code.co_firstlineno) if code else None
             what = (
                 f"the backward hooks of {name} are not called by a graph, and its gradients are what they are without"
             )
-            yield Hazard("hook", shown(place), what, _KEEP_WHOLE, changes=True)
+            yield Hazard("hook", format_location(place), what, _KEEP_WHOLE, changes_result=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from surgery.graph import is_users, user_line
+from surgery.graph import find_user_line, is_user_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +35,10 @@ def seen_errors() -> Iterator[Seen]:
 
     def call(frame: FrameType, event: Any, argument: Any) -> Any:
         theirs = before(frame, event, argument) if before is not None else None
-        if not is_users(frame.f_code.co_filename):
+        if not is_user_file(frame.f_code.co_filename):
             return theirs
         if name := _own_gradient(frame):
-            found.gradients.append((user_line(frame.f_back), name))
+            found.gradients.append((find_user_line(frame.f_back), name))
 
         def step(frame: FrameType, event: Any, argument: Any) -> Any:
             nonlocal theirs

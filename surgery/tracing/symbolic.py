@@ -13,17 +13,17 @@ from torch import fx, nn
 from surgery.eager import ExternalState, one_at_a_time
 from surgery.errors import TraceError
 from surgery.graph import (
-    KINDS,
+    HAZARD_KINDS,
     Hazard,
-    assemble,
-    called,
-    in_its_mode,
-    isolated_twin,
-    same_bits,
-    same_graph,
-    shown,
-    specs,
-    twin,
+    bitwise_equal,
+    build_traced_module,
+    copy_isolating_hooks,
+    copy_sharing_parameters,
+    format_location,
+    is_same_graph,
+    set_mode,
+    target_name,
+    tensor_specs,
 )
 from surgery.tracing.example_inputs import inputs_of, refuse_unready
 from surgery.tracing.example_run import Comparison, ExampleError, learn_shapes
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.eager import Kept
-    from surgery.graph import Graphs, TracedModule
+    from surgery.graph import GraphsByMode, TracedModule
     from surgery.tracing.example_inputs import Inputs
 
 Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
@@ -79,11 +79,11 @@ def trace(
 
 
 def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str]) -> fx.GraphModule:
-    for kind in set(allow) - set(KINDS):
-        raise TraceError(f"no hazard is called {kind!r}; there is {', '.join(KINDS)}")
+    for kind in set(allow) - set(HAZARD_KINDS):
+        raise TraceError(f"no hazard is called {kind!r}; there is {', '.join(HAZARD_KINDS)}")
     inputs = inputs_of(model, example)
     refuse_unready(model)
-    owner, outside = twin(model), ExternalState(model)
+    owner, outside = copy_sharing_parameters(model), ExternalState(model)
 
     kept: defaultdict[str, list[Tensor]] = defaultdict(list)
 
@@ -97,11 +97,11 @@ def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str])
         return _retarget(traced.graph), traced.hazards
 
     graphs, noticed = _in_each_mode(model, graph_of, allow)
-    traced = assemble(owner, graphs)
+    traced = build_traced_module(owner, graphs)
     for part in ("_parameters", "_buffers", "_modules"):  # for hooks that have closed over the model
         setattr(owner, part, getattr(traced, part))
     traced.hazards = noticed
-    traced.modes = {mode: _kept(in_its_mode(twin(model), mode), mode) for mode in (True, False)}
+    traced.modes = {mode: _kept(set_mode(copy_sharing_parameters(model), mode), mode) for mode in (True, False)}
     if inputs.example is not None:
         traced.hazards = (*noticed, *_compare_runs(model, traced, inputs, allow, outside, kept))
     return traced
@@ -109,13 +109,13 @@ def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str])
 
 def _in_each_mode(
     model: nn.Module, graph_of: Callable[[nn.Module], tuple[fx.Graph, tuple[Hazard, ...]]], allow: Sequence[str]
-) -> tuple[Graphs, tuple[Hazard, ...]]:
+) -> tuple[GraphsByMode, tuple[Hazard, ...]]:
     """The graph of the model as it is, in train and in eval mode, and what was noticed in all of them."""
     first, noticed = graph_of(model)
-    graphs: Graphs = {None: first}
+    graphs: GraphsByMode = {None: first}
     modes = _modes(model)
     for mode in (model.training, not model.training):
-        in_mode = in_its_mode(twin(model), mode)
+        in_mode = set_mode(copy_sharing_parameters(model), mode)
         if _modes(in_mode) == modes:
             graphs[mode] = first
             graphs.pop(None, None)
@@ -127,7 +127,7 @@ def _in_each_mode(
             here = "mixed" if None in graphs else words[not mode]
             graphs[mode] = f"traced in {here} mode, and there is no {words[mode]} mode: {error}"
         else:
-            graphs[mode] = first if same_graph(first, graph) else graph
+            graphs[mode] = first if is_same_graph(first, graph) else graph
             noticed = tuple(dict.fromkeys((*noticed, *more)))
     if any(graph is not first for graph in graphs.values()) and (hazard := _outside(first, graph_of(model)[0])):
         _refuse(model, hazard, allow)
@@ -148,7 +148,7 @@ def _compare_runs(
     In a mode in which the model itself does not take the example (a batch norm in train mode wants more than one value
     a channel) nothing is compared, unless that is the mode it is in.
     """
-    if any(hazard.changes for hazard in traced.hazards):  # it was allowed to be another
+    if any(hazard.changes_result for hazard in traced.hazards):  # it was allowed to be another
         learn_shapes(traced, inputs, outside)
         return ()
     found: list[Hazard] = []
@@ -164,13 +164,13 @@ def _compare_runs(
             parted = parting(comparison)
         except ExampleError as error:
             if mode == here:
-                shapes = ", ".join(str(tuple(spec.shape)) for spec in specs(inputs.example))
+                shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))
                 of_shape = f" of shape {shapes}" if shapes else ""
                 raise TraceError(f"the example{of_shape} does not run: {error}") from error
             continue
         seen.add(id(graph))
         if parted is not None:
-            hazard = Hazard(parted.kind, parted.source, parted.what, parted.remedy, changes=True)
+            hazard = Hazard(parted.kind, parted.source, parted.what, parted.remedy, changes_result=True)
             _refuse(model, hazard, allow)
             found.append(hazard)
     return tuple(dict.fromkeys(found))
@@ -186,7 +186,7 @@ def _kept(model: nn.Module, mode: bool) -> dict[str, bool]:
 
 
 def _refuse(model: nn.Module, hazard: Hazard, allow: Sequence[str]) -> None:
-    if hazard.changes and hazard.kind not in allow:
+    if hazard.changes_result and hazard.kind not in allow:
         raise TraceError(
             f"{type(model).__name__} would not be traced as it is: {hazard}; {hazard.remedy}, or accept it "
             f"with allow=[{hazard.kind!r}] (--allow {hazard.kind})"
@@ -195,7 +195,7 @@ def _refuse(model: nn.Module, hazard: Hazard, allow: Sequence[str]) -> None:
 
 def _outside(graph: fx.Graph, again: fx.Graph) -> Hazard | None:
     """What follows where another tracing in the same mode, of a fresh copy of the model, gives another graph."""
-    if same_graph(graph, again):
+    if is_same_graph(graph, again):
         return None
     for one, other in zip(graph.nodes, again.nodes, strict=False):
         if (one.op, one.target, str(one.args), str(one.kwargs)) != (
@@ -207,7 +207,7 @@ def _outside(graph: fx.Graph, again: fx.Graph) -> Hazard | None:
             break
     place = one.meta.get("surgery_source")
     what = "forward computes something else each time it is called, by something outside the model"
-    return Hazard("state", shown(place), what, "make it part of the model, or an input", changes=True)
+    return Hazard("state", format_location(place), what, "make it part of the model, or an input", changes_result=True)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -272,7 +272,7 @@ def _refuse_unused(model: nn.Module, leaves: Leaves, tracer: ModelTracer) -> Non
 
 def _holding(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     holder = nn.Module()
-    setattr(holder, HOLDER, isolated_twin(model, memo))
+    setattr(holder, HOLDER, copy_isolating_hooks(model, memo))
     holder.training = model.training
     return holder
 
@@ -289,7 +289,7 @@ def _is_constant(owner: nn.Module, name: str, value: Tensor) -> bool:
     """Whether a name stands for this very constant: the graph of the other mode has it too."""
     known = owner._buffers.get(name)  # noqa: SLF001
     is_ours = name in owner._non_persistent_buffers_set and name.startswith("_tensor_constant")  # noqa: SLF001
-    return is_ours and known is not None and same_bits(known, value)
+    return is_ours and known is not None and bitwise_equal(known, value)
 
 
 def _leaf_name(leaf: str | type[nn.Module]) -> str:
@@ -323,7 +323,7 @@ def _retarget(graph: fx.Graph) -> fx.Graph:
             target = _inside(str(target))
             name = target
         elif node.op.startswith("call_"):
-            kind = called(node)
+            kind = target_name(node)
             name = f"{scope}.{kind}" if scope else kind
         copy = result.create_node(
             node.op,

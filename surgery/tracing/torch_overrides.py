@@ -17,7 +17,7 @@ from torch.fx._symbolic_trace import _wrapped_fns_to_patch, _wrapped_methods_to_
 
 from surgery.eager import in_this_thread, overridden, uninterrupted, user_classes, user_namespaces
 from surgery.graph import autograd_functions as functions
-from surgery.graph import contexts, inplace, is_users, user_line
+from surgery.graph import contexts, find_user_line, inplace, is_user_file
 from surgery.tracing.function_mode import FACTORIES
 from surgery.tracing.proxies import PROXIES, ModelProxy, known_or_noted
 
@@ -115,8 +115,8 @@ def _modules(tracer: ModelTracer) -> Iterator[_Replacement]:
 
     def set_attribute(self: nn.Module, name: str, value: Any) -> None:
         """``self.calls += 1`` on a buffer is what it is: a write in place, and no new buffer."""
-        tracer.sets.setdefault((self, name), user_line(sys._getframe(1)))  # noqa: SLF001
-        if type(value) is ModelProxy and name in self._buffers and value.node.target in inplace.AUGMENTED:
+        tracer.sets.setdefault((self, name), find_user_line(sys._getframe(1)))  # noqa: SLF001
+        if type(value) is ModelProxy and name in self._buffers and value.node.target in inplace.AUGMENTED_ASSIGNMENTS:
             written = value.node.args[0]
             if isinstance(written, fx.Node) and written.op == "get_attr":
                 home, _, attribute = str(written.target).rpartition(".")
@@ -178,7 +178,7 @@ def _settings(tracer: ModelTracer) -> Iterator[_Replacement]:
     def recording(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             caller = sys._getframe(2).f_code  # noqa: SLF001 - behind the wrapper of `in_this_thread`
-            if is_users(caller.co_filename) or caller.co_name == "fork_rng":
+            if is_user_file(caller.co_filename) or caller.co_name == "fork_rng":
                 return tracer.create_proxy("call_function", function, args, kwargs)
             return function(*args, **kwargs)
 
@@ -201,7 +201,7 @@ def _answers() -> Iterator[_Replacement]:
         return issubclass(known_or_noted(value), Tensor) if type(value) in PROXIES else isinstance(value, Tensor)
 
     def answering(function: Callable[..., bool]) -> Callable[..., bool]:
-        return lambda: not is_users(sys._getframe(2).f_code.co_filename) and function()  # noqa: SLF001
+        return lambda: not is_user_file(sys._getframe(2).f_code.co_filename) and function()  # noqa: SLF001
 
     yield torch, "is_tensor", torch.is_tensor, is_tensor
     symbolic: Any = torch.fx._symbolic_trace  # noqa: SLF001
@@ -244,7 +244,7 @@ def _apply(tracer: ModelTracer) -> Any:
     def apply(kind: Any, *args: Any, **kwargs: Any) -> Any:
         own = not kind.__module__.startswith("torch.")
         if get_ident() == thread and own and any(type(value) in PROXIES for value in (*args, *kwargs.values())):
-            return tracer.create_proxy("call_function", functions.apply, (functions.name_of(kind), *args), kwargs)
+            return tracer.create_proxy("call_function", functions.apply, (functions.import_path(kind), *args), kwargs)
         call = super(owner, kind).apply if applied is None else applied.__get__(None, kind)
         return call(*args, **kwargs)
 

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from surgery.eager import fresh_caches
 from surgery.errors import TraceError
-from surgery.graph import Hazard, InPlaceTracer, run_model, shown, user_line, written_by
+from surgery.graph import Hazard, InPlaceTracer, find_user_line, format_location, mutated_nodes, run_model
 from surgery.graph import autograd_functions as functions
 from surgery.tracing.builtin_overrides import answered
 from surgery.tracing.function_mode import FACTORIES, Calls
@@ -96,10 +96,14 @@ class ModelTracer(InPlaceTracer):
             graph = self._record(holder)
         for place, message in seen.errors:
             what = f"a `try` hides that this can't be traced ({message})"
-            self.hazards.append(Hazard("swallowed", shown(place), what, "take the `try` away", changes=True))
+            self.hazards.append(
+                Hazard("swallowed", format_location(place), what, "take the `try` away", changes_result=True)
+            )
         for line, name in seen.gradients:
             what = f"{name} has a gradient of its own, and is called by a name under which that is not seen"
-            self.hazards.append(Hazard("gradient", shown(line), what, f"call {name}.apply", changes=True))
+            self.hazards.append(
+                Hazard("gradient", format_location(line), what, f"call {name}.apply", changes_result=True)
+            )
         self._find_texts(graph)
         return graph
 
@@ -130,7 +134,7 @@ class ModelTracer(InPlaceTracer):
         last = max((n for n, name in enumerate(self.inputs.names) if name not in self.settings), default=-1)
         values = {name: self._placeholder(name, optional=n > last) for n, name in enumerate(self.inputs.names)}
         for name, expected in self.settings.items():
-            self.create_proxy("call_function", functions.expect, (values[name], expected, name), {})
+            self.create_proxy("call_function", functions.check_setting, (values[name], expected, name), {})
         positional, keywords = self.inputs.split({**values, **self.settings})
         value = run_model(holder.get_submodule(HOLDER), positional, keywords)
         self.create_node("output", "output", (self.create_arg(value),), {})
@@ -200,8 +204,8 @@ class ModelTracer(InPlaceTracer):
         if self.finished:
             raise TraceError("a value of an earlier run is used, which was kept where the model finds it again")
         node = super().create_node(*args, **kwargs)
-        node.meta["surgery_source"] = user_line(sys._getframe(1))  # noqa: SLF001
-        for written in written_by(node, self.root):
+        node.meta["surgery_source"] = find_user_line(sys._getframe(1))  # noqa: SLF001
+        for written in mutated_nodes(node, self.root):
             if written in self.cached:
                 what = "what a function with a cache gave is written in place, and stays so from run to run"
                 self.note("attribute", what, "write to a copy of it")
@@ -230,7 +234,7 @@ class ModelTracer(InPlaceTracer):
             for text in texts_in((node.args, node.kwargs)):
                 if (place := next((p for t, p in self.texts.items() if t in text), None)) is not None:
                     what = "text is made of a value that is not known while tracing, and is part of what is computed"
-                    self.hazards.append(Hazard("text", shown(place), what, _WHOLE, changes=True))
+                    self.hazards.append(Hazard("text", format_location(place), what, _WHOLE, changes_result=True))
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return ModelProxy(node, self)
@@ -246,7 +250,7 @@ class ModelTracer(InPlaceTracer):
         return type_of(proxy, self.root, self.types, FACTORIES)
 
     def note(self, kind: Any, what: str, remedy: str, *, changes: bool = True) -> None:
-        source = shown(user_line(sys._getframe(1)))  # noqa: SLF001
+        source = format_location(find_user_line(sys._getframe(1)))  # noqa: SLF001
         self.hazards.append(Hazard(kind, source, what, remedy, changes))
 
 

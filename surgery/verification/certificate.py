@@ -12,8 +12,17 @@ from torch import Tensor, fx, nn
 
 from surgery.eager import SEED, ExternalState, Ran, one_at_a_time, open_everywhere, run_once, values_against_eager
 from surgery.errors import SurgeryError, first_line
-from surgery.graph import apart, check_graph, graphs_of, in_its_mode, is_extractor, operation_nodes, same_bits, twin
-from surgery.text import escaped, table
+from surgery.graph import (
+    bitwise_equal,
+    check_graph,
+    copy_sharing_parameters,
+    describe_difference,
+    graphs_by_mode,
+    is_extractor,
+    operation_nodes,
+    set_mode,
+)
+from surgery.text import escape_html, html_table
 from surgery.tracing import unwrap
 
 if TYPE_CHECKING:
@@ -71,7 +80,7 @@ class Certificate:
             for what in dict.fromkeys(c.what for c in self.comparisons)
         ]
         header = ["", *(" ".join(case) for case in cases)]
-        return f"{table(self._title(), header, rows)}<div>{escaped(self._verdict())}</div>"
+        return f"{html_table(self._title(), header, rows)}<div>{escape_html(self._verdict())}</div>"
 
     def _title(self) -> str:
         return f"{self.model}: {self.operations} operations, {self.extracted} extracted"
@@ -115,7 +124,7 @@ def _certify(
     model: nn.Module, opened: fx.GraphModule, inputs: tuple[Any, ...], modes: Sequence[str] | None, *, others: bool
 ) -> Certificate:
     before = model_state(model)
-    modes = modes or ("eval", "train", *(["as-is"] if None in graphs_of(opened) else []))
+    modes = modes or ("eval", "train", *(["as-is"] if None in graphs_by_mode(opened) else []))
     comparisons: list[Comparison] = []
     for mode in modes:
         rewritten = _rewritten_in_mode(opened, _TRAINING[mode])
@@ -161,7 +170,9 @@ _TRAINING: dict[str, bool | None] = {"eval": False, "train": True, "as-is": None
 
 def _rewritten_in_mode(opened: fx.GraphModule, training: bool | None) -> _Rewritten | SurgeryError:
     try:
-        return _Rewritten(in_its_mode(twin(opened), training), open_everywhere(opened, training=training))
+        return _Rewritten(
+            set_mode(copy_sharing_parameters(opened), training), open_everywhere(opened, training=training)
+        )
     except SurgeryError as error:  # there is no graph for this mode
         return error
 
@@ -177,7 +188,7 @@ def _compare_case(
     outside = ExternalState(model)
 
     def run(one: nn.Module, gradients: bool) -> Ran:
-        subject = in_its_mode(twin(one), _TRAINING[mode])
+        subject = set_mode(copy_sharing_parameters(one), _TRAINING[mode])
         with outside.kept():
             if case == "again":
                 run_once(subject, inputs, gradients=False)
@@ -251,8 +262,10 @@ def _first_difference(truth: Sequence[tuple[str, Any]], ours: Sequence[tuple[str
         return f"there are {len(ours)}, not {len(truth)}"
     for (name, one), (_, other) in zip(truth, ours, strict=True):
         tensors = isinstance(one, Tensor) and isinstance(other, Tensor)
-        if not (same_bits(one, other) if tensors else one is other or (not isinstance(one, Tensor) and one == other)):
-            return f"{name or 'it'}: {apart(other, one)}".removeprefix("it: ")
+        if not (
+            bitwise_equal(one, other) if tensors else one is other or (not isinstance(one, Tensor) and one == other)
+        ):
+            return f"{name or 'it'}: {describe_difference(other, one)}".removeprefix("it: ")
     return None
 
 
@@ -266,8 +279,8 @@ def _compare_parameters(model: nn.Module, opened: nn.Module) -> Iterator[Compari
         for name, value in truth.items():
             if ours[name].requires_grad != value.requires_grad:
                 difference = f"{name} has requires_grad {ours[name].requires_grad}, not {value.requires_grad}"
-            elif not same_bits(ours[name], value):
-                difference = f"{name}: {apart(ours[name], value)}"
+            elif not bitwise_equal(ours[name], value):
+                difference = f"{name}: {describe_difference(ours[name], value)}"
             if difference:
                 break
     yield Comparison("parameters", "", "", difference is None if truth or ours else None, len(truth), difference or "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from surgery.errors import OutputError, first_line
 from surgery.output import ManifestReader, existing_files, flat_settings, has_manifest, listed_files, lock_holder
-from surgery.text import MANIFEST, WORK, readable
+from surgery.text import MANIFEST_FILE, WORK_FOLDER, escape_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -71,13 +71,13 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     folder = Path(folder)
     if not folder.is_dir():
         raise OutputError(f"there is no folder {folder}")
-    if holder := lock_holder(folder / WORK / "lock"):
+    if holder := lock_holder(folder / WORK_FOLDER / "lock"):
         raise OutputError(f"a run writes to {folder} ({holder}); verify it when that is done")
     faults = [*_unfinished(folder)]
-    images, listed = 0, {MANIFEST}
-    if not os.path.lexists(folder / MANIFEST):
+    images, listed = 0, {MANIFEST_FILE}
+    if not os.path.lexists(folder / MANIFEST_FILE):
         if not faults:
-            raise OutputError(f"{folder} holds no run: there is no {MANIFEST} in it")
+            raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it")
     else:
         try:
             manifest = ManifestReader(folder)
@@ -90,7 +90,7 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
             listed |= set(own)
             faults += _file_faults(folder, own, about)
         except (OutputError, LookupError, TypeError, AttributeError):
-            faults.append(Fault("manifest", MANIFEST, f"{MANIFEST} is damaged, or no manifest of a run"))
+            faults.append(Fault("manifest", MANIFEST_FILE, f"{MANIFEST_FILE} is damaged, or no manifest of a run"))
             return Verification(folder, images, len(listed), tuple(faults))
         faults += (
             Fault("unlisted", name, f"{name} is in the folder and not in the manifest")
@@ -101,17 +101,17 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
 
 
 def _unfinished(folder: Path) -> Iterator[Fault]:
-    work = folder / WORK
+    work = folder / WORK_FOLDER
     if work.is_dir() and (left := sorted(path.name for path in work.iterdir() if path.name != "lock")):
-        said = f"{WORK} is of a run that was killed ({len(left)} files); the next run into the folder puts it in order"
-        yield Fault("unfinished", WORK, said)
+        said = f"{WORK_FOLDER} is of a run that was killed ({len(left)} files); the next run into it puts it in order"
+        yield Fault("unfinished", WORK_FOLDER, said)
 
 
 def _files_in(folder: Path) -> Iterator[str]:
     """The files in a folder, but for those of a run's work and of runs in folders of their own."""
     for home, folders, files in os.walk(folder):
         place = Path(home)
-        folders[:] = sorted(name for name in folders if not (place == folder and name == WORK))
+        folders[:] = sorted(name for name in folders if not (place == folder and name == WORK_FOLDER))
         folders[:] = [name for name in folders if not has_manifest(place / name)]
         for name in sorted(files):
             if name not in _NOT_OURS:
@@ -132,7 +132,7 @@ def _image_faults(folder: Path, image: Mapping[str, Any], about: Mapping[str, st
                 }
                 said |= {"dtype": activation.get("dtype"), "low": file.get("low"), "high": file.get("high")}
                 yield from _file_faults(folder, [name], about, said)
-    paths = {readable(str(activation.get("path"))).replace("\0", "_") for activation in activations}
+    paths = {escape_surrogates(str(activation.get("path"))).replace("\0", "_") for activation in activations}
     for name in image.get("files") or ():
         if isinstance(name, str):
             yield from _file_faults(folder, [name], about, paths=paths)

@@ -289,9 +289,9 @@ def test_the_record_has_the_edges(residual: Any) -> None:
 
 
 def test_the_tree_fits_a_terminal_of_ascii(residual: Any) -> None:
-    from surgery.text.characters import encodable
+    from surgery.text.characters import replace_unencodable
 
-    text = encodable(shown(residual, 80), "ascii")
+    text = replace_unencodable(shown(residual, 80), "ascii")
     assert "|- mul < stem, mask" in text
     assert "\\" not in text
 

@@ -23,7 +23,7 @@ from surgery.cli.tables import Bar, Text, export, report_view, verdict_lines
 from surgery.errors import OutputError, PluginError
 from surgery.output.report import OperationSummary, Progress, Report
 from surgery.testing.verdicts import Verdict
-from surgery.text.characters import encodable, printable
+from surgery.text.characters import escape_unprintable, replace_unencodable
 from surgery.types import Facts, Operation
 
 HOSTILE = {
@@ -43,8 +43,8 @@ HOSTILE = {
 @pytest.mark.parametrize("title", HOSTILE)
 def test_a_text_is_one_line_that_steers_nothing(title: str) -> None:
     given, shown = HOSTILE[title]
-    assert printable(given) == shown
-    assert printable(shown) == shown
+    assert escape_unprintable(given) == shown
+    assert escape_unprintable(shown) == shown
 
 
 @pytest.mark.parametrize("title", HOSTILE)
@@ -100,7 +100,7 @@ class Named(nn.Module):
 @pytest.mark.parametrize("name", ["[red]", "[/x]", ":smile:", "a\u202eb"])
 def test_a_tree_shows_the_names_of_modules(name: str) -> None:
     traced = surgery.trace(Named(name).eval(), torch.zeros(1, 1, 4, 4))
-    assert printable(name) in printed(graph_view(traced, 120))
+    assert escape_unprintable(name) in printed(graph_view(traced, 120))
 
 
 def test_the_progress_bar_shows_the_name_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_the_progress_bar_shows_the_name_of_an_image(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_what_an_encoding_lacks_has_a_stand_in(encoding: str, shown: str) -> None:
-    assert encodable("├─ conv  1×3  0 … 1  ✓ é", encoding) == shown
+    assert replace_unencodable("├─ conv  1×3  0 … 1  ✓ é", encoding) == shown
 
 
 def command(*arguments: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

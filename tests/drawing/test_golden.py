@@ -107,6 +107,6 @@ def test_a_picture_is_pixel_for_pixel_what_it_was(name: str, compiled: bool, mon
     values, stages = CASES[name]
     assert digest(surgery.draw(values, **stages)) == GOLDEN[name]
     settled = BatchDrawing(values, replace(STANDARD, **stages))
-    settled.settle(pixels=True)
+    settled.quantize_now(pixels=True)
     pictures = tuple(picture for position in range(len(values)) for picture in settled.pictures(position))
     assert digest(pictures) == GOLDEN[name]

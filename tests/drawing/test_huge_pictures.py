@@ -16,7 +16,7 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.tilers import Channels, Grid, Strip
 from surgery.cli.tables import report_view
 from surgery.drawing import MAX_SIDE, picture_assembly
-from surgery.stages import Layout
+from surgery.stages import TileLayout
 from surgery.types import BACKGROUND
 from tests.cli.test_graph_view import printed
 
@@ -64,7 +64,7 @@ def test_uneven_parts_are_the_same_by_torch(compiled: bool, monkeypatch: pytest.
     from surgery.drawing import tiling
 
     codes = torch.randint(0, 250, (2, 5, 3, 4), dtype=torch.uint8)
-    layout = Layout(5, 2, 2, uneven=True)
+    layout = TileLayout(5, 2, 2, uneven=True)
     if not compiled:
         monkeypatch.setattr(tiling, "_kernels", None)
     laid = tiling.tile_codes(codes, layout)

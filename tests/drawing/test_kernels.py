@@ -20,7 +20,7 @@ from surgery.drawing import quantization, tiling
 from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.quantization import find_extremes, quantize, quantize_between_extremes
 from surgery.drawing.tiling import tile_codes, untile_codes
-from surgery.stages import Layout, Recipe
+from surgery.stages import Recipe, TileLayout
 from surgery.types import BACKGROUND, LEVELS
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_a_value_that_is_not_finite_is_seen_wherever_it_is(value: float, place: 
     extremes = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     assert torch.equal(find_extremes(maps).nan_to_num(), extremes.nan_to_num())
     one, other = BatchDrawing(maps, STANDARD), BatchDrawing(maps, STANDARD)
-    one.settle(pixels=True)
+    one.quantize_now(pixels=True)
     expected = without_kernels(lambda: other.pictures(0)[0].pixels)
     assert np.array_equal(one.pictures(0)[0].pixels, expected)
     assert one.facts(0) == other.facts(0)
@@ -130,7 +130,7 @@ def test_tiles_lie_as_torch_lays_them(
     shape: tuple[int, int, int, int], columns: int, factor: int, gap: int, each: bool
 ) -> None:
     codes = torch.arange(math.prod(shape)).remainder(LEVELS).byte().reshape(shape)
-    layout = Layout(shape[1], 1 if each else shape[1], columns, factor, gap)
+    layout = TileLayout(shape[1], 1 if each else shape[1], columns, factor, gap)
     lines = tile_codes(codes, layout)
     assert torch.equal(lines, without_kernels(tile_codes, codes, layout))
     assert not lines[..., 0].any()
@@ -149,7 +149,7 @@ def test_codes_that_are_made_where_they_lie_are_those_that_are_laid_there(
 ) -> None:
     maps = torch.randn(shape, generator=torch.Generator().manual_seed(math.prod(shape)))
     maps[:, 0] = 1
-    layout = Layout(shape[1], 1 if each else shape[1], columns, 1, gap)
+    layout = TileLayout(shape[1], 1 if each else shape[1], columns, 1, gap)
     limits = find_extremes(maps).double()
     codes = without_kernels(quantize, maps, limits)
     lines = without_kernels(tile_codes, codes, layout)
@@ -171,13 +171,13 @@ def test_what_is_settled_has_the_levels_and_pictures_of_torch(
     values = torch.randn(3, 5, 9, 130, generator=torch.Generator().manual_seed(1)).mul_(scale)
     recipe = Recipe(normalizer, TILERS[name], transforms=transforms)
     one, other = BatchDrawing(values, recipe), BatchDrawing(values, recipe)
-    one.settle(pixels=True)
+    one.quantize_now(pixels=True)
 
     def drawn(drawing: BatchDrawing) -> list[NDArray[Any]]:
         found: list[NDArray[Any]] = []
         for position in range(3):
             levels = drawing.levels(position)
-            found += [levels.indices, levels.low, *(picture.pixels for picture in drawing.pictures(position))]
+            found += [levels.codes, levels.low, *(picture.pixels for picture in drawing.pictures(position))]
         return found
 
     expected = without_kernels(drawn, other)

@@ -23,9 +23,9 @@ from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.palettes import palette, palette_of
 from surgery.drawing.quantization import find_finite_extremes
 from surgery.errors import RenderError
-from surgery.graph.tensors import tensors_in
+from surgery.graph.tensors import named_tensors
 from surgery.output.json_values import as_json, picture_limits
-from surgery.stages import Layout, Recipe, Tiler
+from surgery.stages import Recipe, TileLayout, Tiler
 from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Operation
 
 OPERATION = Operation("f", "f", "f", 1)
@@ -50,20 +50,20 @@ def test_levels_equal_a_slow_reference_and_read_back(offset: float, scale: float
             low, high = exact.min(), exact.max()
             assert (levels.low[channel], levels.high[channel]) == (low, high)
             if low == high:
-                assert (levels.indices[channel] == 125).all()
+                assert (levels.codes[channel] == 125).all()
                 continue
             reference = np.floor((exact - low) / (high - low) * 250 + 0.5)
-            assert np.abs(levels.indices[channel].astype(float) - reference).max() <= 1
-            back = low + levels.indices[channel] / 250 * (high - low)
+            assert np.abs(levels.codes[channel].astype(float) - reference).max() <= 1
+            back = low + levels.codes[channel] / 250 * (high - low)
             assert np.abs(back - exact).max() <= (high - low) / 500 * 1.001
 
 
 def test_limits_at_the_ends_of_float32_do_not_overflow() -> None:
     most = torch.finfo(torch.float32).max
     values = torch.tensor([[[[-most, 0.0, most]]]])
-    assert drawing(values).levels(0).indices.ravel().tolist() == [0, 125, 250]
+    assert drawing(values).levels(0).codes.ravel().tolist() == [0, 125, 250]
     tiny = torch.tensor([[[[0.0, 1e-45, 2.8e-45]]]])
-    assert drawing(tiny).levels(0).indices.ravel().tolist() == [0, 125, 250]
+    assert drawing(tiny).levels(0).codes.ravel().tolist() == [0, 125, 250]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_values_are_not_written_to_whatever_is_drawn_of_them(dtype: torch.dtype)
 
 
 def test_constant_maps_and_single_values_are_drawn_mid_scale() -> None:
-    assert (drawing(torch.full((1, 2, 3, 3), 7.0)).levels(0).indices == 125).all()
-    assert (drawing(torch.tensor([[[[4.0]]]])).levels(0).indices == 125).all()
+    assert (drawing(torch.full((1, 2, 3, 3), 7.0)).levels(0).codes == 125).all()
+    assert (drawing(torch.tensor([[[[4.0]]]])).levels(0).codes == 125).all()
 
 
 def test_one_nan_does_not_blank_a_picture() -> None:
@@ -110,7 +110,7 @@ def test_one_nan_does_not_blank_a_picture() -> None:
     values[0, 0, 0, 0] = -torch.inf
     values[0, 0, 2, 2] = torch.inf
     one = drawing(values)
-    codes = one.levels(0).indices[0]
+    codes = one.levels(0).codes[0]
     assert (codes[1, 1], codes[0, 0], codes[2, 2]) == (NAN, MINUS_INF, PLUS_INF)
     assert (codes[0, 1], codes[2, 1]) == (0, 250)
     facts = one.facts(0)
@@ -131,7 +131,7 @@ def test_a_channel_without_any_finite_value_is_drawn(name: str) -> None:
     values = torch.full((1, 2, 2, 2), torch.nan)
     values[0, 1] = torch.inf
     one = drawing(values, normalizer=NORMALIZERS[name])
-    assert one.levels(0).indices[:, 0, 0].tolist() == [NAN, PLUS_INF]
+    assert one.levels(0).codes[:, 0, 0].tolist() == [NAN, PLUS_INF]
     assert one.facts(0).min is None
 
 
@@ -147,11 +147,11 @@ def test_exact_statistics_are_those_of_numpy() -> None:
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64, torch.float16])
 def test_any_dtype_is_drawn(dtype: torch.dtype) -> None:
     values = torch.tensor([[[[0, 1], [1, 0]]]]).to(dtype)
-    assert drawing(values).levels(0).indices.ravel().tolist() == [0, 250, 250, 0]
+    assert drawing(values).levels(0).codes.ravel().tolist() == [0, 250, 250, 0]
 
 
 def test_sparse_values_are_drawn() -> None:
-    assert drawing(torch.eye(3)[None, None].to_sparse()).levels(0).indices[0].tolist() == (np.eye(3) * 250).tolist()
+    assert drawing(torch.eye(3)[None, None].to_sparse()).levels(0).codes[0].tolist() == (np.eye(3) * 250).tolist()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_tensors_are_found_in_containers_of_every_kind() -> None:
 
     one, other = torch.zeros(1), torch.ones(1)
     value = {"a": [one, 3], "b": Pair(None, (other,)), "c": Pair}
-    assert [(key, tensor.item()) for key, tensor in tensors_in(value)] == [("[a][0]", 0), ("[b][right][0]", 1)]
+    assert [(key, tensor.item()) for key, tensor in named_tensors(value)] == [("[a][0]", 0), ("[b][right][0]", 1)]
 
 
 def test_containers_give_one_activation_for_each_tensor() -> None:
@@ -231,14 +231,14 @@ def test_limits_are_shared_as_far_as_asked(per: Any) -> None:
 
 def test_symmetric_puts_zero_in_the_middle_and_diverges() -> None:
     values = torch.tensor([[[[-1.0, 0.0, 4.0]]]])
-    assert drawing(values, normalizer=Symmetric()).levels(0).indices.ravel().tolist() == [94, 125, 250]
+    assert drawing(values, normalizer=Symmetric()).levels(0).codes.ravel().tolist() == [94, 125, 250]
     middle = palette_of(Recipe(Symmetric(), Grid()))[125].astype(int)
     assert middle.max() - middle.min() < 10
 
 
 def test_fixed_is_the_old_clamp() -> None:
     values = torch.tensor([[[[-1.0, 0.0, 0.5, 1.0, 2.0]]]])
-    assert drawing(values, normalizer=Fixed(0, 1)).levels(0).indices.ravel().tolist() == [0, 0, 125, 250, 250]
+    assert drawing(values, normalizer=Fixed(0, 1)).levels(0).codes.ravel().tolist() == [0, 0, 125, 250, 250]
 
 
 def test_a_percentile_is_as_near_as_its_docstring_says() -> None:
@@ -321,20 +321,20 @@ def test_what_a_subclass_inherits_does_not_stand_for_how_it_is_called() -> None:
     turned = drawing(values, tiler=Turned(columns=2, gap=0)).pictures(0)[0]
     plain = drawing(values, tiler=Grid(columns=2, gap=0)).pictures(0)[0]
     assert np.array_equal(turned.pixels, np.roll(plain.pixels, 16, axis=1))
-    assert turned.lines is None
-    assert plain.lines is not None
+    assert turned.scanlines is None
+    assert plain.scanlines is not None
     wider, exact = drawing(values, normalizer=Wider()), drawing(values)
-    wider.settle(pixels=True)
+    wider.quantize_now(pixels=True)
     assert np.allclose(wider.levels(0).low, exact.levels(0).low - 1)
 
 
 def test_a_copy_of_a_picture_with_other_pixels_is_written_with_those() -> None:
     picture = surgery.draw(torch.randn(1, 2, 16, 16))[0]
-    assert picture.lines is not None
+    assert picture.scanlines is not None
     other = replace(picture, pixels=np.ascontiguousarray(picture.pixels[::-1]))
     with Image.open(BytesIO(png.encode_png(other))) as written:
         assert np.array_equal(np.asarray(written), other.pixels)
-    assert replace(picture, palette=picture.palette).lines is picture.lines
+    assert replace(picture, palette=picture.palette).scanlines is picture.scanlines
 
 
 def test_a_palette_samples_its_colormap_and_sets_four_colors_apart() -> None:
@@ -370,13 +370,16 @@ def laid(layout: object) -> Tiler:
         ({"tiler": lambda levels: levels[0]}, r"has to give \(B, N, H, W\) uint8"),
         ({"tiler": lambda levels: levels.float()}, "has to give"),
         ({"tiler": laid("rows")}, "has to give a layout of 3 maps, not 'rows'"),
-        ({"tiler": laid(Layout(4, 4, 2))}, "has to give a layout of 3 maps, not Layout"),
-        ({"tiler": laid(lambda: Layout(3, 2, 2))}, r"can't lay out \(2, 3, 2, 2\): .*3 maps are no whole number"),
+        ({"tiler": laid(TileLayout(4, 4, 2))}, "has to give a layout of 3 maps, not TileLayout"),
+        ({"tiler": laid(lambda: TileLayout(3, 2, 2))}, r"can't lay out \(2, 3, 2, 2\): .*3 maps are no whole number"),
         (
-            {"tiler": laid(lambda: Layout(3, 3, 0))},
+            {"tiler": laid(lambda: TileLayout(3, 3, 0))},
             r"can't lay out \(2, 3, 2, 2\): .*the numbers of a layout are at least 1",
         ),
-        ({"tiler": laid(lambda: Layout(3, 3, 1.5))}, r"can't lay out \(2, 3, 2, 2\): .*a layout is of whole numbers"),  # type: ignore[arg-type]
+        (
+            {"tiler": laid(lambda: TileLayout(3, 3, 1.5))},
+            r"can't lay out \(2, 3, 2, 2\): .*a layout is of whole numbers",
+        ),  # type: ignore[arg-type]
         ({"tiler": lambda levels: levels.repeat(2, 1, 1, 1)}, "4 images for a batch of 2"),
         ({"colormap": lambda values: values}, "has to give"),
         ({"colormap": lambda values: 1 / 0}, "can't be sampled"),
@@ -390,9 +393,9 @@ def test_a_broken_stage_is_named(stages: dict[str, Any], message: str) -> None:
 def test_an_image_in_its_own_colors_asks_no_tiler_how_it_lies() -> None:
     recipe = replace(STANDARD, tiler=laid(lambda: 1 / 0))
     (activation,) = make_image_activations(OPERATION, torch.rand(1, 3, 60, 60), ["a"], (0.0, 1.0), recipe)
-    activation.drawing.settle(pixels=True)
+    activation.drawing.quantize_now(pixels=True)
     assert activation.pictures[0].pixels.shape == (60, 60, 3)
-    assert activation.levels.indices.shape == (3, 60, 60)
+    assert activation.levels.codes.shape == (3, 60, 60)
 
 
 def test_an_option_of_a_tiler_that_is_called_layout_is_no_layout() -> None:
@@ -425,22 +428,22 @@ def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypat
     there = drawing(values.double())
     for position in range(2):
         one, other = here.levels(position), there.levels(position)
-        assert np.abs(one.indices.astype(int) - other.indices).max() <= 1
-        assert (one.indices != other.indices).mean() < 1e-3
+        assert np.abs(one.codes.astype(int) - other.codes).max() <= 1
+        assert (one.codes != other.codes).mean() < 1e-3
         assert here.facts(position) == there.facts(position)
 
 
 def test_settled_drawings_need_their_values_no_more() -> None:
     values = torch.randn(2, 3, 5, 5)
     one, other = drawing(values.clone(), stats=True), drawing(values, stats=True)
-    assert other.settle(pixels=True) == 2 * 3 * 5 * 5
-    assert other.settle(pixels=True) == 0
+    assert other.quantize_now(pixels=True) == 2 * 3 * 5 * 5
+    assert other.quantize_now(pixels=True) == 0
     values.zero_()
     for position in range(2):
         assert np.array_equal(one.pictures(position)[0].pixels, other.pictures(position)[0].pixels)
         assert one.facts(position) == other.facts(position)
     numbers = drawing(torch.ones(1, 1, 2, 2))
-    numbers.settle(pixels=False)
+    numbers.quantize_now(pixels=False)
     assert numbers.facts(0).max == 1
     with pytest.raises(RenderError, match="the values of an activation are gone once the model has run on"):
         numbers.levels(0)
@@ -465,7 +468,7 @@ def test_steps_are_made_once_for_all_who_ask() -> None:
 @pytest.mark.parametrize("shape", [(2, 0, 3, 3), (2, 3, 0, 4)])
 def test_of_what_has_no_values_there_are_levels_without_pixels(shape: tuple[int, ...]) -> None:
     one, two = make_activations(Operation("a", "a", "k", 1), torch.zeros(shape), ["one", "two"], STANDARD)
-    one.drawing.settle(pixels=True)
+    one.drawing.quantize_now(pixels=True)
     assert one.pictures == ()
-    assert [levels.indices.shape for levels in (one.levels, two.levels)] == [shape[1:], shape[1:]]
+    assert [levels.codes.shape for levels in (one.levels, two.levels)] == [shape[1:], shape[1:]]
     assert one.levels.low.tolist() == [0] * shape[1]

@@ -23,7 +23,7 @@ from surgery.errors import RenderError
 from surgery.output.report import Watcher
 from surgery.plugins.registry import Plugins
 from surgery.stages import Recipe
-from surgery.text.descriptions import describe
+from surgery.text.descriptions import describe_stage
 from surgery.types import NAN, PLUS_INF, Operation
 
 NAN_COLOR = SPECIAL_CODES["NaN"][1]
@@ -272,7 +272,7 @@ def test_a_run_says_which_transforms_its_pictures_are_of(run: Any, tmp_path: Pat
     (picture,) = manifest["images"][0]["activations"][1]["files"]
     assert len(picture["low"]) == 3
     assert Recipe(STANDARD.normalizer, STANDARD.tiler).describe()["transforms"] == "none"
-    assert describe(PCA()) == "PCA()"
+    assert describe_stage(PCA()) == "PCA()"
 
 
 def test_transforms_leave_exact_values_and_the_input_alone(tmp_path: Path) -> None:

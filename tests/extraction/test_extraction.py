@@ -15,7 +15,7 @@ from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.errors import ImageError, ModelError, SelectionError, TraceError
-from surgery.graph.copies import twin
+from surgery.graph.copies import copy_sharing_parameters
 from surgery.inputs.image_loading import find_images, load_image
 from surgery.output.report import Progress
 from tests.tracing.test_symbolic import assert_same, state
@@ -340,7 +340,7 @@ def test_the_orientation_that_a_camera_noted_is_applied(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (50, 50)).save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     with pytest.raises(ImageError, match="more pixels than an honest image"):
@@ -364,7 +364,7 @@ def spoiled(how: str) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train", "as-is"])
-def test_the_first_output_is_held_against_the_original_where_that_is_asked(
+def test_the_first_output_is_held_against_the_original_where_that_is_requested(
     mode: Any, model: nn.Module, photos: Path, tmp_path: Path
 ) -> None:
     surgery.extract(model, photos, out=tmp_path / "checked", mode=mode, check=True, sinks=[Npz()])
@@ -379,10 +379,10 @@ def test_the_original_runs_on_the_first_batch_alone(
     copies: list[nn.Module] = []
 
     def copied(original: nn.Module) -> nn.Module:
-        copies.append(twin(original))
+        copies.append(copy_sharing_parameters(original))
         return copies[-1]
 
-    monkeypatch.setattr("surgery.extraction.batch_runner.twin", copied)
+    monkeypatch.setattr("surgery.extraction.batch_runner.copy_sharing_parameters", copied)
     surgery.extract(model, photos, out=tmp_path / "out", check=True, batch_size=2, sinks=[])
     assert len(copies) == 1
 
@@ -391,7 +391,7 @@ def test_the_original_runs_on_the_first_batch_alone(
     ("how", "message"),
     [("value", "does not give the output of the original: the values differ"), ("more", "2 tensors")],
 )
-def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_asked(
+def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_requested(
     how: str, message: str, model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("surgery.extraction.run.trace", spoiled(how))

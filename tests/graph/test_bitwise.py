@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surgery.graph.bitwise import same_bits
+from surgery.graph.bitwise import bitwise_equal
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.complex64, torch.int64, torch.uint8, torch.bool]
 
@@ -17,11 +17,11 @@ def test_one_other_element_is_seen_wherever_the_values_begin_and_end(
 ) -> None:
     values = torch.arange(count + offset).remainder(2).to(dtype)
     some, others = values[offset:], values[offset:].clone()
-    assert same_bits(some, others)
-    assert same_bits(others, some)
+    assert bitwise_equal(some, others)
+    assert bitwise_equal(others, some)
     for place in range(count):
         others[place] = others[place] == 0
-        assert not same_bits(some, others)
+        assert not bitwise_equal(some, others)
         others[place] = some[place]
 
 
@@ -35,13 +35,13 @@ def test_one_other_element_is_seen_wherever_the_values_begin_and_end(
     ],
 )
 def test_what_only_compares_equal_is_not_the_same(one: Tensor, other: Tensor) -> None:
-    assert not same_bits(one, other)
+    assert not bitwise_equal(one, other)
 
 
 def test_nan_is_itself_and_strides_do_not_matter() -> None:
     values = torch.tensor([[1.0, float("nan")], [2.0, 3.0]])
-    assert same_bits(values, values.clone())
-    assert same_bits(values.t(), values.t().contiguous())
-    assert same_bits(torch.ones(2).to_sparse(), torch.ones(2).to_sparse())
-    assert same_bits(torch.empty(0, 3), torch.empty(0, 3))
-    assert same_bits(torch.complex(values, values).conj(), torch.complex(values, values).conj().resolve_conj())
+    assert bitwise_equal(values, values.clone())
+    assert bitwise_equal(values.t(), values.t().contiguous())
+    assert bitwise_equal(torch.ones(2).to_sparse(), torch.ones(2).to_sparse())
+    assert bitwise_equal(torch.empty(0, 3), torch.empty(0, 3))
+    assert bitwise_equal(torch.complex(values, values).conj(), torch.complex(values, values).conj().resolve_conj())

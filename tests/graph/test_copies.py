@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from surgery.graph.copies import twin
+from surgery.graph.copies import copy_sharing_parameters
 
 
 class Entangled(nn.Module):
@@ -34,7 +34,7 @@ class Entangled(nn.Module):
 
 def test_a_twin_has_parameters_in_common_and_nothing_else() -> None:
     model = Entangled()
-    other = twin(model)
+    other = copy_sharing_parameters(model)
     assert type(other) is Entangled
     assert list(vars(other)) == list(vars(model))
     assert [id(p) for p in other.parameters()] == [id(p) for p in model.parameters()]
@@ -51,7 +51,7 @@ def test_a_twin_has_parameters_in_common_and_nothing_else() -> None:
 
 
 def test_what_is_one_thing_in_a_model_is_one_thing_in_its_twin() -> None:
-    other: Any = twin(Entangled())
+    other: Any = copy_sharing_parameters(Entangled())
     assert other.again is other.first
     assert other.others[1] is other.first
     assert other.second.store is other.store
@@ -79,14 +79,14 @@ class Deep(nn.Linear):
 
 
 @pytest.mark.parametrize(("kind", "how"), [(Own, "pickled"), (Deep, "deep")])
-def test_a_module_that_says_how_it_is_copied_is_asked(kind: type[Any], how: str) -> None:
-    assert twin(kind(2, 2)).how == how
-    assert twin(nn.Sequential(nn.ReLU(), kind(2, 2)))[1].how == how
+def test_a_module_that_says_how_it_is_copied_is_requested(kind: type[Any], how: str) -> None:
+    assert copy_sharing_parameters(kind(2, 2)).how == how
+    assert copy_sharing_parameters(nn.Sequential(nn.ReLU(), kind(2, 2)))[1].how == how
 
 
 def test_a_parametrized_module_is_copied() -> None:
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 2)))
-    copied = twin(model)
+    copied = copy_sharing_parameters(model)
     assert type(copied[0]) is type(model[0])
     assert torch.equal(copied[0].weight, model[0].weight)
     assert copied[0].parametrizations.weight.original0 is model[0].parametrizations.weight.original0
@@ -95,5 +95,5 @@ def test_a_parametrized_module_is_copied() -> None:
 def test_a_compiled_call_is_left_behind_as_in_any_copy() -> None:
     model = nn.Linear(2, 2)
     model.compile(backend="eager")
-    assert "_compiled_call_impl" not in vars(twin(model))
-    assert list(vars(twin(model))) == list(vars(copy.deepcopy(model)))
+    assert "_compiled_call_impl" not in vars(copy_sharing_parameters(model))
+    assert list(vars(copy_sharing_parameters(model))) == list(vars(copy.deepcopy(model)))

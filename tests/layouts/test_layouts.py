@@ -266,13 +266,13 @@ def test_attention_over_places_stays_a_map_for_each_head() -> None:
 
     *_, last = surgery.record(opened(Attention()), given(1))
     assert last.layout.name == "channels-first"
-    assert last.levels.indices.shape == (2, ROWS * COLUMNS, ROWS * COLUMNS)
+    assert last.levels.codes.shape == (2, ROWS * COLUMNS, ROWS * COLUMNS)
 
 
 def test_maps_that_lie_as_they_always_did_are_drawn_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     *_, last = surgery.record(opened(nn.Sequential(nn.Conv2d(3, 60, 3), nn.BatchNorm2d(60), nn.ReLU())), given(1))
     assert (last.layout.name, last.layout.layout) == ("channels-first", None)
-    assert last.pictures[0].lines is not None  # codes were made where they lie
+    assert last.pictures[0].scanlines is not None  # codes were made where they lie
 
 
 def test_a_reshape_merges_and_splits_what_axes_count() -> None:
@@ -304,7 +304,7 @@ TOKENS = torch.randn(2, 17, 6)
         ("flat", TOKENS, TOKENS[:, None]),
     ],
 )
-def test_a_layout_that_is_asked_for_holds(text: str, values: Tensor, expected: Tensor) -> None:
+def test_a_layout_that_is_requested_for_holds(text: str, values: Tensor, expected: Tensor) -> None:
     drawn = surgery.draw(values, layout=layout_named(text))
     for ours, theirs in zip(drawn, surgery.draw(expected), strict=True):
         assert np.array_equal(ours.pixels, theirs.pixels)
@@ -330,7 +330,7 @@ def test_a_layout_of_ones_own_is_a_function() -> None:
         ("flat:2", "no layout is called 'flat:2'"),
     ],
 )
-def test_a_layout_that_is_none_is_refused_in_one_line(text: str, message: str) -> None:
+def test_a_layout_that_is_none_is_fallback_in_one_line(text: str, message: str) -> None:
     with pytest.raises(RenderError, match=message):
         layout_named(text)
 

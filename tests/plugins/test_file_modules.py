@@ -13,7 +13,7 @@ import pytest
 
 from surgery.plugins.file_modules import load_file
 from surgery.plugins.registry import Plugins
-from surgery.text.descriptions import describe, plain_name
+from surgery.text.descriptions import describe_stage, displayed_module_name
 
 BODY = """
 import surgery
@@ -149,8 +149,8 @@ def test_the_classes_of_a_plugin_can_be_pickled_and_are_called_as_in_their_file(
     (folder / "my-own.plugin.py").write_text("from _colors import Thing, act\n")
     module: Any = load_file(folder / "my-own.plugin.py")
     assert pickle.loads(pickle.dumps(module.Thing(3))) == module.Thing(3)  # noqa: S301
-    assert describe(module.act) == "_colors.act"
-    assert plain_name("json.decoder") == "json.decoder"
+    assert describe_stage(module.act) == "_colors.act"
+    assert displayed_module_name("json.decoder") == "json.decoder"
 
 
 def test_what_is_not_there_and_what_fails_is_told_with_its_line(folder: Path) -> None:

@@ -232,7 +232,7 @@ class Terminal:
         return self.lines.pop(0)
 
 
-def test_somebody_at_a_terminal_is_asked_once(command: Any, clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_at_a_terminal_is_requested_once(command: Any, clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arguments, "_is_somebody_there", lambda: True)
     for answer, runs in (("n\n", False), ("y\n", True)):
         clone.write("theirs.py", extra=f"# {answer}")
@@ -249,7 +249,7 @@ def test_somebody_at_a_terminal_is_asked_once(command: Any, clone: Clone, monkey
     assert "is not trusted" in command("plugins").err or not clone.ran
 
 
-def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_requested_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("sys.stderr", Terminal())
     monkeypatch.delenv("CI", raising=False)
@@ -262,7 +262,7 @@ def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("name", ["theirs.py", "./theirs.py", "../clone/theirs.py"])
-def test_a_relative_path_in_the_environment_is_asked_for_too(
+def test_a_relative_path_in_the_environment_is_requested_for_too(
     command: Any, clone: Clone, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (clone.folder / "pyproject.toml").unlink()

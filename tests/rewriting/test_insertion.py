@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 
 import surgery
 from surgery.errors import SelectionError
-from surgery.rewriting.extractor import ActivationExtractor, extractors, listening
-from surgery.rewriting.insertion import until_last
+from surgery.rewriting.extractor import ActivationExtractor, find_extractors, listening
+from surgery.rewriting.insertion import stop_after_last_extractor
 from tests.nets import Constant, Containers, Counting, InPlace, Oracle, Reused, eager_values
 from tests.tracing.test_symbolic import CASES, flat
 
@@ -58,7 +58,7 @@ def test_each_extractor_stands_between_its_operation_and_all_its_users() -> None
     for node in opened.graph.nodes:
         if node.op == "call_module" and isinstance(opened.get_submodule(node.target), ActivationExtractor):
             assert list(node.args[0].users) == [node]
-    assert len(extractors(opened)) == len(surgery.operations(traced)) == len(surgery.operations(opened))
+    assert len(find_extractors(opened)) == len(surgery.operations(traced)) == len(surgery.operations(opened))
 
 
 def test_the_original_graph_is_untouched() -> None:
@@ -66,7 +66,7 @@ def test_the_original_graph_is_untouched() -> None:
     before = str(traced.graph)
     surgery.insert(traced, surgery.operations(traced))
     assert str(traced.graph) == before
-    assert not extractors(traced)
+    assert not find_extractors(traced)
 
 
 def test_a_rewritten_model_is_an_ordinary_module() -> None:
@@ -162,7 +162,7 @@ def test_a_model_stopped_after_its_last_extractor_keeps_what_was_written_before(
     model = Counting()
     traced = surgery.trace(model)
     chosen = surgery.select(traced, "op:mean")
-    short = until_last(surgery.insert(traced, chosen))
+    short = stop_after_last_extractor(surgery.insert(traced, chosen))
     seen: list[Any] = []
     with listening(short, lambda operation, value: seen.append(value)):
         assert short(torch.ones(2, 3)) is None
@@ -241,4 +241,4 @@ def test_listening_ends_with_its_block_even_after_an_error() -> None:
 
     with pytest.raises(ValueError, match="mul"), listening(opened, fail):
         opened.forward(torch.zeros(1, 3))
-    assert all(extractor.listener is None for extractor in extractors(opened))
+    assert all(extractor.listener is None for extractor in find_extractors(opened))

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import surgery
 from surgery import inside, op, path
-from surgery.rewriting.selection import parse, select
+from surgery.rewriting.selection import parse_selection, select
 
 
 class Block(nn.Module):
@@ -69,7 +69,7 @@ def test_selections_combine_and_bind_as_in_python(traced: fx.GraphModule) -> Non
 
 def test_the_text_of_a_selection_reads_back_to_the_same(traced: fx.GraphModule) -> None:
     combined = ~(path("down*") & ~op("cat")) | inside("head")
-    assert paths(traced, parse(str(combined))) == paths(traced, combined)
+    assert paths(traced, parse_selection(str(combined))) == paths(traced, combined)
 
 
 def test_what_is_known_to_be_no_tensor_is_never_chosen(traced: fx.GraphModule) -> None:
@@ -95,10 +95,10 @@ def test_a_selection_that_matches_nothing_names_near_misses(traced: fx.GraphModu
 @pytest.mark.parametrize("text", ["", "a &", "(a", "a b", "& a", "a )", "kind:conv", "op:"])
 def test_a_selection_that_cannot_be_read_says_so(text: str) -> None:
     with pytest.raises(surgery.SurgeryError, match="selection"):
-        parse(text)
+        parse_selection(text)
 
 
-def test_what_is_of_another_type_is_refused_in_one_line() -> None:
+def test_what_is_of_another_type_is_fallback_in_one_line() -> None:
     from surgery.errors import SurgeryError
 
     model = torch.nn.Sequential(torch.nn.ReLU())

@@ -22,7 +22,14 @@ from surgery.builtin.sinks.png import Png, file_name
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.standard import STANDARD
 from surgery.drawing.activations import make_activations
-from surgery.text.file_names import Names, folded, image_names, numbered, readable, safe_part
+from surgery.text.file_names import (
+    UniquePaths,
+    collision_key,
+    escape_surrogates,
+    sanitize_path_part,
+    sortable_number,
+    unique_image_names,
+)
 from surgery.types import Operation
 
 if TYPE_CHECKING:
@@ -65,7 +72,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("make", [surgery.file_name, safe_part])
+@pytest.mark.parametrize("make", [surgery.file_name, sanitize_path_part])
 def test_a_name_is_one_part_of_a_path_that_every_file_system_takes(text: str, make: Any, tmp_path: Path) -> None:
     name = make(text)
     assert name == make(name), "a safe name stays as it is"
@@ -81,14 +88,14 @@ def test_a_name_is_one_part_of_a_path_that_every_file_system_takes(text: str, ma
 
 def test_what_is_safe_is_kept_as_it_is() -> None:
     for text in ("photo", "two words, é", "IMG_0001 (2)", "日本語", "a.b.c", "x~2", "-1", "naïve"):
-        assert safe_part(text) == text
+        assert sanitize_path_part(text) == text
     assert surgery.file_name("layer1.0.conv@1[0]") == "layer1.0.conv@1[0]"
     assert surgery.file_name("down2.conv", 4) == "004-down2.conv"
 
 
 def test_long_texts_that_differ_have_short_names_that_differ_and_keep_their_suffix() -> None:
     texts = [f"{'deep.' * 100}{number}.png" for number in range(50)]
-    for make in (surgery.file_name, safe_part):
+    for make in (surgery.file_name, sanitize_path_part):
         names = {make(text) for text in texts}
         assert len(names) == 50
         assert {name[-4:] for name in names} == {".png"}
@@ -98,7 +105,8 @@ def test_long_texts_that_differ_have_short_names_that_differ_and_keep_their_suff
 def test_names_sort_in_order_of_their_numbers_however_many_there_are() -> None:
     names = [surgery.file_name("x", number) for number in (*range(1100), 9999, 10000, 123456)]
     assert sorted(names) == names
-    assert (numbered(7), numbered(1000), numbered(7, 4), numbered(10000, 4)) == ("007", "a1000", "0007", "a10000")
+    assert [sortable_number(number) for number in (7, 1000)] == ["007", "a1000"]
+    assert [sortable_number(number, 4) for number in (7, 10000)] == ["0007", "a10000"]
 
 
 def test_images_whose_names_a_file_system_takes_for_one_have_names_of_their_own() -> None:
@@ -118,12 +126,12 @@ def test_images_whose_names_a_file_system_takes_for_one_have_names_of_their_own(
         "ß",
         "SS",
     ]
-    names = image_names(stems, taken=["video"])
-    assert len({folded(name) for name in names}) == len(stems)
+    names = unique_image_names(stems, taken=["video"])
+    assert len({collision_key(name) for name in names}) == len(stems)
     assert names[:3] == ["a", "A-2", "é"]
     assert not {"batch", "manifest.json", "video", "..", "."} & {name.lower() for name in names}
-    assert image_names(["video"], taken=["video"]) == ["video-2"]
-    assert len(set(image_names(["0001"] * 20_000))) == 20_000  # at once, not by trying all
+    assert unique_image_names(["video"], taken=["video"]) == ["video-2"]
+    assert len(set(unique_image_names(["0001"] * 20_000))) == 20_000  # at once, not by trying all
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_a_sink_writes_inside_the_folder_whatever_it_asks_for(name: str, tmp_pat
 
 
 def test_names_that_differ_in_case_or_form_alone_or_in_what_was_changed_are_told_apart() -> None:
-    names = Names()
+    names = UniquePaths()
     asked = [
         "x/A.png",
         "x/a.png",
@@ -158,16 +166,16 @@ def test_names_that_differ_in_case_or_form_alone_or_in_what_was_changed_are_told
         "manifest.json",
         "batch",
     ]
-    found = [names.find(name) for name in asked]
-    assert len({folded(name) for name in found}) == len(asked)
+    found = [names.path_for(name) for name in asked]
+    assert len({collision_key(name) for name in found}) == len(asked)
     assert found[:2] == ["x/A.png", "x/a~2.png"]
-    assert [names.find(name) for name in asked] == found, "what is asked for again is the same"
-    assert folded(found[-2]) != "manifest.json"
-    assert folded(found[-1]) != "batch"
-    names.reserve(["Store"])
-    assert names.find("store", "store") == "store~2"
-    names.release("x")
-    assert names.find("x/a.png") == "x/a.png"
+    assert [names.path_for(name) for name in asked] == found, "what is asked for again is the same"
+    assert collision_key(found[-2]) != "manifest.json"
+    assert collision_key(found[-1]) != "batch"
+    names.reserve_folders(["Store"])
+    assert names.path_for("store", "store") == "store~2"
+    names.forget_folder("x")
+    assert names.path_for("x/a.png") == "x/a.png"
 
 
 class Odd(nn.Module):
@@ -213,7 +221,7 @@ def test_images_and_keys_of_any_name_are_written_inside_the_folder_and_listed(tm
     content = json.loads((out / "manifest.json").read_text())
     listed = [file["file"] for image in content["images"] for one in image["activations"] for file in one["files"]]
     listed += [file for image in content["images"] for file in image["files"]]
-    assert len({folded(name) for name in listed}) == len(listed)
+    assert len({collision_key(name) for name in listed}) == len(listed)
     assert {*listed, "manifest.json"} == {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert len(listed) + 1 == report.files
     assert content["model"]["source"] == "mod\\xe9l.pth"
@@ -243,9 +251,9 @@ def test_exact_values_of_any_path_are_kept_under_it(sink: Sink, tmp_path: Path) 
 
 
 def test_text_that_is_no_utf_8_is_made_readable() -> None:
-    assert readable("caf\udce9") == "caf\\xe9"
-    assert readable("\ud800x") == "\\ud800x"
-    assert readable("é") == "é"
+    assert escape_surrogates("caf\udce9") == "caf\\xe9"
+    assert escape_surrogates("\ud800x") == "\\ud800x"
+    assert escape_surrogates("é") == "é"
 
 
 def test_pictures_of_more_than_999_operations_channels_and_batches_sort_in_order() -> None:

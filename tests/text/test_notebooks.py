@@ -18,7 +18,7 @@ import surgery
 from surgery.graph.listings import Listing
 from surgery.models.pix2pix.unet import UNet
 from surgery.output.report import Failure, Report, RunStart
-from surgery.text.html import PICTURES, ROWS, table
+from surgery.text.html import MAX_PICTURES, MAX_TABLE_ROWS, html_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def test_what_a_run_gives_is_said_in_few_characters(model: nn.Module, opened: An
 def test_a_notebook_shows_pictures_of_bounded_number_and_size(opened: Any) -> None:
     activations = surgery.record(opened, torch.randn(1, 3, 64, 64))
     shown = activations._repr_html_()
-    assert len(pictures(shown)) == PICTURES
+    assert len(pictures(shown)) == MAX_PICTURES
     assert max(max(picture.size) for picture in pictures(shown)) <= 128
     assert shown.count("<tr>") == len(activations) + 1
     assert "down1.conv" in shown
@@ -111,7 +111,7 @@ def test_names_in_a_notebook_are_text() -> None:
 
     hostile = "<img src=x onerror=alert(1)>\x1b[2J"
     report = Report(__import__("pathlib").Path(hostile), 1, 1, (Failure(hostile, hostile),), (), 1.0, notes=(hostile,))
-    for html in (report._repr_html_(), table(hostile, [hostile], [[hostile]])):
+    for html in (report._repr_html_(), html_table(hostile, [hostile], [[hostile]])):
         assert "<img" not in html
         assert "\x1b" not in html
     traced = surgery.trace(Odd(), torch.zeros(1, 3, 4, 4))
@@ -135,6 +135,6 @@ def test_what_can_not_be_drawn_is_said_in_its_place() -> None:
 
 
 def test_tables_are_bounded() -> None:
-    shown = table("", ["a"], [[number] for number in range(1000)])
-    assert shown.count("<tr>") == ROWS + 1
-    assert f"and {1000 - ROWS} more" in shown
+    shown = html_table("", ["a"], [[number] for number in range(1000)])
+    assert shown.count("<tr>") == MAX_TABLE_ROWS + 1
+    assert f"and {1000 - MAX_TABLE_ROWS} more" in shown

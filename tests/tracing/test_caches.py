@@ -61,7 +61,7 @@ def test_what_a_model_keeps_is_computed_anew_where_that_is_the_same(net: type[nn
     x = torch.randn(2, 2, 2)
     traced = surgery.trace(model, x)
     (hazard,) = hazards(traced)
-    assert (hazard.kind, hazard.changes) == ("attribute", False)
+    assert (hazard.kind, hazard.changes_result) == ("attribute", False)
     certificate = surgery.certify(model, traced, x)
     assert certificate.same, certificate.difference
     model(x)
@@ -135,7 +135,7 @@ class Once(Table):
 @pytest.mark.parametrize(
     "net", [Written, WrittenThroughAView, WrittenByAModule, WrittenWhereItComesFrom, Noise, Last, Once]
 )
-def test_what_a_model_keeps_and_would_compute_otherwise_is_refused(net: type[nn.Module]) -> None:
+def test_what_a_model_keeps_and_would_compute_otherwise_is_fallback(net: type[nn.Module]) -> None:
     why = "writes to the parameter biases|sets the attribute kept, and a later run may read it"
     with pytest.raises(TraceError, match=why):
         surgery.trace(net().eval())

@@ -224,7 +224,7 @@ def test_a_trap_is_traced_as_it_is(net: type[nn.Module]) -> None:
     opened = surgery.insert(traced, surgery.select(traced, "*"))
     certificate = surgery.certify(model, opened, x)
     assert certificate.same, certificate.difference
-    assert not [hazard for hazard in hazards(traced) if hazard.changes]
+    assert not [hazard for hazard in hazards(traced) if hazard.changes_result]
     assert torch.is_grad_enabled()
     assert not torch.is_autocast_enabled("cpu")
 
@@ -315,7 +315,7 @@ class Branch(nn.Module):
         (UnknownType, "isinstance", "is asked for, and one branch is taken", "the mark of types"),
     ],
 )
-def test_a_trap_that_a_graph_can_not_hold_is_refused_unless_it_is_allowed(
+def test_a_trap_that_a_graph_can_not_hold_is_fallback_unless_it_is_allowed(
     net: type[nn.Module], kind: Any, what: str, mark: str | None
 ) -> None:
     state = random.getstate()
@@ -331,7 +331,7 @@ def test_a_trap_that_a_graph_can_not_hold_is_refused_unless_it_is_allowed(
     assert hazards(surgery.insert(traced, surgery.operations(traced))) == hazards(traced)
 
 
-def test_a_branch_on_a_value_is_refused_with_its_line() -> None:
+def test_a_branch_on_a_value_is_fallback_with_its_line() -> None:
     with pytest.raises(
         TraceError, match=rf"tests/tracing/test_hazards.py:{line_of('# the mark of branches')}: a branch or loop"
     ):
@@ -358,12 +358,12 @@ def test_an_attribute_that_is_only_set_is_a_note() -> None:
             return x + 1
 
     (hazard,) = hazards(surgery.trace(Remembering()))
-    assert (hazard.kind, hazard.changes) == ("attribute", False)
+    assert (hazard.kind, hazard.changes_result) == ("attribute", False)
 
 
 def test_hooks_of_modules_that_are_traced_into_are_noted() -> None:
     (hazard,) = hazards(surgery.trace(RootHooks()))
-    assert (hazard.kind, hazard.changes) == ("hook", False)
+    assert (hazard.kind, hazard.changes_result) == ("hook", False)
     assert "the hooks of the model were traced" in str(hazard)
 
 

@@ -20,11 +20,11 @@ import surgery
 from surgery.eager.oracle import NOT_SEEN
 from surgery.errors import TraceError
 from surgery.graph import contexts
-from surgery.graph.bitwise import same_bits
-from surgery.graph.containers import tensors_within
-from surgery.graph.copies import twin
+from surgery.graph.bitwise import bitwise_equal
+from surgery.graph.containers import find_instances
+from surgery.graph.copies import copy_sharing_parameters
 from surgery.graph.hazard_kinds import hazards
-from surgery.graph.tensors import copied
+from surgery.graph.tensors import clone_inputs
 from surgery.verification.certificate import compare_original_state, model_state
 from tests.nets import Oracle
 from tests.traps import TRAPS, Trap
@@ -89,7 +89,7 @@ def test_a_trap_is_traced_as_it_is(trap: Trap) -> None:
     assert certificate.same, certificate.difference
     unsure = [comparison for comparison in certificate.comparisons if comparison.same is None and comparison.difference]
     assert not unsure
-    assert not [hazard for hazard in hazards(traced) if hazard.changes]
+    assert not [hazard for hazard in hazards(traced) if hazard.changes_result]
 
 
 @pytest.mark.parametrize("trap", KEPT, ids=name)
@@ -100,14 +100,14 @@ def test_what_is_recorded_of_a_trap_is_what_it_was_when_it_was_computed(trap: Tr
     opened = surgery.insert(traced, surgery.operations(traced))
     with torch.no_grad():
         torch.manual_seed(1)
-        oracle = Oracle(twin(traced))
+        oracle = Oracle(copy_sharing_parameters(traced))
         with contexts.closing():
-            oracle.run(*(copied(value) for value in inputs))
+            oracle.run(*(clone_inputs(value) for value in inputs))
         torch.manual_seed(1)
-        recorded = surgery.record(opened, *(copied(value) for value in inputs))
+        recorded = surgery.record(opened, *(clone_inputs(value) for value in inputs))
     assert len(recorded) == len(oracle.values)
     for activation, value in zip(recorded, oracle.values, strict=True):
-        assert activation.operation.kind in NOT_SEEN or same_bits(activation.values, value), activation.path
+        assert activation.operation.kind in NOT_SEEN or bitwise_equal(activation.values, value), activation.path
 
 
 @pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.picklable], ids=name)
@@ -125,7 +125,7 @@ def test_a_trap_survives_copies_and_files(trap: Trap) -> None:
 
 
 @pytest.mark.parametrize("trap", REFUSED, ids=name)
-def test_a_trap_that_no_graph_can_hold_is_refused_with_its_line(trap: Trap) -> None:
+def test_a_trap_that_no_graph_can_hold_is_fallback_with_its_line(trap: Trap) -> None:
     model, inputs = made(trap)
     with pytest.raises(TraceError) as caught:
         surgery.trace(model, inputs).train()  # some are a trap in train mode alone
@@ -143,14 +143,14 @@ def test_other_weights_are_used_whatever_way_the_model_reaches_them(trap: Trap) 
     torch.manual_seed(1)
     other = trap.make().eval()
     traced.load_state_dict(other.state_dict())
-    assert same_bits(traced(*inputs), other(*inputs))
+    assert bitwise_equal(traced(*inputs), other(*inputs))
     torch.manual_seed(2)
     another = trap.make().eval()
     copied_graph = copy.deepcopy(traced)
     copied_graph.load_state_dict(another.state_dict())
-    assert same_bits(copied_graph(*inputs), another(*inputs))
+    assert bitwise_equal(copied_graph(*inputs), another(*inputs))
     model.load_state_dict(other.state_dict())
-    assert same_bits(surgery.trace(model, inputs)(*inputs), other(*inputs))
+    assert bitwise_equal(surgery.trace(model, inputs)(*inputs), other(*inputs))
 
 
 def test_tracing_leaves_nothing_of_python_and_torch_changed() -> None:
@@ -188,7 +188,7 @@ def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
         places += [outside.SLOTTED.grid, outside.USER_DICT.data]
         closures = [hook.__closure__ for part in model.modules() for hook in part._forward_hooks.values()]
         places += [cell.cell_contents for cells in closures for cell in cells or ()]
-        assert not list(tensors_within(places, torch.fx.Proxy))
+        assert not list(find_instances(places, torch.fx.Proxy))
     model(*inputs)
 
 

@@ -395,7 +395,7 @@ def test_another_mode_of_a_part_is_found() -> None:
     ]
 
 
-def test_a_mode_that_is_refused_is_said_and_is_no_difference() -> None:
+def test_a_mode_that_is_fallback_is_said_and_is_no_difference() -> None:
     class Stubborn(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if self.training and x.sum() > 0:

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 import surgery
 from surgery.eager.oracle import against_eager
-from surgery.graph.bitwise import same_bits
-from surgery.graph.tensors import tensors_in
+from surgery.graph.bitwise import bitwise_equal
+from surgery.graph.tensors import named_tensors
 from surgery.rewriting.extractor import listening
-from surgery.rewriting.insertion import until_last
+from surgery.rewriting.insertion import stop_after_last_extractor
 from surgery.verification.certificate import compare_original_state, model_state
 from tests.nets import Oracle
 
@@ -173,12 +173,12 @@ def run(model: nn.Module, x: Tensor) -> list[Tensor]:
     """What a model gives in two runs, the state of the random generator after them, and its buffers."""
     torch.manual_seed(1)
     with torch.no_grad():
-        outputs = [tensor.clone() for _ in range(2) for _, tensor in tensors_in(model(x.clone()))]
+        outputs = [tensor.clone() for _ in range(2) for _, tensor in named_tensors(model(x.clone()))]
     return [*outputs, torch.random.get_rng_state(), *(buffer.clone() for buffer in model.buffers())]
 
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return len(one) == len(other) and all(same_bits(a, b) for a, b in zip(one, other, strict=True))
+    return len(one) == len(other) and all(bitwise_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def opened_everywhere(model: nn.Module) -> Any:
@@ -232,13 +232,13 @@ def test_a_model_cut_short_keeps_every_write_that_what_remains_can_see(
     traced = surgery.trace(model)
     known = surgery.operations(traced)
     whole = surgery.insert(traced, [known[at % len(known)], known[at // 2 % len(known)]])
-    short = until_last(whole)
+    short = stop_after_last_extractor(whole)
     seen: dict[bool, list[list[Tensor]]] = {True: [], False: []}
     after = {}
     for cut, one in ((True, short), (False, whole)):
 
         def keep(_operation: Any, value: Any, cut: bool = cut) -> None:
-            seen[cut].append([tensor.clone() for _, tensor in tensors_in(value)])
+            seen[cut].append([tensor.clone() for _, tensor in named_tensors(value)])
             if not cut and len(seen[cut]) == len(seen[True]):
                 raise Stop  # where the other has ended
 

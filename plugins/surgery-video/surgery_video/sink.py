@@ -89,7 +89,7 @@ class Video:
         pictures = activation.pictures
         if self.scale == "run" and pictures and pictures[0].palette is not None:
             levels, shown = activation.levels, slice(self.channels)
-            codes = levels.indices[shown]
+            codes = levels.codes[shown]
             if activation.layout.name == "vector" and codes.shape[:2] == (1, 1):
                 codes = codes[0, 0]  # a vector, to be folded as vectors are
             yield codes, (levels.low[shown], levels.high[shown]), pictures[0].palette, True

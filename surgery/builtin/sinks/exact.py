@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from surgery.text import readable
+from surgery.text import escape_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ def _archives(
 
     def write(activation: Activation) -> None:
         values = kept[activation.image]
-        path = readable(activation.path).replace("\0", "_")  # at which the name of a file in an archive ends
+        path = escape_surrogates(activation.path).replace("\0", "_")  # at which the name of a file in an archive ends
         key, number = path, 1
         while key in values or key == _RESERVED:  # an operation that ran twice
             number += 1

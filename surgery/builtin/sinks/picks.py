@@ -71,7 +71,7 @@ class Picks:
 
     def of(self, path: str, levels: Levels) -> list[int]:
         """The channels to show of an operation."""
-        total = len(levels.indices)
+        total = len(levels.codes)
         if self.pick == "each":
             return telling(levels, self.count)
         if path in self.given and (fitting := [channel for channel in self.given[path] if channel < total]):
@@ -110,7 +110,7 @@ def telling(levels: Levels, count: int) -> list[int]:
     """The channels that tell most, at most `count`, in order of their numbers; constant ones only to fill up."""
     import numpy as np
 
-    maps = _reduced(levels.indices)
+    maps = _reduced(levels.codes)
     maps -= maps.mean(axis=(1, 2), keepdims=True)
     smooth = maps.copy()
     smooth[:, 1:] += maps[:, :-1]

@@ -51,7 +51,7 @@ class Png:
             for number, picture in enumerate(pictures):
                 name = f"{folder.place(activation.image)}/{file_name(activation)}"
                 if len(pictures) > 1:
-                    name = f"{name}-{picture.label or f'c{names.numbered(number)}'}"
+                    name = f"{name}-{picture.label or f'c{names.sortable_number(number)}'}"
                 used[name] += 1
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"

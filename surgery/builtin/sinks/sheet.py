@@ -121,11 +121,11 @@ class Sheet:
         thumbs: list[tuple[int | None, Image.Image]]
         if palette is None:  # color by nature
             thumbs = [(None, self._fit(picture.image().convert("RGB"), 2, 2)) for picture in pictures[:1]]
-        elif (levels := activation.levels).indices.shape[0] == 1:
+        elif (levels := activation.levels).codes.shape[0] == 1:
             thumbs = [(None, self._fit(pictures[0].image().convert("RGB"), min(4, self.channels)))]
         else:
             chosen = picked.of(activation.path, levels)
-            thumbs = [(channel, self._fit(_colored(levels.indices[channel], palette))) for channel in chosen]
+            thumbs = [(channel, self._fit(_colored(levels.codes[channel], palette))) for channel in chosen]
         shape = " x ".join(map(str, activation.values.shape)) or "one number"
         layout = activation.layout.name
         layout = "" if layout in ("channels-first", "vector", "flat", "image") else layout

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 import surgery
 from surgery.errors import TraceError
-from surgery.graph.tensors import tensors_in
+from surgery.graph.tensors import named_tensors
 from surgery.types import Activation
 from tests.nets import Containers, InPlace, TwoWays
 
@@ -90,8 +90,8 @@ def test_listening_to_compiled_code_compiles_it_once_more_and_not_again() -> Non
         counts.append(counter.frame_count)
     assert counts == [2, 2, 2]
     silent, listened = (str(graph.graph) for graph in counter.graphs)
-    assert "surgery.tell" in listened
-    assert "surgery.tell" not in silent
+    assert "surgery.notify" in listened
+    assert "surgery.notify" not in silent
 
 
 def test_gradients_of_a_compiled_model_are_those_of_the_model() -> None:
@@ -143,10 +143,10 @@ def test_an_exported_model_has_the_values_as_named_outputs(
         truth = surgery.record(opened, x.clone())
         output = opened(x.clone())
         result, values = exported.module()(x.clone())
-    assert [(key, tensor.tolist()) for key, tensor in tensors_in(result)] == [
-        (key, tensor.tolist()) for key, tensor in tensors_in(output)
+    assert [(key, tensor.tolist()) for key, tensor in named_tensors(result)] == [
+        (key, tensor.tolist()) for key, tensor in named_tensors(output)
     ]
-    found = {key: tensor for path, value in values.items() for key, tensor in tensors_in(value, path)}
+    found = {key: tensor for path, value in values.items() for key, tensor in named_tensors(value, path)}
     assert {path: values.tolist() for path, values in found.items()} == dict(exact(truth))
 
 

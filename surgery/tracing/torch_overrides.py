@@ -191,6 +191,8 @@ def _settings(tracer: ModelTracer) -> Iterator[_Replacement]:
 _SETTINGS = (
     *((home, name) for home in (torch, torch.random) for name in ("manual_seed", "get_rng_state", "set_rng_state")),
     *((torch, name) for name in ("set_default_dtype", "get_default_dtype", "is_grad_enabled")),
+    *((torch, name) for name in ("is_autocast_enabled", "is_autocast_cpu_enabled", "is_inference_mode_enabled")),
+    *((torch, name) for name in ("get_autocast_dtype", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype")),
 )
 
 

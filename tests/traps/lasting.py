@@ -136,3 +136,28 @@ def cached_in(name: str) -> Callable[[], nn.Module]:
 
 for _name in PLACES:
     trap(refused="earlier run", picklable=False)(cached_in(_name))
+
+
+class AsksForAutocast(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.half().float() if torch.is_autocast_enabled() else x * 2  # here
+
+
+class AsksForAutocastOfADevice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.half().float() if torch.is_autocast_enabled("cpu") else x * 2  # here
+
+
+class AsksForInferenceMode(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if torch.is_inference_mode_enabled() else x * 2  # here
+
+
+for _net in (AsksForAutocast, AsksForAutocastOfADevice, AsksForInferenceMode):
+    trap(refused="a branch or loop")(_net)
+
+
+@trap()
+class AutocastsDtype(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(torch.get_autocast_dtype("cpu")).float()

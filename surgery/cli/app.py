@@ -220,7 +220,7 @@ def extract(
         complain(f"note: {noted}")
     console.print(report_view(report, console.width), soft_wrap=False)
     for trouble in report.warnings:
-        plugins.trouble(trouble)
+        plugins.warn(trouble)
     _finish(report)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.inputs import Size
-    from surgery.plugins import Plugins, Unvetted
+    from surgery.plugins import Plugins, UntrustedPlugins
 
 
 class Side(StrEnum):
@@ -98,25 +98,25 @@ def open_plugins(files: list[Path], blocked: list[str], bare: bool, strict: bool
     from surgery.plugins import Plugins
 
     consent = (lambda _: True) if trust else ask_for_trust
-    return Plugins(files, blocked=blocked, bare=bare, strict=strict, tell=complain, trust=consent)
+    return Plugins(files, blocked=blocked, bare=bare, strict=strict, on_warning=complain, confirm_trust=consent)
 
 
-def ask_for_trust(several: Sequence[Unvetted]) -> bool:
+def ask_for_trust(several: Sequence[UntrustedPlugins]) -> bool:
     """Whether the user says that a project's plugins may run. The answer is remembered, and so is a no."""
-    from surgery.plugins import remember
+    from surgery.plugins import record_trust
 
-    if all(one.standing == "refused" for one in several) or not _is_somebody_there():
+    if all(one.status == "refused" for one in several) or not _is_somebody_there():
         return False
-    for by in dict.fromkeys(one.request.by for one in several):
+    for by in dict.fromkeys(one.request.source for one in several):
         complain(f"{by} names plugins, whose code would run:")
         for one in several:
-            for file in one.files if one.request.by == by else ():
-                complain(f"  {file}{'  (or another file of it has changed)' if one.standing == 'changed' else ''}")
+            for file in one.files if one.request.source == by else ():
+                complain(f"  {file}{'  (or another file of it has changed)' if one.status == 'changed' else ''}")
     Stream(sys.stderr).write("surgery: run it, now and as long as it stays the same? [y/N] ")
     sys.stderr.flush()
     agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
     for one in several:
-        remember(one.request.path, one.files, trusted=agreed)
+        record_trust(one.request.path, one.files, trusted=agreed)
     return agreed
 
 

@@ -65,8 +65,8 @@ def listed(
             "version": entry.version,
             "origin": entry.origin,
             "state": entry.state,
-            "faults": entry.faults,
-            **{f"{kind}s": [n for owner, v in found.offered(kind) if owner is entry for n in v] for kind in KINDS},
+            "faults": entry.problems,
+            **{f"{kind}s": [n for owner, v in found.list_offers(kind) if owner is entry for n in v] for kind in KINDS},
         }
         for entry in found.plugins
     ]
@@ -148,24 +148,24 @@ def show(
     """Show what a name stands for: who offers it, its options, and a sample of what it does."""
     plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
     from surgery.cli.samples import Sample, sample_of
-    from surgery.cli.tables import Text, exhibit_view, terminal
-    from surgery.plugins import attempt, exhibits_of
+    from surgery.cli.tables import Text, entry_view, terminal
+    from surgery.plugins import call_plugin, find_entries
 
-    exhibits = exhibits_of(name, plugins)
+    entries = find_entries(name, plugins)
     pictures = []
     console = terminal()
-    for number, exhibit in enumerate(exhibits):
-        said = f"{exhibit.kind} {exhibit.name} can't be shown:"
-        sample, _ = attempt(said, partial(sample_of, exhibit.kind, exhibit.thing))
+    for number, entry in enumerate(entries):
+        said = f"{entry.kind} {entry.name} can't be shown:"
+        sample, _ = call_plugin(said, partial(sample_of, entry.kind, entry.value))
         assert isinstance(sample, Sample)  # noqa: S101
         pictures += [sample.image] if sample.image is not None else []
         if number:
             console.print()
-        console.print(exhibit_view(exhibit, sample))
+        console.print(entry_view(entry, sample))
     if out is None:
         return
     if not pictures:
-        raise PluginError(f"{name} has no picture to save; it is a {exhibits[0].kind}")
+        raise PluginError(f"{name} has no picture to save; it is a {entries[0].kind}")
     from surgery.output import write_atomically
 
     with write_atomically(out) as path:
@@ -179,39 +179,38 @@ def trust_project(
 ) -> None:
     """Let the plugins run that the pyproject.toml here names, as long as no file of theirs changes."""
     from surgery.cli.tables import Text, terminal
-    from surgery.plugins import digests, files_of, requests
-    from surgery.plugins import trusted_files as trust
+    from surgery.plugins import compute_digests, find_plugin_files, find_requests, forget_trust, record_trust
 
-    asked, wrong = requests(Path.cwd())
+    asked, wrong = find_requests(Path.cwd())
     if wrong:
         raise PluginError(wrong[0])
-    local = [request.path for request in asked if request.local]
+    local = [request.path for request in asked if request.is_local]
     if not local:
         raise PluginError("no pyproject.toml here or above names plugins under [tool.surgery]")
     console = terminal()
     for path in local:
         if forget:
             console.print(
-                Text(f"{path}  {'trusted no more' if trust.forget(path) else 'was not trusted'}"), soft_wrap=True
+                Text(f"{path}  {'trusted no more' if forget_trust(path) else 'was not trusted'}"), soft_wrap=True
             )
             continue
-        files = digests(files_of(path))
-        trust.remember(path, files, trusted=True)
+        files = compute_digests(find_plugin_files(path))
+        record_trust(path, files, trusted=True)
         for file in files:
             console.print(Text.assemble((file, "bold"), "  trusted"), soft_wrap=True)
 
 
 def _found(what: str) -> list[Plugin]:
     """The plugins of a file, of a folder, or the installed one of that name, none of them imported yet."""
-    from surgery.plugins import BUILTIN, builtin, canonical, installed, named
+    from surgery.plugins import BUILTIN, create_builtin_plugin, find_installed_plugins, find_plugins_at, normalize_name
 
     if what == BUILTIN:
-        return [builtin()]
+        return [create_builtin_plugin()]
     path = Path(what)
     if os.path.exists(path) or path.suffix == ".py" or len(path.parts) > 1:  # noqa: PTH110 - a Path raises for long names
-        return named(path)
-    there = installed()
-    chosen = [plugin for plugin in there if canonical(plugin.name) == canonical(what)]
+        return find_plugins_at(path)
+    there = find_installed_plugins()
+    chosen = [plugin for plugin in there if normalize_name(plugin.name) == normalize_name(what)]
     if chosen:
         return chosen
     names = [BUILTIN, *(plugin.name for plugin in there)]

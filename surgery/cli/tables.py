@@ -14,7 +14,7 @@ from rich.text import Text as RichText
 
 from surgery.cli.streams import Stream
 from surgery.output import layout_notes, layout_remark
-from surgery.plugins import option_text
+from surgery.plugins import format_option_value
 from surgery.text import escape_unprintable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from surgery.cli.samples import Sample
     from surgery.output import Progress, Report
-    from surgery.plugins import Exhibit, Kind, Plugins
+    from surgery.plugins import CatalogEntry, Kind, Plugins
     from surgery.testing import Verdict
     from surgery.types import TensorSpec
     from surgery.verification import Certificate, Comparison
@@ -129,7 +129,7 @@ def _verdict(comparison: Comparison | None) -> Text:
 def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
     """Every plugin with what it offers."""
     parts: list[RenderableType] = []
-    offered = {kind: {owner.name: list(values) for owner, values in plugins.offered(kind)} for kind in kinds}
+    offered = {kind: {owner.name: list(values) for owner, values in plugins.list_offers(kind)} for kind in kinds}
     for plugin in plugins.plugins:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
@@ -138,7 +138,7 @@ def plugins_view(plugins: Plugins, kinds: Sequence[Kind]) -> RenderableType:
             if names := offered[kind].get(plugin.name):
                 table.add_row(f"  {kind}s", Text(_some(names)))
         state = _STATES.get(plugin.state, "")
-        for fault in plugin.faults:
+        for fault in plugin.problems:
             table.add_row("", Text(fault, style="red"))
         version = f" {plugin.version}" if plugin.version else ""
         origin = f"  {plugin.origin}" if plugin.origin != plugin.name else ""
@@ -171,24 +171,22 @@ def verdict_lines(verdict: Verdict) -> RenderableType:
     return Group(*(Text.assemble(what, (fault, "red")) for fault in verdict.faults))
 
 
-def exhibit_view(exhibit: Exhibit, sample: Sample) -> RenderableType:
+def entry_view(entry: CatalogEntry, sample: Sample) -> RenderableType:
     """What a name stands for: of which kind, whose, its options, and a sample."""
-    owner = exhibit.owner
+    owner = entry.plugin
     whose = " ".join(filter(None, (owner.name, owner.version)))
     where = f"  {owner.origin}" if owner.origin != owner.name else ""
-    parts: list[RenderableType] = [
-        Text.assemble((exhibit.name, "bold"), f"  {exhibit.kind}  ", (f"{whose}{where}", "dim"))
-    ]
-    if exhibit.summary:
-        parts.append(Text(exhibit.summary))
-    if exhibit.options:
+    parts: list[RenderableType] = [Text.assemble((entry.name, "bold"), f"  {entry.kind}  ", (f"{whose}{where}", "dim"))]
+    if entry.summary:
+        parts.append(Text(entry.summary))
+    if entry.options:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold", ratio=2)
         table.add_column(overflow="fold", ratio=3)
-        for option in exhibit.options:
-            default = Text.assemble(f"  {option.name}=", (option_text(option.value), "cyan"))
-            table.add_row(default, Text(option.wanted), Text(exhibit.notes.get(option.name, ""), style="dim"))
+        for option in entry.options:
+            default = Text.assemble(f"  {option.name}=", (format_option_value(option.default), "cyan"))
+            table.add_row(default, Text(option.expected), Text(entry.option_notes.get(option.name, ""), style="dim"))
         parts.append(table)
     parts += [Text(line, style="dim") for line in sample.said]
     if sample.image is not None:

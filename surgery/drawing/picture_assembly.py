@@ -14,7 +14,7 @@ from surgery.drawing.picture_sizes import MAX_MEGAPIXELS, MAX_SIDE
 from surgery.drawing.tiling import find_tile_layout, tile_codes
 from surgery.drawing.transforms import codes_to_rgb, is_color
 from surgery.errors import RenderError
-from surgery.plugins import said_of
+from surgery.plugins import describe_error
 from surgery.stages import declared_attribute
 from surgery.text import describe_stage, sortable_number
 from surgery.types import BACKGROUND, Picture
@@ -122,7 +122,7 @@ class PictureAssembler:
         try:
             tiles = tiler(codes) if layout is None else tile_codes(codes, layout)
         except Exception as error:
-            said = f"tiler {describe_stage(tiler)} can't lay out {tuple(codes.shape)}: {said_of(error)}"
+            said = f"tiler {describe_stage(tiler)} can't lay out {tuple(codes.shape)}: {describe_error(error)}"
             raise RenderError(said) from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
             raise RenderError(f"tiler {describe_stage(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")

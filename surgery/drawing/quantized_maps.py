@@ -10,7 +10,7 @@ from surgery.drawing.host_copies import HostCopy
 from surgery.drawing.quantization import check_limits, find_limits
 from surgery.drawing.tiling import untile_codes
 from surgery.errors import RenderError
-from surgery.plugins import said_of
+from surgery.plugins import describe_error
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:
@@ -82,5 +82,5 @@ def limits_of(normalizer: Normalizer, maps: Tensor, extremes: Tensor | None = No
     except RenderError:
         raise
     except Exception as error:
-        said = f"normalizer {describe_stage(normalizer)} can't take {tuple(maps.shape)}: {said_of(error)}"
+        said = f"normalizer {describe_stage(normalizer)} can't take {tuple(maps.shape)}: {describe_error(error)}"
         raise RenderError(said) from error

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from surgery.errors import RenderError
-from surgery.plugins import said_of
+from surgery.plugins import describe_error
 from surgery.stages import TileLayout, declared_attribute
 from surgery.text import describe_stage
 from surgery.types import BACKGROUND
@@ -34,7 +34,9 @@ def find_tile_layout(tiler: Tiler, shape: Size) -> TileLayout | None:
     try:
         layout = say(*shape[1:])
     except Exception as error:
-        raise RenderError(f"tiler {describe_stage(tiler)} can't lay out {tuple(shape)}: {said_of(error)}") from error
+        raise RenderError(
+            f"tiler {describe_stage(tiler)} can't lay out {tuple(shape)}: {describe_error(error)}"
+        ) from error
     if layout is None:  # not of these maps
         return None
     if not isinstance(layout, TileLayout) or layout.shown > shape[1]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from surgery.errors import RenderError
-from surgery.plugins import said_of
+from surgery.plugins import describe_error
 from surgery.text import describe_stage
 from surgery.types import LEVELS
 
@@ -34,7 +34,7 @@ def apply_transforms(maps: Tensor, transforms: Sequence[Transform]) -> Tensor:
         except RenderError:
             raise
         except Exception as error:
-            raise RenderError(f"transform {name} can't take {tuple(maps.shape)}: {said_of(error)}") from error
+            raise RenderError(f"transform {name} can't take {tuple(maps.shape)}: {describe_error(error)}") from error
         if before is not None and maps._version != before:  # noqa: SLF001
             raise RenderError(f"transform {name} writes to its input, which are the model's own values")
         if not isinstance(made, torch.Tensor) or made.ndim != 4 or not made.is_floating_point():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from surgery.plugins import said_of
+from surgery.plugins import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,4 +51,4 @@ class WatcherList:
             call(value)
         except Exception as error:  # noqa: BLE001 - whoever watches does not end a run
             name = self._there.pop(number).name
-            self._warnings.append(f"{name} raised {said_of(error)}; it was left out of the rest of the run")
+            self._warnings.append(f"{name} raised {describe_error(error)}; it was left out of the rest of the run")

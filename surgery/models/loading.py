@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean
 from surgery.models.callables import build, call_from_file, call_from_module, defined_in, split_file
-from surgery.plugins import Plugins, said_of
+from surgery.plugins import Plugins, describe_error
 from surgery.stages import ModelFamily
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _checkpoint(path: Path, part: str | None, plugins: Plugins, report: Callable
 
 def _readers(plugins: Plugins) -> Iterator[CheckpointReader]:
     """The readers of checkpoints, each plugin imported only when those before it did not recognize the file."""
-    for plugin, offered in plugins.each("checkpoint"):
+    for plugin, offered in plugins.iterate_offers("checkpoint"):
         for name, reader in offered.items():
             yield partial(_ask, plugins, plugin, name, reader)
 
@@ -167,11 +167,11 @@ def _ask(
     except SurgeryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-        plugins.trouble(f"{said} raised {said_of(error)}; it is passed over")
+        plugins.warn(f"{said} raised {describe_error(error)}; it is passed over")
         return None
     if model is None or isinstance(model, nn.Module):
         return model
-    plugins.trouble(f"{said} gave {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
+    plugins.warn(f"{said} gave {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
     return None
 
 
@@ -238,7 +238,7 @@ def _similar(path: Path) -> str:
 
 def _near(source: str, plugins: Plugins) -> str | None:
     """The names of models in families that are like what was asked for; None where none is."""
-    for plugin, offered in plugins.each("model"):  # one after the other: some take seconds to import
+    for plugin, offered in plugins.iterate_offers("model"):  # one after the other: some take seconds to import
         names: dict[str, str] = {}
         exact: list[str] = []
         for family, found in offered.items():
@@ -248,7 +248,7 @@ def _near(source: str, plugins: Plugins) -> str | None:
             try:
                 inside = list(found.names())
             except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-                plugins.trouble(f"plugin {plugin.name}: model {family!r} raised {said_of(error)}")
+                plugins.warn(f"plugin {plugin.name}: model {family!r} raised {describe_error(error)}")
                 continue
             exact += [f"{family}/{name}" for name in inside if name.lower() == source.lower()]
             names |= {f"{family}/{name}".lower(): f"{family}/{name}" for name in inside}

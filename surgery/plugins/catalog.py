@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError, did_you_mean
-from surgery.plugins.options import Option, options_of
+from surgery.plugins.options import Option, list_options
 from surgery.plugins.plugin import KINDS
 from surgery.stages import ModelFamily
 
@@ -20,43 +20,43 @@ if TYPE_CHECKING:
     from surgery.plugins.registry import Plugins
 
 
-CONFIGURED = ("transform", "normalizer", "tiler", "sink", "reader")
+CONFIGURABLE_KINDS = ("transform", "normalizer", "tiler", "sink", "reader")
 """Kinds of which a command line sets options."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibit:
+class CatalogEntry:
     """One thing that a name stands for."""
 
     kind: Kind
     name: str
     """As it was asked for, with options."""
-    owner: Plugin
-    thing: Any
+    plugin: Plugin
+    value: Any
     summary: str
     """The first line of its docstring, or what it is in a few words."""
     options: tuple[Option, ...]
-    notes: dict[str, str]
+    option_notes: dict[str, str]
     """What its author wrote below an option."""
 
 
-def exhibits_of(name: str, plugins: Plugins) -> list[Exhibit]:
+def find_entries(name: str, plugins: Plugins) -> list[CatalogEntry]:
     """Everything that is called `name`, with the options behind its colon, whatever its kind.
 
     Raises PluginError where nothing is called so, or where its options are wrong.
     """
-    found: list[Exhibit] = []
+    found: list[CatalogEntry] = []
     refused: PluginError | None = None
     for kind in KINDS:
         try:
-            known = plugins.find(kind, name) or (_member(name, plugins) if kind == "model" else None)
+            known = plugins.find(kind, name) or (_find_family_member(name, plugins) if kind == "model" else None)
         except PluginError as error:  # its options may be those of another kind
             refused = refused or error
             continue
         if known is not None:
             owner, thing = known
-            options = tuple(options_of(thing)) if kind in CONFIGURED else ()
-            found.append(Exhibit(kind, name, owner, thing, summary_of(thing), options, _notes(thing)))
+            options = tuple(list_options(thing)) if kind in CONFIGURABLE_KINDS else ()
+            found.append(CatalogEntry(kind, name, owner, thing, summarize(thing), options, _read_option_notes(thing)))
     if found:
         return found
     if refused is not None:
@@ -67,7 +67,7 @@ def exhibits_of(name: str, plugins: Plugins) -> list[Exhibit]:
     raise PluginError(f"nothing is called {asked!r}{near}")
 
 
-def _member(name: str, plugins: Plugins) -> tuple[Plugin, Any] | None:
+def _find_family_member(name: str, plugins: Plugins) -> tuple[Plugin, Any] | None:
     """One of a family of models, under ``family/name``."""
     family, slash, bare = name.partition("/")
     known = plugins.find("model", family) if slash else None
@@ -76,7 +76,7 @@ def _member(name: str, plugins: Plugins) -> tuple[Plugin, Any] | None:
     return known[0], partial(known[1].build, bare)
 
 
-def summary_of(thing: Any) -> str:
+def summarize(thing: Any) -> str:
     """The first line of a thing's docstring; of colors, how many and which; else nothing."""
     if isinstance(thing, str):
         return f"cmap's {thing}"
@@ -84,7 +84,7 @@ def summary_of(thing: Any) -> str:
         shown = ", ".join(map(str, thing[:6]))
         return f"{len(thing)} colors: {shown}{' and more' if len(thing) > 6 else ''}"
     if isinstance(thing, partial):
-        return summary_of(thing.func)
+        return summarize(thing.func)
     described = thing if inspect.isroutine(thing) or inspect.isclass(thing) else type(thing)
     text = inspect.cleandoc(described.__doc__ or "")
     generated = is_dataclass(described) and text.startswith(f"{described.__name__}(")
@@ -92,7 +92,7 @@ def summary_of(thing: Any) -> str:
     return text.partition("\n")[0] if ours and not generated else ""
 
 
-def _notes(thing: Any) -> dict[str, str]:
+def _read_option_notes(thing: Any) -> dict[str, str]:
     """The strings that stand below the fields of a dataclass, as far as its source can be had."""
     if not is_dataclass(thing):
         return {}

@@ -13,38 +13,42 @@ from typing import TYPE_CHECKING
 
 from surgery.errors import PluginError
 from surgery.plugins.file_modules import load_file
-from surgery.plugins.guarded_calls import said_of
+from surgery.plugins.guarded_calls import describe_error
 from surgery.plugins.plugin import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-GROUP, WATCHERS = "surgery", "surgery.watchers"
+ENTRY_POINT_GROUP, WATCHER_GROUP = "surgery", "surgery.watchers"
 """Groups of entry points."""
 
-VARIABLE = "SURGERY_PLUGINS"
+ENVIRONMENT_VARIABLE = "SURGERY_PLUGINS"
 
 
-def installed() -> list[Plugin]:
+def find_installed_plugins() -> list[Plugin]:
     """The plugins of installed distributions, in order of their names; none of them is imported yet."""
     found: dict[str, Plugin] = {}
     for distribution in distributions():
-        points = [*distribution.entry_points.select(group=GROUP), *distribution.entry_points.select(group=WATCHERS)]
+        points = [
+            *distribution.entry_points.select(group=ENTRY_POINT_GROUP),
+            *distribution.entry_points.select(group=WATCHER_GROUP),
+        ]
         if not points:
             continue
         # What is found in the working directory, which Python may look into first, was not installed by anybody.
         if not Path(str(distribution.locate_file(""))).is_absolute():
             continue
         name = distribution.metadata["Name"]
-        watches = any(point.group == WATCHERS for point in points)
+        watches = any(point.group == WATCHER_GROUP for point in points)
         # The first of a name on sys.path is the one that is imported.
         found.setdefault(
-            canonical(name), Plugin(name, distribution.version, "installed", partial(_entries, points), watches=watches)
+            normalize_name(name),
+            Plugin(name, distribution.version, "installed", partial(_entries, points), watches_runs=watches),
         )
     return [found[name] for name in sorted(found)]
 
 
-def named(path: str | Path, trusted: Mapping[str, str] | None = None) -> list[Plugin]:
+def find_plugins_at(path: str | Path, trusted: Mapping[str, str] | None = None) -> list[Plugin]:
     """The plugins of a Python file, or of a folder: its files that mark a hook, the package or the distribution it is.
 
     With `trusted`, digests of files, no other file is run for them. Raises PluginError where there is none.
@@ -52,7 +56,7 @@ def named(path: str | Path, trusted: Mapping[str, str] | None = None) -> list[Pl
     return [Plugin(name, "", origin, partial(_module, file, trusted)) for name, origin, file in _files_of(Path(path))]
 
 
-def files_of(path: Path) -> list[Path]:
+def find_plugin_files(path: Path) -> list[Path]:
     """The files that are loaded for the plugins at a path. Raises PluginError where there is none."""
     return [file for _, _, file in _files_of(path)]
 
@@ -81,7 +85,9 @@ def _distributed(folder: Path) -> list[Path]:
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
         points = project.get("entry-points", {})
         names = {
-            value.partition(":")[0].strip() for group in (GROUP, WATCHERS) for value in points.get(group, {}).values()
+            value.partition(":")[0].strip()
+            for group in (ENTRY_POINT_GROUP, WATCHER_GROUP)
+            for value in points.get(group, {}).values()
         }
     except (OSError, ValueError, AttributeError, RecursionError):
         return []
@@ -94,29 +100,29 @@ def _distributed(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PluginRequest:
     """A file or a folder of plugins that the environment or a pyproject.toml names."""
 
     path: Path
-    by: str
+    source: str
     """What names it."""
-    local: bool
+    is_local: bool
     """Whether the working directory decides what is run."""
 
 
-def requests(start: Path) -> tuple[list[Request], list[str]]:
+def find_requests(start: Path) -> tuple[list[PluginRequest], list[str]]:
     """What the environment and the nearest pyproject.toml, upward from `start`, name, and what is wrong with that."""
     paths = [
         Path(os.path.expanduser(name))  # noqa: PTH111 - which leaves an unknown user's ~name as it is
-        for name in os.environ.get(VARIABLE, "").split(os.pathsep)
+        for name in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)
         if name
     ]
-    found = [Request(path, VARIABLE, local=not path.is_absolute()) for path in paths]
+    found = [PluginRequest(path, ENVIRONMENT_VARIABLE, is_local=not path.is_absolute()) for path in paths]
     try:
         file, names = _from_project(start)
     except PluginError as error:
         return found, [str(error)]
-    return [*found, *(Request(file.parent / name, str(file), local=True) for name in names)], []
+    return [*found, *(PluginRequest(file.parent / name, str(file), is_local=True) for name in names)], []
 
 
 def _from_project(start: Path) -> tuple[Path, list[str]]:
@@ -141,7 +147,7 @@ def _from_project(start: Path) -> tuple[Path, list[str]]:
     return start, []
 
 
-def canonical(name: str) -> str:
+def normalize_name(name: str) -> str:
     """The name of a distribution as all its spellings have it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -153,7 +159,7 @@ def _entries(points: Sequence[EntryPoint]) -> list[object]:
         try:
             module = point.load()
         except (Exception, SystemExit) as error:
-            raise PluginError(f"can't be imported: {said_of(error, where)}") from error
+            raise PluginError(f"can't be imported: {describe_error(error, where)}") from error
         if not any(module is known for known in modules):
             modules.append(module)
     return modules

@@ -34,7 +34,8 @@ _MOST = 5_000
 def load_file(file: Path, trusted: Mapping[str, str] | None = None) -> ModuleType:
     """Run a plugin's file, or the ``__init__.py`` of its package, anew. Raises whatever its code raises.
 
-    With `trusted`, from paths to digests as `digests` has them, files that are not in it are refused with ImportError.
+    With `trusted`, a mapping of paths to digests as `compute_digests` returns it, a file that is not in it raises
+    ImportError.
     """
     file = file.resolve()
     module = file.parent if file.name == "__init__.py" else file
@@ -51,7 +52,7 @@ def load_file(file: Path, trusted: Mapping[str, str] | None = None) -> ModuleTyp
     return import_module(name)
 
 
-def digests(files: Iterable[Path]) -> dict[str, str]:
+def compute_digests(files: Iterable[Path]) -> dict[str, str]:
     """The SHA-256 of each file that runs when these plugin files are loaded: themselves, and neighbors they import.
 
     Of a package that is imported, all of its files count. Raises PluginError for a file that can't be read.

@@ -26,7 +26,7 @@ _BETWEEN = tuple(
 """Folders of the code that runs between us and a plugin."""
 
 
-def attempt(action: str, function: Callable[[], Any]) -> tuple[Any, list[str]]:
+def call_plugin(action: str, function: Callable[[], Any]) -> tuple[Any, list[str]]:
     """What a plugin's function returns, and that it printed, if it did.
 
     Raises PluginError, ``<action> <class>: <message> (<file>:<line>)``, for whatever it raises.
@@ -37,7 +37,7 @@ def attempt(action: str, function: Callable[[], Any]) -> tuple[Any, list[str]]:
         except PluginError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{action} {said_of(error)}") from error
+            raise PluginError(f"{action} {describe_error(error)}") from error
     said = printed.getvalue().strip()
     return value, [f"prints {said.splitlines()[0][:60]!r}, which is kept from standard output"] if said else []
 
@@ -59,13 +59,13 @@ def _apart() -> Iterator[io.StringIO]:
             os.close(saved)
 
 
-def said_of(error: BaseException, elsewhere: str = "") -> str:
+def describe_error(error: BaseException, elsewhere: str = "") -> str:
     """``<class>: <message> (<file>:<line>)``, the line being one of the plugin's own code, or what is said instead."""
     message = error.msg if isinstance(error, SyntaxError) else first_line(error)
-    return f"{type(error).__name__}: {message}{raised_at(error) or elsewhere}"
+    return f"{type(error).__name__}: {message}{locate_error(error) or elsewhere}"
 
 
-def raised_at(error: BaseException) -> str:
+def locate_error(error: BaseException) -> str:
     """`` (<file>:<line>)``: where in a plugin's code an error comes from; nothing where it was in none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({format_location((error.filename, error.lineno or 1))})"
@@ -81,7 +81,7 @@ def raised_at(error: BaseException) -> str:
     return f" ({format_location(own[-1])})" if own else ""
 
 
-def defined_at(function: object) -> str:
+def locate_definition(function: object) -> str:
     """`` (<file>:<line>)``: where a function or class is written; nothing where that can't be known."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     return f" ({format_location((code.co_filename, code.co_firstlineno))})" if code is not None else ""

@@ -31,31 +31,31 @@ class Option:
     """An option of a stage."""
 
     name: str
-    wanted: str
+    expected: str
     """What it takes, in words: ``a whole number or none``."""
-    value: Any
+    default: Any
     """What it is where nothing is said."""
 
 
-def options_of(stage: object) -> list[Option]:
+def list_options(stage: object) -> list[Option]:
     """The options of a stage, in order; none of what is no dataclass."""
     if not is_dataclass(stage) or isinstance(stage, type):
         return []
     hints = _hints(stage)
     return [
-        Option(option.name, _wanted(hints[option.name]), getattr(stage, option.name, MISSING))
+        Option(option.name, _describe_type(hints[option.name]), getattr(stage, option.name, MISSING))
         for option in fields(stage)
         if option.init
     ]
 
 
-def configured(name: str, stage: Any, text: str) -> Any:
+def configure(name: str, stage: Any, text: str) -> Any:
     """A stage, called `name`, with those of its options set that the text says.
 
     Raises PluginError for a text that can't be read so and for a value that the stage refuses, or what the stage itself
     raises of ours.
     """
-    names = [option.name for option in options_of(stage)]
+    names = [option.name for option in list_options(stage)]
     if not names:
         raise PluginError(f"{name} takes no options")
     hints = _hints(stage)
@@ -69,16 +69,16 @@ def configured(name: str, stage: Any, text: str) -> Any:
         raise PluginError(_refusal(name, error, given, hints)) from error
 
 
-def option_text(value: object) -> str:
+def format_option_value(value: object) -> str:
     """The value of an option, as it is written behind the colon of a name."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, (tuple, list)):
-        return ",".join(map(option_text, value))
+        return ",".join(map(format_option_value, value))
     if isinstance(value, (set, frozenset)):
-        return ",".join(sorted(map(option_text, value)))
+        return ",".join(sorted(map(format_option_value, value)))
     if isinstance(value, (str, PurePath)):
         return re.sub(r"([,=])", r"\\\1", str(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -116,7 +116,7 @@ def _refusal(name: str, error: Exception, given: dict[str, list[str]], hints: di
         if option in given:
             limits = {limit: value for limit, value in (detail.get("ctx") or {}).items() if limit in _WORDS}
             said = "".join(f", {_WORDS[limit]} {value}" for limit, value in limits.items())
-            return f"{option} of {name} takes {_wanted(hints[option])}{said}, not {','.join(given[option])!r}"
+            return f"{option} of {name} takes {_describe_type(hints[option])}{said}, not {','.join(given[option])!r}"
     options = ", ".join(f"{option}={','.join(pieces)}" for option, pieces in given.items())
     return f"{name} does not take {options}: {first_line(error)}"
 
@@ -152,16 +152,18 @@ class _Unknown:
 def _converted(name: str, option: str, pieces: Sequence[str], hint: Any) -> Any:
     readers = list(_alternatives(hint))
     if not readers:
-        raise PluginError(f"{option} of {name} takes {_wanted(hint)}, which can't be written here; set it in Python")
+        raise PluginError(
+            f"{option} of {name} takes {_describe_type(hint)}, which can't be written here; set it in Python"
+        )
     for reader, _ in readers:
         try:
             return reader(pieces)
         except (ValueError, KeyError):
             continue
-    raise PluginError(f"{option} of {name} takes {_wanted(hint)}, not {','.join(pieces)!r}")
+    raise PluginError(f"{option} of {name} takes {_describe_type(hint)}, not {','.join(pieces)!r}")
 
 
-def _wanted(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
     return " or ".join(dict.fromkeys(wanted for _, wanted in _ways(_parts(hint)))) or _called(hint)
 
 
@@ -233,7 +235,7 @@ def _several(
         kinds = members if count is not None else members * len(pieces)
         return made(_first(list(_alternatives(kind)), piece) for kind, piece in zip(kinds, pieces, strict=True))
 
-    words = [_wanted(member) for member in dict.fromkeys(members)]
+    words = [_describe_type(member) for member in dict.fromkeys(members)]
     many = f"{count} values" if count is not None else "values"
     return read, f"{many} separated by commas ({', '.join(words)})"
 
@@ -274,7 +276,7 @@ def _rank(hint: Any) -> int:
 def _single(hint: Any) -> tuple[Callable[[str], Any], str] | None:
     """How one value of a type is read from text, and its name; None of a type that has no text."""
     if get_origin(hint) is Literal:
-        return _one_of({option_text(choice): choice for choice in get_args(hint)})
+        return _one_of({format_option_value(choice): choice for choice in get_args(hint)})
     if isinstance(hint, type) and issubclass(hint, Enum):
         read, _ = _one_of({**{str(member.value): member for member in hint}, **hint.__members__})
         return read, ", ".join(hint.__members__)

@@ -18,7 +18,7 @@ from surgery.errors import PluginError, did_you_mean
 from surgery.graph import format_location
 from surgery.output import Watcher
 from surgery.plugins import hook_specifications as hookspecs
-from surgery.plugins.guarded_calls import attempt, defined_at
+from surgery.plugins.guarded_calls import call_plugin, locate_definition
 from surgery.stages import ModelFamily
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ class Plugin:
     version: str
     origin: str
     """``built in``, ``installed``, or the file."""
-    find: Callable[[], Sequence[object]] = field(repr=False)
+    import_modules: Callable[[], Sequence[object]] = field(repr=False)
     """Imports its modules."""
-    watches: bool = True
+    watches_runs: bool = True
     """Whether it is to be asked to watch runs."""
     state: State = "waiting"
     """``waiting`` until it is imported, then ``ready`` or ``broken``; ``blocked`` where it was left out on request,
     ``untrusted`` where the user did not say that its code may run."""
-    faults: list[str] = field(default_factory=list, init=False)
+    problems: list[str] = field(default_factory=list, init=False)
     """A line for each thing that is wrong with it, as far as that was found."""
     _manager: pluggy.PluginManager | None = field(default=None, init=False, repr=False)
     _answers: dict[Kind, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
@@ -66,7 +66,7 @@ class Plugin:
             return []
         self.state = "broken"
         began, without_torch = time.perf_counter(), "torch" not in sys.modules
-        modules, remarks = attempt("can't be imported:", self.find)
+        modules, remarks = call_plugin("can't be imported:", self.import_modules)
         # A file of one's own may import torch at its top: it is run where torch is wanted anyway.
         excused = self.origin != "installed" and without_torch and "torch" in sys.modules
         if (seconds := time.perf_counter() - began) >= SLOW and not excused:
@@ -88,7 +88,7 @@ class Plugin:
                 for said in caught
             ]
         self._manager = manager
-        if not self.watches and any(self.implements(hook) for hook, _ in _WATCHING.values()):
+        if not self.watches_runs and any(self.implements(hook) for hook, _ in _WATCHING.values()):
             remarks.append(
                 "watches runs, and is called only if it has an entry point of group surgery.watchers as well"
             )
@@ -99,21 +99,21 @@ class Plugin:
         """Whether it has a function for a hook."""
         return self._manager is not None and bool(getattr(self._manager.hook, hook).get_hookimpls())
 
-    def offers(self, kind: Kind) -> bool:
+    def has_hook_for(self, kind: Kind) -> bool:
         """Whether it implements the hook of a kind."""
         return self.implements(f"surgery_{kind}s")
 
-    def ask(self, kind: Kind) -> tuple[Mapping[str, Any], list[str]]:
+    def collect_offers(self, kind: Kind) -> tuple[Mapping[str, Any], list[str]]:
         """What it offers of a kind, and what is to be said of it: what of that is left out, and why.
 
         It is asked once. Raises PluginError where the hook raises, or returns no mapping.
         """
-        if kind in self._answers or not self.offers(kind):
+        if kind in self._answers or not self.has_hook_for(kind):
             return self._answers.setdefault(kind, {}), []
         self._answers[kind] = {}
         hook = f"surgery_{kind}s"
         with self._timed("takes {:.1f} s; what takes long belongs inside the functions that it offers") as slow:
-            answers, remarks = attempt(f"{hook} raised", partial(self._call, hook))
+            answers, remarks = call_plugin(f"{hook} raised", partial(self._call, hook))
         remarks = [f"{hook} {remark}" for remark in (*remarks, *slow)]
         offered: dict[str, Any] = {}
         where = self._defined_at(hook)
@@ -129,7 +129,7 @@ class Plugin:
         self._answers[kind] = answers[0] if self.origin == "built in" else offered
         return self._answers[kind], remarks
 
-    def watcher(self) -> Watcher | None:
+    def create_watcher(self) -> Watcher | None:
         """What it has that is to be called in the course of a run."""
         calls: dict[str, Any] = {}
         for moment, (hook, argument) in _WATCHING.items():
@@ -156,7 +156,7 @@ class Plugin:
 
     def _defined_at(self, hook: str) -> str:
         implementations = getattr(self._manager.hook, hook).get_hookimpls()  # type: ignore[union-attr]
-        return defined_at(implementations[0].function)
+        return locate_definition(implementations[0].function)
 
 
 def _tell(call: Callable[..., object], hook: str, argument: str, value: object) -> None:
@@ -173,15 +173,15 @@ def _check(module: object, manager: pluggy.PluginManager) -> None:
         if isinstance(options, dict):
             hook = options.get("specname") or name
             if hook not in known and not options.get("optionalhook"):
-                raise PluginError(f"there is no hook {hook}{did_you_mean(hook, known)}{defined_at(value)}")
+                raise PluginError(f"there is no hook {hook}{did_you_mean(hook, known)}{locate_definition(value)}")
             takes = getattr(manager.hook, hook).spec.argnames if hook in known else ()
             asked = inspect.signature(value).parameters if inspect.isfunction(value) else ()
             if hook in known and (others := [argument for argument in asked if argument not in takes]):
                 has = ", ".join(takes) or "nothing"
-                raise PluginError(f"{hook} takes {has}, and not {', '.join(others)}{defined_at(value)}")
+                raise PluginError(f"{hook} takes {has}, and not {', '.join(others)}{locate_definition(value)}")
             marked += 1
         elif name.startswith("surgery_") and inspect.isfunction(value):
-            unmarked.append(f"{name}{defined_at(value)}")
+            unmarked.append(f"{name}{locate_definition(value)}")
     if not marked:
         which = unmarked[0] if unmarked else "a function such as surgery_colormaps"
         raise PluginError(f"offers nothing: mark {which} with @surgery.hookimpl")

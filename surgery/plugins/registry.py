@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from surgery import __version__
 from surgery.errors import PluginError, did_you_mean
-from surgery.plugins.discovery import canonical, files_of, installed, named, requests
-from surgery.plugins.options import configured
+from surgery.plugins.discovery import (
+    find_installed_plugins,
+    find_plugin_files,
+    find_plugins_at,
+    find_requests,
+    normalize_name,
+)
+from surgery.plugins.options import configure
 from surgery.plugins.plugin import KINDS, Kind, Plugin
-from surgery.plugins.trusted_files import Unvetted, said_of_unvetted, standing_of
+from surgery.plugins.trusted_files import UntrustedPlugins, describe_untrusted, look_up_trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,10 +39,10 @@ class Plugins:
     `files`.
 
     Those that the working directory decides on, by its pyproject.toml or a relative path in ``SURGERY_PLUGINS``, run
-    once the user trusts them (`trusted_files`). `trust` is asked for those that are not: it is given `Unvetted` and
-    returns whether they may run. Without it they do not.
+    once the user trusts them (`trusted_files`). `confirm_trust` is asked for those that are not: it is given
+    `UntrustedPlugins` and returns whether they may run. Without it they do not.
 
-    What is wrong with a plugin is a line in `troubles`, told to `tell` at once, and what is broken is left out; with
+    What is wrong with a plugin is a line in `warnings`, told to `on_warning` at once; what is broken is left out. With
     `strict`, everything is imported and asked at once, and what is wrong raises PluginError. So does a file that is not
     there.
     """
@@ -48,19 +54,19 @@ class Plugins:
         blocked: Iterable[str] = (),
         bare: bool = False,
         strict: bool = False,
-        tell: Callable[[str], object] | None = None,
-        trust: Callable[[Sequence[Unvetted]], bool] | None = None,
+        on_warning: Callable[[str], object] | None = None,
+        confirm_trust: Callable[[Sequence[UntrustedPlugins]], bool] | None = None,
     ) -> None:
-        self.troubles: list[str] = []
+        self.warnings: list[str] = []
         self._strict = strict
-        self._tell = tell
-        self._trust = trust
+        self._on_warning = on_warning
+        self._confirm_trust = confirm_trust
         self._bare = bare
-        self._blocked = {canonical(name): name for name in blocked}
-        self._builtin = builtin()
+        self._blocked = {normalize_name(name): name for name in blocked}
+        self._builtin = create_builtin_plugin()
         self._builtin.load()
         self._near = [self._builtin]
-        self._add([plugin for file in files for plugin in named(file)])
+        self._add([plugin for file in files for plugin in find_plugins_at(file)])
         if not bare:
             self._add(self._of_the_user())
         self._check_blocked()
@@ -91,17 +97,17 @@ class Plugins:
         if found is None:
             return None
         name, (owner, value), options = found
-        return owner, configured(name, value, options) if options else value
+        return owner, configure(name, value, options) if options else value
 
     def names(self, kind: Kind) -> list[str]:
         """All names of a kind, as they are offered."""
-        return [name for _, offered in self.offered(kind) for name in offered]
+        return [name for _, offered in self.list_offers(kind) for name in offered]
 
-    def offered(self, kind: Kind) -> list[tuple[Plugin, Mapping[str, Any]]]:
+    def list_offers(self, kind: Kind) -> list[tuple[Plugin, Mapping[str, Any]]]:
         """What each plugin offers of a kind. All of them are imported."""
-        return list(self.each(kind))
+        return list(self.iterate_offers(kind))
 
-    def each(self, kind: Kind) -> Iterator[tuple[Plugin, Mapping[str, Any]]]:
+    def iterate_offers(self, kind: Kind) -> Iterator[tuple[Plugin, Mapping[str, Any]]]:
         """What each plugin offers of a kind, the next plugin imported when it is asked for."""
         for plugin in self._all():
             if offered := self._ask(plugin, kind):
@@ -109,14 +115,14 @@ class Plugins:
 
     def watchers(self) -> list[Watcher]:
         """The functions of plugins that are to be called in the course of a run."""
-        watching = (plugin.watcher() for plugin in self.plugins if plugin.watches and self._loaded(plugin))
+        watching = (plugin.create_watcher() for plugin in self.plugins if plugin.watches_runs and self._loaded(plugin))
         return [watcher for watcher in watching if watcher]
 
     def check(self) -> None:
         """Import and ask every plugin, and find the names that two of them offer."""
         for kind in KINDS:
             owners: dict[str, list[Plugin]] = {}
-            for plugin, values in self.offered(kind):
+            for plugin, values in self.list_offers(kind):
                 if plugin is not self._builtin:
                     for name in values:
                         owners.setdefault(name, []).append(plugin)
@@ -126,32 +132,34 @@ class Plugins:
             for name, several in owners.items():
                 said = " and ".join(plugin.name for plugin in several)
                 if name in own:
-                    self.trouble(
+                    self.warn(
                         f"plugin {said} offers {kind} {name!r}, which is surgery's own; write {several[0].name}:{name}"
                     )
                 elif len(several) > 1:
-                    self.trouble(f"{kind} {name!r} is offered by {said}; write {several[0].name}:{name}")
+                    self.warn(f"{kind} {name!r} is offered by {said}; write {several[0].name}:{name}")
 
-    def trouble(self, line: str) -> None:
+    def warn(self, line: str) -> None:
         """Have it said that something is wrong with a plugin, once; raises PluginError where that is an error."""
-        if line in self.troubles:
+        if line in self.warnings:
             return
-        self.troubles.append(line)
+        self.warnings.append(line)
         if self._strict:
             raise PluginError(line)
-        if self._tell:
-            self._tell(line)
+        if self._on_warning:
+            self._on_warning(line)
 
     @cached_property
     def _installed(self) -> list[Plugin]:
         if self._bare:
             return []
         found = []
-        for plugin in installed():
+        for plugin in find_installed_plugins():
             self._block(plugin)
-            other = next((near for near in self._near if canonical(near.name) == canonical(plugin.name)), None)
+            other = next(
+                (near for near in self._near if normalize_name(near.name) == normalize_name(plugin.name)), None
+            )
             if other is not None:
-                self.trouble(f"plugin {plugin.name} is left out: {other.origin} has its name")
+                self.warn(f"plugin {plugin.name} is left out: {other.origin} has its name")
             else:
                 found.append(plugin)
         return found
@@ -162,29 +170,29 @@ class Plugins:
 
     def _of_the_user(self) -> list[Plugin]:
         """The plugins that the environment and the user's pyproject.toml name."""
-        asked, absent = requests(Path.cwd())
+        asked, absent = find_requests(Path.cwd())
         for line in absent:
-            self.trouble(line)
+            self.warn(line)
         found: list[Plugin] = []
-        unvetted: list[Unvetted] = []
+        unvetted: list[UntrustedPlugins] = []
         for request in asked:
             try:
-                plugins = named(request.path)
-                if not request.local or all(canonical(plugin.name) in self._blocked for plugin in plugins):
+                plugins = find_plugins_at(request.path)
+                if not request.is_local or all(normalize_name(plugin.name) in self._blocked for plugin in plugins):
                     found += plugins
                     continue
-                standing, files = standing_of(request.path, files_of(request.path))
-                found += (plugins := named(request.path, files))
+                standing, files = look_up_trust(request.path, find_plugin_files(request.path))
+                found += (plugins := find_plugins_at(request.path, files))
             except PluginError as error:
-                self.trouble(str(error))
+                self.warn(str(error))
                 continue
             if standing != "trusted":
-                unvetted.append(Unvetted(request, plugins, standing, files))
-        if unvetted and (self._trust is None or not self._trust(unvetted)):
+                unvetted.append(UntrustedPlugins(request, plugins, standing, files))
+        if unvetted and (self._confirm_trust is None or not self._confirm_trust(unvetted)):
             for one in unvetted:
                 for plugin in one.plugins:
                     plugin.state = "untrusted"
-            self.trouble(said_of_unvetted(unvetted))
+            self.warn(describe_untrusted(unvetted))
         return found
 
     def _add(self, found: Iterable[Plugin]) -> None:
@@ -195,15 +203,15 @@ class Plugins:
                 self._near.append(plugin)
                 self._loaded(plugin)
             elif Path(other.origin).resolve() != Path(plugin.origin).resolve():
-                self.trouble(f"plugin {plugin.origin} is left out: {other.origin} has its name; rename one of them")
+                self.warn(f"plugin {plugin.origin} is left out: {other.origin} has its name; rename one of them")
 
     def _block(self, plugin: Plugin) -> None:
-        if canonical(plugin.name) in self._blocked:
+        if normalize_name(plugin.name) in self._blocked:
             plugin.state = "blocked"
 
     def _check_blocked(self) -> None:
         if self._blocked:
-            there = {canonical(plugin.name): plugin.name for plugin in self.plugins if plugin is not self._builtin}
+            there = {normalize_name(plugin.name): plugin.name for plugin in self.plugins if plugin is not self._builtin}
             for name, asked in self._blocked.items():
                 if name not in there and not self._bare:
                     listed = f"; there is {', '.join(there.values()) or 'none'}"
@@ -215,26 +223,26 @@ class Plugins:
         try:
             remarks = plugin.load()
         except PluginError as error:
-            plugin.faults.append(str(error))
-            self.trouble(f"plugin {plugin.name} is left out: {error}")
+            plugin.problems.append(str(error))
+            self.warn(f"plugin {plugin.name} is left out: {error}")
             return False
-        plugin.faults += remarks
+        plugin.problems += remarks
         for remark in remarks:
-            self.trouble(f"plugin {plugin.name} {remark}")
+            self.warn(f"plugin {plugin.name} {remark}")
         return plugin.state == "ready"
 
     def _ask(self, plugin: Plugin, kind: Kind) -> Mapping[str, Any]:
         if not self._loaded(plugin):
             return {}
         try:
-            offered, remarks = plugin.ask(kind)
+            offered, remarks = plugin.collect_offers(kind)
         except PluginError as error:
-            plugin.faults.append(str(error))
-            self.trouble(f"plugin {plugin.name}: {error}; its {kind}s are left out")
+            plugin.problems.append(str(error))
+            self.warn(f"plugin {plugin.name}: {error}; its {kind}s are left out")
             return {}
-        plugin.faults += remarks
+        plugin.problems += remarks
         for remark in remarks:
-            self.trouble(f"plugin {plugin.name}: {remark}")
+            self.warn(f"plugin {plugin.name}: {remark}")
         return offered
 
     def _find(self, kind: Kind, text: str) -> tuple[str, tuple[Plugin, Any], str] | None:
@@ -242,8 +250,8 @@ class Plugins:
         near = [(plugin, self._ask(plugin, kind)) for plugin in self._near]
         found = self._look(kind, text, near)
         if found is None or kind == "colormap" or found[1][0] is not self._builtin:
-            owner = canonical(text.partition(":")[0])
-            asked = [plugin for plugin in self._installed if canonical(plugin.name) == owner] or self._installed
+            owner = normalize_name(text.partition(":")[0])
+            asked = [plugin for plugin in self._installed if normalize_name(plugin.name) == owner] or self._installed
             found = self._look(kind, text, [*near, *((plugin, self._ask(plugin, kind)) for plugin in asked)])
         return found
 
@@ -262,7 +270,7 @@ class Plugins:
                 owners = [
                     (plugin, values[bare])
                     for plugin, values in offered
-                    if canonical(plugin.name) == canonical(owner) and bare in values
+                    if normalize_name(plugin.name) == normalize_name(owner) and bare in values
                 ]
             if len(owners) > 1 and kind == "colormap":  # cmap has so many names that a new one often meets another
                 owners = [owner for owner in owners if owner[0] is not self._builtin]
@@ -283,6 +291,6 @@ class Plugins:
         return f"no {kind} is called {asked!r}{did_you_mean(asked, known) or listed}{left}"
 
 
-def builtin() -> Plugin:
+def create_builtin_plugin() -> Plugin:
     """What comes with the project, as a plugin."""
     return Plugin(BUILTIN, __version__, "built in", lambda: [import_module("surgery.builtin.hooks")])

@@ -69,7 +69,7 @@ def check_name(name: str, kind: Template, known: Plugins) -> None:
         raise PluginError(f"{name!r} would hide the Python module of that name; choose another, such as my_{name}")
     if kind == "watcher":
         return
-    for owner, offered in known.offered(kind):
+    for owner, offered in known.list_offers(kind):
         # A plugin's colormap stands before one of the 1,500 that come with the project.
         if name in offered and not (kind == "colormap" and owner.origin == "built in"):
             raise PluginError(f"there is a {kind} {name!r}, of {owner.name}; choose another name, such as my_{name}")

@@ -18,33 +18,33 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import uuid4
 
 from surgery.errors import OutputError
-from surgery.plugins.file_modules import digests
+from surgery.plugins.file_modules import compute_digests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from surgery.plugins.discovery import Request
+    from surgery.plugins.discovery import PluginRequest
     from surgery.plugins.plugin import Plugin
 
-Standing: TypeAlias = Literal["trusted", "refused", "new", "changed"]
+TrustStatus: TypeAlias = Literal["trusted", "refused", "new", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Unvetted:
+class UntrustedPlugins:
     """Plugins of a project whose code the user has not said may run."""
 
-    request: Request
+    request: PluginRequest
     plugins: Sequence[Plugin]
-    standing: Standing
+    status: TrustStatus
     files: dict[str, str]
     """Digests of all files that would run."""
 
 
-def said_of_unvetted(several: Sequence[Unvetted]) -> str:
+def describe_untrusted(several: Sequence[UntrustedPlugins]) -> str:
     """One line: what is not run, why, and what to do."""
     names = ", ".join(plugin.name for one in several for plugin in one.plugins)
-    by = ", ".join(dict.fromkeys(one.request.by for one in several))
-    changed = any(one.standing == "changed" for one in several)
+    by = ", ".join(dict.fromkeys(one.request.source for one in several))
+    changed = any(one.status == "changed" for one in several)
     why = "changed since it was trusted" if changed else "is not trusted"
     return (
         f"plugins that {by} names are not run, since their code {why}: {names}; read it, then run "
@@ -52,12 +52,12 @@ def said_of_unvetted(several: Sequence[Unvetted]) -> str:
     )
 
 
-def standing_of(path: Path, files: Sequence[Path]) -> tuple[Standing, dict[str, str]]:
+def look_up_trust(path: Path, files: Sequence[Path]) -> tuple[TrustStatus, dict[str, str]]:
     """What the user has said of the plugin at a path, and the digests of its files as they are now.
 
     `files` are those that are loaded for it. Raises PluginError where they can't be read.
     """
-    now = digests(files)
+    now = compute_digests(files)
     known = _read().get(_key(path))
     if known is None:
         return "new", now
@@ -66,14 +66,14 @@ def standing_of(path: Path, files: Sequence[Path]) -> tuple[Standing, dict[str, 
     return ("trusted" if known.get("trusted") is True else "refused"), now
 
 
-def remember(path: Path, files: dict[str, str], *, trusted: bool) -> None:
+def record_trust(path: Path, files: dict[str, str], *, trusted: bool) -> None:
     """Keep what the user has said of a plugin with these digests. Raises OutputError where it can't be kept."""
     known = _read()
     known[_key(path)] = {"trusted": trusted, "files": files}
     _write(known)
 
 
-def forget(path: Path) -> bool:
+def forget_trust(path: Path) -> bool:
     """Forget what was said of a plugin; False where nothing was. Raises OutputError where it can't be forgotten."""
     known = _read()
     if known.pop(_key(path), None) is None:

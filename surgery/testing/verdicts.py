@@ -52,7 +52,7 @@ def verdicts(
         yield Verdict("plugin", plugin.name, tuple(remarks))
     for kind in KINDS:
         try:
-            offered, remarks = plugin.ask(kind)
+            offered, remarks = plugin.collect_offers(kind)
         except PluginError as error:
             yield Verdict("plugin", plugin.name, (str(error),))
             continue
@@ -62,7 +62,7 @@ def verdicts(
             what = f"{kind} {name}"
             doing(what)
             yield Verdict(kind, name, _lines(_faults(kind, thing, files, partial(_of_it, doing, what))))
-    if (watcher := plugin.watcher()) is not None:
+    if (watcher := plugin.create_watcher()) is not None:
         yield Verdict("watcher", plugin.name, _lines(watcher_faults(watcher)))
 
 

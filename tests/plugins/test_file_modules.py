@@ -68,7 +68,7 @@ def test_a_file_imports_what_lies_beside_it(folder: Path, way: str, monkeypatch:
         file.write_text(text)
         found = Plugins([file], bare=True)
         assert found.resolve("colormap", "mine") == ["black", "red"]
-        assert found.troubles == []
+        assert found.warnings == []
     assert path == sys.path
     assert {"_colors", "lib", "loose"} & (set(sys.modules) - before) == set()
 
@@ -93,7 +93,7 @@ def test_a_package_imports_itself_by_its_name_and_what_lies_beside_it(tmp_path: 
     (package.parent / "beside.py").write_text(HELPER)
     (package / "__init__.py").write_text(BODY.format(way, "pass"))
     found = Plugins([package], bare=True)
-    assert (found.resolve("colormap", "pkg:mine"), found.troubles) == (["black", "red"], [])
+    assert (found.resolve("colormap", "pkg:mine"), found.warnings) == (["black", "red"], [])
 
 
 def test_neighbors_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_what_is_not_there_and_what_fails_is_told_with_its_line(folder: Path) ->
         (folder / "_bad.py").write_text("\n\n1 / 0\n")
         (folder / "_wrong.py").write_text("def :\n")
         (folder / "one.py").write_text(text)
-        (trouble,) = Plugins([folder / "one.py"], bare=True).troubles
-        assert line in trouble
+        (warning,) = Plugins([folder / "one.py"], bare=True).warnings
+        assert line in warning
     with pytest.raises(ZeroDivisionError) as caught:
         load_file(folder / "_bad.py")
     assert traceback.extract_tb(caught.tb)[-1].line == "1 / 0"

@@ -78,8 +78,8 @@ def model() -> nn.Sequential:
 def offered(folder: Path, kind: Any, name: str) -> Any:
     """What the example of a kind's hook offers, from a plugin file that is the example as it stands."""
     found = Plugins([plugin(folder, example_of(f"surgery_{kind}s"))])
-    values = found.plugins[1].ask(kind)[0]
-    assert found.troubles == []
+    values = found.plugins[1].collect_offers(kind)[0]
+    assert found.warnings == []
     assert list(values) == [name]
     assert found.resolve(kind, f"mine.py:{name}") is values[name]
     return values[name]
@@ -141,7 +141,7 @@ def printed(folder: Path, hook: str, model: nn.Module, photo: Path, capsys: pyte
     """What a watching example prints in a run."""
     found = Plugins([plugin(folder, example_of(hook))])
     report = surgery.extract(model, photo, out=folder / "out", sinks=[], watchers=found.watchers())
-    assert (report.warnings, found.troubles) == ((), [])
+    assert (report.warnings, found.warnings) == ((), [])
     return capsys.readouterr().out
 
 
@@ -182,7 +182,7 @@ def test_a_hook_with_fewer_arguments_works(tmp_path: Path, model: nn.Module, pho
     found = Plugins([plugin(tmp_path, text)])
     surgery.extract(model, photo, out=tmp_path / "out", sinks=[], watchers=found.watchers())
     assert found.resolve("colormap", "seen")(0) == ["started", *["activation"] * 4, "finished"]
-    assert found.troubles == []
+    assert found.warnings == []
 
 
 NEXT = """
@@ -221,7 +221,7 @@ def test_an_argument_that_a_hook_no_longer_has_is_none_and_its_author_is_told(tm
     assert found.plugins[1].state == "ready"
     assert found.resolve("colormap", "ember") == ["red", "white"]
     said = "plugin mine.py is of another version:"
-    assert found.troubles == [
+    assert found.warnings == [
         f"{said} surgery_colormaps no longer has a style ({tmp_path.name}/mine.py:5)",
         f"{said} surgery_run_started has no folder now; see run.folder ({tmp_path.name}/mine.py:3)",
     ]
@@ -234,7 +234,7 @@ def test_an_argument_that_a_hook_never_had_is_an_error(tmp_path: Path) -> None:
     text = "import surgery\n@surgery.hookimpl\ndef surgery_activation(activation, pixels): ...\n"
     found = Plugins([plugin(tmp_path, text)])
     assert found.plugins[1].state == "broken"
-    (line,) = found.troubles
+    (line,) = found.warnings
     assert "mine.py is left out: surgery_activation takes activation, and not pixels" in line
     assert line.endswith("mine.py:2)")
 
@@ -247,5 +247,5 @@ def test_an_installed_plugin_watches_by_an_entry_point_of_its_own(site: Site) ->
     assert [watcher.name for watcher in found.watchers()] == ["plugin surgery-listener"]
     assert [entry.state for entry in found.plugins[1:]] == ["ready", "waiting"]
     found.check()
-    (line,) = found.troubles
+    (line,) = found.warnings
     assert line.startswith("plugin surgery-silent watches runs, and is called only if it has an entry point of group")

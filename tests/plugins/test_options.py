@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NewType, Optional, Sequence, Union  
 import pytest
 
 from surgery.errors import PluginError, RenderError
-from surgery.plugins.options import configured, option_text, options_of
+from surgery.plugins.options import configure, format_option_value, list_options
 from surgery.plugins.registry import Plugins
 from tests.distributions import plugin
 
@@ -105,15 +105,15 @@ class Everything:
 )
 def test_an_option_has_the_value_and_the_type_that_its_field_says(text: str, value: object) -> None:
     name = text.partition("=")[0]
-    found = getattr(configured("all", Everything(), text), name)
+    found = getattr(configure("all", Everything(), text), name)
     assert found == value
     assert type(found) is type(value)
-    written = f"{name}={option_text(found)}"
-    assert getattr(configured("all", Everything(), written), name) == value
+    written = f"{name}={format_option_value(found)}"
+    assert getattr(configure("all", Everything(), written), name) == value
 
 
 def test_several_options_of_several_values() -> None:
-    found = configured("all", Everything(), "sizes=1,2,3, names=a,b,flag=yes,pair=4,5")
+    found = configure("all", Everything(), "sizes=1,2,3, names=a,b,flag=yes,pair=4,5")
     assert (found.sizes, found.names, found.flag, found.pair) == ((1, 2, 3), ["a", "b"], True, (4, 5.0))
 
 
@@ -136,10 +136,10 @@ def test_several_options_of_several_values() -> None:
 )
 def test_a_value_of_another_type_is_told_with_what_the_option_takes(text: str, message: str | None) -> None:
     if message is None:
-        assert configured("all", Everything(), text).count is None
+        assert configure("all", Everything(), text).count is None
         return
     with pytest.raises(PluginError) as caught:
-        configured("all", Everything(), text)
+        configure("all", Everything(), text)
     assert str(caught.value).startswith(message)
 
 
@@ -214,9 +214,9 @@ def test_a_library_that_checks_values_is_told_in_our_words() -> None:
 
         def __call__(self) -> None: ...
 
-    assert configured("checked", Checked(), "share=1,sizes=2,3") == Checked(1.0, (2, 3))  # type: ignore[call-arg]
+    assert configure("checked", Checked(), "share=1,sizes=2,3") == Checked(1.0, (2, 3))  # type: ignore[call-arg]
     with pytest.raises(PluginError) as caught:
-        configured("checked", Checked(), "share=2")
+        configure("checked", Checked(), "share=2")
     assert str(caught.value) == "share of checked takes a number, at most 1.0, not '2'"
 
 
@@ -245,6 +245,6 @@ def test_options_are_shown_with_what_they_take(run: Any, tmp_path: Path, monkeyp
         assert "side=high low, high" in lines
         assert "sizes=1,2 values separated by commas" in lines
         assert "mask=none a path or none" in lines
-    assert [option.wanted for option in options_of(Everything())][:4] == [
+    assert [option.expected for option in list_options(Everything())][:4] == [
         *("low, high", "first, second", "fast, slow, 3, none", "true or false")
     ]

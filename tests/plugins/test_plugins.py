@@ -13,7 +13,7 @@ import surgery
 from surgery.builtin.normalizers import Fixed, Percentile
 from surgery.builtin.tilers import Grid
 from surgery.errors import ModelError, PluginError
-from surgery.plugins.options import Option, options_of
+from surgery.plugins.options import Option, list_options
 from surgery.plugins.plugin import KINDS
 from surgery.plugins.registry import Plugins
 from tests.distributions import Site, plugin
@@ -113,7 +113,7 @@ def test_a_folder_is_each_of_its_files_that_mark_a_hook(tmp_path: Path) -> None:
     found = Plugins([tmp_path])
     assert [entry.name for entry in found.plugins[1:]] == ["a.py", "b.py"]
     assert found.resolve("colormap", "ash") == found.resolve("colormap", "ember")
-    assert found.troubles == []
+    assert found.warnings == []
 
 
 def test_a_folder_may_be_a_package(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_folder_may_be_a_package(tmp_path: Path) -> None:
     plugin(tmp_path / "glow", "from .colors import surgery_colormaps", "__init__.py")
     plugin(tmp_path / "glow", EMBER, "colors.py")
     found = Plugins([tmp_path / "glow"])
-    assert found.troubles == []
+    assert found.warnings == []
     assert found.resolve("colormap", "glow:ember")[0] == "black"
 
 
@@ -130,9 +130,9 @@ def test_two_files_of_one_name_are_told_apart_and_one_file_twice_is_one(tmp_path
     (tmp_path / "other").mkdir()
     other = plugin(tmp_path / "other", EMBER.replace("ember", "ash"))
     found = Plugins([one, one])
-    assert (len(found.plugins), found.troubles) == (2, [])
+    assert (len(found.plugins), found.warnings) == (2, [])
     found = Plugins([one, other])
-    assert found.troubles == [f"plugin {other} is left out: {one} has its name; rename one of them"]
+    assert found.warnings == [f"plugin {other} is left out: {one} has its name; rename one of them"]
     assert "ash" not in found.names("colormap")
 
 
@@ -145,7 +145,7 @@ def test_the_environment_and_the_pyproject_name_plugins(tmp_path: Path, monkeypa
     (tmp_path / "deep" / "deeper").mkdir(parents=True)
     (tmp_path / "deep" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     monkeypatch.chdir(tmp_path / "deep" / "deeper")
-    found = Plugins(trust=lambda _: True)
+    found = Plugins(confirm_trust=lambda _: True)
     assert [entry.name for entry in found.plugins] == ["surgery", "one.py", "two.py", "three.py"]
     assert [entry.state for entry in found.plugins] == ["ready"] * 4
     assert [entry.name for entry in Plugins(bare=True).plugins] == ["surgery"]
@@ -166,7 +166,7 @@ def test_a_pyproject_that_says_something_else_is_reported(
     (tmp_path / "pyproject.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
     found = Plugins()
-    (line,) = found.troubles
+    (line,) = found.warnings
     assert re.search(message, line)
     assert "\n" not in line
     assert found.resolve("tiler", "grid") == Grid()
@@ -199,7 +199,7 @@ def test_a_name_that_two_installed_plugins_offer_is_written_with_its_owner(site:
     found = Plugins()
     found.check()
     line = "colormap 'ember' is offered by surgery-one and surgery-two; write surgery-one:ember"
-    assert found.troubles == [line]
+    assert found.warnings == [line]
 
 
 def test_a_name_of_the_projects_own_stays_its_own_when_an_installed_plugin_offers_it(site: Site) -> None:
@@ -209,7 +209,7 @@ def test_a_name_of_the_projects_own_stays_its_own_when_an_installed_plugin_offer
         assert found.resolve("tiler", "grid") == Grid()
         assert found.resolve("tiler", "surgery-taker:grid") is min
     found.check()
-    assert found.troubles == [
+    assert found.warnings == [
         "plugin surgery-taker offers tiler 'grid', which is surgery's own; write surgery-taker:grid"
     ]
 
@@ -256,18 +256,18 @@ def test_blocked_plugins_are_left_out(site: Site, tmp_path: Path) -> None:
 def test_troubles_are_told_once_and_at_once(tmp_path: Path) -> None:
     told: list[str] = []
     broken = plugin(tmp_path, "import surgery\n@surgery.hookimpl\ndef surgery_colormaps(): return 3\n")
-    found = Plugins([broken], tell=told.append)
+    found = Plugins([broken], on_warning=told.append)
     assert told == []
     for _ in range(2):
         found.names("colormap")
-    assert told == found.troubles
+    assert told == found.warnings
     assert len(told) == 1
 
 
 def test_the_options_of_a_stage_are_known() -> None:
-    assert options_of(Grid())[0] == Option("columns", "a whole number or none", None)
-    assert [option.name for option in options_of(Fixed())] == ["low", "high", "per"]
-    assert options_of(min) == []
+    assert list_options(Grid())[0] == Option("columns", "a whole number or none", None)
+    assert [option.name for option in list_options(Fixed())] == ["low", "high", "per"]
+    assert list_options(min) == []
 
 
 @pytest.mark.parametrize(

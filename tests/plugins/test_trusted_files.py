@@ -17,7 +17,7 @@ from surgery.errors import ModelError, PluginError
 from surgery.plugins import discovery as origins
 from surgery.plugins.file_modules import load_file
 from surgery.plugins.registry import Plugins
-from surgery.plugins.trusted_files import Unvetted
+from surgery.plugins.trusted_files import UntrustedPlugins
 from tests.distributions import plugin
 
 EVIL = """
@@ -96,7 +96,7 @@ def test_no_command_runs_what_is_not_trusted_and_each_says_so_in_one_line(
 def test_python_runs_nothing_either_and_says_what_is_left_out(clone: Clone) -> None:
     with pytest.raises(ModelError, match=r"no model is called 'thiers'.*left out is theirs\.py"):
         surgery.load_model("thiers")
-    assert Plugins().troubles[0].startswith(f"plugins that {clone.folder / 'pyproject.toml'} {NOT_RUN}")
+    assert Plugins().warnings[0].startswith(f"plugins that {clone.folder / 'pyproject.toml'} {NOT_RUN}")
     with pytest.raises(PluginError, match="is not trusted"):
         Plugins(strict=True)
     assert not clone.ran
@@ -345,11 +345,11 @@ def test_a_distribution_of_the_working_directory_is_not_installed(
     (info / "entry_points.txt").write_text("[surgery]\nember = theirs\n")
     monkeypatch.syspath_prepend("")
     monkeypatch.setattr(origins, "distributions", distributions)
-    assert "surgery-theirs" not in [found.name for found in origins.installed()]
+    assert "surgery-theirs" not in [found.name for found in origins.find_installed_plugins()]
 
 
 def test_whoever_asks_is_told_which_files_and_why(clone: Clone) -> None:
-    asked: list[Unvetted] = []
+    asked: list[UntrustedPlugins] = []
     plugin(clone.folder, "x = 1", "_help.py")
     clone.write("theirs.py", extra="import _help\n")
 
@@ -357,10 +357,10 @@ def test_whoever_asks_is_told_which_files_and_why(clone: Clone) -> None:
         asked.extend(several)
         return True
 
-    assert "theirs" in Plugins(trust=ask).names("colormap")
+    assert "theirs" in Plugins(confirm_trust=ask).names("colormap")
     (one,) = asked
     assert sorted(one.files) == [str(clone.folder / "_help.py"), str(clone.folder / "theirs.py")]
-    assert (one.standing, [found.name for found in one.plugins]) == ("new", ["theirs.py"])
+    assert (one.status, [found.name for found in one.plugins]) == ("new", ["theirs.py"])
 
 
 NET = "import _layers\nfrom torch import nn\ndef make():\n    import _late\n    return nn.Conv2d(3, 3, 1)\n"

@@ -1,10 +1,10 @@
+from .default_recipe import DEFAULT_RECIPE as DEFAULT_RECIPE
 from .normalizers import Fixed as Fixed
 from .normalizers import MinMax as MinMax
 from .normalizers import Percentile as Percentile
 from .normalizers import Symmetric as Symmetric
 from .sinks.png import Png as Png
 from .sinks.sheet import Sheet as Sheet
-from .standard import STANDARD as STANDARD
 from .tilers import Channels as Channels
 from .tilers import Grid as Grid
 from .tilers import Strip as Strip

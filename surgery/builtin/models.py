@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from surgery.stages import CheckpointReader, ModelFactory
 
 
-def _network(name: str, **options: Any) -> nn.Module:
+def _build_pix2pix(name: str, **options: Any) -> nn.Module:
     """A network of pix2pix with random weights."""
     from surgery.models import pix2pix
 
@@ -25,13 +25,13 @@ def _network(name: str, **options: Any) -> nn.Module:
     return network
 
 
-def _shipped(name: str) -> nn.Module:
+def _load_shipped(name: str) -> nn.Module:
     from surgery.models import load_checkpoint
 
     return load_checkpoint(weights(name))
 
 
-def _later(name: str) -> Callable[..., Any]:
+def _import_when_called(name: str) -> Callable[..., Any]:
     """A function of `surgery.builtin.torchvision`, which imports torch, imported when it is called."""
 
     def call(*arguments: Any) -> Any:
@@ -42,34 +42,34 @@ def _later(name: str) -> Callable[..., Any]:
     return call
 
 
-def _pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+def _recognize_pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
     """Generators and discriminators of pix2pix, in the public layout or in ours."""
-    from surgery.models import read_pix2pix
+    from surgery.models import recognize_pix2pix
 
-    return read_pix2pix(path, state)
+    return recognize_pix2pix(path, state)
 
 
-def _torchvision(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+def _recognize_torchvision(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
     """Torchvision's models for classification, segmentation and detection, under its own keys."""
     from surgery.builtin.torchvision import recognize
 
     return recognize(path, state)
 
 
-CHECKPOINTS: dict[str, CheckpointReader] = {"pix2pix": _pix2pix, "torchvision": _torchvision}
+CHECKPOINTS: dict[str, CheckpointReader] = {"pix2pix": _recognize_pix2pix, "torchvision": _recognize_torchvision}
 
 MODELS: dict[str, ModelFactory | ModelFamily] = {
-    "facades": partial(_shipped, "facades"),
-    "facades_1000": partial(_shipped, "facades-1000"),
-    "facades_300": partial(_shipped, "facades-300"),
-    "facades_100": partial(_shipped, "facades-100"),
-    "facades_discriminator": partial(_shipped, "facades-discriminator"),
-    "unet_128": partial(_network, "UNet", depth=7),
-    "unet_256": partial(_network, "UNet", depth=8),
-    "resnet_6blocks": partial(_network, "ResNet", blocks=6),
-    "resnet_9blocks": partial(_network, "ResNet", blocks=9),
-    "patchgan_basic": partial(_network, "PatchGAN", depth=3),
-    "patchgan_n_layers": partial(_network, "PatchGAN", depth=5),
-    "patchgan_pixel": partial(_network, "PixelGAN"),
-    "torchvision": ModelFamily(*map(_later, ("build", "names", "trained"))),
+    "facades": partial(_load_shipped, "facades"),
+    "facades_1000": partial(_load_shipped, "facades-1000"),
+    "facades_300": partial(_load_shipped, "facades-300"),
+    "facades_100": partial(_load_shipped, "facades-100"),
+    "facades_discriminator": partial(_load_shipped, "facades-discriminator"),
+    "unet_128": partial(_build_pix2pix, "UNet", depth=7),
+    "unet_256": partial(_build_pix2pix, "UNet", depth=8),
+    "resnet_6blocks": partial(_build_pix2pix, "ResNet", blocks=6),
+    "resnet_9blocks": partial(_build_pix2pix, "ResNet", blocks=9),
+    "patchgan_basic": partial(_build_pix2pix, "PatchGAN", depth=3),
+    "patchgan_n_layers": partial(_build_pix2pix, "PatchGAN", depth=5),
+    "patchgan_pixel": partial(_build_pix2pix, "PixelGAN"),
+    "torchvision": ModelFamily(*map(_import_when_called, ("build", "list_models", "suggest_trained_weights"))),
 }

@@ -18,7 +18,7 @@ Per: TypeAlias = Literal["channel", "layer", "batch"]
 
 _AXES = {"channel": (2, 3), "layer": (1, 2, 3), "batch": (0, 1, 2, 3)}
 
-SAMPLE = 1024
+MAX_SAMPLES = 1024
 """How many values a percentile is read from, at most."""
 
 
@@ -72,11 +72,11 @@ class Percentile:
         batch, channels = values.shape[:2]
         shape = {"channel": (batch, channels), "layer": (batch, 1), "batch": (1, 1)}[self.per]
         flat = values.reshape(shape[0] * shape[1], -1)
-        step = -(-flat.shape[1] // SAMPLE)
+        step = -(-flat.shape[1] // MAX_SAMPLES)
         # A step that shares a factor with the width would look at some columns only.
         while step > 1 and values.shape[3] > 1 and values.shape[3] % step == 0:
             step += 1
-        ranked = _sorted(flat[:, ::step])
+        ranked = _sort_rows(flat[:, ::step])
         last = ranked.shape[1] - 1
         limits = []
         for percent in (self.low, self.high):
@@ -86,7 +86,7 @@ class Percentile:
         return limits[0].reshape(*shape, 1, 1), limits[1].reshape(*shape, 1, 1)
 
 
-def _sorted(rows: Tensor) -> Tensor:
+def _sort_rows(rows: Tensor) -> Tensor:
     """Rows ``(n, m)``, each in ascending order."""
     if rows.device.type != "cpu":
         return rows.sort(1).values

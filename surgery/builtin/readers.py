@@ -34,13 +34,13 @@ class TensorReader:
         if path.suffix.lower() not in self.suffixes:
             raise ImageError(f"{path} is no file of tensors: {', '.join(self.suffixes)}")
         try:
-            content = _content(path)
+            content = _load_content(path)
         except FileNotFoundError:
             raise ImageError(f"there is no file {path}") from None
         except Exception as error:
             raise ImageError(f"can't read {path}: {type(error).__name__}: {first_line(error)}") from error
         if isinstance(content, dict):
-            content = self._one_of(path, content)
+            content = self._select_tensor(path, content)
         if not isinstance(content, torch.Tensor) or content.is_complex():
             kind = content.dtype if isinstance(content, torch.Tensor) else type(content).__name__
             raise ImageError(f"{path} holds {kind}, not a tensor of real numbers")
@@ -50,7 +50,7 @@ class TensorReader:
         values = content.dequantize() if content.is_quantized else content
         return values.reshape((1,) * (4 - values.ndim) + shape).to(torch.float32)
 
-    def _one_of(self, path: Path, content: Mapping[str, Any]) -> Any:
+    def _select_tensor(self, path: Path, content: Mapping[str, Any]) -> Any:
         if self.key is not None:
             if self.key not in content:
                 raise ImageError(f"{path} has no {self.key!r}; there is {_some(content)}")
@@ -60,7 +60,7 @@ class TensorReader:
         return next(iter(content.values()))
 
 
-def _content(path: Path) -> Any:
+def _load_content(path: Path) -> Any:
     """A tensor, or a dict of them."""
     import numpy as np
     import torch

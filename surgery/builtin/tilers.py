@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from surgery.stages import Tiler
 
-LABELLED, STRIP = 32, 13
+LABELED_SIDE, LABEL_HEIGHT = 32, 13
 """Pixels of a map with a label, at least, and of the label's height."""
-LEAST = 16
+MIN_SIDE = 16
 """Maps smaller than this, in pixels, are enlarged by a whole factor until they reach it."""
 
 
@@ -34,7 +34,7 @@ class Grid:
     """Pixels of background between tiles."""
     limit: int | None = None
     """Draw the first so many channels alone."""
-    least: int = LEAST
+    least: int = MIN_SIDE
     """Smaller maps are enlarged by a whole factor, without smoothing, until their longer side has so many pixels."""
     megapixels: int = MAX_MEGAPIXELS
     """Of a picture, at most: what has more goes into several pictures, in order of the channels."""
@@ -66,9 +66,9 @@ class Grid:
     def plan(self, channels: int, height: int, width: int, /) -> TileLayout:
         """Of near-square pictures, where no number of columns is asked for."""
         shown = min(channels, self.limit or channels)
-        factor = _enlargement(height, width, max(self.least, LABELLED) if self.labels else self.least)
+        factor = _enlargement(height, width, max(self.least, LABELED_SIDE) if self.labels else self.least)
         tall, wide = height * factor + self.gap, width * factor + self.gap
-        tall += STRIP if self.labels else 0
+        tall += LABEL_HEIGHT if self.labels else 0
         most = self.megapixels * 1_000_000 // (tall * wide)
         if self.columns is not None:
             most = min(most, self.columns * max(1, MAX_SIDE // tall))
@@ -87,7 +87,7 @@ class Strip:
 
     gap: int = 1
     limit: int | None = None
-    least: int = LEAST
+    least: int = MIN_SIDE
     megapixels: int = MAX_MEGAPIXELS
     """Of a picture, at most: what has more goes into several rows, each a picture."""
 
@@ -105,7 +105,7 @@ class Strip:
         shown = min(channels, self.limit or channels)
         factor = _enlargement(height, width, self.least)
         tall, wide = height * factor, width * factor + self.gap
-        tiles = _shared_out(shown, min(self.megapixels * 1_000_000 // (tall * wide), MAX_SIDE // wide))
+        tiles = _tiles_per_picture(shown, min(self.megapixels * 1_000_000 // (tall * wide), MAX_SIDE // wide))
         return TileLayout(shown, tiles, tiles, factor, self.gap, uneven=shown % tiles > 0)
 
 
@@ -114,7 +114,7 @@ class Channels:
     """A picture for each channel."""
 
     limit: int | None = None
-    least: int = LEAST
+    least: int = MIN_SIDE
 
     def __post_init__(self) -> None:
         _check("limit", self.limit, 1)
@@ -129,7 +129,7 @@ class Channels:
         return TileLayout(shown, 1, 1, _enlargement(height, width, self.least))
 
 
-def _shared_out(count: int, most: int) -> int:
+def _tiles_per_picture(count: int, most: int) -> int:
     """How many of `count` maps go into each of as few pictures as can be, of at most so many."""
     return math.ceil(count / math.ceil(count / max(1, most)))
 

@@ -128,10 +128,10 @@ def _is_somebody_there() -> bool:
 
 def open_model(source: str, part: str | None, plugins: Plugins, seed: int = 0) -> nn.Module:
     """The model that is named; it is said which network of a file it is. Raises ModelError with what there is."""
-    from surgery.models import load_model, recall
+    from surgery.models import get_provenance, load_model
 
     model = load_model(source, part=part, seed=seed, plugins=plugins)
-    for note in recall(model).choice(source):
+    for note in get_provenance(model).notes_on_choice(source):
         complain(f"note: {note}")
     return model
 

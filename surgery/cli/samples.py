@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from surgery.builtin import STANDARD, Grid
+from surgery.builtin import DEFAULT_RECIPE, Grid
 from surgery.data import inputs
 from surgery.drawing import SPECIAL_CODES, make_image_activations, palette
 from surgery.errors import SurgeryError, first_line
@@ -124,5 +124,5 @@ def _read(reader: Any) -> Sample:
     except SurgeryError as error:
         return Sample(None, (first_line(error),))
     operation = Operation("input", "input", "input", 0)
-    (shown,) = make_image_activations(operation, values, ["input"], (-1.0, 1.0), STANDARD)
+    (shown,) = make_image_activations(operation, values, ["input"], (-1.0, 1.0), DEFAULT_RECIPE)
     return Sample(_side_by_side(shown.pictures), (f"{inputs()[0].name} as {tuple(values.shape)}",))

@@ -136,7 +136,7 @@ def _run_leading_batches(plan: RunPlan, manifest: Manifest) -> tuple[list[_Worke
     shares: list[_WorkerResult] = []
     noted = plan.inputs.notes
     begun, total, threads = 0, len(plan.inputs.named_paths), torch.get_num_threads()
-    if not any(getattr(sink, "leads", False) for sink in plan.sinks):
+    if not any(getattr(sink, "decides_on_first_image", False) for sink in plan.sinks):
         return shares, begun
     torch.set_num_threads(1)  # of several, a fork would wait for the others
     try:

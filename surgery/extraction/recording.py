@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
-from surgery.builtin import STANDARD
+from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import make_activations
 from surgery.errors import ModelError, TraceError
 from surgery.graph import Activations, contexts, named_tensors
@@ -43,7 +43,7 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
 
     with listening(opened, keep), contexts.closing():
         opened(*inputs) if follower is None else follower.run(*inputs)
-    recipe = STANDARD
+    recipe = DEFAULT_RECIPE
     return Activations(
         activation
         for operation, key, tensor, known in recorded

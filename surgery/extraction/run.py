@@ -39,7 +39,7 @@ from surgery.inputs import (
     resolve_size,
 )
 from surgery.layouts import layout_rules
-from surgery.models import check_seed, recall
+from surgery.models import check_seed, get_provenance
 from surgery.output import Manifest, OutputFolder, Progress, Report, RunStart, acquire_workspace, check_overwrite
 from surgery.rewriting import (
     ALL_OPERATIONS,
@@ -177,7 +177,7 @@ def extract(
             **({"inputs": {n: describe_stage(named.get(n, ImageReader())) for n in inputs}} if inputs else {}),
         },
         recipe=recipe.describe(),
-        weights=recall(original).described(original),
+        weights=get_provenance(original).describe_weights(original),
     )
     read_from = [*paths, *(path for each in beside for path in each.paths)]
     with acquire_workspace(Path(out), overwrite=overwrite, inputs=read_from) as workspace:
@@ -216,7 +216,7 @@ def extract(
         summaries=done.summaries,
         seconds=time.perf_counter() - started,
         hazards=hazards(opened),
-        notes=(*recall(original).notes(original, source or type(original).__name__), *format_notes(done.notes)),
+        notes=(*get_provenance(original).notes(original, source or type(original).__name__), *format_notes(done.notes)),
         interrupted=done.interrupted,
         overview=None if done.overview is None else folder.path / done.overview,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from surgery.builtin import STANDARD
+from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import BatchDrawing
 from surgery.errors import RenderError
 from surgery.extraction.named_stages import StageResolver
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def draw(
     values: Tensor,
     *,
-    normalizer: Normalizer | str = STANDARD.normalizer,
-    tiler: Tiler | str = STANDARD.tiler,
+    normalizer: Normalizer | str = DEFAULT_RECIPE.normalizer,
+    tiler: Tiler | str = DEFAULT_RECIPE.tiler,
     colormap: Colormap = None,
     transforms: Transform | str | Sequence[Transform | str] = (),
     layout: ValueLayout | None = None,

@@ -1,10 +1,10 @@
 from . import pix2pix as pix2pix
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import read_state as read_state
-from .checkpoints.content import SUFFIXES as SUFFIXES
-from .checkpoints.layouts import read_pix2pix as read_pix2pix
+from .checkpoints.architectures import recognize_pix2pix as recognize_pix2pix
+from .checkpoints.weights_files import WEIGHTS_SUFFIXES as WEIGHTS_SUFFIXES
 from .loading import load_model as load_model
 from .pix2pix.patchgan import PatchGAN as PatchGAN
 from .pix2pix.unet import UNet as UNet
-from .provenance import recall as recall
+from .provenance import get_provenance as get_provenance
 from .seeding import check_seed as check_seed

@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def split_file(source: str) -> tuple[Path, str] | None:
+def parse_file_callable(source: str) -> tuple[Path, str] | None:
     """The file and the callable in ``file.py:callable``; None where it is not that."""
     found = re.fullmatch(r"(.+\.py):([^:/\\]*)", source, re.DOTALL)
     return (Path(found[1]).expanduser(), found[2]) if found else None
 
 
-def call_from_file(source: str, file: Path, attribute: str) -> object:
+def load_from_file(source: str, file: Path, attribute: str) -> object:
     """What a callable in a Python file returns, or the module that it is. The file's folder can be imported from."""
     if not file.is_file():
         raise ModelError(f"there is no file {file}")
-    with _first(str(file.resolve().parent)):
-        return _call(source, str(file), attribute, lambda: _import_file(file))
+    with _import_folder(str(file.resolve().parent)):
+        return _load_attribute(source, str(file), attribute, lambda: _import_file(file))
 
 
-def call_from_module(source: str) -> object:
+def load_from_module(source: str) -> object:
     """What ``package.module:callable`` gives: of an installed module, else of one in the working directory."""
     name, _, attribute = source.partition(":")
     if _is_installed(name.partition(".")[0]):
-        return _call(source, name, attribute, lambda: importlib.import_module(name))
-    with _first(str(Path.cwd())):
+        return _load_attribute(source, name, attribute, lambda: importlib.import_module(name))
+    with _import_folder(str(Path.cwd())):
         importlib.invalidate_caches()
-        return _call(source, name, attribute, lambda: importlib.import_module(name))
+        return _load_attribute(source, name, attribute, lambda: importlib.import_module(name))
 
 
 def _is_installed(name: str) -> bool:
@@ -51,7 +51,7 @@ def _is_installed(name: str) -> bool:
 
 
 @contextmanager
-def _first(folder: str) -> Iterator[None]:
+def _import_folder(folder: str) -> Iterator[None]:
     """Within the block a folder is looked into first; afterwards last, so that it hides nothing that is installed."""
     if "" in sys.path or folder in sys.path:
         yield
@@ -64,7 +64,7 @@ def _first(folder: str) -> Iterator[None]:
         sys.path.append(folder)
 
 
-def build(source: str, factory: Any) -> object:
+def call_factory(source: str, factory: Any) -> object:
     """What a factory returns. Raises ModelError for whatever it raises."""
     try:
         return factory()
@@ -74,7 +74,7 @@ def build(source: str, factory: Any) -> object:
         raise ModelError(f"{source} can't be built: {type(error).__name__}: {first_line(error)}") from error
 
 
-def defined_in(file: Path) -> list[str]:
+def list_definitions(file: Path) -> list[str]:
     """The names of the functions and classes of a Python file, which is not run."""
     try:
         tree = ast.parse(file.read_bytes())
@@ -83,7 +83,7 @@ def defined_in(file: Path) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 
 
-def _call(source: str, module_name: str, attribute: str, load: Any) -> object:
+def _load_attribute(source: str, module_name: str, attribute: str, load: Any) -> object:
     from torch import nn
 
     try:
@@ -99,7 +99,7 @@ def _call(source: str, module_name: str, attribute: str, load: Any) -> object:
         except Exception as error:
             near = did_you_mean(attribute, dir(module))
             raise ModelError(f"{module_name} has no {attribute!r}{near}") from error
-    return found if isinstance(found, nn.Module) or not callable(found) else build(source, found)
+    return found if isinstance(found, nn.Module) or not callable(found) else call_factory(source, found)
 
 
 def _import_file(file: Path) -> ModuleType:

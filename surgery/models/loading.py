@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean
-from surgery.models.callables import build, call_from_file, call_from_module, defined_in, split_file
+from surgery.models.callables import (
+    call_factory,
+    list_definitions,
+    load_from_file,
+    load_from_module,
+    parse_file_callable,
+)
 from surgery.plugins import Plugins, describe_error
 from surgery.stages import ModelFamily
 
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from surgery.models.checkpoints import Opened
+    from surgery.models.checkpoints import LoadedNetwork
     from surgery.plugins import Plugin
     from surgery.stages import CheckpointReader
 
@@ -60,16 +66,16 @@ def load_model(
     """
     from torch import nn
 
-    from surgery.models.provenance import Provenance, construct, remember
+    from surgery.models.provenance import Provenance, build_with_seed, record_provenance
 
     if isinstance(source, nn.Module):
         raise ModelError(f"{type(source).__name__} is a model already, not the name of one")
     if not isinstance(source, (str, os.PathLike)):
         raise ModelError(f"a model is named by a text or a path, not by {type(source).__name__}")
     text = os.fsdecode(source)
-    factory, advice = _factory(text, part, plugins or Plugins())
-    opened: list[Opened] = []
-    model, samples = construct(partial(factory, opened.append), seed)
+    factory, advice = _resolve_factory(text, part, plugins or Plugins())
+    opened: list[LoadedNetwork] = []
+    model, samples = build_with_seed(partial(factory, opened.append), seed)
     if not isinstance(model, nn.Module):
         raise ModelError(f"{text} gave {type(model).__name__}, and a model is a torch.nn.Module")
     found = opened[0] if opened else None
@@ -77,7 +83,7 @@ def load_model(
     if found:
         network = f"network {found.part} of " if found.part else ""
         said = f"{network}{said or Path(text).name}"
-    remember(
+    record_provenance(
         model,
         Provenance(
             weights=said if isinstance(said, str) else None,
@@ -92,70 +98,74 @@ def load_model(
     return model
 
 
-def _factory(
+def _resolve_factory(
     source: str, part: str | None, plugins: Plugins
-) -> tuple[Callable[[Callable[[Opened], object]], object], Callable[[], str] | None]:
+) -> tuple[Callable[[Callable[[LoadedNetwork], object]], object], Callable[[], str] | None]:
     """What makes the model, told how to report which network of a file it is, and how trained weights can be had."""
-    from surgery.models.checkpoints.content import SUFFIXES
+    from surgery.models.checkpoints.weights_files import WEIGHTS_SUFFIXES
 
     if not source.strip():
         raise ModelError("the name of the model is empty; is a variable of the shell not set?")
-    path = _expanded(source)
-    if _is(path, Path.is_file) and path.suffix != ".py":
+    path = _expand_home(source)
+    if _path_is(path, Path.is_file) and path.suffix != ".py":
         if path.suffix.lower() in _IMAGES:
-            raise ModelError(_image_first(source))
-        return partial(_checkpoint, path, part, plugins), None
+            raise ModelError(_explain_image(source))
+        return partial(_load_weights_file, path, part, plugins), None
     is_name = "://" in source or re.match(r"[^/:]+(/[^/:]+)?:\w+=", source)
-    if (file := split_file(source)) is None and path.suffix.lower() in SUFFIXES and not is_name:
-        if not _is(path, Path.exists):
-            raise ModelError(f"there is no file {source}{_similar(path)}")
-        return partial(_checkpoint, path, part, plugins), None
+    if (file := parse_file_callable(source)) is None and path.suffix.lower() in WEIGHTS_SUFFIXES and not is_name:
+        if not _path_is(path, Path.exists):
+            raise ModelError(f"there is no file {source}{_suggest_file(path)}")
+        return partial(_load_weights_file, path, part, plugins), None
     if part is not None:
         raise ModelError(f"a part is of a weights file, and {source} is none")
     if file is not None:
-        return lambda _: call_from_file(source, *file), None
-    return _named(source, path, plugins)
+        return lambda _: load_from_file(source, *file), None
+    return _resolve_name(source, path, plugins)
 
 
-def _named(source: str, path: Path, plugins: Plugins) -> tuple[Callable[[Any], object], Callable[[], str] | None]:
+def _resolve_name(
+    source: str, path: Path, plugins: Plugins
+) -> tuple[Callable[[Any], object], Callable[[], str] | None]:
     family, slash, name = source.partition("/")
     try:
         found = plugins.resolve("model", family if slash else source)
     except PluginError as error:
-        if (explained := next(_explanations(source, path), None)) is not None:
+        if (explained := next(_explain_source(source, path), None)) is not None:
             raise ModelError(explained) from error
         module = source.partition(":")[0]
         if ":" in source and not slash and plugins.find("model", module) is None:
-            return lambda _: call_from_module(source), None
-        if (near := _near(source, plugins)) is not None:
+            return lambda _: load_from_module(source), None
+        if (near := _suggest_model(source, plugins)) is not None:
             raise ModelError(f"no model is called {source!r}; did you mean {near}?") from error
         raise ModelError(f"{error}; a model is such a name, a weights file or package.module:callable") from error
     if isinstance(found, ModelFamily):
         if not name:
             raise ModelError(f"{family} is a family of models; name one of them: {family}/{found.names()[0]}")
         advice = found.trained
-        return lambda _: build(source, partial(found.build, name)), partial(advice, name) if advice else None
+        return lambda _: call_factory(source, partial(found.build, name)), partial(advice, name) if advice else None
     if slash:
         raise ModelError(f"{family} is a model, not a family of models; write {family}")
-    return lambda _: build(source, found), None
+    return lambda _: call_factory(source, found), None
 
 
-def _checkpoint(path: Path, part: str | None, plugins: Plugins, report: Callable[[Opened], object]) -> nn.Module:
+def _load_weights_file(
+    path: Path, part: str | None, plugins: Plugins, report: Callable[[LoadedNetwork], object]
+) -> nn.Module:
     from surgery.models.checkpoints import open_checkpoint
 
-    opened = open_checkpoint(path, part, readers=_readers(plugins))
+    opened = open_checkpoint(path, part, readers=_checkpoint_readers(plugins))
     report(opened)
     return opened.model
 
 
-def _readers(plugins: Plugins) -> Iterator[CheckpointReader]:
+def _checkpoint_readers(plugins: Plugins) -> Iterator[CheckpointReader]:
     """The readers of checkpoints, each plugin imported only when those before it did not recognize the file."""
     for plugin, offered in plugins.iterate_offers("checkpoint"):
         for name, reader in offered.items():
-            yield partial(_ask, plugins, plugin, name, reader)
+            yield partial(_call_reader, plugins, plugin, name, reader)
 
 
-def _ask(
+def _call_reader(
     plugins: Plugins, plugin: Plugin, name: str, reader: CheckpointReader, path: Path, state: Mapping[str, Tensor]
 ) -> nn.Module | None:
     """What a reader makes of a file; None, and a complaint, where it fails at a file that may be none of its own."""
@@ -175,7 +185,7 @@ def _ask(
     return None
 
 
-def _expanded(source: str) -> Path:
+def _expand_home(source: str) -> Path:
     """The path, ``~`` being the home folder: behind ``=`` the shell leaves it."""
     try:
         return Path(source).expanduser()
@@ -183,7 +193,7 @@ def _expanded(source: str) -> Path:
         return Path(source)
 
 
-def _is(path: Path, ask: Callable[[Path], bool]) -> bool:
+def _path_is(path: Path, ask: Callable[[Path], bool]) -> bool:
     """The answer to a question about a path; no for what can't be the name of a file."""
     try:
         return ask(path)
@@ -191,52 +201,52 @@ def _is(path: Path, ask: Callable[[Path], bool]) -> bool:
         return False
 
 
-def _image_first(source: str) -> str:
+def _explain_image(source: str) -> str:
     return f"{source} is an image, and the model comes first: surgery extract facades {source}"
 
 
-def _explanations(source: str, path: Path) -> Iterator[str]:
+def _explain_source(source: str, path: Path) -> Iterator[str]:
     """What somebody may have meant by what is no model, and what to write in its place."""
-    from surgery.models.checkpoints.content import SUFFIXES, weights_in
+    from surgery.models.checkpoints.weights_files import WEIGHTS_SUFFIXES, list_weights_files
 
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
         yield f"{source} is an address; nothing is downloaded: fetch the file, and name it here"
-    if _is(path, Path.is_dir):
-        inside = weights_in(path)
+    if _path_is(path, Path.is_dir):
+        inside = list_weights_files(path)
         if inside:
             shown = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
             first = "latest_net_G.pth" if "latest_net_G.pth" in inside else inside[0]
             yield f"{source} is a folder; name one of the weights files in it, such as {path / first}; it has {shown}"
-        yield f"{source} is a folder with no weights file ({', '.join(SUFFIXES)}) in it"
+        yield f"{source} is a folder with no weights file ({', '.join(WEIGHTS_SUFFIXES)}) in it"
     if path.suffix == ".py":
-        if not _is(path, Path.is_file):
+        if not _path_is(path, Path.is_file):
             yield f"there is no file {source}"
-        names = defined_in(path)
+        names = list_definitions(path)
         shown = f"; it has {', '.join(names[:8])}" if names else ""
         yield f"{source} is a Python file; name the callable in it that returns the model: {source}:NAME{shown}"
     if path.suffix.lower() in _IMAGES:
-        yield _image_first(source)
-    if similar := _similar(path):
+        yield _explain_image(source)
+    if similar := _suggest_file(path):
         yield f"there is no file {source}{similar}"
 
 
-def _similar(path: Path) -> str:
+def _suggest_file(path: Path) -> str:
     """``; did you mean exp/latest_net_G.pth?``: a weights file whose name is like that of one that is not there."""
-    from surgery.models.checkpoints.content import SUFFIXES, weights_in
+    from surgery.models.checkpoints.weights_files import WEIGHTS_SUFFIXES, list_weights_files
 
     straight = Path(str(path).replace("\\", "/"))
-    candidates = [straight, *(Path(f"{straight}{suffix}") for suffix in SUFFIXES)]
-    near = next((each for each in candidates if each != path and _is(each, Path.is_file)), None)
+    candidates = [straight, *(Path(f"{straight}{suffix}") for suffix in WEIGHTS_SUFFIXES)]
+    near = next((each for each in candidates if each != path and _path_is(each, Path.is_file)), None)
     if near is not None:
         return f"; did you mean {near}?"
-    if path.parent == Path() and path.suffix.lower() not in SUFFIXES:
+    if path.parent == Path() and path.suffix.lower() not in WEIGHTS_SUFFIXES:
         return ""  # a name, which may be that of a model
-    if not _is(path.parent, Path.is_dir):
-        return f": there is no folder {path.parent}" if path.suffix.lower() in SUFFIXES else ""
-    return did_you_mean(path.name, weights_in(path.parent))
+    if not _path_is(path.parent, Path.is_dir):
+        return f": there is no folder {path.parent}" if path.suffix.lower() in WEIGHTS_SUFFIXES else ""
+    return did_you_mean(path.name, list_weights_files(path.parent))
 
 
-def _near(source: str, plugins: Plugins) -> str | None:
+def _suggest_model(source: str, plugins: Plugins) -> str | None:
     """The names of models in families that are like what was asked for; None where none is."""
     for plugin, offered in plugins.iterate_offers("model"):  # one after the other: some take seconds to import
         names: dict[str, str] = {}

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surgery.graph import named_tensors
-from surgery.models.seeding import seeded
+from surgery.models.seeding import seeded_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,28 +45,28 @@ class Provenance:
     averaged: bool = False
     """Whether they are averages over the training."""
 
-    def random_in(self, model: nn.Module) -> list[str]:
+    def random_parameters(self, model: nn.Module) -> list[str]:
         """The names of the parameters of `model` that still have the random values that they had at first."""
         return [
             name
             for name, parameter in model.named_parameters()
-            if (before := self.samples.get(name)) is not None and _same(before, _sample(parameter))
+            if (before := self.samples.get(name)) is not None and _nearly_equal(before, _sample_values(parameter))
         ]
 
-    def described(self, model: nn.Module) -> str | None:
+    def describe_weights(self, model: nn.Module) -> str | None:
         """Where the weights of `model` come from, in words; None where it is not known."""
-        names = self.random_in(model)
+        names = self.random_parameters(model)
         if not names:
             return self.weights
-        if _all_random(model, names):
+        if _is_entirely_random(model, names):
             return f"random, seed {self.seed}"
         return f"random in part, seed {self.seed}: {_some(names)}"
 
     def notes(self, model: nn.Module, source: str) -> list[str]:
         """Lines for whoever looks at pictures of `model`: which network of a file it is, and that it is untrained."""
-        return [*self.choice(source), *self.randomness(model, source)]
+        return [*self.notes_on_choice(source), *self.notes_on_random_weights(model, source)]
 
-    def choice(self, source: str) -> list[str]:
+    def notes_on_choice(self, source: str) -> list[str]:
         """A line that says which of several networks in the file was taken; none where there was no choice."""
         if not self.others:
             return []
@@ -74,12 +74,12 @@ class Provenance:
         taken = f"{source} holds {len(self.others) + 1} networks: the part {self.part}{averages} is taken"
         return [f"{taken}; there is also {_some(self.others)}"]
 
-    def randomness(self, model: nn.Module, source: str) -> list[str]:
+    def notes_on_random_weights(self, model: nn.Module, source: str) -> list[str]:
         """A line that says that weights of `model` are random; none where they are not, or where it is not known."""
-        names = self.random_in(model)
+        names = self.random_parameters(model)
         if not names:
             return []
-        if _all_random(model, names):
+        if _is_entirely_random(model, names):
             advice = f"; {self.advice}" if self.advice else ""
             return [f"{source} is untrained: its weights are random (seed {self.seed}), none were loaded{advice}"]
         count = len(list(model.named_parameters()))
@@ -87,38 +87,38 @@ class Provenance:
         return [f"{said}: {_some(names)}"]
 
 
-_KNOWN: dict[int, Provenance] = {}
+_RECORDS: dict[int, Provenance] = {}
 """By the identity of the model, and not in it: an attribute would be one more that the model's code does not know."""
 
 
-def remember(model: nn.Module, provenance: Provenance) -> None:
+def record_provenance(model: nn.Module, provenance: Provenance) -> None:
     """Keep where a model's weights come from for as long as the model is there."""
-    if id(model) not in _KNOWN:
-        finalize(model, _KNOWN.pop, id(model), None)
-    _KNOWN[id(model)] = provenance
+    if id(model) not in _RECORDS:
+        finalize(model, _RECORDS.pop, id(model), None)
+    _RECORDS[id(model)] = provenance
 
 
-def recall(model: nn.Module) -> Provenance:
+def get_provenance(model: nn.Module) -> Provenance:
     """Where a model's weights come from; one that says nothing where the model was not opened here."""
-    return _KNOWN.get(id(model)) or Provenance()
+    return _RECORDS.get(id(model)) or Provenance()
 
 
-def construct(factory: Callable[[], Any], seed: int) -> tuple[Any, dict[str, Tensor]]:
+def build_with_seed(factory: Callable[[], Any], seed: int) -> tuple[Any, dict[str, Tensor]]:
     """What a factory gives, with its random numbers seeded, and samples of its parameters that are random.
 
     The generators of the process are as before. Raises ModelError for a seed that torch can't take.
     """
     from torch import nn
 
-    with seeded(seed), _RandomValues() as values:
+    with seeded_generators(seed), _RandomnessTracker() as values:
         built = factory()
     if not isinstance(built, nn.Module):
         return built, {}
-    random = {name: _sample(value) for name, value in built.named_parameters() if values.reached(value)}
+    random = {name: _sample_values(value) for name, value in built.named_parameters() if values.is_random(value)}
     return built, {name: sample for name, sample in random.items() if sample.numel()}
 
 
-class _RandomValues(TorchDispatchMode):
+class _RandomnessTracker(TorchDispatchMode):
     """Watches the operations of this thread, and knows which memory has random values in it."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class _RandomValues(TorchDispatchMode):
         """Address of a storage -> the storage, kept so that no other has its address, and elements yet to be copied
         over."""
 
-    def reached(self, tensor: Tensor) -> bool:
+    def is_random(self, tensor: Tensor) -> bool:
         """Whether a tensor has random values."""
         return any(address in self._random for address, _ in _storages(tensor))
 
@@ -142,13 +142,13 @@ class _RandomValues(TorchDispatchMode):
             for value in given:
                 self._mark(value)
         elif func.overloadpacket is torch.ops.aten.copy_:
-            if self.reached(taken[1]):
+            if self.is_random(taken[1]):
                 self._mark(taken[0])
             else:
                 self._clear(taken[0])
         elif func.overloadpacket in (torch.ops.aten.zero_, torch.ops.aten.fill_):
             self._clear(taken[0])
-        elif any(self.reached(value) for value in taken):
+        elif any(self.is_random(value) for value in taken):
             known = {address for value in taken for address, _ in _storages(value)}
             for value in given:
                 if not any(address in known for address, _ in _storages(value)):
@@ -174,7 +174,7 @@ def _storages(tensor: Tensor) -> Iterator[tuple[int, Any]]:
         yield storage._cdata, storage  # noqa: SLF001 - its address: that of its data may be none
 
 
-def _sample(tensor: Tensor) -> Tensor:
+def _sample_values(tensor: Tensor) -> Tensor:
     """Some values of a tensor, spread over it; none of one that has no values."""
     if tensor.is_meta or tensor.layout is not torch.strided or not tensor.numel():
         return torch.empty(0)
@@ -182,18 +182,18 @@ def _sample(tensor: Tensor) -> Tensor:
     return flat[:: max(1, len(flat) // _SAMPLE)][:_SAMPLE].cpu().to(torch.float32, copy=True)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _nearly_equal(one: Tensor, other: Tensor) -> bool:
     """Equal up to the precision of bfloat16."""
     return one.shape == other.shape and torch.allclose(one, other, rtol=0.01, atol=1e-6, equal_nan=True)
 
 
-def _all_random(model: nn.Module, names: Sequence[str]) -> bool:
+def _is_entirely_random(model: nn.Module, names: Sequence[str]) -> bool:
     """Whether what is not random is a vector or one value: biases, norms and new heads begin as constants."""
     random = set(names)
-    return all(name in random or _is_plain(value) for name, value in model.named_parameters())
+    return all(name in random or _is_constant(value) for name, value in model.named_parameters())
 
 
-def _is_plain(value: Tensor) -> bool:
+def _is_constant(value: Tensor) -> bool:
     if value.ndim < 2 or not value.numel() or value.layout is not torch.strided:
         return True
     return bool((value == value.reshape(-1)[0]).all())

@@ -22,7 +22,7 @@ def check_seed(seed: object) -> None:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded_generators(seed: int) -> Iterator[None]:
     """Within the block, the generators of torch, of Python and of numpy (where it is loaded) start from `seed`.
 
     Behind it they are as they were before. Raises ModelError for a seed that torch can't take.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
-from surgery.builtin import STANDARD, Channels, MinMax
+from surgery.builtin import DEFAULT_RECIPE, Channels, MinMax
 from surgery.drawing import make_activations, make_image_activations
 from surgery.extraction import BackgroundWriter
 from surgery.output import OutputFolder
@@ -76,7 +76,7 @@ def rehearse(
     images: Sequence[Sequence[str]] = IMAGES,
     *,
     place: Path | None = None,
-    recipe: Recipe = STANDARD,
+    recipe: Recipe = DEFAULT_RECIPE,
     seed: int = 0,
     lost: str = "",
     overwrite: bool = True,
@@ -191,7 +191,7 @@ def _offer(
 
 def activations(
     images: Sequence[str],
-    recipe: Recipe = STANDARD,
+    recipe: Recipe = DEFAULT_RECIPE,
     seed: int = 0,
     *,
     half: bool = False,

@@ -83,9 +83,9 @@ def _faults(kind: Kind, thing: Any, files: Sequence[Path], doing: Callable[[str]
         suffixes = getattr(thing, "suffixes", ())
         return reader_faults(thing, [file for file in files if not suffixes or file.suffix.lower() in suffixes])
     if kind == "checkpoint":
-        from surgery.models import SUFFIXES
+        from surgery.models import WEIGHTS_SUFFIXES
 
-        return checkpoint_faults(thing, [file for file in files if file.suffix.lower() in SUFFIXES])
+        return checkpoint_faults(thing, [file for file in files if file.suffix.lower() in WEIGHTS_SUFFIXES])
     return _FAULTS[kind](thing)
 
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 import surgery
-from surgery.builtin.sinks.lettering import fitted, font, lettered, shortened, width
 from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.sinks.text_fitting import escape_missing_glyphs, font, join_to_width, shorten_to_width, text_width
 from surgery.cli.tables import report_view
 from surgery.data import inputs
 from surgery.errors import RenderError
@@ -50,7 +50,7 @@ def test_the_font_has_the_letters_of_europe(letter: str) -> None:
         ImageDraw.Draw(image).text((5, 5), text, fill=255, font=font(30))
         return np.asarray(image)
 
-    assert lettered(letter) == letter
+    assert escape_missing_glyphs(letter) == letter
     assert not np.array_equal(drawn(letter), drawn("\uffff"))
 
 
@@ -66,18 +66,18 @@ def test_the_font_has_the_letters_of_europe(letter: str) -> None:
     ],
 )
 def test_what_the_font_lacks_can_be_read_all_the_same(text: str, shown: str) -> None:
-    assert lettered(text) == shown
+    assert escape_missing_glyphs(text) == shown
 
 
 @pytest.mark.parametrize("parts", [["a" * 400, "b"], ["m", "i" * 300], ["x" * 200, "y" * 200], ["a", "b"]])
 def test_a_title_is_cut_in_the_middle_of_its_longest_part_alone(parts: list[str]) -> None:
-    line = fitted(parts, "  on  ", 30, 800)
-    assert width(line, 30) <= 800
+    line = join_to_width(parts, "  on  ", 30, 800)
+    assert text_width(line, 30) <= 800
     left, right = line.split("  on  ")
     for part, shown in zip(parts, (left, right), strict=True):
         assert shown == part or ("…" in shown and shown[0] == part[0] and shown[-1] == part[-1])
     assert min(parts, key=len) in (left, right) or len(parts[0]) == len(parts[1])
-    assert shortened("down1.conv", 20, 280) == "down1.conv"
+    assert shorten_to_width("down1.conv", 20, 280) == "down1.conv"
 
 
 @pytest.mark.parametrize("name", ["facade" * 30, "Façade_ü", "図" * 40])

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import surgery
-from surgery.builtin.sinks.exact import Npz, Safetensors
-from surgery.builtin.sinks.picks import telling
+from surgery.builtin.default_recipe import DEFAULT_RECIPE
+from surgery.builtin.sinks.channel_picks import most_informative_channels
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
-from surgery.builtin.standard import STANDARD
+from surgery.builtin.sinks.tensor_archives import Npz, Safetensors
 from surgery.drawing import png_files as png
 from surgery.drawing.activations import make_activations, make_image_activations
 from surgery.errors import OutputError, RenderError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from surgery.stages import Sink
 
 
-def run(sink: Sink, folder: Path, values: dict[str, Tensor], recipe: Recipe = STANDARD) -> surgery.OutputFolder:
+def run(sink: Sink, folder: Path, values: dict[str, Tensor], recipe: Recipe = DEFAULT_RECIPE) -> surgery.OutputFolder:
     """Offer a batch of two images to a sink."""
     place = surgery.OutputFolder(folder, {"model": "net", "mode": "eval"})
     with sink(place) as write:
@@ -153,7 +153,7 @@ def test_what_a_later_operation_writes_does_not_reach_what_was_kept(sink: Sink, 
     values = torch.ones(1, 2)
     place = surgery.OutputFolder(tmp_path)
     with sink(place) as write:
-        for activation in make_activations(Operation("a", "a", "k", 1), values, ["one"], STANDARD):
+        for activation in make_activations(Operation("a", "a", "k", 1), values, ["one"], DEFAULT_RECIPE):
             write(activation)
         values.zero_()
         place.finish("one")
@@ -177,7 +177,7 @@ def test_an_image_is_shown_on_the_sheet_in_its_own_colors(tmp_path: Path) -> Non
     red = torch.stack([torch.ones(8, 8), -torch.ones(8, 8), -torch.ones(8, 8)])[None]
     with Sheet()(place) as write:
         for activation in make_image_activations(
-            Operation("o", "output", "output", 1), red, ["one"], (-1, 1), STANDARD
+            Operation("o", "output", "output", 1), red, ["one"], (-1, 1), DEFAULT_RECIPE
         ):
             write(activation)
         place.finish("one")
@@ -195,9 +195,9 @@ def test_the_telling_channels_have_contrast_and_differ() -> None:
     ramp = np.tile(np.linspace(0, 250, 32).astype(np.uint8), (32, 1))
     flat = np.full_like(ramp, 125)
     codes = np.stack([flat, ramp, ramp, ramp.T, flat])
-    chosen = telling(Levels(codes, np.zeros(5), np.ones(5)), 2)
+    chosen = most_informative_channels(Levels(codes, np.zeros(5), np.ones(5)), 2)
     assert chosen == [1, 3]
-    assert telling(Levels(codes, np.zeros(5), np.ones(5)), 99) == [0, 1, 2, 3, 4]
+    assert most_informative_channels(Levels(codes, np.zeros(5), np.ones(5)), 99) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("make", [lambda: Png(level=10), lambda: Sheet(channels=0), lambda: Sheet(size=3)])

@@ -19,7 +19,7 @@ from torch import nn
 import surgery
 from surgery.cli import tables as terminal
 from surgery.data import inputs
-from surgery.models.pix2pix.layout import to_public
+from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
 
 EMBER = Path(__file__).parents[2] / "examples" / "ember.py"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import surgery
+from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import Fixed, MinMax, Percentile, Symmetric
-from surgery.builtin.standard import STANDARD
 from surgery.builtin.tilers import Channels, Grid, Strip
 from surgery.drawing import quantization, tiling
 from surgery.drawing.batch_drawing import BatchDrawing
@@ -106,7 +106,7 @@ def test_a_picture_is_pixel_for_pixel_what_it_was(name: str, compiled: bool, mon
         monkeypatch.setattr(tiling, "_kernels", None)
     values, stages = CASES[name]
     assert digest(surgery.draw(values, **stages)) == GOLDEN[name]
-    settled = BatchDrawing(values, replace(STANDARD, **stages))
+    settled = BatchDrawing(values, replace(DEFAULT_RECIPE, **stages))
     settled.quantize_now(pixels=True)
     pictures = tuple(picture for position in range(len(values)) for picture in settled.pictures(position))
     assert digest(pictures) == GOLDEN[name]

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor
 
+from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import MinMax, Percentile
-from surgery.builtin.standard import STANDARD
 from surgery.builtin.tilers import TILERS
 from surgery.drawing import quantization, tiling
 from surgery.drawing.batch_drawing import BatchDrawing
@@ -97,7 +97,7 @@ def test_a_value_that_is_not_finite_is_seen_wherever_it_is(value: float, place: 
     assert quantize_between_extremes(maps) is None
     extremes = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     assert torch.equal(find_extremes(maps).nan_to_num(), extremes.nan_to_num())
-    one, other = BatchDrawing(maps, STANDARD), BatchDrawing(maps, STANDARD)
+    one, other = BatchDrawing(maps, DEFAULT_RECIPE), BatchDrawing(maps, DEFAULT_RECIPE)
     one.quantize_now(pixels=True)
     expected = without_kernels(lambda: other.pictures(0)[0].pixels)
     assert np.array_equal(one.pictures(0)[0].pixels, expected)

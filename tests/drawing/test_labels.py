@@ -8,7 +8,7 @@ import torch
 
 import surgery
 from surgery.builtin.normalizers import Fixed, MinMax
-from surgery.builtin.tilers import STRIP, Grid
+from surgery.builtin.tilers import LABEL_HEIGHT, Grid
 from surgery.drawing.labels import BAR
 from surgery.drawing.labels import STRIP as LINES
 from surgery.drawing.palettes import MIN_DIFFERENCE, choose_background, palette
@@ -39,16 +39,16 @@ def test_that_holds_for_colors_of_ones_own(colors: list[object]) -> None:
 def test_labels_stand_above_the_maps_and_change_no_value() -> None:
     (plain,) = surgery.draw(VALUES, tiler=Grid(columns=2, gap=3))
     (marked,) = surgery.draw(VALUES, tiler=Grid(columns=2, gap=3, labels=True))
-    assert LINES == STRIP
-    tall = 40 + STRIP + 3
+    assert LINES == LABEL_HEIGHT
+    tall = 40 + LABEL_HEIGHT + 3
     for number in range(5):
         row, column = divmod(number, 2)
         top, left = row * tall, column * 53
-        own = marked.pixels[top + STRIP : top + STRIP + 40, left : left + 50]
+        own = marked.pixels[top + LABEL_HEIGHT : top + LABEL_HEIGHT + 40, left : left + 50]
         assert np.array_equal(own, plain.pixels[row * 43 : row * 43 + 40, left : left + 50])
-        label = marked.pixels[top : top + STRIP, left : left + 50]
+        label = marked.pixels[top : top + LABEL_HEIGHT, left : left + 50]
         assert set(np.unique(label)) == {INK, BACKGROUND}
-    labels = [marked.pixels[row * tall : row * tall + STRIP, 0:50].tobytes() for row in range(3)]
+    labels = [marked.pixels[row * tall : row * tall + LABEL_HEIGHT, 0:50].tobytes() for row in range(3)]
     assert len(set(labels)) == 3
     assert marked.palette is not None
     assert plain.palette is not None
@@ -57,7 +57,7 @@ def test_labels_stand_above_the_maps_and_change_no_value() -> None:
 
 
 def bar(picture: surgery.Picture) -> tuple[list[int], bytes]:
-    lines = picture.pixels[-(BAR + STRIP) :]
+    lines = picture.pixels[-(BAR + LABEL_HEIGHT) :]
     return lines[0].tolist(), lines[BAR:].tobytes()
 
 
@@ -82,7 +82,7 @@ def test_small_maps_and_vectors_take_labels_too(shape: tuple[int, ...]) -> None:
 def test_labelled_parts_go_on_counting() -> None:
     one, two = surgery.draw(VALUES.repeat(1, 1, 12, 12), tiler=Grid(labels=True, megapixels=1, columns=3))
     assert (one.channels, two.channels) == ((0, 2), (3, 4))
-    assert not np.array_equal(one.pixels[:STRIP, :50], two.pixels[:STRIP, :50])
+    assert not np.array_equal(one.pixels[:LABEL_HEIGHT, :50], two.pixels[:LABEL_HEIGHT, :50])
 
 
 def test_the_command_line_says_labels() -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 import surgery
+from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
-from surgery.builtin.standard import STANDARD
 from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
 from surgery.drawing import png_files as png
 from surgery.drawing import statistics as facts
@@ -88,10 +88,10 @@ def test_maps_that_lie_channels_last_are_drawn_as_any_others(channels: int) -> N
 def test_values_are_not_written_to_whatever_is_drawn_of_them(dtype: torch.dtype) -> None:
     values = (torch.rand(2, 3, 9, 9) * 2 - 1).to(dtype)
     before = values.clone()
-    drawn = [make_image_activations(OPERATION, values, ["a", "b"], (-1.0, 1.0), STANDARD)]
+    drawn = [make_image_activations(OPERATION, values, ["a", "b"], (-1.0, 1.0), DEFAULT_RECIPE)]
     drawn += [
-        make_activations(OPERATION, values, ["a", "b"], STANDARD),
-        make_activations(OPERATION, values, None, STANDARD),
+        make_activations(OPERATION, values, ["a", "b"], DEFAULT_RECIPE),
+        make_activations(OPERATION, values, None, DEFAULT_RECIPE),
     ]
     for activation in itertools.chain(*drawn):
         assert activation.pictures
@@ -170,7 +170,7 @@ def test_sparse_values_are_drawn() -> None:
 )
 def test_values_of_any_rank_are_laid_out(shape: tuple[int, ...], pictures: int, channels: int) -> None:
     values = torch.randn(shape)
-    found = list(make_activations(OPERATION, values, ["a", "b"], STANDARD))
+    found = list(make_activations(OPERATION, values, ["a", "b"], DEFAULT_RECIPE))
     assert [activation.image for activation in found] == ["a", "b"]
     for number, activation in enumerate(found):
         assert len(activation.pictures) == pictures
@@ -181,13 +181,13 @@ def test_values_of_any_rank_are_laid_out(shape: tuple[int, ...], pictures: int, 
 
 @pytest.mark.parametrize("shape", [(), (3, 4), (1, 2, 3)])
 def test_what_can_not_be_shared_out_belongs_to_the_whole_batch(shape: tuple[int, ...]) -> None:
-    found = list(make_activations(OPERATION, torch.randn(shape), ["a", "b"], STANDARD))
+    found = list(make_activations(OPERATION, torch.randn(shape), ["a", "b"], DEFAULT_RECIPE))
     assert [(activation.image, activation.values.shape) for activation in found] == [(None, torch.Size(shape))]
     assert len(found[0].pictures) == 1
 
 
 def test_an_empty_value_has_no_picture_and_no_facts() -> None:
-    (activation,) = make_activations(OPERATION, torch.zeros(1, 0, 3, 3), ["a"], STANDARD)
+    (activation,) = make_activations(OPERATION, torch.zeros(1, 0, 3, 3), ["a"], DEFAULT_RECIPE)
     assert activation.pictures == ()
     assert activation.facts.min is None
 
@@ -205,7 +205,7 @@ def test_tensors_are_found_in_containers_of_every_kind() -> None:
 
 def test_containers_give_one_activation_for_each_tensor() -> None:
     value = (torch.zeros(1, 2), {"logits": [torch.ones(1, 3), "text"]}, None)
-    found = list(make_activations(OPERATION, value, ["a"], STANDARD))
+    found = list(make_activations(OPERATION, value, ["a"], DEFAULT_RECIPE))
     assert [activation.path for activation in found] == ["f[0]", "f[1][logits][0]"]
 
 
@@ -391,7 +391,7 @@ def test_a_broken_stage_is_named(stages: dict[str, Any], message: str) -> None:
 
 
 def test_an_image_in_its_own_colors_asks_no_tiler_how_it_lies() -> None:
-    recipe = replace(STANDARD, tiler=laid(lambda: 1 / 0))
+    recipe = replace(DEFAULT_RECIPE, tiler=laid(lambda: 1 / 0))
     (activation,) = make_image_activations(OPERATION, torch.rand(1, 3, 60, 60), ["a"], (0.0, 1.0), recipe)
     activation.drawing.quantize_now(pixels=True)
     assert activation.pictures[0].pixels.shape == (60, 60, 3)
@@ -467,7 +467,7 @@ def test_steps_are_made_once_for_all_who_ask() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 0, 3, 3), (2, 3, 0, 4)])
 def test_of_what_has_no_values_there_are_levels_without_pixels(shape: tuple[int, ...]) -> None:
-    one, two = make_activations(Operation("a", "a", "k", 1), torch.zeros(shape), ["one", "two"], STANDARD)
+    one, two = make_activations(Operation("a", "a", "k", 1), torch.zeros(shape), ["one", "two"], DEFAULT_RECIPE)
     one.drawing.quantize_now(pixels=True)
     assert one.pictures == ()
     assert [levels.codes.shape for levels in (one.levels, two.levels)] == [shape[1:], shape[1:]]

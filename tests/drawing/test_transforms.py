@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
+from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import Fixed
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
-from surgery.builtin.standard import STANDARD
 from surgery.builtin.transforms import FFT, PCA, TRANSFORMS, Abs, Mean, TopK
 from surgery.drawing.activations import make_activations
 from surgery.drawing.palettes import SPECIAL_CODES
@@ -190,7 +190,7 @@ def test_a_transform_may_change_the_number_and_size_of_the_maps() -> None:
 
 def test_facts_are_of_the_values_and_limits_of_what_is_drawn() -> None:
     values = torch.tensor([[[[-4.0, 0.0], [1.0, 2.0]]]])
-    recipe = Recipe(STANDARD.normalizer, STANDARD.tiler, transforms=(Abs(),))
+    recipe = Recipe(DEFAULT_RECIPE.normalizer, DEFAULT_RECIPE.tiler, transforms=(Abs(),))
     (activation,) = make_activations(Operation("x", "x", "x", 1), values, ["a"], recipe)
     assert (activation.facts.min, activation.facts.max) == (-4, 2)
     assert (activation.levels.low.tolist(), activation.levels.high.tolist()) == ([0], [4])
@@ -271,7 +271,7 @@ def test_a_run_says_which_transforms_its_pictures_are_of(run: Any, tmp_path: Pat
         assert (image.mode, sheet.mode) == ("RGB", "RGB")
     (picture,) = manifest["images"][0]["activations"][1]["files"]
     assert len(picture["low"]) == 3
-    assert Recipe(STANDARD.normalizer, STANDARD.tiler).describe()["transforms"] == "none"
+    assert Recipe(DEFAULT_RECIPE.normalizer, DEFAULT_RECIPE.tiler).describe()["transforms"] == "none"
     assert describe_stage(PCA()) == "PCA()"
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError, ModelError, SelectionError, TraceError
 from surgery.graph.copies import copy_sharing_parameters
 from surgery.inputs.image_loading import find_images, load_image

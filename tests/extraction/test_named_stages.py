@@ -14,7 +14,7 @@ from torch import nn
 
 import surgery
 from surgery.builtin.normalizers import Percentile, Symmetric
-from surgery.builtin.sinks.exact import Npz
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.builtin.tilers import Grid, Strip
 from surgery.builtin.transforms import Abs, TopK
 from surgery.errors import PluginError, RenderError

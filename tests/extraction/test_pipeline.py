@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
 from surgery.extraction import batch_runner
 from surgery.extraction.threads import BackgroundWriter, Prefetcher

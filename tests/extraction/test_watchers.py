@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.extraction.watchers import WatcherList
 from surgery.output.report import Report, RunStart, Watcher
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surgery.models.pix2pix.layout import to_public
 from surgery.models.pix2pix.patchgan import PatchGAN
+from surgery.models.pix2pix.state_dicts import to_public
 from tests.fuzz.texts import odd
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from surgery.models.pix2pix.layout import to_public
 from surgery.models.pix2pix.patchgan import PatchGAN
+from surgery.models.pix2pix.state_dicts import to_public
 
 if TYPE_CHECKING:
     from random import Random

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError
 from surgery.inputs.image_loading import find_images, load_image
 from surgery.inputs.image_reader import ImageReader
 from surgery.inputs.notes import Notes, collect_notes, format_notes
-from surgery.models.pix2pix.layout import to_public
 from surgery.models.pix2pix.patchgan import PatchGAN
+from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
 from surgery.plugins.registry import Plugins
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.builtin.readers import TensorReader
-from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError, ModelError
 from surgery.inputs.image_reader import ImageReader
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.builtin.readers import TensorReader
-from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError
 from surgery.inputs.image_loading import find_images, load_image
 from surgery.plugins.registry import Plugins

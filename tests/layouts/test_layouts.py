@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
+from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import NORMALIZERS, Fixed
-from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
-from surgery.builtin.standard import STANDARD
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.cli import app as cli
 from surgery.errors import RenderError, SelectionError
 from surgery.layouts.arranging import Evidence, arrange
@@ -421,4 +421,4 @@ def test_transforms_see_maps_of_one_value_and_what_they_leave_of_one_value_is_a_
 
 
 def test_the_standard_recipe_says_that_layouts_are_found() -> None:
-    assert STANDARD.describe()["layouts"] == "auto"
+    assert DEFAULT_RECIPE.describe()["layouts"] == "auto"

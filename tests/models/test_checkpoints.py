@@ -13,10 +13,10 @@ from torch import Tensor, nn
 import surgery
 from surgery.errors import CheckpointError, ModelError
 from surgery.models.checkpoints import load_checkpoint
-from surgery.models.checkpoints.layouts import read_pix2pix
-from surgery.models.pix2pix.layout import to_public
+from surgery.models.checkpoints.architectures import recognize_pix2pix
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
+from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
 from surgery.stages import CheckpointReader
 
@@ -218,7 +218,7 @@ def test_readers_are_asked_in_order_until_one_recognises_the_file(tmp_path: Path
         return read
 
     one, two = nn.Tanh(), nn.ReLU()
-    readers = [read_pix2pix, reader("none", None), reader("one", one), reader("two", two)]
+    readers = [recognize_pix2pix, reader("none", None), reader("one", one), reader("two", two)]
     assert load_checkpoint(file, readers=readers) is one
     assert asked == ["none", "one"]
     with pytest.raises(CheckpointError, match=r"its keys \(weight\) fit no known architecture"):
@@ -235,10 +235,10 @@ def test_a_file_that_is_not_read_here_is_offered_without_a_state_dict(tmp_path: 
         states.append(state)
         return ready if path == file else None
 
-    assert load_checkpoint(file, readers=[read_pix2pix, read]) is ready
+    assert load_checkpoint(file, readers=[recognize_pix2pix, read]) is ready
     assert [dict(state) for state in states] == [{}]
     with pytest.raises(CheckpointError, match="is a pickled program object"):
-        load_checkpoint(file, readers=[read_pix2pix])
+        load_checkpoint(file, readers=[recognize_pix2pix])
     with pytest.raises(CheckpointError, match="there is no file"):
         load_checkpoint(tmp_path / "gone.pth", readers=[read])
 
@@ -248,6 +248,6 @@ def test_another_reader_may_take_what_pix2pix_refuses(tmp_path: Path, generator:
     state["model.extra"] = torch.ones(1)
     torch.save(state, tmp_path / "net.pth")
     ready = nn.Tanh()
-    assert load_checkpoint(tmp_path / "net.pth", readers=[read_pix2pix, lambda path, state: ready]) is ready
+    assert load_checkpoint(tmp_path / "net.pth", readers=[recognize_pix2pix, lambda path, state: ready]) is ready
     with pytest.raises(CheckpointError, match=r"not part of it model\.extra"):
-        load_checkpoint(tmp_path / "net.pth", readers=[read_pix2pix, lambda path, state: None])
+        load_checkpoint(tmp_path / "net.pth", readers=[recognize_pix2pix, lambda path, state: None])

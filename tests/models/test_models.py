@@ -16,9 +16,9 @@ from torch import nn
 
 import surgery
 from surgery.errors import CheckpointError, ModelError
-from surgery.models.pix2pix.layout import to_public
+from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
-from surgery.models.provenance import construct, recall
+from surgery.models.provenance import build_with_seed, get_provenance
 from surgery.plugins.registry import Plugins
 
 NET = """
@@ -159,24 +159,24 @@ def test_an_untrained_model_says_so_everywhere(
 
 def test_a_model_that_is_loaded_in_part_names_what_is_random(folder: Path) -> None:
     model = surgery.load_model("own_net.py:loaded")
-    assert recall(model).notes(model, "own") == [
+    assert get_provenance(model).notes(model, "own") == [
         "2 of 4 parameters of own are random (seed 0), and were not loaded: 1.weight, 1.bias"
     ]
     report = surgery.extract(model, "p.png", out="out", sinks=[], source="own")
     assert "2 of 4 parameters of own are random" in report.notes[0]
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    assert recall(model).notes(model, "own") == []
+    assert get_provenance(model).notes(model, "own") == []
 
 
 def test_weights_that_were_loaded_are_not_random(folder: Path) -> None:
     model = surgery.load_model("exp/latest_net_G.pth")
-    assert recall(model).described(model) == "latest_net_G.pth"
-    assert recall(model).notes(model, "x") == []
+    assert get_provenance(model).describe_weights(model) == "latest_net_G.pth"
+    assert get_provenance(model).notes(model, "x") == []
     model = surgery.load_model("own_net.py:make").half()
-    assert recall(model).described(model) == "random, seed 0"
+    assert get_provenance(model).describe_weights(model) == "random, seed 0"
     model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})
-    assert recall(model).described(model) is None
+    assert get_provenance(model).describe_weights(model) is None
 
 
 def pieces() -> nn.Module:
@@ -205,7 +205,7 @@ def computed() -> nn.Module:
 
 @pytest.mark.parametrize(("factory", "random_ones"), [(pieces, set()), (assigned, set()), (computed, {"a", "b", "d"})])
 def test_what_was_written_last_decides_whether_a_parameter_is_random(factory: Any, random_ones: set[str]) -> None:
-    assert set(construct(factory, 0)[1]) == random_ones
+    assert set(build_with_seed(factory, 0)[1]) == random_ones
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_trained_weights_of_torchvision_are_taken_from_the_disk_alone(cache: Pat
     ):
         surgery.load_model("torchvision/squeezenet1_1:weights=DEFAULT")
     untrained = surgery.load_model("torchvision/squeezenet1_1", seed=3)
-    assert ":weights=DEFAULT has trained ones, once https://" in recall(untrained).notes(untrained, "x")[0]
+    assert ":weights=DEFAULT has trained ones, once https://" in get_provenance(untrained).notes(untrained, "x")[0]
     file = cache / "squeezenet1_1-b8a52dc0.pth"
     torch.save(untrained.state_dict(), file)
     copy = tmp_path / "renamed.pth"
@@ -235,10 +235,12 @@ def test_trained_weights_of_torchvision_are_taken_from_the_disk_alone(cache: Pat
         model = surgery.load_model(source)
         pairs = zip(model.parameters(), untrained.parameters(), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
-        assert recall(model).notes(model, "x") == []
+        assert get_provenance(model).notes(model, "x") == []
         assert model.preprocessing is not None
     again = surgery.load_model("torchvision/squeezenet1_1")
-    assert "weights=IMAGENET1K_V1 has trained ones, which are on this disk" in recall(again).notes(again, "x")[0]
+    assert (
+        "weights=IMAGENET1K_V1 has trained ones, which are on this disk" in get_provenance(again).notes(again, "x")[0]
+    )
 
 
 def test_a_file_of_torchvision_that_is_a_program_is_not_run(cache: Path, tmp_path: Path) -> None:
@@ -272,9 +274,9 @@ def test_options_of_torchvision_that_are_wrong_are_said(option: str, said: str, 
 def test_weights_under_the_keys_of_torchvision_are_recognized(
     name: str, classes: int | None, cache: Path, tmp_path: Path
 ) -> None:
-    from surgery.builtin.torchvision.builders import constructed
+    from surgery.builtin.torchvision.builders import construct_model
 
-    built, _ = construct(lambda: constructed(name, **({"num_classes": classes} if classes else {})), 0)
+    built, _ = build_with_seed(lambda: construct_model(name, **({"num_classes": classes} if classes else {})), 0)
     state = built.state_dict()
     if name == "densenet121":
         state = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): value for key, value in state.items()}
@@ -283,7 +285,7 @@ def test_weights_under_the_keys_of_torchvision_are_recognized(
     assert type(model) is type(built)
     found = model.state_dict()
     assert all(torch.equal(found[key], value) for key, value in built.state_dict().items() if key in found)
-    assert recall(model).described(model) == f"network state_dict of best.pth, as torchvision/{name}"
+    assert get_provenance(model).describe_weights(model) == f"network state_dict of best.pth, as torchvision/{name}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

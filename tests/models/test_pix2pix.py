@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.models.checkpoints import load_checkpoint
-from surgery.models.pix2pix.layers import Norm, norm_layer
-from surgery.models.pix2pix.layout import from_public, read_architecture, to_public
+from surgery.models.pix2pix.norms import Norm, build_norm
 from surgery.models.pix2pix.patchgan import PatchGAN, PixelGAN
 from surgery.models.pix2pix.resnet import ResNet
+from surgery.models.pix2pix.state_dicts import from_public, read_architecture, to_public
 from surgery.models.pix2pix.unet import UNet
 
 KEYS: dict[str, dict[str, list[int]]] = json.loads((Path(__file__).parents[1] / "data/public_keys.json").read_text())
 
 
 def norm2d(norm: Norm, channels: int) -> nn.Module:
-    return norm_layer(norm, channels) or nn.Identity()
+    return build_norm(norm, channels) or nn.Identity()
 
 
 class Level(nn.Module):

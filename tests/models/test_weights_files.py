@@ -21,10 +21,10 @@ from torch import Tensor, nn
 import surgery
 from surgery.errors import CheckpointError, ModelError
 from surgery.models.checkpoints import load_checkpoint, open_checkpoint
-from surgery.models.checkpoints.standins import STAND_INS, Omitted
-from surgery.models.pix2pix.layout import to_public
+from surgery.models.checkpoints.pickle_placeholders import PLACEHOLDERS, Placeholder
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
+from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
 from tests.fuzz.mutants import mutant, weights
 
@@ -163,10 +163,10 @@ def test_harmless_objects_beside_the_weights_are_left_out(
 
 
 def test_what_stands_in_for_a_harmless_object_is_none_of_the_library(tmp_path: Path) -> None:
-    assert all(stand_in.__module__ == "surgery.models.checkpoints.standins" for stand_in, _ in STAND_INS)  # type: ignore[misc]
+    assert all(stand_in.__module__ == "surgery.models.checkpoints.pickle_placeholders" for stand_in, _ in PLACEHOLDERS)  # type: ignore[misc]
     torch.save(argparse.Namespace(a=1), tmp_path / "net.pth")
     before = torch.serialization.get_safe_globals()
-    with pytest.raises(CheckpointError, match=f"holds a {Omitted.__name__}"):
+    with pytest.raises(CheckpointError, match=f"holds a {Placeholder.__name__}"):
         load_checkpoint(tmp_path / "net.pth")
     assert set(torch.serialization.get_safe_globals()) == set(before)
 

@@ -21,9 +21,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import OutputError, SurgeryError
 from surgery.output import locks
 from surgery.output.manifest_reader import ManifestReader

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz
+from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.output.report import RunStart
 from surgery.plugins import hook_specifications as hookspecs
 from surgery.plugins.plugin import KINDS

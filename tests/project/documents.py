@@ -63,7 +63,7 @@ def blocks(page: str) -> Iterator[Block]:
 def prepare(folder: Path) -> None:
     """Files that the pages speak of: a checkpoint of pix2pix, its images, a model of one's own."""
     from surgery.models.pix2pix import UNet
-    from surgery.models.pix2pix.layout import to_public
+    from surgery.models.pix2pix.state_dicts import to_public
 
     for epoch in ("latest", "100"):
         torch.manual_seed(len(epoch))

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz, Safetensors
+from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.sinks.png import Png, file_name
 from surgery.builtin.sinks.sheet import Sheet
-from surgery.builtin.standard import STANDARD
+from surgery.builtin.sinks.tensor_archives import Npz, Safetensors
 from surgery.drawing.activations import make_activations
 from surgery.text.file_names import (
     UniquePaths,
@@ -235,7 +235,7 @@ def test_exact_values_of_any_path_are_kept_under_it(sink: Sink, tmp_path: Path) 
     with sink(place) as write:
         for index, path in enumerate(paths):
             values = torch.full((1, 2), float(index))
-            for activation in make_activations(Operation(path, path, "kind", index), values, ["one"], STANDARD):
+            for activation in make_activations(Operation(path, path, "kind", index), values, ["one"], DEFAULT_RECIPE):
                 write(activation)
         place.finish("one")
     (file,) = (tmp_path / "one").iterdir()

@@ -14,9 +14,9 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor, nn
 
 import surgery
-from surgery.builtin.sinks.exact import Npz, Safetensors
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.sinks.tensor_archives import Npz, Safetensors
 from surgery.errors import OutputError
 from surgery.output.locks import Lock
 from surgery.stages import Preprocessing

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from surgery.builtin.sinks.exact import Npz, Safetensors
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.sinks.tensor_archives import Npz, Safetensors
 
 if TYPE_CHECKING:
     from surgery.stages import Sink

@@ -56,7 +56,7 @@ class Png:
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
                 with folder.file(f"{name}.png", activation) as path:
-                    save_png(path, picture, {"surgery": note(folder, activation, picture)}, self.level)
+                    save_png(path, picture, {"surgery": picture_metadata(folder, activation, picture)}, self.level)
 
         folder.when_finished(lambda _: used.clear())
         folder.when_dropped(lambda _: used.clear())
@@ -68,7 +68,7 @@ def file_name(activation: Activation) -> str:
     return names.file_name(activation.path, activation.operation.index)
 
 
-def note(folder: OutputFolder, activation: Activation, picture: Picture) -> bytes:
+def picture_metadata(folder: OutputFolder, activation: Activation, picture: Picture) -> bytes:
     """What a picture says of itself, as JSON."""
     content: dict[str, Any] = {
         "operation": activation.path,

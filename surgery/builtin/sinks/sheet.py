@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from surgery.builtin.sinks import picks
-from surgery.builtin.sinks.lettering import fitted, font, shortened
+from surgery.builtin.sinks import channel_picks
+from surgery.builtin.sinks.text_fitting import font, join_to_width, shorten_to_width
 from surgery.errors import RenderError
 from surgery.output import as_json
 
@@ -57,15 +57,15 @@ class Sheet:
             raise RenderError(f"rows is at least 1, not {self.rows}")
         if self.size < 32:
             raise RenderError(f"size is at least 32, not {self.size}")
-        picks.check(self.pick)
+        channel_picks.check_pick(self.pick)
 
     deferred: ClassVar[bool] = True
     alone: ClassVar[bool] = True
 
     @property
-    def leads(self) -> bool:
+    def decides_on_first_image(self) -> bool:
         """Whether the first image of a run decides something for all others."""
-        return not picks.is_plain(self.pick)
+        return not channel_picks.ignores_images(self.pick)
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
@@ -74,9 +74,9 @@ class Sheet:
         from surgery.drawing import encode_png
         from surgery.types import Picture
 
-        rows: dict[str | None, list[_Row]] = {}
+        rows: dict[str | None, list[SheetRow]] = {}
         shared = folder.shared.setdefault("sheet", {"picks": {}, "done": False})
-        picked = picks.Picks(self.pick, self.channels, shared["picks"])
+        picked = channel_picks.ChannelPicks(self.pick, self.channels, shared["picks"])
 
         def write(activation: Activation) -> None:
             rows.setdefault(activation.image, []).append(self._row(activation, picked))
@@ -88,7 +88,9 @@ class Sheet:
             shared["done"] = True
             about = dict(folder.about)
             said = {name: value.encode() for name, value in about.items()}
-            said[picks.NAME] = as_json({row.path: channels for row in drawn if (channels := row.channels)})
+            said[channel_picks.TEXT_CHUNK] = as_json(
+                {row.path: channels for row in drawn if (channels := row.channels)}
+            )
             pages = max(1, -(-len(drawn) // self.rows))
             most = max(1, -(-len(drawn) // pages))  # so that the last page is no short one
             for page, start in enumerate(range(0, len(drawn), most), 1):
@@ -115,7 +117,7 @@ class Sheet:
         folder.when_dropped(dropped)
         yield write
 
-    def _row(self, activation: Activation, picked: picks.Picks) -> _Row:
+    def _row(self, activation: Activation, picked: channel_picks.ChannelPicks) -> SheetRow:
         pictures = activation.pictures
         palette = pictures[0].palette if pictures else None
         thumbs: list[tuple[int | None, Image.Image]]
@@ -124,12 +126,12 @@ class Sheet:
         elif (levels := activation.levels).codes.shape[0] == 1:
             thumbs = [(None, self._fit(pictures[0].image().convert("RGB"), min(4, self.channels)))]
         else:
-            chosen = picked.of(activation.path, levels)
-            thumbs = [(channel, self._fit(_colored(levels.codes[channel], palette))) for channel in chosen]
+            chosen = picked.channels_of(activation.path, levels)
+            thumbs = [(channel, self._fit(_apply_palette(levels.codes[channel], palette))) for channel in chosen]
         shape = " x ".join(map(str, activation.values.shape)) or "one number"
         layout = activation.layout.name
         layout = "" if layout in ("channels-first", "vector", "flat", "image") else layout
-        return _Row(activation.path, activation.operation.kind, shape, activation.facts, thumbs, palette, layout)
+        return SheetRow(activation.path, activation.operation.kind, shape, activation.facts, thumbs, palette, layout)
 
     def _fit(self, image: Image.Image, across: int = 1, down: int = 1) -> Image.Image:
         """Enlarged by a whole factor without smoothing, or reduced by averaging areas, to so many thumbnails."""
@@ -142,20 +144,20 @@ class Sheet:
             return image.resize((width * int(factor), height * int(factor)), Image.Resampling.NEAREST)
         return image.resize((max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.BOX)
 
-    def _draw(self, rows: list[_Row], title: list[str], said: list[str], about: dict[str, str]) -> Image.Image:
+    def _draw(self, rows: list[SheetRow], title: list[str], said: list[str], about: dict[str, str]) -> Image.Image:
         from PIL import Image, ImageDraw
 
         across = max(self.channels, *(len(row.thumbs) for row in rows), 1)
         width = max(2 * MARGIN + LABEL + across * (self.size + GUTTER), LEAST_WIDTH)
         head = 150
-        groups = sum(_group(a.path) != _group(b.path) for a, b in itertools.pairwise(rows))
+        groups = sum(_block_name(a.path) != _block_name(b.path) for a, b in itertools.pairwise(rows))
         steps = [max([self.size, *(thumb.height for _, thumb in row.thumbs)]) + 34 for row in rows]
         sheet = Image.new("RGB", (width, head + sum(steps) + groups * 14 + MARGIN), PAPER)
         pen = ImageDraw.Draw(sheet)
         self._head(sheet, pen, rows, title, said, about)
         y = head
         for row, before, step in zip(rows, [None, *rows], steps, strict=False):
-            if before is None or _group(before.path) != _group(row.path):
+            if before is None or _block_name(before.path) != _block_name(row.path):
                 y += 14 if before is not None else 0
                 pen.line((MARGIN, y - 8, width - MARGIN, y - 8), fill=RULE, width=2)
             self._label(pen, row, y)
@@ -172,7 +174,7 @@ class Sheet:
         self,
         sheet: Image.Image,
         pen: ImageDraw.ImageDraw,
-        rows: list[_Row],
+        rows: list[SheetRow],
         title: list[str],
         said: list[str],
         about: dict[str, str],
@@ -180,11 +182,11 @@ class Sheet:
         from PIL import Image
 
         room = sheet.width - 2 * MARGIN
-        pen.text((MARGIN, 30), fitted(title, "  on  ", 30, room), fill=INK, font=font(30))
+        pen.text((MARGIN, 30), join_to_width(title, "  on  ", 30, room), fill=INK, font=font(30))
         count, chosen = said
         words = [f"{count} in order of execution", f"mode {about['mode']}" if "mode" in about else "", chosen]
         words = [*filter(None, [*words, about.get("normalizer", "")])]
-        pen.text((MARGIN, 74), fitted(words, "   ·   ", 16, room), fill=SOFT, font=font(16))
+        pen.text((MARGIN, 74), join_to_width(words, "   ·   ", 16, room), fill=SOFT, font=font(16))
         palette = next((row.palette for row in rows if row.palette is not None), None)
         if palette is None:
             return
@@ -204,9 +206,9 @@ class Sheet:
                 pen.text((x + 20, 115), name, fill=SOFT, font=font(14), anchor="lm")
                 x += 80
 
-    def _label(self, pen: ImageDraw.ImageDraw, row: _Row, y: int) -> None:
+    def _label(self, pen: ImageDraw.ImageDraw, row: SheetRow, y: int) -> None:
         def line(text: str, below: int, size: int, color: tuple[int, int, int], stroke: float = 0) -> None:
-            shown = shortened(text, size, LABEL - 20)
+            shown = shorten_to_width(text, size, LABEL - 20)
             pen.text((MARGIN, y + below), shown, fill=color, font=font(size), stroke_width=stroke)
 
         line(row.path, 0, 20, INK, 0.4)
@@ -221,7 +223,7 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Row:
+class SheetRow:
     path: str
     kind: str
     shape: str
@@ -237,7 +239,7 @@ class _Row:
         return [channel for channel, _ in self.thumbs if channel is not None]
 
 
-def _colored(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
+def _apply_palette(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
     from PIL import Image
 
     image = Image.fromarray(codes)
@@ -245,5 +247,5 @@ def _colored(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Imag
     return image.convert("RGB")  # a tenth of the time of indexing the palette with the codes
 
 
-def _group(path: str) -> str:
+def _block_name(path: str) -> str:
     return path.partition(".")[0].partition("[")[0]

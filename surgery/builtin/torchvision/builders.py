@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def constructed(name: str, weights: Any = None, **options: Any) -> nn.Module:
+def construct_model(name: str, weights: Any = None, **options: Any) -> nn.Module:
     """A model as torchvision builds it, for some of its weights or with random ones; nothing is downloaded for None."""
     from torchvision import models
 
     # Without this, these two draw their weights from scipy's slow sampler, and warn that they will not for ever.
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = weights is None
-    if name in with_backbone():
+    if name in models_with_backbone():
         options["weights_backbone"] = None
     model: nn.Module = models.get_model(name, weights=weights, **options)
     return model
 
 
-def versioned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_state_dict_version(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state_dict as one of today's code: MNASNet refuses what does not say so."""
     current = OrderedDict(state)
     current._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]  # noqa: SLF001 - where torch keeps it
     return current
 
 
-class Cached:
+class LocalWeights:
     """Published weights of torchvision, read from a file here.
 
     A builder of torchvision asks the weights that it is given how to build the model for them, and to fetch
@@ -63,7 +63,7 @@ class Cached:
 
     def get_state_dict(self, *_arguments: Any, **_options: Any) -> dict[str, Tensor]:
         """What the file holds; a builder asks for it with options of a download."""
-        return versioned(self._state)
+        return with_state_dict_version(self._state)
 
 
 def with_preprocessing(model: nn.Module, member: Any) -> nn.Module:
@@ -88,7 +88,7 @@ def _preprocessing(member: Any) -> Preprocessing | None:
 
 
 @cache
-def with_backbone() -> frozenset[str]:
+def models_with_backbone() -> frozenset[str]:
     """The models for segmentation and detection, whose builders would download weights for their backbones."""
     from torchvision import models
 
@@ -102,13 +102,13 @@ def is_detector(name: str) -> bool:
     return name in models.list_models(models.detection)
 
 
-def published(name: str) -> dict[str, Any]:
+def published_weights(name: str) -> dict[str, Any]:
     """The published weights of a model, by name."""
     from torchvision import models
 
     return {**models.get_model_weights(name).__members__}
 
 
-def cached_file(member: Any) -> Path:
+def cache_path(member: Any) -> Path:
     """Where torch keeps these weights once they were downloaded."""
     return Path(torch.hub.get_dir()) / "checkpoints" / str(member.url).rpartition("/")[2]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from surgery.models.pix2pix.layout import Network, from_public, read_architecture, to_public
 from surgery.models.pix2pix.patchgan import PatchGAN, PixelGAN
 from surgery.models.pix2pix.resnet import ResNet
+from surgery.models.pix2pix.state_dicts import Network, from_public, read_architecture, to_public
 from surgery.models.pix2pix.unet import UNet
 
 __all__ = ["Network", "PatchGAN", "PixelGAN", "ResNet", "UNet", "from_public", "read_architecture", "to_public"]

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from surgery.models.pix2pix.layers import has_bias, norm_layer
+from surgery.models.pix2pix.norms import build_norm, needs_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.models.pix2pix.layers import Norm
+    from surgery.models.pix2pix.norms import Norm
 
 
-class Layer(nn.Module):
+class ConvBlock(nn.Module):
     """Convolution, norm, LeakyReLU."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, norm: Norm, *, first: bool) -> None:
         super().__init__()
         padding = 0 if kernel == 1 else 1
-        self.conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, bias=first or has_bias(norm))
-        layer = None if first else norm_layer(norm, out_channels)
+        self.conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, bias=first or needs_bias(norm))
+        layer = None if first else build_norm(norm, out_channels)
         if layer is not None:
             self.norm = layer
         self.act = nn.LeakyReLU(0.2, inplace=True)
@@ -51,7 +51,7 @@ class PatchGAN(nn.Module):
         for level in range(depth + 1):
             out_channels = width * min(2**level, 8)
             stride = 2 if level < depth else 1
-            self.add_module(f"layer{level + 1}", Layer(channels, out_channels, 4, stride, norm, first=level == 0))
+            self.add_module(f"layer{level + 1}", ConvBlock(channels, out_channels, 4, stride, norm, first=level == 0))
             channels = out_channels
         self.score = nn.Conv2d(channels, 1, 4, stride=1, padding=1)
 
@@ -71,9 +71,9 @@ class PixelGAN(nn.Module):
         self.norm = norm
         self.size = 256
         self.multiple = 1
-        self.layer1 = Layer(in_channels, width, 1, 1, norm, first=True)
-        self.layer2 = Layer(width, 2 * width, 1, 1, norm, first=False)
-        self.score = nn.Conv2d(2 * width, 1, 1, bias=has_bias(norm))
+        self.layer1 = ConvBlock(in_channels, width, 1, 1, norm, first=True)
+        self.layer2 = ConvBlock(width, 2 * width, 1, 1, norm, first=False)
+        self.score = nn.Conv2d(2 * width, 1, 1, bias=needs_bias(norm))
 
     def forward(self, x: Tensor) -> Tensor:
         for step in self.children():

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from surgery.models.pix2pix.layers import has_bias, norm_layer
+from surgery.models.pix2pix.norms import build_norm, needs_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.models.pix2pix.layers import Norm
+    from surgery.models.pix2pix.norms import Norm
 
 
-class Stage(nn.Module):
+class ConvBlock(nn.Module):
     """Padding, a convolution, norm and activation, as far as they are given."""
 
     def __init__(
@@ -37,15 +37,15 @@ class Stage(nn.Module):
         return x
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions and the sum with what came in: ``(B, C, H, W) -> (B, C, H, W)``."""
 
     def __init__(self, channels: int, norm: Norm, *, dropout: bool) -> None:
         super().__init__()
         for number in (1, 2):
             self.add_module(f"pad{number}", nn.ReflectionPad2d(1))
-            self.add_module(f"conv{number}", nn.Conv2d(channels, channels, 3, bias=has_bias(norm)))
-            layer = norm_layer(norm, channels)
+            self.add_module(f"conv{number}", nn.Conv2d(channels, channels, 3, bias=needs_bias(norm)))
+            layer = build_norm(norm, channels)
             if layer is not None:
                 self.add_module(f"norm{number}", layer)
             if number == 1:
@@ -84,21 +84,21 @@ class ResNet(nn.Module):
         self.norm = norm
         self.dropout = dropout
         self.size = 256
-        bias = has_bias(norm)
-        self.stem = Stage(
-            nn.Conv2d(in_channels, width, 7, bias=bias), norm_layer(norm, width), nn.ReLU(inplace=True), pad=3
+        bias = needs_bias(norm)
+        self.stem = ConvBlock(
+            nn.Conv2d(in_channels, width, 7, bias=bias), build_norm(norm, width), nn.ReLU(inplace=True), pad=3
         )
         for level in (1, 2):
             channels = width * 2**level
             conv = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1, bias=bias)
-            self.add_module(f"down{level}", Stage(conv, norm_layer(norm, channels), nn.ReLU(inplace=True)))
-        self.blocks = nn.Sequential(*(Block(4 * width, norm, dropout=dropout) for _ in range(blocks)))
+            self.add_module(f"down{level}", ConvBlock(conv, build_norm(norm, channels), nn.ReLU(inplace=True)))
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, norm, dropout=dropout) for _ in range(blocks)))
         for level in (2, 1):
             channels = width * 2 ** (level - 1)
             deconv = nn.ConvTranspose2d(2 * channels, channels, 3, 2, padding=1, output_padding=1, bias=bias)
-            stage = Stage(deconv, norm_layer(norm, channels), nn.ReLU(inplace=True), name="deconv")
+            stage = ConvBlock(deconv, build_norm(norm, channels), nn.ReLU(inplace=True), name="deconv")
             self.add_module(f"up{level}", stage)
-        self.head = Stage(nn.Conv2d(width, out_channels, 7), None, nn.Tanh(), pad=3)
+        self.head = ConvBlock(nn.Conv2d(width, out_channels, 7), None, nn.Tanh(), pad=3)
 
     def forward(self, x: Tensor) -> Tensor:
         for step in self.children():

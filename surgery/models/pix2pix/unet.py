@@ -11,18 +11,18 @@ import torch
 from torch import nn
 
 from surgery.errors import ModelError
-from surgery.models.pix2pix.layers import has_bias, norm_layer
+from surgery.models.pix2pix.norms import build_norm, needs_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.models.pix2pix.layers import Norm
+    from surgery.models.pix2pix.norms import Norm
 
-SHALLOWEST = 5
+MIN_DEPTH = 5
 """The fewest levels: three that grow, one that doesn't, and the innermost."""
 
 
-class Down(nn.Module):
+class DownBlock(nn.Module):
     """LeakyReLU, a convolution that halves the size, norm: ``(B, C, H, W) -> (B, C', H/2, W/2)``.
 
     The LeakyReLU works in place, as in the public code: the skip connection carries what it leaves.
@@ -32,8 +32,8 @@ class Down(nn.Module):
         super().__init__()
         if not outermost:
             self.act = nn.LeakyReLU(0.2, inplace=True)
-        self.conv = nn.Conv2d(channels, out_channels, 4, stride=2, padding=1, bias=has_bias(norm))
-        layer = None if outermost or innermost else norm_layer(norm, out_channels)
+        self.conv = nn.Conv2d(channels, out_channels, 4, stride=2, padding=1, bias=needs_bias(norm))
+        layer = None if outermost or innermost else build_norm(norm, out_channels)
         if layer is not None:
             self.norm = layer
 
@@ -43,7 +43,7 @@ class Down(nn.Module):
         return x
 
 
-class Up(nn.Module):
+class UpBlock(nn.Module):
     """ReLU, a transposed convolution that doubles the size, norm, dropout, and the skip connection before them.
 
     ``(B, C, H, W)``, skip ``(B, S, 2H, 2W)`` -> ``(B, S + C', 2H, 2W)``. The outermost ends in tanh and has no skip.
@@ -52,9 +52,9 @@ class Up(nn.Module):
     def __init__(self, channels: int, out_channels: int, norm: Norm, *, outermost: bool, dropout: bool) -> None:
         super().__init__()
         self.act = nn.ReLU(inplace=True)
-        bias = outermost or has_bias(norm)
+        bias = outermost or needs_bias(norm)
         self.deconv = nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1, bias=bias)
-        layer = None if outermost else norm_layer(norm, out_channels)
+        layer = None if outermost else build_norm(norm, out_channels)
         if layer is not None:
             self.norm = layer
         if dropout:
@@ -87,10 +87,8 @@ class UNet(nn.Module):
         dropout: bool = True,
     ) -> None:
         super().__init__()
-        if depth < SHALLOWEST:
-            raise ModelError(
-                f"a UNet of {depth} levels was asked for; the public architecture has {SHALLOWEST} or more"
-            )
+        if depth < MIN_DEPTH:
+            raise ModelError(f"a UNet of {depth} levels was asked for; the public architecture has {MIN_DEPTH} or more")
         self.depth = depth
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -100,7 +98,7 @@ class UNet(nn.Module):
         self.size = self.multiple = 2**depth
         widths = [width * min(2**level, 8) for level in range(depth)]
         for level in range(1, depth + 1):
-            down = Down(
+            down = DownBlock(
                 in_channels if level == 1 else widths[level - 2],
                 widths[level - 1],
                 norm,
@@ -109,7 +107,7 @@ class UNet(nn.Module):
             )
             self.add_module(f"down{level}", down)
         for level in range(depth, 0, -1):
-            up = Up(
+            up = UpBlock(
                 widths[level - 1] * (1 if level == depth else 2),
                 out_channels if level == 1 else widths[level - 2],
                 norm,

@@ -44,9 +44,9 @@ class Npz:
             with zipfile.ZipFile(path, "w") as archive:
                 for name, value in values.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                        np.lib.format.write_array(file, _array(value), allow_pickle=False)
+                        np.lib.format.write_array(file, _to_numpy(value), allow_pickle=False)
 
-        with _archives(folder, "activations.npz", save) as write:
+        with _open_archives(folder, "activations.npz", save) as write:
             yield write
 
 
@@ -74,12 +74,12 @@ class Safetensors:
                     raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
                 raise
 
-        with _archives(folder, "activations.safetensors", save) as write:
+        with _open_archives(folder, "activations.safetensors", save) as write:
             yield write
 
 
 @contextmanager
-def _archives(
+def _open_archives(
     folder: OutputFolder,
     name: str,
     save: Callable[[Path, dict[str, Tensor]], None],
@@ -94,7 +94,7 @@ def _archives(
         while key in values or key == _RESERVED:  # an operation that ran twice
             number += 1
             key = f"{path}~{number}"
-        values[key] = _copy(activation.values)
+        values[key] = _copy_to_cpu(activation.values)
 
     def finished(image: str | None) -> None:
         if values := kept.pop(image, None):
@@ -106,7 +106,7 @@ def _archives(
     yield write
 
 
-def _copy(values: Tensor) -> Tensor:
+def _copy_to_cpu(values: Tensor) -> Tensor:
     """A dense copy on the CPU, of its own memory."""
     import torch
 
@@ -118,7 +118,7 @@ def _copy(values: Tensor) -> Tensor:
     return values.to("cpu", copy=True).contiguous()
 
 
-def _array(values: Tensor) -> Any:
+def _to_numpy(values: Tensor) -> Any:
     try:
         return values.numpy()
     except TypeError:

@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
     from surgery.types import Levels
 
-NAME = "picks"
+TEXT_CHUNK = "picks"
 """Of the text in a sheet that holds them: JSON, channels by the path of the operation."""
-KNOWN = ("telling", "each", "first", "spread")
+METHODS = ("telling", "each", "first", "spread")
 
 _NUMBERS = re.compile(r"\d+(/\d+)*")
 
 
-def check(pick: str) -> None:
+def check_pick(pick: str) -> None:
     """Raise RenderError for what is no way to pick: no name, no numbers, and no sheet or folder of one."""
-    if pick not in KNOWN and not _NUMBERS.fullmatch(pick):
-        read(pick)
+    if pick not in METHODS and not _NUMBERS.fullmatch(pick):
+        read_picks(pick)
 
 
-def is_plain(pick: str) -> bool:
+def ignores_images(pick: str) -> bool:
     """Whether what is picked does not depend on any image: the first channels, say."""
     return pick in ("each", "first", "spread") or _NUMBERS.fullmatch(pick) is not None
 
 
-def read(pick: str) -> dict[str, list[int]]:
+def read_picks(pick: str) -> dict[str, list[int]]:
     """The channels that an earlier run picked: of a sheet, or of the first sheet in a run's folder or by its manifest.
 
     Raises RenderError where there are none.
@@ -44,14 +44,14 @@ def read(pick: str) -> dict[str, list[int]]:
     home = path.parent if path.name == "manifest.json" else path
     sheets = sorted(home.glob("*/sheet.png")) if home.is_dir() else [home]
     if not sheets or not sheets[0].is_file():
-        known = ", ".join(KNOWN)
+        known = ", ".join(METHODS)
         raise RenderError(
             f"pick is {known}, channels such as 0/3/7, or a sheet or the folder of a run that has one, not {pick!r}"
         )
     try:
         with Image.open(sheets[0]) as sheet:
             sheet.load()
-            found = json.loads(sheet.text[NAME])  # type: ignore[attr-defined]
+            found = json.loads(sheet.text[TEXT_CHUNK])  # type: ignore[attr-defined]
         return {str(operation): [int(channel) for channel in channels] for operation, channels in found.items()}
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RenderError(
@@ -59,29 +59,29 @@ def read(pick: str) -> dict[str, list[int]]:
         ) from error
 
 
-class Picks:
+class ChannelPicks:
     """The channels of each operation, for all images of a run."""
 
-    def __init__(self, pick: str, count: int, chosen: dict[str, list[int]]) -> None:
+    def __init__(self, pick: str, count: int, picked: dict[str, list[int]]) -> None:
         self.pick = pick
         self.count = count
-        self.chosen = chosen
+        self.picked = picked
         """Of the first image, by path; shared by all who draw sheets of the run."""
-        self.given = {} if pick in KNOWN or _NUMBERS.fullmatch(pick) else read(pick)
+        self.earlier = {} if pick in METHODS or _NUMBERS.fullmatch(pick) else read_picks(pick)
 
-    def of(self, path: str, levels: Levels) -> list[int]:
+    def channels_of(self, path: str, levels: Levels) -> list[int]:
         """The channels to show of an operation."""
         total = len(levels.codes)
         if self.pick == "each":
-            return telling(levels, self.count)
-        if path in self.given and (fitting := [channel for channel in self.given[path] if channel < total]):
-            return self.chosen.setdefault(path, fitting)
-        known = self.chosen.get(path)
+            return most_informative_channels(levels, self.count)
+        if path in self.earlier and (fitting := [channel for channel in self.earlier[path] if channel < total]):
+            return self.picked.setdefault(path, fitting)
+        known = self.picked.get(path)
         if known is not None and max(known) < total:
             return known
-        return self.chosen.setdefault(path, self._picked(total, levels))
+        return self.picked.setdefault(path, self._pick(total, levels))
 
-    def _picked(self, total: int, levels: Levels) -> list[int]:
+    def _pick(self, total: int, levels: Levels) -> list[int]:
         count = min(self.count, total)
         if self.pick == "first":
             return list(range(count))
@@ -91,11 +91,11 @@ class Picks:
             asked = [channel for channel in map(int, self.pick.split("/")) if channel < total]
             if asked:
                 return asked
-        return telling(levels, self.count)
+        return most_informative_channels(levels, self.count)
 
     def describe(self) -> str:
         """How they were chosen, in words."""
-        if self.given:
+        if self.earlier:
             return f"channels as in {self.pick}"
         words = {
             "each": "channels chosen for contrast and variety",
@@ -106,11 +106,11 @@ class Picks:
         return words.get(self.pick, f"channels {self.pick}")
 
 
-def telling(levels: Levels, count: int) -> list[int]:
+def most_informative_channels(levels: Levels, count: int) -> list[int]:
     """The channels that tell most, at most `count`, in order of their numbers; constant ones only to fill up."""
     import numpy as np
 
-    maps = _reduced(levels.codes)
+    maps = _downsample(levels.codes)
     maps -= maps.mean(axis=(1, 2), keepdims=True)
     smooth = maps.copy()
     smooth[:, 1:] += maps[:, :-1]
@@ -119,17 +119,17 @@ def telling(levels: Levels, count: int) -> list[int]:
     flat = maps.reshape(len(maps), -1)
     unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     alike = np.zeros(len(maps))
-    chosen: list[int] = []
-    while len(chosen) < min(count, len(maps)):
+    picked: list[int] = []
+    while len(picked) < min(count, len(maps)):
         score = contrast * (1 - alike)
-        score[chosen] = -1
+        score[picked] = -1
         best = int(score.argmax())
-        chosen.append(best)
+        picked.append(best)
         alike = np.maximum(alike, np.abs(unit @ unit[best]))
-    return sorted(chosen)
+    return sorted(picked)
 
 
-def _reduced(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _downsample(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """``(C, h, w)`` with h and w of 64 at most, by averaging; what is no value counts as the middle."""
     import numpy as np
 

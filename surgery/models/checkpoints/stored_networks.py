@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from surgery.errors import CheckpointError, did_you_mean
-from surgery.models.pix2pix.layout import read_architecture
 from surgery.models.pix2pix.patchgan import PatchGAN, PixelGAN
+from surgery.models.pix2pix.state_dicts import read_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,10 +36,10 @@ _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|callback|loops|hyper|config|a
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class StoredNetwork:
     """A state_dict in a file."""
 
-    place: tuple[str, ...]
+    location: tuple[str, ...]
     """Where it is: keys of dicts, numbers in lists, prefixes of names; empty where it is all that there is."""
     state: Mapping[str, Tensor]
     """Without the prefixes of wrappers."""
@@ -49,36 +49,36 @@ class Network:
     @property
     def name(self) -> str:
         """What the user calls it: its place without leading words that say nothing, such as ``state_dict``."""
-        place = self.place
-        while len(place) > 1 and place[0] in _PLAIN:
-            place = place[1:]
-        return ".".join(place)
+        location = self.location
+        while len(location) > 1 and location[0] in _PLAIN:
+            location = location[1:]
+        return ".".join(location)
 
     @property
     def full_name(self) -> str:
         """Its whole place."""
-        return ".".join(self.place)
+        return ".".join(self.location)
 
 
-def find_networks(path: Path, content: Any, part: str | None = None) -> list[Network]:
+def find_networks(path: Path, content: Any, part: str | None = None) -> list[StoredNetwork]:
     """The networks in what a file holds, the preferred first; with `part` that one, and those in it.
 
     Generators are preferred to what has no such name, and that to discriminators; averaged weights (EMA, SWA) to those
     of the last step, as code that draws images does; then the order of the file decides. Raises CheckpointError where
     there is none, or none that is called `part`.
     """
-    found = [part for place, state in _states(content) for part in _parts(place, state)]
+    found = [part for location, state in _find_state_dicts(content) for part in _split_networks(location, state)]
     if not found and part is None:
-        raise CheckpointError(f"{path} {_without_weights(content)}")
-    found.sort(key=_preference)
-    return found if part is None else _named(path, found, part)
+        raise CheckpointError(f"{path} {_describe_content(content)}")
+    found.sort(key=_preference_key)
+    return found if part is None else _find_named(path, found, part)
 
 
-def others_than(taken: Network, networks: Sequence[Network]) -> list[str]:
+def other_networks(taken: StoredNetwork, networks: Sequence[StoredNetwork]) -> list[str]:
     """The names of the networks beside the one that was taken: not those that it is in, and not its parts."""
-    kept: list[Network] = []
-    for network in sorted(networks, key=lambda network: len(network.place)):
-        if not any(_one_in_other(network.place, other.place) for other in (taken, *kept)):
+    kept: list[StoredNetwork] = []
+    for network in sorted(networks, key=lambda network: len(network.location)):
+        if not any(_one_in_other(network.location, other.location) for other in (taken, *kept)):
             kept.append(network)
     return [network.name for network in kept]
 
@@ -88,44 +88,44 @@ def _one_in_other(one: Sequence[str], other: Sequence[str]) -> bool:
     return one[:shared] == other[:shared]
 
 
-def _named(path: Path, found: Sequence[Network], part: str) -> list[Network]:
+def _find_named(path: Path, found: Sequence[StoredNetwork], part: str) -> list[StoredNetwork]:
     for fits in (
         lambda network: part in (network.name, network.full_name),
-        lambda network: part in network.place,
+        lambda network: part in network.location,
         lambda network: part.lower() == network.name.lower(),
     ):
         if chosen := next(filter(fits, found), None):
             return [
                 chosen,
-                *(n for n in found if n is not chosen and n.place[: len(chosen.place)] == chosen.place),
+                *(n for n in found if n is not chosen and n.location[: len(chosen.location)] == chosen.location),
             ]
-    names = list(dict.fromkeys(network.name for network in found if network.place))
+    names = list(dict.fromkeys(network.name for network in found if network.location))
     near = did_you_mean(part, names)
     raise CheckpointError(f"{path} has no network {part!r}; there is {', '.join(names[:12]) or 'no networks'}{near}")
 
 
-def _states(content: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+def _find_state_dicts(content: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """The dicts that have weights directly in them, from the outermost inward."""
     found = []
-    for place, mapping in _mappings(content):
+    for location, mapping in _walk_mappings(content):
         state = {str(name): value for name, value in mapping.items() if isinstance(value, Tensor)}
         if state:
-            found.append((place, state))
-    weighty = [(place, state) for place, state in found if _has_weights(state)]
+            found.append((location, state))
+    weighty = [(location, state) for location, state in found if _has_weights(state)]
     # A network whose parameters are all vectors is possible; numbers beside a network are far more common.
-    yield from weighty or [(place, state) for place, state in found if any(v.ndim for v in state.values())]
+    yield from weighty or [(location, state) for location, state in found if any(v.ndim for v in state.values())]
 
 
 def _has_weights(state: Mapping[str, Tensor]) -> bool:
     return any(value.ndim > 1 for value in state.values())
 
 
-def _mappings(content: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+def _walk_mappings(content: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
     """The dicts in nested dicts and lists, each once, but for those of optimizers and settings."""
     queue: deque[tuple[tuple[str, ...], Any]] = deque([((), content)])
     seen: set[int] = set()
     while queue and len(seen) < _MOST:
-        place, value = queue.popleft()
+        location, value = queue.popleft()
         if id(value) in seen:
             continue
         seen.add(id(value))
@@ -133,22 +133,22 @@ def _mappings(content: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]
         if isinstance(value, Mapping):
             if "param_groups" in value:  # the state of an optimizer, whose tensors have the shapes of weights
                 continue
-            yield place, value
+            yield location, value
             inside = iter(value.items())
         else:
             inside = enumerate(value) if isinstance(value, (list, tuple)) else iter(())
-        if len(place) == _DEEPEST:
+        if len(location) == _DEEPEST:
             continue
         for key, child in inside:
             if isinstance(child, (Mapping, list, tuple)) and not _NOT_WEIGHTS.search(str(key)):
-                queue.append(((*place, str(key)), child))
+                queue.append(((*location, str(key)), child))
 
 
-def _parts(place: tuple[str, ...], state: dict[str, Tensor], depth: int = 0) -> Iterator[Network]:
+def _split_networks(location: tuple[str, ...], state: dict[str, Tensor], depth: int = 0) -> Iterator[StoredNetwork]:
     """A state_dict, and those in it whose names begin with that of a network: ``netG.model.0.weight``."""
-    state, averaged = _unwrapped(state)
-    averaged = averaged or any(_AVERAGED & _words(name) for name in place)
-    yield Network(place, state, averaged)
+    state, averaged = _strip_wrappers(state)
+    averaged = averaged or any(_AVERAGED & _words(name) for name in location)
+    yield StoredNetwork(location, state, averaged)
     if depth == 3:
         return
     inner: dict[str, dict[str, Tensor]] = {}
@@ -160,10 +160,10 @@ def _parts(place: tuple[str, ...], state: dict[str, Tensor], depth: int = 0) -> 
     named = any(_words(head) & (_GENERATOR | _DISCRIMINATOR | _AVERAGED) for head in inner)
     if len(inner) == 1 or named or any(head in _PLAIN for head in inner):
         for head, part in inner.items():
-            yield from _parts((*place, head), part, depth + 1)
+            yield from _split_networks((*location, head), part, depth + 1)
 
 
-def _unwrapped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+def _strip_wrappers(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     """The state_dict without prefixes of wrappers and numbers beside the weights, and whether it is an average."""
     averaged = "n_averaged" in state
     if any("." in name for name in state):  # else it is a single layer, whose counter is its own
@@ -179,8 +179,8 @@ def _words(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"\d+[a-z]*|[A-Z]?[a-z]+|[A-Z]+", name)}
 
 
-def _preference(network: Network) -> tuple[int, bool]:
-    words = set().union(*map(_words, network.place)) if network.place else set()
+def _preference_key(network: StoredNetwork) -> tuple[int, bool]:
+    words = set().union(*map(_words, network.location)) if network.location else set()
     if words & _GENERATOR:
         role = 0
     elif words & _DISCRIMINATOR or ((found := read_architecture(network.state)) and found[0] in (PatchGAN, PixelGAN)):
@@ -190,7 +190,7 @@ def _preference(network: Network) -> tuple[int, bool]:
     return role, not network.averaged
 
 
-def _without_weights(content: Any) -> str:
+def _describe_content(content: Any) -> str:
     """What a file holds that has no network."""
     if not isinstance(content, Mapping):
         return f"holds a {type(content).__name__}, not a state_dict"

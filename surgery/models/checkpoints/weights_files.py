@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.errors import CheckpointError, first_line
-from surgery.models.checkpoints.standins import STAND_INS
+from surgery.models.checkpoints.pickle_placeholders import PLACEHOLDERS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
-_ONE_AT_A_TIME = threading.Lock()
+_SAFE_GLOBALS_LOCK = threading.Lock()
 """The names that torch accepts in a file are those of the whole process."""
 
 _OTHER_FORMATS = (
@@ -83,17 +83,17 @@ def _read_pickled(path: Path, head: bytes) -> Any:
     if zipped:
         _check_archive(path)
     try:
-        with _ONE_AT_A_TIME, warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
+        with _SAFE_GLOBALS_LOCK, warnings.catch_warnings(), torch.serialization.safe_globals(PLACEHOLDERS):
             warnings.simplefilter("ignore")  # of old formats and of odd values, which have their errors
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} {_unreadable(str(error))}") from error
+        raise CheckpointError(f"{path} {_describe_unpickling_error(str(error))}") from error
     except Exception as error:  # a damaged file can break any step of reading it
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise CheckpointError(f"{path} is cut short or damaged ({reason[:200]}); fetch it again") from error
 
 
-def _unreadable(said: str) -> str:
+def _describe_unpickling_error(said: str) -> str:
     """Why torch does not unpickle a file."""
     if "truncated" in said or "Ran out of input" in said:
         return "is cut short; fetch it again"
@@ -122,7 +122,7 @@ def _check_archive(path: Path) -> None:
 
 def is_weights_file(path: Path) -> bool:
     """Whether a file is named, or begins, as weights files do."""
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in WEIGHTS_SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
@@ -132,14 +132,14 @@ def is_weights_file(path: Path) -> bool:
     return head.startswith((b"PK\x03\x04", b"\x80\x02")) or head[8:] == b"{"
 
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 """Endings of the names of weights files."""
 
 
-def weights_in(folder: Path) -> list[str]:
+def list_weights_files(folder: Path) -> list[str]:
     """The names of the weights files in a folder, the newest first."""
     try:
-        files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
+        files = [file for file in folder.iterdir() if file.suffix.lower() in WEIGHTS_SUFFIXES and file.is_file()]
         return [os.fspath(file.name) for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
     except OSError:
         return []

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import ImageFont
 
-SHARE = 0.9
+FONT_SCALE = 0.9
 """Of the size that is asked for: letters of DejaVu Sans are larger than those of other fonts of their size."""
-_NO_LETTER = "\uffff"
+_MISSING_GLYPH = "\uffff"
 
 
 @cache
@@ -21,59 +21,59 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
     from surgery.data import font as file
 
-    return ImageFont.truetype(file(), max(1, round(size * SHARE)))
+    return ImageFont.truetype(file(), max(1, round(size * FONT_SCALE)))
 
 
 @lru_cache(maxsize=4096)
-def lettered(text: str) -> str:
+def escape_missing_glyphs(text: str) -> str:
     r"""The text with an escape in the place of each character that the font has no letter for: ``\u56f3``."""
-    return "".join(char if _has(char) else _escaped(char) for char in unicodedata.normalize("NFC", text))
+    return "".join(char if _has_glyph(char) else _escape(char) for char in unicodedata.normalize("NFC", text))
 
 
 @lru_cache(maxsize=4096)
-def _has(char: str) -> bool:
+def _has_glyph(char: str) -> bool:
     if not char.isprintable() or "\ud800" <= char <= "\udfff":
         return False
-    return char.isspace() or _drawn(char) != _drawn(_NO_LETTER)
+    return char.isspace() or _glyph_bitmap(char) != _glyph_bitmap(_MISSING_GLYPH)
 
 
 @lru_cache(maxsize=4096)
-def _drawn(char: str) -> bytes:
+def _glyph_bitmap(char: str) -> bytes:
     mask: Any = font(20).getmask(char)
     return bytes(mask) + str(mask.size).encode()
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def width(text: str, size: int) -> float:
+def text_width(text: str, size: int) -> float:
     """Pixels that a text is wide."""
     return font(size).getlength(text)
 
 
-def shortened(text: str, size: int, room: float) -> str:
+def shorten_to_width(text: str, size: int, room: float) -> str:
     """The text as it can be drawn, with its middle left out if it is wider than there is room."""
-    text = lettered(text)
-    if width(text, size) <= room:
+    text = escape_missing_glyphs(text)
+    if text_width(text, size) <= room:
         return text
     low, high = 0, len(text)  # letters that are kept
     while low < high:
         keep = (low + high + 1) // 2
-        low, high = (keep, high) if width(_cut(text, keep), size) <= room else (low, keep - 1)
-    return _cut(text, low)
+        low, high = (keep, high) if text_width(_cut_middle(text, keep), size) <= room else (low, keep - 1)
+    return _cut_middle(text, low)
 
 
-def _cut(text: str, keep: int) -> str:
+def _cut_middle(text: str, keep: int) -> str:
     return f"{text[: keep // 2]}…{text[len(text) - (keep - keep // 2) :]}"
 
 
-def fitted(parts: list[str], between: str, size: int, room: float) -> str:
+def join_to_width(parts: list[str], between: str, size: int, room: float) -> str:
     """Texts joined to one line. Of what is too wide, the longest lose their middle, and none more than they must."""
-    parts = [lettered(part) for part in parts]
-    room -= width(between, size) * (len(parts) - 1)
-    widths = [width(part, size) for part in parts]
+    parts = [escape_missing_glyphs(part) for part in parts]
+    room -= text_width(between, size) * (len(parts) - 1)
+    widths = [text_width(part, size) for part in parts]
     left, share = room, 0.0
     for place, wide in enumerate(sorted(widths)):
         share = left / (len(parts) - place)
@@ -82,4 +82,4 @@ def fitted(parts: list[str], between: str, size: int, room: float) -> str:
         left -= wide
     else:
         return between.join(parts)
-    return between.join(shortened(part, size, share) for part in parts)
+    return between.join(shorten_to_width(part, size, share) for part in parts)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from surgery.errors import CheckpointError, first_line
-from surgery.models.pix2pix.layout import from_public, read_architecture, to_public
 from surgery.models.pix2pix.patchgan import PatchGAN, PixelGAN
 from surgery.models.pix2pix.resnet import ResNet
+from surgery.models.pix2pix.state_dicts import from_public, read_architecture, to_public
 from surgery.models.pix2pix.unet import UNet
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from surgery.models.pix2pix.layout import Network
+    from surgery.models.pix2pix.state_dicts import Network
 
 _COUNTER = ".num_batches_tracked"
 """A buffer of batch norms since PyTorch 0.4.1, which no result depends on."""
 
 
-def read_pix2pix(path: Path, state: Mapping[str, Tensor]) -> Network | None:
+def recognize_pix2pix(path: Path, state: Mapping[str, Tensor]) -> Network | None:
     """The network of pix2pix whose state_dict this is, in the public layout or in ours; None if it is of none.
 
     The architecture is read from the keys and shapes. Counters of batch norms may be missing, as in files of PyTorch
@@ -41,15 +41,15 @@ def read_pix2pix(path: Path, state: Mapping[str, Tensor]) -> Network | None:
     except Exception as error:
         raise CheckpointError(f"{path}: its shapes are of no network ({first_line(error)})") from error
     ours = from_public(state) or dict(state)
-    if complaint := _mismatch(model, ours):
+    if complaint := _describe_mismatch(model, ours):
         raise CheckpointError(f"{path}: {complaint}")
-    weights = {name: _plain(path, name, value) for name, value in ours.items()}
+    weights = {name: _to_dense_float(path, name, value) for name, value in ours.items()}
     counters = {name: torch.zeros((), dtype=torch.int64) for name in model.state_dict() if name.endswith(_COUNTER)}
     model.to_empty(device="cpu").load_state_dict(counters | weights)
     return model
 
 
-def _plain(path: Path, name: str, value: Tensor) -> Tensor:
+def _to_dense_float(path: Path, name: str, value: Tensor) -> Tensor:
     """A weight as a dense tensor of float32, or of integers. Raises CheckpointError where it can't be one."""
     said = f"{path}: {name}"
     if value.is_meta:
@@ -68,7 +68,7 @@ def _plain(path: Path, name: str, value: Tensor) -> Tensor:
         raise CheckpointError(f"{said} can't be made float32: {first_line(error)}") from error
 
 
-def _mismatch(model: Network, state: Mapping[str, Tensor]) -> str | None:
+def _describe_mismatch(model: Network, state: Mapping[str, Tensor]) -> str | None:
     """Which keys or shapes keep a state_dict (under our names) from fitting the network that was read from it."""
     expected = model.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
@@ -92,7 +92,7 @@ def _mismatch(model: Network, state: Mapping[str, Tensor]) -> str | None:
     return "; ".join(said)
 
 
-def nearest(state: Mapping[str, Tensor]) -> str:
+def describe_nearest(state: Mapping[str, Tensor]) -> str:
     """How near the keys come to the nearest architecture that is known."""
     if any(name.rpartition(".")[2] == _FLAT for name in state):
         return "these are shards of FSDP, whose parameters have no names; save a full state_dict (FULL_STATE_DICT)"

@@ -9,7 +9,7 @@ from torch import nn
 Norm: TypeAlias = Literal["batch", "instance", "none"]
 
 
-def norm_layer(norm: Norm, channels: int) -> nn.Module | None:
+def build_norm(norm: Norm, channels: int) -> nn.Module | None:
     """The normalization of the public code: batch norm learns a scale and tracks statistics, instance norm neither."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
@@ -18,6 +18,6 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module | None:
     return None
 
 
-def has_bias(norm: Norm) -> bool:
+def needs_bias(norm: Norm) -> bool:
     """Whether a convolution beside a norm has a bias: in the public code exactly when that is instance norm."""
     return norm == "instance"

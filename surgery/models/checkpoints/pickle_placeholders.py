@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Omitted:
+class Placeholder:
     """An object that was not read."""
 
     __slots__ = ()
@@ -29,21 +29,21 @@ class Omitted:
         pass
 
 
-class _Table:
+class _DictPlaceholder:
     """Makes a plain dict in place of another kind of dict, since a state_dict may be in it."""
 
     def __new__(cls, *_arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()
 
 
-class _Row:
+class _ListPlaceholder:
     """Makes a plain list in place of another kind of list."""
 
     def __new__(cls, *_arguments: Any) -> list[Any]:  # type: ignore[misc]
         return []
 
 
-_OBJECTS = {
+_OBJECT_NAMES = {
     "argparse": "Namespace",
     "types": "SimpleNamespace",
     "builtins": "bool bytes dict float frozenset int list object range slice str tuple",
@@ -73,7 +73,7 @@ _OBJECTS = {
     "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",
 }
-_TABLES = {
+_DICT_NAMES = {
     "collections": "defaultdict",
     "addict.addict": "Dict",
     "easydict": "EasyDict",
@@ -85,11 +85,15 @@ _TABLES = {
     "lightning.pytorch.utilities.parsing": "AttributeDict",
     "pytorch_lightning.utilities.parsing": "AttributeDict",
 }
-_ROWS = {"collections": "deque"}
+_LIST_NAMES = {"collections": "deque"}
 
-STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (stand_in, f"{module}.{name}")
-    for stand_in, modules in ((Omitted, _OBJECTS), (_Table, _TABLES), (_Row, _ROWS))
+    for stand_in, modules in (
+        (Placeholder, _OBJECT_NAMES),
+        (_DictPlaceholder, _DICT_NAMES),
+        (_ListPlaceholder, _LIST_NAMES),
+    )
     for module, names in modules.items()
     for name in names.split()
 ]

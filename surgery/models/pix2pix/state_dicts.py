@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from surgery.models.pix2pix.layers import Norm
+    from surgery.models.pix2pix.norms import Norm
 
 Network: TypeAlias = UNet | ResNet | PatchGAN | PixelGAN
 
 
 def to_public(model: Network) -> dict[str, Tensor]:
     """The model's state_dict under the names of the public code, in its order: what that code saves and loads."""
-    names = public_modules(model)
-    return {f"{names[module]}.{leaf}": value for (module, leaf), value in _split(model.state_dict())}
+    names = public_module_names(model)
+    return {f"{names[module]}.{leaf}": value for (module, leaf), value in _split_keys(model.state_dict())}
 
 
 def from_public(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -33,19 +33,19 @@ def from_public(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
 
     Running statistics of instance norms, which files of 2018 still carry, are left out.
     """
-    skeleton = _public_skeleton(state)
+    skeleton = _match_public_names(state)
     if skeleton is None:
         return None
     ours = {public: module for module, public in skeleton.items()}
     kept = [
         ((module, leaf), value)
-        for (module, leaf), value in _split(state)
+        for (module, leaf), value in _split_keys(state)
         if leaf not in ("running_mean", "running_var", "num_batches_tracked") or f"{module}.weight" in state
     ]
     return {f"{ours.get(module, module)}.{leaf}": value for (module, leaf), value in kept}
 
 
-def public_modules(model: Network) -> dict[str, str]:
+def public_module_names(model: Network) -> dict[str, str]:
     """Our path of each module with parameters -> its public path."""
     if isinstance(model, UNet):
         return _unet(model.depth)
@@ -100,13 +100,13 @@ def _count(state: Iterable[str], pattern: str) -> int:
     return sum(re.fullmatch(pattern, name) is not None for name in state)
 
 
-def _split(state: Mapping[str, Tensor]) -> Iterable[tuple[tuple[str, str], Tensor]]:
+def _split_keys(state: Mapping[str, Tensor]) -> Iterable[tuple[tuple[str, str], Tensor]]:
     for name, value in state.items():
         module, _, leaf = name.rpartition(".")
         yield (module, leaf), value
 
 
-def _public_skeleton(state: Mapping[str, Tensor]) -> dict[str, str] | None:
+def _match_public_names(state: Mapping[str, Tensor]) -> dict[str, str] | None:
     """Which of the public layouts the keys are of: our module paths -> public ones."""
     if "model.model.0.weight" in state:
         depth = 1

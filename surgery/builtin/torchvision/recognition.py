@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from surgery.builtin.torchvision.builders import cached_file, constructed, is_detector, published, with_backbone
+from surgery.builtin.torchvision.builders import (
+    cache_path,
+    construct_model,
+    is_detector,
+    models_with_backbone,
+    published_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,12 +26,23 @@ if TYPE_CHECKING:
 
 _COUNTER = ".num_batches_tracked"
 _AUXILIARY = frozenset(("aux_classifier", "AuxLogits", "aux1", "aux2"))
-HEADS = {"backbone", "classifier", "conv1", "conv_proj", "Conv2d_1a_3x3", "features", "fc", "head", "layer1", "layers"}
-HEADS |= {"stem", "trunk_output"}
+FIRST_KEY_PARTS = {
+    "backbone",
+    "classifier",
+    "conv1",
+    "conv_proj",
+    "Conv2d_1a_3x3",
+    "features",
+    "fc",
+    "head",
+    "layer1",
+    "layers",
+}
+FIRST_KEY_PARTS |= {"stem", "trunk_output"}
 """What keys of torchvision's models begin with: what has none of these is not compared with them."""
 
 
-def candidates(path: Path, state: Mapping[str, Tensor]) -> Iterator[str]:
+def candidate_models(path: Path, state: Mapping[str, Tensor]) -> Iterator[str]:
     """Models that a state_dict may be of: those whose published file is called so, and those of the same kind."""
     from torchvision import models
 
@@ -34,7 +51,7 @@ def candidates(path: Path, state: Mapping[str, Tensor]) -> Iterator[str]:
         for name in models.list_models(module):
             kinds.setdefault(models.get_model_builder(name).__module__, []).append(name)
     for name in (name for several in kinds.values() for name in several):
-        if any(path.name == cached_file(member).name for member in published(name).values()):
+        if any(path.name == cache_path(member).name for member in published_weights(name).values()):
             yield name
     heads = {key.partition(".")[0] for key in state}
     for several in kinds.values():
@@ -45,7 +62,7 @@ def candidates(path: Path, state: Mapping[str, Tensor]) -> Iterator[str]:
             yield from several
 
 
-def options_for(name: str, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def infer_options(name: str, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """With what options a model has these keys and shapes; None where it never has."""
     options: dict[str, Any] = {}
     if any(key.startswith("aux_classifier.") for key in state):
@@ -68,12 +85,12 @@ def options_for(name: str, state: Mapping[str, Tensor]) -> dict[str, Any] | None
     other = [key for key in found if found[key] != shapes[key]]
     if not other:
         return options
-    own = 91 if is_detector(name) else 21 if name in with_backbone() else 1000
-    counts = {_classes(found[key], shapes[key], own) for key in other}
+    own = 91 if is_detector(name) else 21 if name in models_with_backbone() else 1000
+    counts = {_count_classes(found[key], shapes[key], own) for key in other}
     return {**options, "num_classes": counts.pop()} if len(counts) == 1 and None not in counts else None
 
 
-def _classes(found: tuple[int, ...], usual: tuple[int, ...], own: int) -> int | None:
+def _count_classes(found: tuple[int, ...], usual: tuple[int, ...], own: int) -> int | None:
     """How many classes a last layer is for, by its shape and the usual one for `own` classes."""
     if not found or found[1:] != usual[1:] or usual[0] % own or found[0] * own % usual[0]:
         return None
@@ -86,14 +103,14 @@ def _shapes(name: str, **options: Any) -> dict[str, tuple[int, ...]]:
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                model = constructed(name, **options)
+                model = construct_model(name, **options)
         except NotImplementedError:  # that of RegNet reads values that it computes
-            with _Hollow():
-                model = constructed(name, **options)
+            with _MetaEmpty():
+                model = construct_model(name, **options)
     return {key: tuple(value.shape) for key, value in model.state_dict().items() if not key.endswith(_COUNTER)}
 
 
-class _Hollow(TorchFunctionMode):
+class _MetaEmpty(TorchFunctionMode):
     """Within the block, only `torch.empty` gives tensors without memory: what a builder computes has values."""
 
     def __torch_function__(
@@ -104,12 +121,12 @@ class _Hollow(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def update_key_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state_dict with the names of today: published DenseNets have ``norm.1`` where the code has ``norm1``."""
     return {re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): v for key, v in state.items()}
 
 
-def mismatch(name: str, state: Mapping[str, Tensor]) -> str:
+def describe_mismatch(name: str, state: Mapping[str, Tensor]) -> str:
     """How many keys of a state_dict fit a model, and which do not."""
     shapes = _shapes(name)
     fit = [key for key in shapes if key in state and tuple(state[key].shape) == shapes[key]]

@@ -6,4 +6,4 @@ from surgery.builtin.normalizers import MinMax
 from surgery.builtin.tilers import Grid
 from surgery.stages import Recipe
 
-STANDARD: Recipe = Recipe(MinMax(), Grid())
+DEFAULT_RECIPE: Recipe = Recipe(MinMax(), Grid())

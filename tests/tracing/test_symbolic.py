@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 import surgery
 from surgery.errors import TraceError
-from surgery.graph.graph_modules import graphs_by_mode
+from surgery.graph.traced_module import graphs_by_mode
 from tests.nets import Branching, Constant, Containers, Counting, InPlace, Reused, TwoWays
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from torch import fx
 import surgery
 from benchmarks.peers import PEERS, Given, ask, truth_of
 from benchmarks.zoo import Entry, entries
-from surgery.eager.oracle import open_everywhere, values_against_eager
+from surgery.eager.oracle import compare_values_with_eager, insert_everywhere
 from surgery.errors import TraceError
 from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.copies import copy_sharing_parameters
@@ -164,7 +164,7 @@ def _wrong(model: nn.Module, opened: fx.GraphModule, inputs: Sequence[Any], comp
     cases = [c for c in comparisons if c.what == "values" and c.same is False]
     if not cases:
         return 0
-    _, others = values_against_eager(model, open_everywhere(opened, training=False), inputs, False, seed=0)
+    _, others = compare_values_with_eager(model, insert_everywhere(opened, training=False), inputs, False, seed=0)
     return max(len(others), len(cases))
 
 

@@ -1,6 +1,8 @@
-"""Runs of the user's model as it is: what each operation computes, and what the run reads and leaves outside the model.
+"""Eager runs: the user's model run by Python without a graph, and the state that it reads and leaves.
 
-A model and inputs come in; the values and the state of an eager run go out. Traced graphs are held against them.
+A model and inputs come in. Out go the values of its operations, the state of everything that a run may change, and
+blocks in which a run leaves nothing behind. The room `tracing` compares graphs with eager runs, and so does
+`verification`.
 """
 
 import lazy_loader

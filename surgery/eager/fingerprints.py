@@ -1,41 +1,42 @@
-"""Marks of what a model holds, which change when it does, and the line that changes one."""
+"""Fingerprints of a model's buffers, attributes and hooks: values that differ after a run has changed something.
+
+They are cheap: tensors are not read. A tensor's fingerprint is its identity and its version, which torch increments
+with each write.
+"""
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, fx, nn
 
-from surgery.graph import MODULE_ATTRIBUTES, contained_values, is_user_file, is_user_object
+from surgery.graph import MODULE_ATTRIBUTES, contained_values, is_user_object
 
 if TYPE_CHECKING:
-    import types
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-Marks = dict[str, object]
+Fingerprints: TypeAlias = "dict[str, object]"
+"""For the path of each entry, such as ``down1.conv.weight``, a value that is compared with `==`."""
 
-_DEPTH, _MANY = 8, 10_000
-
-
-def buffers(model: nn.Module) -> Marks:
-    """A mark for each buffer."""
-    return {name: (id(buffer), version(buffer)) for name, buffer in model.named_buffers()}
+_MAX_DEPTH, _MAX_VALUES = 8, 10_000
 
 
-def version(tensor: Tensor) -> int:
-    """A number that grows with each write to a tensor; those made in inference mode, and stand-ins, have none."""
-    return 0 if issubclass(type(tensor), fx.Proxy) or tensor.is_inference() else tensor._version  # noqa: SLF001
+def fingerprint_buffers(model: nn.Module) -> Fingerprints:
+    """Return a fingerprint of each buffer."""
+    return {name: _fingerprint_tensor(buffer) for name, buffer in model.named_buffers()}
 
 
-def attributes(model: nn.Module) -> Marks:
-    """A mark for each attribute of each module, of what is in it too; the mode is one."""
-    budget = [_MANY]
+def fingerprint_attributes(model: nn.Module) -> Fingerprints:
+    """Return a fingerprint of each attribute of each module, `training` included, and of what containers in it hold.
+
+    Containers are followed to a depth of 8, and over all attributes for 10,000 values; deeper ones count by identity.
+    """
+    budget = [_MAX_VALUES]
     return {
-        _path(path, name): _mark(value, _DEPTH, budget)
+        _join_path(path, name): _fingerprint(value, _MAX_DEPTH, budget)
         for path, module in model.named_modules()
         for name, value in vars(module).items()
         if (name not in MODULE_ATTRIBUTES or name == "training")
@@ -43,70 +44,45 @@ def attributes(model: nn.Module) -> Marks:
     }
 
 
-def hooks(model: nn.Module) -> Marks:
-    """A mark for the hooks of each kind of each module."""
+def fingerprint_hooks(model: nn.Module) -> Fingerprints:
+    """Return a fingerprint of the hooks of each module, one for each kind of hook."""
     return {
-        _path(path, name): tuple(value)
+        _join_path(path, name): tuple(value)
         for path, module in model.named_modules()
         for name, value in vars(module).items()
         if name.endswith("_hooks") and isinstance(value, dict)
     }
 
 
-def changed(before: Marks, after: Marks) -> list[str]:
-    """The names whose marks differ."""
+def changed_entries(before: Fingerprints, after: Fingerprints) -> list[str]:
+    """Return the paths whose fingerprints differ, or that only one of the two has."""
     return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
-def line_that_changes(
-    look: Callable[[], object], run: Callable[[], object], *, among: Callable[[types.CodeType], bool] = lambda _: True
-) -> tuple[str, int] | None:
-    """The user's line that first changes what `look` gives, while `run` runs; None where none does.
-
-    Only the lines of the code that `among` accepts are looked at.
-    """
-    before, found = look(), None
-    lines: dict[types.FrameType, tuple[str, int]] = {}
-    last: tuple[str, int] | None = None
-
-    def step(frame: types.FrameType, event: str, _argument: Any) -> Any:
-        nonlocal found, last
-        if found is None and look() != before:
-            found = lines.get(frame, last)
-        if event == "line":
-            last = lines[frame] = (frame.f_code.co_filename, frame.f_lineno)
-        return step
-
-    def call(frame: types.FrameType, _event: str, _argument: Any) -> Any:
-        return step if is_user_file(frame.f_code.co_filename) and among(frame.f_code) else None
-
-    tracing = sys.gettrace()
-    sys.settrace(call)
-    try:
-        run()
-    finally:
-        sys.settrace(tracing)
-    return found or (last if look() != before else None)
-
-
-def _path(path: str, name: str) -> str:
+def _join_path(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _mark(value: Any, depth: int, budget: list[int]) -> object:
+def _fingerprint_tensor(tensor: Tensor) -> tuple[int, int]:
+    """Return identity and version. Tensors of inference mode have no version, and a proxy would record the question."""
+    has_version = not issubclass(type(tensor), fx.Proxy) and not tensor.is_inference()
+    return id(tensor), tensor._version if has_version else 0  # noqa: SLF001
+
+
+def _fingerprint(value: Any, depth: int, budget: list[int]) -> object:
     kind = type(value)
     budget[0] -= 1
     if kind in (int, float, complex, str, bytes, bool, type(None)):
         return kind, repr(value)
     if issubclass(kind, Tensor):
-        return id(value), version(value)
+        return _fingerprint_tensor(value)
     if depth == 0 or budget[0] < 0 or issubclass(kind, (fx.Proxy, nn.Module)):
         return id(value)
-    return kind, *(_mark(item, depth - 1, budget) for item in _contents(value, kind))
+    return kind, *(_fingerprint(item, depth - 1, budget) for item in _contents(value, kind))
 
 
 def _contents(value: Any, kind: type) -> Iterable[object]:
-    """What is in a container, or in an object of the user's; of anything else, which it is."""
+    """Return what a container or an object of a user's class holds; for any other value, its identity."""
     if issubclass(kind, AbstractSet):
         return sorted(map(id, value))
     if is_user_object(value):

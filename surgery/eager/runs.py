@@ -1,4 +1,4 @@
-"""One run of a module, and all that is known of it afterwards."""
+"""One run of a module, and everything that two runs are compared by."""
 
 from __future__ import annotations
 
@@ -16,54 +16,66 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SEED = 0
-"""Of the random generators, before each run."""
+"""The seed of torch's random generators before each run."""
 
 
 @dataclass(slots=True)
-class Ran:
-    """What is known of one run."""
+class RunResult:
+    """What a run returned and what it left behind, as pairs of a name and a value."""
 
     output: list[tuple[str, Any]]
+    """First the structure of the output under an empty name, then a clone of each tensor in it."""
     generators: list[tuple[str, Tensor]]
+    """The state of each random generator of torch after the run."""
     buffers: list[tuple[str, Tensor]]
     modes: list[tuple[str, bool]]
+    """For each module, whether it is in train mode after the run."""
     gradients: list[tuple[str, Tensor | None]]
+    """The gradients of inputs and parameters; empty for a run without gradients."""
     hooks: Counter[tuple[str, str]]
+    """How often each kind of hook of each module was called."""
 
 
-def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> Ran:
-    """Run a module that nobody else has."""
-    fired = _count_hooks(module)
+def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> RunResult:
+    """Run a module on clones of inputs, with seeded random numbers, and return what it did.
+
+    The module is modified: its hooks count their calls, and its buffers are what the run makes of them. Gradients are
+    those of a fixed random weighting of the outputs.
+    """
+    hook_calls = _count_hook_calls(module)
     leaves = [
-        value.detach().clone().requires_grad_(gradients) if _takes_gradient(value) else clone_inputs(value)
+        value.detach().clone().requires_grad_(gradients) if _can_require_grad(value) else clone_inputs(value)
         for value in inputs
     ]
-    sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _takes_gradient(leaf)]
+    sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _can_require_grad(leaf)]
     sources += [(name, value) for name, value in module.named_parameters() if value.requires_grad]
     with torch.random.fork_rng(), torch.set_grad_enabled(gradients):
         torch.manual_seed(SEED)
-        # A clone, since a model may work in place on its input, which a leaf does not allow.
-        result = module(*(leaf.clone() if _takes_gradient(leaf) else leaf for leaf in leaves))
+        # A clone, since a model may work in place on its input, which torch forbids for a leaf.
+        output = module(*(leaf.clone() if _can_require_grad(leaf) else leaf for leaf in leaves))
         generators = [torch.random.get_rng_state()]
         if torch.cuda.is_available():
             generators += torch.cuda.get_rng_state_all()
-        found = _gradients(result, [value for _, value in sources]) if gradients else []
-    return Ran(
-        output=[*_plain(result), *((key, tensor.detach().clone()) for key, tensor in named_tensors(result))],
+        values = _compute_gradients(output, [value for _, value in sources]) if gradients else []
+    return RunResult(
+        output=[
+            ("", output_structure(output)),
+            *((key, tensor.detach().clone()) for key, tensor in named_tensors(output)),
+        ],
         generators=[(f"generator {number}", state) for number, state in enumerate(generators)],
         buffers=[(name, buffer.detach().clone()) for name, buffer in module.named_buffers()],
         modes=[(path, part.training) for path, part in module.named_modules()],
-        gradients=[(name, gradient) for (name, _), gradient in zip(sources, found, strict=False)],
-        hooks=fired,
+        gradients=[(name, gradient) for (name, _), gradient in zip(sources, values, strict=False)],
+        hooks=hook_calls,
     )
 
 
-def _takes_gradient(value: Any) -> bool:
+def _can_require_grad(value: Any) -> bool:
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
-def _gradients(result: Any, sources: list[Tensor]) -> list[Tensor | None]:
-    outputs = [tensor for _, tensor in named_tensors(result) if tensor.requires_grad]
+def _compute_gradients(output: Any, sources: list[Tensor]) -> list[Tensor | None]:
+    outputs = [tensor for _, tensor in named_tensors(output) if tensor.requires_grad]
     if not outputs or not sources:
         return []
     generator = torch.Generator().manual_seed(SEED)
@@ -71,29 +83,24 @@ def _gradients(result: Any, sources: list[Tensor]) -> list[Tensor | None]:
     return list(torch.autograd.grad(outputs, sources, weights, allow_unused=True))
 
 
-def _plain(result: Any) -> list[tuple[str, Any]]:
-    """What in an output is no tensor, and how it is built."""
-    return [("", shape_of(result))]
-
-
-def shape_of(value: Any) -> Any:
-    """How a value is built, and what in it is no tensor."""
+def output_structure(value: Any) -> Any:
+    """Return how an output is built of dicts, lists and tuples, and the values in it that are no tensors."""
     if isinstance(value, Tensor):
         return "tensor"
     if isinstance(value, Mapping):
-        return type(value).__name__, [(name, shape_of(item)) for name, item in value.items()]
+        return type(value).__name__, [(name, output_structure(item)) for name, item in value.items()]
     if isinstance(value, (tuple, list)):
-        return type(value).__name__, [shape_of(item) for item in value]
+        return type(value).__name__, [output_structure(item) for item in value]
     return value if isinstance(value, (int, float, str, bool, type(None))) else type(value).__name__
 
 
-def _count_hooks(module: nn.Module) -> Counter[tuple[str, str]]:
-    """Make each hook of each module count how often it fires."""
-    fired: Counter[tuple[str, str]] = Counter()
+def _count_hook_calls(module: nn.Module) -> Counter[tuple[str, str]]:
+    """Replace each hook of each module by one that counts its calls, and return the counts."""
+    calls: Counter[tuple[str, str]] = Counter()
 
     def counting(hook: Callable[..., Any], key: tuple[str, str]) -> Callable[..., Any]:
         def count(*args: Any, **kwargs: Any) -> Any:
-            fired[key] += 1
+            calls[key] += 1
             return hook(*args, **kwargs)
 
         return count
@@ -103,4 +110,4 @@ def _count_hooks(module: nn.Module) -> Counter[tuple[str, str]]:
             hooks = getattr(part, kind)
             for key, hook in list(hooks.items()):
                 hooks[key] = counting(hook, (path, kind.strip("_")))
-    return fired
+    return calls

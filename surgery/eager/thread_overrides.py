@@ -1,7 +1,7 @@
-"""Names of torch and of the user's modules that mean something else for a while, in one thread.
+"""Names of torch and of the user's modules that mean something else for a while, in one thread only.
 
-A replaced name is seen by the whole process. So every replacement holds for the thread that made it, and does in all
-others what the original does: no other thread is ever given a proxy.
+An assignment to ``torch.zeros`` is seen by the whole process. So each override checks the thread: in the thread that
+made it, the replacement is target_name, and in all others the original. No other thread ever receives a proxy.
 """
 
 from __future__ import annotations
@@ -17,106 +17,118 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 Override = tuple[Any, str, Any]
-"""A namespace (a module, a class, or a dict of names), a name in it, and what the name means instead."""
+"""A namespace (a module, a class, or a dict of names), a name in it, and the name's value while it is overridden."""
 
 _lock = threading.RLock()
 _undo: list[Callable[[], None]] = []
-"""What puts back the names that are replaced at the moment, the last one last."""
+"""For each override in force, the function that restores the name; the last override is the last entry."""
 _owner = 0
-"""The thread that replaced them."""
+"""The thread that made the overrides."""
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Wait until no other thread is in such a block.
+def lock_global_state() -> Iterator[None]:
+    """Within the block, no other thread is in such a block; wait for it first.
 
-    Names are replaced for all threads, and they share torch's random generator: what replaces the former or seeds the
-    latter is done by one thread at a time.
+    Overrides are assignments for all threads, and all threads share torch's random generator. Code that overrides names
+    or seeds the generator holds this lock.
     """
     lock = _lock
     with lock:
         yield
 
 
-def in_this_thread(original: Callable[..., Any], replacement: Callable[..., Any]) -> Callable[..., Any]:
-    """`replacement` in the thread that asks for it, and `original` in all others."""
-    thread = get_ident()
+def override_in_this_thread(
+    namespace: Any, name: str, replacement: Callable[..., Any], original: Callable[..., Any] | None = None
+) -> Override:
+    """Return an override that calls `replacement` in the current thread, and the original in all others.
 
-    @functools.wraps(original)
+    `original` is what the name means now, where that can't be read from the namespace as it is: a `staticmethod`, or a
+    builtin.
+    """
+    if original is None:
+        original = getattr(namespace, name)
+    unchanged, thread = original, get_ident()
+
+    @functools.wraps(unchanged)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (replacement if get_ident() == thread else original)(*args, **kwargs)
+        return (replacement if get_ident() == thread else unchanged)(*args, **kwargs)
 
-    return call
+    return namespace, name, call
 
 
 @contextmanager
-def overridden(overrides: Iterable[Override]) -> Iterator[None]:
-    """Within the block, names mean something else. All are put back, whatever ends the block."""
+def override_names(overrides: Iterable[Override]) -> Iterator[None]:
+    """Within the block, the overrides are in force. All names are restored after it, whatever ends it."""
     global _owner  # noqa: PLW0603
     depth = len(_undo)
-    with one_at_a_time():
+    with lock_global_state():
         try:
             _owner = get_ident()
-            for home, name, value in overrides:
-                _undo.append(_putting_back(home, name))
-                _put(home, name, value)
+            for namespace, name, value in overrides:
+                _undo.append(_restorer(namespace, name))
+                _assign(namespace, name, value)
             yield
         finally:
-            _put_back(depth)
+            _restore_to(depth)
 
 
-def _put_back(depth: int) -> None:
-    """Undo all but the first `depth`."""
+def _restore_to(depth: int) -> None:
+    """Undo all overrides but the first `depth`."""
 
     def undo() -> None:
         while len(_undo) > depth:
             _undo[-1]()
             _undo.pop()
 
-    uninterrupted(undo)
+    run_uninterrupted(undo)
 
 
-def uninterrupted(step: Callable[[], object]) -> None:
-    """Do something that may be begun again; an interrupt waits until it is done."""
+def run_uninterrupted(step: Callable[[], object]) -> None:
+    """Run a step to its end, even if `KeyboardInterrupt` arrives meanwhile; the interrupt is raised afterwards.
+
+    An interrupted step is begun again, so it must be one that can be.
+    """
     interrupt: BaseException | None = None
-    done = False
-    while not done:
+    is_done = False
+    while not is_done:
         try:
             step()
-            done = True
+            is_done = True
         except KeyboardInterrupt as error:
             interrupt = error
     if interrupt is not None:
         raise interrupt
 
 
-def _putting_back(home: Any, name: str) -> Callable[[], None]:
-    names = home if isinstance(home, dict) else vars(home)
+def _restorer(namespace: Any, name: str) -> Callable[[], None]:
+    """Return a function that gives a name the value that it has now, or removes it if it has none."""
+    names = namespace if isinstance(namespace, dict) else vars(namespace)
     if name in names:
-        return functools.partial(_put, home, name, names[name])
-    return functools.partial(_take_away, home, name)
+        return functools.partial(_assign, namespace, name, names[name])
+    return functools.partial(_remove, namespace, name)
 
 
-def _put(home: Any, name: str, value: Any) -> None:
-    if isinstance(home, dict):
-        home[name] = value
+def _assign(namespace: Any, name: str, value: Any) -> None:
+    if isinstance(namespace, dict):
+        namespace[name] = value
     else:
-        setattr(home, name, value)
+        setattr(namespace, name, value)
 
 
-def _take_away(home: Any, name: str) -> None:
-    if isinstance(home, dict):
-        home.pop(name, None)
-    elif name in vars(home):
-        delattr(home, name)
+def _remove(namespace: Any, name: str) -> None:
+    if isinstance(namespace, dict):
+        namespace.pop(name, None)
+    elif name in vars(namespace):
+        delattr(namespace, name)
 
 
 def _after_fork() -> None:
-    """In the forked process there is no thread to put back what another one had replaced, or to release the lock."""
+    """Restore names and the lock in a forked process: the thread that would do so does not exist there."""
     global _lock  # noqa: PLW0603
     if _owner != get_ident():
         _lock = threading.RLock()
-        _put_back(0)
+        _restore_to(0)
 
 
 if hasattr(os, "register_at_fork"):

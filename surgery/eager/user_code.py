@@ -1,4 +1,4 @@
-"""The user's own code behind a model: its classes, its modules' global names, its cached functions."""
+"""The user's own code behind a model: the classes of its modules, the global names of their files, cached functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from surgery.eager.thread_overrides import in_this_thread, overridden
+from surgery.eager.thread_overrides import override_in_this_thread, override_names
 from surgery.graph import is_user_file
 
 if TYPE_CHECKING:
@@ -17,71 +17,73 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def fresh_caches(model: nn.Module, told: Callable[[Any], Any] = lambda value: value) -> Iterator[None]:
-    """Within the block, the user's functions with an `lru_cache` have an empty one, and `told` has what they give.
+def isolate_caches(model: nn.Module, on_result: Callable[[Any], Any] = lambda value: value) -> Iterator[None]:
+    """Within the block, the user's functions with an `lru_cache` have empty caches, which are dropped after it.
 
-    So nothing of the block is remembered.
+    Otherwise a cache would keep proxies or tensors of this run for later runs. Each computed result passes through
+    `on_result`.
     """
-    homes: list[Any] = [*user_namespaces(model), *user_classes(model)]
-    caches = [
-        (home, name, value)
-        for home in homes
-        for name, value in (home if isinstance(home, dict) else vars(home)).items()
-        if _is_cache(value)
+    namespaces: list[Any] = [*user_namespaces(model), *user_classes(model)]
+    cached_functions = [
+        (namespace, name, value)
+        for namespace in namespaces
+        for name, value in (namespace if isinstance(namespace, dict) else vars(namespace)).items()
+        if type(value) is functools._lru_cache_wrapper  # noqa: SLF001
     ]
-    with overridden((home, name, _fresh(value, told)) for home, name, value in caches):
+    with override_names(_with_empty_cache(*found, on_result) for found in cached_functions):
         yield
 
 
-def _is_cache(value: Any) -> bool:
-    return type(value) is functools._lru_cache_wrapper  # noqa: SLF001
-
-
-def user_classes(model: nn.Module) -> set[type]:
-    """The classes of a model's modules that are not torch's own, and those that they inherit from."""
-    return {kind for module in model.modules() for kind in type(module).__mro__ if _is_users_own(kind)}
-
-
-def user_namespaces(model: nn.Module) -> list[dict[str, Any]]:
-    """The global names of the user's modules: of those that know torch, and of the packages of the model."""
-    kinds = user_classes(model)
-    packages = {kind.__module__.partition(".")[0] for kind in kinds}
-    found = {id(vars(module)): vars(module) for module in list(sys.modules.values()) if _is_users(module, packages)}
-    for kind in kinds:
-        for function in vars(kind).values():
-            names = getattr(function, "__globals__", None)
-            if names is not None and is_user_file(getattr(function, "__code__", _NO_CODE).co_filename):
-                found[id(names)] = names
-    return list(found.values())
-
-
-class _NoCode:
-    co_filename = "<frozen"
-
-
-_NO_CODE = _NoCode()
-
-
-def _is_users(module: Any, packages: set[str]) -> bool:
-    names: dict[str, Any] = getattr(module, "__dict__", {})
-    file = names.get("__file__")
-    known = names.keys() & {"torch", "nn", "Tensor"} or str(names.get("__name__")).partition(".")[0] in packages
-    return bool(known) and (names.get("__name__") == "__main__" if file is None else is_user_file(str(file)))
-
-
-def _is_users_own(kind: type) -> bool:
-    return not kind.__module__.startswith(("torch.", "builtins"))
-
-
-def _fresh(cached_function: Any, cached: Callable[[Any], Any]) -> Any:
-    """The same function with a cache of its own."""
+def _with_empty_cache(
+    namespace: Any, name: str, cached_function: Any, on_result: Callable[[Any], Any]
+) -> tuple[Any, str, Any]:
+    """Return the override of a cached function by one with an empty cache and the same parameters."""
     inner = cached_function.__wrapped__
 
     @functools.wraps(inner)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return cached(inner(*args, **kwargs))
+    def compute(*args: Any, **kwargs: Any) -> Any:
+        return on_result(inner(*args, **kwargs))
 
-    fresh: Any = in_this_thread(cached_function, functools.lru_cache(**cached_function.cache_parameters())(call))
-    for name in ("cache_info", "cache_clear", "cache_parameters"):
-        setattr(fresh, name, getattr(cached_function, name))
-    return fresh
+    replacement = functools.lru_cache(**cached_function.cache_parameters())(compute)
+    override = override_in_this_thread(namespace, name, replacement, cached_function)
+    for method in ("cache_info", "cache_clear", "cache_parameters"):
+        setattr(override[2], method, getattr(cached_function, method))
+    return override
+
+
+def user_classes(model: nn.Module) -> set[type]:
+    """Return the classes of a model's modules and their bases, without those of torch and Python."""
+    return {kind for module in model.modules() for kind in type(module).__mro__ if _is_user_class(kind)}
+
+
+def user_namespaces(model: nn.Module) -> list[dict[str, Any]]:
+    """Return the global names of the user's modules, one dict for each.
+
+    A module counts as the user's if it has imported torch under a usual name, or belongs to a package of one of the
+    model's classes.
+    """
+    kinds = user_classes(model)
+    packages = {kind.__module__.partition(".")[0] for kind in kinds}
+    namespaces = {
+        id(vars(module)): vars(module) for module in list(sys.modules.values()) if _is_user_module(module, packages)
+    }
+    for kind in kinds:
+        for function in vars(kind).values():
+            names = getattr(function, "__globals__", None)
+            code = getattr(function, "__code__", None)
+            if names is not None and code is not None and is_user_file(code.co_filename):
+                namespaces[id(names)] = names
+    return list(namespaces.values())
+
+
+def _is_user_module(module: Any, packages: set[str]) -> bool:
+    names: dict[str, Any] = getattr(module, "__dict__", {})
+    file = names.get("__file__")
+    uses_torch = bool(names.keys() & {"torch", "nn", "Tensor"})
+    if not uses_torch and str(names.get("__name__")).partition(".")[0] not in packages:
+        return False
+    return names.get("__name__") == "__main__" if file is None else is_user_file(str(file))
+
+
+def _is_user_class(kind: type) -> bool:
+    return not kind.__module__.startswith(("torch.", "builtins"))

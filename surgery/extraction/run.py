@@ -50,7 +50,7 @@ from surgery.rewriting import (
     stop_after_last_extractor,
 )
 from surgery.text import WORK_FOLDER, describe_stage
-from surgery.tracing import trace, unwrap
+from surgery.tracing import trace, unwrap_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -149,7 +149,7 @@ def extract(
     found: Notes = {}
     with collect_notes(found):
         paths = find_images(images, reader_suffixes(reading))
-    original = unwrap(model)
+    original = unwrap_model(model)
     span = range or default_range(reading)
     preprocessing = model_preprocessing(original) if span == (-1.0, 1.0) and range is None else None
     read = reader_for_model(reading, original, size, side, span, preprocessing, has_other_inputs=bool(inputs))

@@ -1,7 +1,8 @@
-"""From a model to its graph, by symbolic tracing with torch.fx.
+"""From a model to a traced model, by symbolic tracing with torch.fx.
 
-A module comes in, with an example input if there is one. A graph that computes the same goes out, or a TraceError that
-names the line that can't be traced.
+A module comes in, with an example input if there is one. A graph module that computes the same goes out, or a
+TraceError that names the line that can't be traced. Plain torch.fx loses or freezes much of what a model does (in-place
+writes, blocks such as `no_grad`, hooks, random numbers, branches on a type); here it is recorded or refused.
 """
 
 import lazy_loader

@@ -1,2 +1,2 @@
 from .symbolic import trace as trace
-from .symbolic import unwrap as unwrap
+from .symbolic import unwrap_model as unwrap_model

@@ -1,12 +1,18 @@
-"""What the user's modules find under Python's own names while a model of theirs is traced."""
+"""Python's `isinstance`, `type` and `callable` as the user's modules see them while a model of theirs is traced.
+
+Each answers from C code for the proxy itself: ``isinstance(x, Tensor)`` is False, and the model takes the branch for
+something else. A global name in the user's module comes before Python's own, so it is set there for the time of the
+trace. A module that has a global of that name already is left alone; so is code that reaches the function otherwise,
+as by ``builtins.isinstance``.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from surgery.eager import overridden, user_namespaces
-from surgery.tracing.proxies import PROXIES, known_or_noted
+from surgery.eager import override_names, user_namespaces
+from surgery.tracing.proxies import PROXIES, resolve_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +23,13 @@ _isinstance, _callable, _type = isinstance, callable, type
 
 
 @contextmanager
-def answered(model: nn.Module) -> Iterator[None]:
-    """Within the block, `isinstance`, `type` and `callable` know what a proxy stands for, in the user's modules."""
-    with overridden(
-        (home, name, answer) for home in user_namespaces(model) for name, answer in _ANSWERS.items() if name not in home
+def override_builtins(model: nn.Module) -> Iterator[None]:
+    """Within the block, `isinstance`, `type` and `callable` in the user's modules know what a proxy represents."""
+    with override_names(
+        (namespace, name, function)
+        for namespace in user_namespaces(model)
+        for name, function in _REPLACEMENTS.items()
+        if name not in namespace
     ):
         yield
 
@@ -28,38 +37,37 @@ def answered(model: nn.Module) -> Iterator[None]:
 def _is_instance(value: Any, kinds: Any, /) -> bool:
     if _type(value) not in PROXIES:
         return _isinstance(value, kinds)
-    found = known_or_noted(value)
-    if found in PROXIES:
+    value_type = resolve_type(value)
+    if value_type in PROXIES:
         return _isinstance(value, kinds)
-    return any(_is_subclass(found, kind) for kind in _each(kinds))
+    return any(_is_subclass(value_type, kind) for kind in _flatten_types(kinds))
 
 
-def _each(kinds: Any) -> Iterator[Any]:
+def _flatten_types(kinds: Any) -> Iterator[Any]:
+    """Yield the single types in the second argument of `isinstance`: a type, a union, or nested tuples of them."""
     if _isinstance(kinds, tuple):
         for kind in kinds:
-            yield from _each(kind)
+            yield from _flatten_types(kind)
     else:
         yield from getattr(kinds, "__args__", (kinds,)) if _type(kinds).__name__ == "UnionType" else (kinds,)
 
 
-def _is_subclass(found: type, kind: Any) -> bool:
-    return issubclass(found, kind) if _isinstance(kind, _type) else False
+def _is_subclass(value_type: type, kind: Any) -> bool:
+    return issubclass(value_type, kind) if _isinstance(kind, _type) else False
 
 
 def _is_callable(value: Any, /) -> bool:
-    return (
-        _callable(value)
-        if _type(value) not in PROXIES
-        else any("__call__" in vars(kind) for kind in known_or_noted(value).__mro__)
-    )
+    if _type(value) not in PROXIES:
+        return _callable(value)
+    return any("__call__" in vars(kind) for kind in resolve_type(value).__mro__)
 
 
-class _TypeOf:
-    """`type`, but for proxies."""
+class _TypeBuiltin:
+    """`type` with an answer for proxies. In every other use it behaves as `type` itself: as a class, a base, a kind."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and _type(args[0]) in PROXIES:
-            return known_or_noted(args[0])
+            return resolve_type(args[0])
         return _type(*args, **kwargs)
 
     def __getattribute__(self, name: str) -> Any:
@@ -90,4 +98,4 @@ class _TypeOf:
         return (_type,)
 
 
-_ANSWERS = {"isinstance": _is_instance, "callable": _is_callable, "type": _TypeOf()}
+_REPLACEMENTS = {"isinstance": _is_instance, "callable": _is_callable, "type": _TypeBuiltin()}

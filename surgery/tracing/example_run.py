@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.eager import fingerprints as marks
-from surgery.eager import fresh_caches, run_watched, shape_of
+from surgery.eager import changed_entries, fingerprint_attributes, isolate_caches, output_structure, run_observed
 from surgery.errors import TraceError, first_line
 from surgery.graph import (
     GraphInterpreter,
@@ -36,8 +35,8 @@ from surgery.tracing.perturbing import parameters_of_its_own, perturb, perturb_s
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from surgery.eager import ExternalState, Kept
-    from surgery.tracing.example_inputs import Inputs
+    from surgery.eager import AttributeTensors, ExternalState
+    from surgery.tracing.example_inputs import GraphInputs
     from surgery.tracing.operation_order import Ran
 
 SEED = 0
@@ -54,11 +53,11 @@ class Comparison:
 
     model: nn.Module
     traced: fx.GraphModule
-    inputs: Inputs
+    inputs: GraphInputs
     mode: bool | None
     """Train mode, eval mode, or for None as they are."""
     outside: ExternalState
-    kept: Kept
+    attribute_tensors: AttributeTensors
     twice: bool = True
     """Whether there is a second run."""
     weights: bool = True
@@ -122,7 +121,7 @@ class Runs:
     """Each is None where it was not run, and else what it gave or raised."""
 
 
-def learn_shapes(traced: fx.GraphModule, inputs: Inputs, outside: ExternalState) -> None:
+def learn_shapes(traced: fx.GraphModule, inputs: GraphInputs, outside: ExternalState) -> None:
     """Note in the nodes of a graph what they give on the example. Raises TraceError where it does not run."""
     comparison = Comparison(traced, traced, inputs, None, outside, {}, twice=False)
     try:
@@ -134,7 +133,7 @@ def learn_shapes(traced: fx.GraphModule, inputs: Inputs, outside: ExternalState)
 @contextmanager
 def _apart(comparison: Comparison, subject: nn.Module) -> Iterator[None]:
     """Within the block, runs of the model leave nothing outside it."""
-    with torch.no_grad(), fresh_caches(subject), comparison.outside.kept():
+    with torch.no_grad(), isolate_caches(subject), comparison.outside.preserve():
         yield
 
 
@@ -176,16 +175,16 @@ def _first_run(comparison: Comparison, subject: nn.Module) -> Runs:
     whole = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     watcher = Order(whole, [tensor for _, tensor in (*named_tensors([given, named]), *state_of(subject))])
     kept_whole = [node.target for node in graph.nodes if node.op == "call_function"]
-    before = [marks.attributes(module) for module in (subject, comparison.model)]
+    before = [fingerprint_attributes(module) for module in (subject, comparison.model)]
     with _seeded(given):
         try:
-            output = run_watched(subject, watcher, given, kept_whole, named)
+            output = run_observed(subject, watcher, given, kept_whole, named)
         except Exception as error:
             raise ExampleError(first_line(error)) from error
         outcome = _outcome(output, subject)
     # A hook may write to the model by its name.
-    after = [marks.attributes(module) for module in (subject, comparison.model)]
-    changed = {name for pair in zip(before, after, strict=True) for name in marks.changed(*pair)}
+    after = [fingerprint_attributes(module) for module in (subject, comparison.model)]
+    changed = {name for pair in zip(before, after, strict=True) for name in changed_entries(*pair)}
     return Runs(outcome, watcher.ran, changed)
 
 
@@ -199,7 +198,7 @@ def _outcome(output: Any, subject: nn.Module) -> Outcome:
     """What a run gave, with copies of the tensors, which a later run may write."""
     tensors = [(key, tensor.clone()) for key, tensor in named_tensors(output)]
     buffers = {name: buffer.clone() for name, buffer in subject.named_buffers()}
-    return Outcome(shape_of(output), tensors, buffers, torch.random.get_rng_state())
+    return Outcome(output_structure(output), tensors, buffers, torch.random.get_rng_state())
 
 
 def _run_graph(comparison: Comparison, subject: fx.GraphModule, *, again: bool = False) -> Outcome:

@@ -16,49 +16,51 @@ if TYPE_CHECKING:
     from types import CodeType
 
 
-def clearest(failures: Sequence[tuple[int, Exception]]) -> Exception:
-    """The error that says best why no attempt at tracing a model succeeded.
+def select_clearest_error(failures: Sequence[tuple[int, Exception]]) -> Exception:
+    """Return the error that tells best why all attempts to trace a model failed.
 
-    `failures` has for each attempt how many operations it recorded, and its error. The attempt that got furthest met
-    what really stands in the way; of those that failed in the same line, the last was given the most.
+    `failures` has for each attempt the number of operations it recorded, and its error. The attempt with the most
+    operations met the real obstacle. Of the attempts that failed in the same line, the last knew the most values, so
+    that its error is the most specific.
     """
     furthest = max(failures, key=itemgetter(0))[1]
-    place = _place(furthest)[0]
-    return next(error for _, error in reversed(failures) if _place(error)[0] == place)
+    line = _locate_error(furthest)[0]
+    return next(error for _, error in reversed(failures) if _locate_error(error)[0] == line)
 
 
-def explain(model: nn.Module, error: Exception) -> str:
-    """One line: where tracing stopped, why, and what to do."""
-    line, caller = _place(error)
+def explain_failure(model: nn.Module, error: Exception) -> str:
+    """Return one line: where tracing stopped, why, and what to do."""
+    line, caller = _locate_error(error)
     place = format_location(line) or type(model).__name__
-    whole = type(caller).__name__
+    class_name = type(caller).__name__
     remedy = (
-        f"write it without, or keep a module around it whole: leaves=[{whole!r}], or --leaf {whole} on the command line"
-        if caller is not None and caller is not model and whole != type(model).__name__
+        f"write it without, or keep a module around it whole: leaves=[{class_name!r}], or --leaf {class_name} on the "
+        "command line"
+        if caller is not None and caller is not model and class_name != type(model).__name__
         else "write it without, or move it into a module of its own that is kept whole with leaves=[...]"
     )
-    return f"{type(model).__name__} can't be traced: {place}: {_reason(error)}; {remedy}"
+    return f"{type(model).__name__} can't be traced: {place}: {_describe_reason(error)}; {remedy}"
 
 
-def _place(error: Exception) -> tuple[tuple[str, int] | None, nn.Module | None]:
-    """The user's line that an error comes from, and the innermost module whose forward was running."""
+def _locate_error(error: Exception) -> tuple[tuple[str, int] | None, nn.Module | None]:
+    """Return the user's line that an error comes from, and the innermost module whose forward was running."""
     line, running = None, None
-    trail = error.__traceback__
-    while trail is not None:
-        frame = trail.tb_frame
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
         owner = frame.f_locals.get("self")
         if is_user_file(frame.f_code.co_filename):
-            line = (frame.f_code.co_filename, trail.tb_lineno)
+            line = (frame.f_code.co_filename, traceback.tb_lineno)
             if isinstance(owner, nn.Module) and _is_forward(frame.f_code, owner):
                 running = owner
         elif frame.f_code is run_model.__code__:  # the lines before it are not the model's
             line = None
-        trail = trail.tb_next
+        traceback = traceback.tb_next
     return line, running
 
 
 def _is_forward(code: CodeType, module: nn.Module) -> bool:
-    """Whether code is that of a module's forward, and not of another of its methods: keeping it whole leaves it out."""
+    """Return whether code is a module's forward. Only then does a module kept whole leave the error's line out."""
     forward = inspect.unwrap(type(module).forward)
     return getattr(forward, "__code__", None) is code
 
@@ -66,19 +68,16 @@ def _is_forward(code: CodeType, module: nn.Module) -> bool:
 _REASONS = (
     ("control flow", "a branch or loop that depends on the values of a tensor or on its shape"),
     ("cannot be iterated", "a loop, or an unpacking, over a tensor whose length is not known while tracing"),
-    (
-        "Proxy object cannot be iterated",
-        "a loop, or an unpacking, over a tensor whose length is not known while tracing",
-    ),
     ("is not a member of this module", "a module or parameter is used that the model has not registered as its own"),
     ("random generator of the model's own", "a random generator that a graph can't hold"),
     ("'len' is not supported", "len() of a tensor, which is not known while tracing"),
     ("cannot be interpreted as an integer", "a number is needed that is not known while tracing, in range() perhaps"),
-    ("Proxy", "a function that takes no tensor whose values are not known yet"),
+    ("Proxy", "a function that needs the values of a tensor, which are not known while tracing"),
 )
+"""Parts of messages of torch.fx and Python about proxies, and what they mean in the model's own terms."""
 
 
-def _reason(error: Exception) -> str:
+def _describe_reason(error: Exception) -> str:
     message = first_line(error).partition(". ")[0]
-    plain = next((reason for sign, reason in _REASONS if sign in message), None)
-    return f"{plain} ({message})" if plain else f"{type(error).__name__}: {message}"
+    reason = next((reason for part, reason in _REASONS if part in message), None)
+    return f"{reason} ({message})" if reason else f"{type(error).__name__}: {message}"

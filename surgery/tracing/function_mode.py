@@ -1,4 +1,9 @@
-"""The functions of torch that are called while a model is traced, those that are given no proxy too."""
+"""The mode of torch that sees every call of a function of torch while a model is traced.
+
+Plain torch.fx sees a call only if a proxy is among its arguments. Calls without one run at once, and their results are
+constants of the graph: a new tensor, random numbers, the square of a weight that was reached through
+``self.parameters()``. The mode records those calls as well.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +15,26 @@ import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils._device import _device_constructors
 
 from surgery.graph import contexts, inplace
+from surgery.tracing.proxy_types import FACTORIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from surgery.tracing.tracer import ModelTracer
 
-
-FACTORIES: set[Callable[..., Any]] = {*filter(None, _device_constructors()), torch.normal}
-"""Functions that make a tensor out of none."""
 _rng_state = torch.random.get_rng_state
 
 
-class Calls(TorchFunctionMode):
-    """Sees the functions of torch that are called while a model is traced, those without a proxy too."""
+class TracingFunctionMode(TorchFunctionMode):
+    """Records calls of functions of torch that have no proxy among their arguments."""
 
     def __init__(self, tracer: ModelTracer) -> None:
         super().__init__()
         self.tracer = tracer
-        self.blocks: dict[int, tuple[object, fx.Proxy]] = {}
+        self._open_blocks: dict[int, tuple[object, fx.Proxy]] = {}
+        """Blocks such as `no_grad` that the model has entered: each with the node of its beginning."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -39,24 +42,32 @@ class Calls(TorchFunctionMode):
         del types
         kwargs = kwargs or {}
         if func is torch._C._set_grad_enabled:  # noqa: SLF001
-            self.block(*args)
+            self._record_grad_mode(*args)
             return None if isinstance(args[0], fx.Proxy) else func(*args, **kwargs)
-        if self.tracer.factories and func in FACTORIES:
-            # Made anew in each run, as the model makes it: random numbers are drawn, and nothing is kept between runs.
+        if self.tracer.record_factories and func in FACTORIES:
+            # Each run makes the tensor anew, as the model does, so that no run writes to the tensor of another.
             return self.tracer.create_proxy("call_function", func, args, kwargs)
-        if (name := self.parameter_written(func, args, kwargs)) is not None:
-            self.tracer.note_parameter(name)
-            return args[0] if args else None
-        if not _only_asks(func) and (known := self.with_state(args, kwargs)) is not None:
-            return record(self.tracer, func, *known)
+        if (name := self._find_written_parameter(func, args, kwargs)) is not None:
+            self.tracer.note_parameter_write(name)
+            return args[0] if args else None  # without the call: the parameter is the user's own
+        if not _reads_metadata(func) and (arguments := self._with_state_proxies(args, kwargs)) is not None:
+            return _record_call(self.tracer, func, *arguments)
+        return self._run_noting_draws(func, args, kwargs)
+
+    def _run_noting_draws(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a call that is no part of the graph; random numbers that it draws are a hazard.
+
+        That torch's generator has moved shows a draw, unless other threads run: one of them may have drawn instead.
+        Then the function's name must be that of a random one.
+        """
         before = _rng_state()
         value = func(*args, **kwargs)
         drawn = isinstance(kwargs.get("generator"), torch.Generator) or not torch.equal(before, _rng_state())
-        if drawn and threading.active_count() > 1:  # another thread may have drawn meanwhile
-            drawn = any(word in getattr(func, "__name__", "") for word in _DRAWING)
-        self.tracer.drew |= drawn
+        if drawn and threading.active_count() > 1:
+            drawn = any(word in getattr(func, "__name__", "") for word in _RANDOM_NAME_PARTS)
+        self.tracer.has_drawn |= drawn
         if drawn and not isinstance(value, fx.Proxy):
-            self.tracer.note(
+            self.tracer.note_hazard(
                 "random",
                 f"random numbers are drawn by {getattr(func, '__name__', func)} and used as plain numbers, and a graph "
                 "keeps those that were drawn while tracing",
@@ -64,55 +75,62 @@ class Calls(TorchFunctionMode):
             )
         return value
 
-    def block(self, enabled: bool) -> None:
-        """The beginning or the end of a block without or with gradients, or a call that sets them."""
-        frame, owner, step = sys._getframe(2), None, ""  # noqa: SLF001
-        while frame.f_back is not None and frame.f_code.co_filename.endswith("grad_mode.py"):
-            owner, step = frame.f_locals.get("self"), frame.f_code.co_name
-            frame = frame.f_back
-        if step == "__enter__" and id(owner) in self.blocks:
-            return  # `set_grad_enabled` sets it when it is made
-        if step in ("__exit__", "__call__"):
-            if id(owner) in self.blocks:
-                _, before = self.blocks.pop(id(owner))
-                self.tracer.create_proxy("call_function", contexts.leave_grad, (before,), {})
-            return
-        before = self.tracer.create_proxy("call_function", contexts.enter_grad, (enabled,), {})
-        if owner is not None:
-            self.blocks[id(owner)] = owner, before
+    def _record_grad_mode(self, enabled: bool) -> None:
+        """Record the beginning or the end of a block with or without gradients, or a call that sets them for good.
 
-    def with_state(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        """The arguments of a call, its parameters and buffers as proxies; None where it is given none.
-
-        A model reaches them by its attributes, where they are proxies already, and by `parameters()`, a `state_dict` or
-        a function that was given them, where they are the tensors themselves.
+        Torch's `no_grad`, `enable_grad` and `set_grad_enabled` all call one function. The frames of ``grad_mode.py``
+        show which block calls it, and whether that begins or ends.
         """
-        found = False
+        frame, owner, method = sys._getframe(2), None, ""  # noqa: SLF001
+        while frame.f_back is not None and frame.f_code.co_filename.endswith("grad_mode.py"):
+            owner, method = frame.f_locals.get("self"), frame.f_code.co_name
+            frame = frame.f_back
+        if method == "__enter__" and id(owner) in self._open_blocks:
+            return  # `set_grad_enabled` has set it already when the block was made
+        if method in ("__exit__", "__call__"):
+            if id(owner) in self._open_blocks:
+                _, beginning = self._open_blocks.pop(id(owner))
+                self.tracer.create_proxy("call_function", contexts.leave_grad, (beginning,), {})
+            return
+        beginning = self.tracer.create_proxy("call_function", contexts.enter_grad, (enabled,), {})
+        if owner is not None:
+            self._open_blocks[id(owner)] = owner, beginning
 
-        def proxy_of(value: Any) -> Any:
-            nonlocal found
-            known = self.tracer.known_state(value) if isinstance(value, Tensor) else None
-            found |= known is not None
-            return value if known is None else known
+    def _with_state_proxies(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Return the arguments of a call with proxies for parameters and buffers; None where it receives none.
 
-        given = pytree.tree_map(proxy_of, (args, kwargs))
-        return given if found else None
+        A model that reads them as attributes gets proxies. Through `parameters()`, a `state_dict` or a closure it gets
+        the tensors themselves, and a call with them would be a constant of the graph.
+        """
+        has_state = False
 
-    def parameter_written(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-        """The parameter that a call without proxies would write to."""
+        def replace(value: Any) -> Any:
+            nonlocal has_state
+            proxy = self.tracer.find_state_proxy(value) if isinstance(value, Tensor) else None
+            has_state |= proxy is not None
+            return value if proxy is None else proxy
+
+        arguments = pytree.tree_map(replace, (args, kwargs))
+        return arguments if has_state else None
+
+    def _find_written_parameter(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str | None:
+        """Return the path of the parameter that a call without proxies would write to, perhaps through a view."""
         name = getattr(func, "__name__", "")
-        writes = (name.endswith("_") and not name.endswith("__")) or name in _WRITING
-        target = kwargs.get("out", args[0] if args and writes else None)
+        is_in_place = (name.endswith("_") and not name.endswith("__")) or name in _IN_PLACE_OPERATORS
+        target = kwargs.get("out", args[0] if args and is_in_place else None)
         if not isinstance(target, Tensor) or isinstance(target, fx.Proxy) or name == "requires_grad_":
             return None
-        memory = _memory(target)
+        address = _storage_address(target)
         return next(
-            (path for path, value in self.tracer.parameters.items() if memory and _memory(value) == memory), None
+            (path for path, value in self.tracer.parameters.items() if address and _storage_address(value) == address),
+            None,
         )
 
 
-def record(tracer: ModelTracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The node of a call of a function, method or property of tensors."""
+def _record_call(tracer: ModelTracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Record a call as the kind of node that it is: a function, a method, or a property, which is a `getattr`."""
     if func.__name__ == "__get__":
         return tracer.create_proxy("call_function", getattr, (args[0], func.__self__.__name__), {})  # type: ignore[attr-defined]
     if torch.overrides.is_tensor_method_or_property(func):
@@ -120,48 +138,32 @@ def record(tracer: ModelTracer, func: Callable[..., Any], args: tuple[Any, ...],
     return tracer.create_proxy("call_function", func, args, kwargs)
 
 
-def _only_asks(func: Callable[..., Any]) -> bool:
+def _reads_metadata(func: Callable[..., Any]) -> bool:
+    """Return whether a call asks about a tensor, not for its values, so that other weights give the same answer."""
     name = getattr(func, "__name__", "")
-    return name in _ABOUT or (name == "__get__" and func.__self__.__name__ in _PROPERTIES)  # type: ignore[attr-defined]
+    return name in _METADATA_METHODS or (name == "__get__" and func.__self__.__name__ in _METADATA_PROPERTIES)  # type: ignore[attr-defined]
 
 
-_DRAWING: tuple[str, ...] = (
-    "rand",
-    "normal",
-    "uniform",
-    "dropout",
-    "bernoulli",
-    "multinomial",
-    "poisson",
-    "binomial",
-    "exponential",
-)
-_DRAWING += ("geometric", "cauchy", "rrelu", "gumbel", "dirichlet", "init", "fractional")
-"""Parts of the names of torch's functions that draw random numbers."""
-_WRITING = {f"__{function.__name__}__" for function in inplace.AUGMENTED_ASSIGNMENTS} | {"__setitem__"}
-
-
-_ABOUT = {"dim", "size", "stride", "numel", "nelement", "ndimension", "element_size", "is_floating_point", "is_complex"}
-_ABOUT |= {
-    "is_inference",
-    "requires_grad_",
-    "__hash__",
-    "__repr__",
-    "__format__",
-    "__deepcopy__",
-    "__reduce_ex__",
-    "__set__",
-    "detach_",
-}
-"""Names of methods that ask about a tensor, not for its values, and whose answers no other weights change."""
-_PROPERTIES = {"shape", "ndim", "itemsize", "nbytes", "is_leaf", "requires_grad", "grad_fn", "grad", "names", "layout"}
-_PROPERTIES |= {"dtype", "device", "is_cuda", "is_cpu", "is_meta", "is_sparse", "is_quantized", "is_nested", "_version"}
-"""Properties of the kind."""
-
-
-def _memory(tensor: Tensor) -> int:
-    """Where the values of a tensor are; 0 where it has none."""
+def _storage_address(tensor: Tensor) -> int:
+    """Return the address of a tensor's storage; 0 where it has none, as for a sparse tensor."""
     try:
         return tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):  # sparse ones have no storage
+    except (NotImplementedError, RuntimeError):
         return 0
+
+
+_RANDOM_NAME_PARTS = (
+    *("rand", "normal", "uniform", "dropout", "bernoulli", "multinomial", "poisson", "binomial", "exponential"),
+    *("geometric", "cauchy", "rrelu", "gumbel", "dirichlet", "init", "fractional"),
+)
+"""Parts of the names of torch's functions that draw random numbers."""
+_IN_PLACE_OPERATORS = {f"__{function.__name__}__" for function in inplace.AUGMENTED_ASSIGNMENTS} | {"__setitem__"}
+_METADATA_METHODS = {
+    *("dim", "size", "stride", "numel", "nelement", "ndimension", "element_size", "is_floating_point", "is_complex"),
+    *("is_inference", "requires_grad_", "__hash__", "__repr__", "__format__", "__deepcopy__", "__reduce_ex__"),
+    *("__set__", "detach_"),
+}
+_METADATA_PROPERTIES = {
+    *("shape", "ndim", "itemsize", "nbytes", "is_leaf", "requires_grad", "grad_fn", "grad", "names", "layout"),
+    *("dtype", "device", "is_cuda", "is_cpu", "is_meta", "is_sparse", "is_quantized", "is_nested", "_version"),
+}

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, fx
 
-from surgery.eager import NOT_SEEN, Watcher, kind_of
+from surgery.eager import UNOBSERVABLE_KINDS, OperationObserver, operation_kind
 from surgery.graph import find_user_line, format_location, named_tensors, operation_nodes, tensor_specs
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Ran:
     """Whether it is computed from inputs, parameters or buffers; else a graph may hold it as a constant."""
 
 
-class Order(Watcher):
+class Order(OperationObserver):
     """Notes which operations run, in their order."""
 
     def __init__(self, whole: set[str], known: Sequence[Tensor]) -> None:
@@ -69,12 +69,12 @@ class Order(Watcher):
             self._note_dependence(value)
             if given and func.__name__ in _WRITING:
                 self._depending[id(given[0])] = given[0]
-        if not self.inside:
-            scope, kind = self.scopes[-1], kind_of(func)
+        if not self.running_leaves:
+            scope, kind = self.scopes[-1], operation_kind(func)
             self._note(f"{scope}.{kind}" if scope else kind, value, depends=depends)
         return value
 
-    def keep(self, path: str, value: Any) -> None:
+    def on_value(self, path: str, value: Any) -> None:
         with torch._C.DisableTorchFunction():  # noqa: SLF001
             self._note_dependence(value)
             self._note(path, value, depends=True)
@@ -153,7 +153,7 @@ def _scope(path: str) -> str:
     return path.rpartition(".")[0]
 
 
-_NOT_COMPARED = {*NOT_SEEN, "getitem", "getattr", "setitem", "requires_grad"}
+_NOT_COMPARED = {*UNOBSERVABLE_KINDS, "getitem", "getattr", "setitem", "requires_grad"}
 """Kinds of operations that Python's own steps, such as unpacking, may stand for."""
 
 

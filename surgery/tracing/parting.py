@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from surgery.eager import first_difference
+from surgery.eager import find_first_difference
 from surgery.errors import first_line
 from surgery.graph import bitwise_equal, describe_difference
 from surgery.tracing.example_run import SEED, ExampleError, Outcome, both_runs, copies_after_a_run
@@ -93,12 +93,12 @@ _CAUSES = (
 
 def _where_values_differ(comparison: Comparison, *, again: bool = False) -> Parting | None:
     """The first operation of the graph whose value the model does not compute, in the first run or in one after it."""
-    if comparison.inputs.by_keyword:
+    if comparison.inputs.keyword_names:
         return None
     with suppress(Exception):  # which is no reason to say less than what differs in the end
         model, traced = copies_after_a_run(comparison) if again else comparison.copies()
         given = list(comparison.given().values())
-        operation, difference = first_difference(model, traced, given, comparison.mode, seed=SEED)
+        operation, difference = find_first_difference(model, traced, given, comparison.mode, seed=SEED)
         return Parting(operation.source, f"the graph gives another {operation.path} than the model{difference}")
     return None
 
@@ -111,7 +111,9 @@ def _reads_left_over(comparison: Comparison, changed: set[str]) -> str | None:
             home, _, name = target.rpartition(".")
             value = getattr(comparison.traced.get_submodule(home), name, None)
             for attribute in changed:
-                if target == attribute or any(value is tensor for tensor in comparison.kept.get(attribute, ())):
+                if target == attribute or any(
+                    value is tensor for tensor in comparison.attribute_tensors.get(attribute, ())
+                ):
                     return attribute
     return None
 

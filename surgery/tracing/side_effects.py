@@ -1,187 +1,196 @@
-"""Tracing with an eye on what the model's own Python does meanwhile: what it writes, draws and remembers."""
+"""What a model's own Python does while it is traced, beside computing: what it writes, draws and remembers.
+
+Python code in forward runs once, while tracing. A graph repeats the operations and nothing else: a counter stays as it
+is, a number drawn by `random` stays the same, a hook is not called again.
+"""
 
 from __future__ import annotations
 
-import random
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import fx, nn
 
-from surgery.eager import fingerprints as marks
-from surgery.eager import kept_in, left_over
+from surgery.eager import (
+    changed_entries,
+    find_mutating_line,
+    find_stale_tensors,
+    fingerprint_attributes,
+    fingerprint_buffers,
+    fingerprint_hooks,
+    tensors_by_attribute,
+)
 from surgery.graph import Hazard, format_location
-from surgery.tracing.caches import computes_the_same_again
+from surgery.tracing.cached_values import is_same_when_retraced
+from surgery.tracing.random_generators import (
+    find_drawing_line,
+    generator_states,
+    is_same_states,
+    restore_generators,
+)
+from surgery.tracing.recording import record_graph
 from surgery.tracing.tracer import HOLDER, ModelTracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import CodeType
 
-    from surgery.eager import ExternalState, Place
-
+    from surgery.eager import ContainerSnapshot, ExternalState, Fingerprints
 
 _KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
 
 
-def watched(
-    tracer: ModelTracer,
-    make_tracer: Callable[[], ModelTracer],
-    make_holder: Callable[..., nn.Module],
-    outside: ExternalState,
-) -> tuple[fx.Graph, nn.Module]:
-    """The graph of the model in a holder, and the holder; the hazards that were found are noted in the tracer.
+@dataclass(frozen=True, slots=True)
+class TraceFactory:
+    """Makes what one trace of a model needs, as often as the model has to be traced again."""
 
-    `make_tracer` and `make_holder` make others for looking again.
-    Python's and numpy's random generators are put back where the model draws from them.
+    make_tracer: Callable[[], ModelTracer]
+    make_holder: Callable[..., nn.Module]
+    """Returns a holder of a new copy of the model. It takes the memo of `copy.deepcopy`, a dict, or nothing."""
+
+    def find_line(self, take: Callable[[nn.Module], object]) -> tuple[str, int] | None:
+        """Trace a new copy, and return the user's line that first changes what `take` returns for it."""
+        tracer, holder = self.make_tracer(), self.make_holder()
+        model = holder.get_submodule(HOLDER)
+        return find_mutating_line(lambda: take(model), lambda: record_graph(tracer, holder))
+
+
+def trace_noting_side_effects(
+    tracer: ModelTracer, factory: TraceFactory, outside: ExternalState
+) -> tuple[fx.Graph, nn.Module]:
+    """Return the graph of a model, and the holder of the copy that was traced; note side effects as hazards.
+
+    `outside` is what the model can reach outside itself; it is restored. So are the generators of Python and numpy, if
+    the model draws from them.
     """
     copies: dict[int, Any] = {}
-    holder = make_holder(copies)
+    holder = factory.make_holder(copies)
     model = holder.get_submodule(HOLDER)
-    tracer.kept = kept_in(model)
-    with outside.kept():
-        before = _looks(model)
-        generators = _state_of_generators()
-        graph = tracer.run(holder)
-        tracer.hazards += _left_over(graph, holder, left_over(outside.changed(), copies))
-        if _generators() != _comparable(generators):
-            again, fresh = make_tracer(), make_holder()
-            place = _line_that_draws(lambda: again.run(fresh))
-            if place is not None or threading.active_count() == 1:  # other threads draw from the same generators
-                _put_back(generators)
-                what = (
-                    "random numbers are drawn from Python's or numpy's generator, and a graph keeps those that were "
-                    "drawn while tracing"
-                )
-                tracer.hazards.append(
-                    Hazard("random", format_location(place), what, "draw them with torch", changes_result=True)
-                )
-        after = _looks(model)
-        tracer.hazards += _changes(before, after, graph, tracer, holder, make_tracer, make_holder)
-        tracer.hazards += _read_again(graph, holder, make_tracer, outside.changed())
-        tracer.hazards += _hooks(model, tracer)
+    tracer.attribute_tensors = tensors_by_attribute(model)
+    with outside.preserve():
+        before = _take_fingerprints(model)
+        generators = generator_states()
+        graph = record_graph(tracer, holder)
+        tracer.hazards += _find_stale_constants(graph, holder, find_stale_tensors(outside.changed(), copies))
+        if not is_same_states(generator_states(), generators):
+            tracer.hazards += _find_draws(factory, generators)
+        after = _take_fingerprints(model)
+        tracer.hazards += _find_model_changes(before, after, graph, tracer, holder, factory)
+        tracer.hazards += _find_values_kept_outside(graph, holder, factory, outside.changed())
+        tracer.hazards += _find_hooks(model, tracer)
     return graph, holder
 
 
-def _read_again(
-    graph: fx.Graph, holder: nn.Module, make_tracer: Callable[[], ModelTracer], changed: list[Place]
+def _find_draws(factory: TraceFactory, before: Any) -> Iterator[Hazard]:
+    """Yield the hazard of random numbers of Python or numpy, and put their generators back.
+
+    Other threads draw from the same generators. While some run, a line of the model must show that it was the model.
+    """
+    again, holder = factory.make_tracer(), factory.make_holder()
+    line = find_drawing_line(lambda: record_graph(again, holder))
+    if line is not None or threading.active_count() == 1:
+        restore_generators(before)
+        what = (
+            "random numbers are drawn from Python's or numpy's generator, and a graph keeps those that were drawn "
+            "while tracing"
+        )
+        yield Hazard("random", format_location(line), what, "draw them with torch", changes_result=True)
+
+
+def _find_values_kept_outside(
+    graph: fx.Graph, holder: nn.Module, factory: TraceFactory, changed: list[ContainerSnapshot]
 ) -> Iterator[Hazard]:
-    """Values that forward leaves outside the model and another run reads, unless they are what it computes anew."""
+    """Yield the hazard of values that forward leaves outside the model and another run reads.
+
+    There is none where the other run reads what a graph computes anew.
+    """
     containers = [place.container for place in changed if isinstance(place.container, (dict, list))]
-    if changed and not computes_the_same_again(graph, make_tracer(), holder, containers):
+    if changed and not is_same_when_retraced(graph, factory.make_tracer(), holder, containers):
         names = ", ".join(dict.fromkeys(place.name or "a global name" for place in changed))
         what = f"forward reads what an earlier run left outside the model ({names}), and a graph what this run left"
         yield Hazard("state", None, what, "keep it in an attribute of the model", changes_result=True)
 
 
-def _left_over(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Iterator[Hazard]:
-    """Values of an earlier run that the graph would hold as constants, from containers that every run writes to."""
+def _find_stale_constants(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Iterator[Hazard]:
+    """Yield a hazard for each constant of the graph that an earlier run computed and each run replaces.
+
+    `names` has the tensors that may be such, by their identity, and the name of their container.
+    """
     for node in graph.nodes:
         if node.op != "get_attr" or str(node.target).startswith(f"{HOLDER}."):
             continue
         name = names.get(id(getattr(holder, str(node.target))))
         if name is not None:
-            place = next((user.meta.get("surgery_source") for user in node.users), None)
+            line = next((user.meta.get("surgery_source") for user in node.users), None)
             what = f"forward reads a value that an earlier run left in {name or 'a container'}, outside the model"
-            yield Hazard(
-                "state", format_location(place), what, "keep it in an attribute of the model", changes_result=True
-            )
+            remedy = "keep it in an attribute of the model"
+            yield Hazard("state", format_location(line), what, remedy, changes_result=True)
 
 
-_Generators = tuple[Any, Any]
-"""The states of the generators that a model would draw from: Python's and numpy's."""
+def _take_fingerprints(model: nn.Module) -> dict[str, Fingerprints]:
+    return {kind: take(model) for kind, take in _FINGERPRINTS.items()}
 
 
-def _state_of_generators() -> _Generators:
-    return random.getstate(), np.random.get_state()  # noqa: NPY002
+_FINGERPRINTS: dict[str, Callable[[nn.Module], Fingerprints]] = {
+    "buffer": fingerprint_buffers,
+    "attribute": fingerprint_attributes,
+    "hook": fingerprint_hooks,
+}
 
 
-def _put_back(states: _Generators) -> None:
-    random.setstate(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002
-
-
-def _comparable(states: _Generators) -> tuple[Any, ...]:
-    kind, keys, *rest = states[1]
-    return states[0], kind, bytes(keys), *rest
-
-
-def _generators() -> tuple[Any, ...]:
-    return _comparable(_state_of_generators())
-
-
-def _line_that_draws(run: Callable[[], object]) -> tuple[str, int] | None:
-    """The user's line in which this thread draws from Python's or numpy's generator while `run` runs.
-
-    Other threads draw from the same generators: beside them only code that names something of `random` is looked at.
-    """
-    alone = threading.active_count() == 1
-
-    def may_draw(code: CodeType) -> bool:
-        return alone or ("numpy" not in code.co_filename and bool(_DRAWING & {*code.co_names}))
-
-    return marks.line_that_changes(_generators, run, among=may_draw)
-
-
-_DRAWING = {name for home in (random, np.random) for name in dir(home) if name[0].islower()}
-
-
-def _looks(model: nn.Module) -> dict[str, marks.Marks]:
-    return {"buffer": marks.buffers(model), "attribute": marks.attributes(model), "hook": marks.hooks(model)}
-
-
-def _changes(
-    before: dict[str, marks.Marks],
-    after: dict[str, marks.Marks],
+def _find_model_changes(
+    before: dict[str, Fingerprints],
+    after: dict[str, Fingerprints],
     graph: fx.Graph,
     tracer: ModelTracer,
     holder: nn.Module,
-    make_tracer: Callable[[], ModelTracer],
-    make_holder: Callable[[], nn.Module],
+    factory: TraceFactory,
 ) -> Iterator[Hazard]:
-    """What forward does to the model itself."""
+    """Yield a hazard for each buffer, hook and attribute of the model that forward has changed.
 
-    def line(kind: str, name: str) -> str | None:
-        """Where it is done: as `nn.Module.__setattr__` saw it, else by looking after each line of another tracing."""
+    A recorded write to a buffer is in the graph, and leaves the buffer unchanged while tracing.
+    """
+
+    def find_line(kind: str, name: str) -> str | None:
+        """Return the line that changes an entry: the one that assigned it, or else the one that another trace shows."""
         path, _, attribute = name.rpartition(".")
         owner = holder.get_submodule(f"{HOLDER}.{path}" if path else HOLDER)
-        if place := tracer.sets.get((owner, attribute)):
-            return format_location(place)
-        again, fresh = make_tracer(), make_holder()
-        model = fresh.get_submodule(HOLDER)
-        return format_location(marks.line_that_changes(lambda: _looks(model)[kind].get(name), lambda: again.run(fresh)))
+        line = tracer.assignment_lines.get((owner, attribute))
+        return format_location(line or factory.find_line(lambda model: _FINGERPRINTS[kind](model).get(name)))
 
-    for name in marks.changed(before["buffer"], after["buffer"]):
+    for name in changed_entries(before["buffer"], after["buffer"]):
         what = f"forward writes or replaces the buffer {name} in a way that a graph can't hold, and it stays as it was"
         remedy = f"write it in place ({name}.copy_(...))"
-        yield Hazard("buffer", line("buffer", name), what, remedy, changes_result=True)
-    for name in marks.changed(before["hook"], after["hook"]):
+        yield Hazard("buffer", find_line("buffer", name), what, remedy, changes_result=True)
+    for name in changed_entries(before["hook"], after["hook"]):
         what = f"{name} change while the model runs, and a graph keeps what they did while tracing"
-        yield Hazard("hook", line("hook", name), what, _KEEP_WHOLE, changes_result=True)
-    if changed := marks.changed(before["attribute"], after["attribute"]):
-        matters = not computes_the_same_again(graph, make_tracer(), holder)
+        yield Hazard("hook", find_line("hook", name), what, _KEEP_WHOLE, changes_result=True)
+    if changed := changed_entries(before["attribute"], after["attribute"]):
+        is_read_again = not is_same_when_retraced(graph, factory.make_tracer(), holder)
         for name in changed:
-            mode = name.rpartition(".")[2] == "training"
+            changes_result = is_read_again or name.rpartition(".")[2] == "training"
             what = f"forward sets the attribute {name}" + (
                 ", and a later run may read it: a graph computes each time what was computed while tracing"
-                if matters or mode
+                if changes_result
                 else "; a graph does not"
             )
-            yield Hazard("attribute", line("attribute", name), what, _KEEP_WHOLE, changes_result=matters or mode)
+            yield Hazard("attribute", find_line("attribute", name), what, _KEEP_WHOLE, changes_result)
 
 
-def _hooks(model: nn.Module, tracer: ModelTracer) -> Iterator[Hazard]:
-    """What becomes of the hooks of modules that are traced into."""
-    for path in sorted(tracer.traced_into):
+def _find_hooks(model: nn.Module, tracer: ModelTracer) -> Iterator[Hazard]:
+    """Yield a hazard for the hooks of each module that was traced into.
+
+    Forward hooks are a note: what they compute is recorded. Backward hooks change gradients, and a graph has none.
+    """
+    for path in sorted(tracer.traced_paths):
         module, name = model.get_submodule(path), path or "the model"
         if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001
             what = f"the hooks of {name} were traced: what they compute is in the graph, and they are not called again"
             yield Hazard("hook", None, what, "", changes_result=False)
         for hook in (*module._backward_hooks.values(), *module._backward_pre_hooks.values()):  # noqa: SLF001
             code = getattr(hook, "__code__", None)
-            place = (code.co_filename, code.co_firstlineno) if code else None
+            line = (code.co_filename, code.co_firstlineno) if code else None
             what = (
-                f"the backward hooks of {name} are not called by a graph, and its gradients are what they are without"
+                f"the backward hooks of {name} are not called by a graph, so that its gradients don't pass through them"
             )
-            yield Hazard("hook", format_location(place), what, _KEEP_WHOLE, changes_result=True)
+            yield Hazard("hook", format_location(line), what, _KEEP_WHOLE, changes_result=True)

@@ -1,48 +1,27 @@
-"""From a model to a traced graph."""
+"""From a model to a traced model, by symbolic tracing: its forward runs once with proxies instead of tensors."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 
-from surgery.eager import ExternalState, one_at_a_time
+from surgery.eager import ExternalState, lock_global_state
 from surgery.errors import TraceError
-from surgery.graph import (
-    HAZARD_KINDS,
-    Hazard,
-    bitwise_equal,
-    build_traced_module,
-    copy_isolating_hooks,
-    copy_sharing_parameters,
-    format_location,
-    is_same_graph,
-    set_mode,
-    target_name,
-    tensor_specs,
-)
-from surgery.tracing.example_inputs import inputs_of, refuse_unready
-from surgery.tracing.example_run import Comparison, ExampleError, learn_shapes
-from surgery.tracing.explanations import clearest, explain
-from surgery.tracing.parting import parting
-from surgery.tracing.side_effects import watched
-from surgery.tracing.torch_overrides import thread_as_it_was
-from surgery.tracing.tracer import HOLDER, ModelTracer, is_leaf
+from surgery.graph import HAZARD_KINDS, build_traced_module, copy_sharing_parameters, set_mode
+from surgery.tracing.example_check import compare_on_example
+from surgery.tracing.example_inputs import bind_example, check_initialized
+from surgery.tracing.mode_graphs import ModeGraphs, module_modes
+from surgery.tracing.thread_state import restore_thread_state
+from surgery.tracing.trace_attempts import TraceRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from surgery.eager import Kept
-    from surgery.graph import GraphsByMode, TracedModule
-    from surgery.tracing.example_inputs import Inputs
-
-Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
+    from surgery.tracing.trace_attempts import Leaves
 
 
 def trace(
@@ -52,7 +31,7 @@ def trace(
     leaves: Leaves = (),
     allow: Sequence[str] = (),
 ) -> fx.GraphModule:
-    """`model` as a graph, which does in train and in eval mode what the model does.
+    """Return `model` as a graph module that computes what the model computes, in train and in eval mode.
 
     The graph module has the model's `state_dict` keys and shares its parameters until it is moved or converted; its
     buffers and modules are copies. So running it, changing its mode or moving it does not touch the model. Hooks of the
@@ -72,148 +51,40 @@ def trace(
 
     Models may be traced in several threads; each waits for the one before. Other threads may run models meanwhile.
 
-    Raises TraceError, naming the line that stands in the way.
+    Raises TraceError, naming the line that can't be traced and what to do about it.
     """
-    with one_at_a_time(), thread_as_it_was(), torch.inference_mode(False):
-        return _trace(unwrap(model), example, leaves, allow)
+    with lock_global_state(), restore_thread_state(), torch.inference_mode(False):
+        return _trace(unwrap_model(model), example, leaves, allow)
 
 
 def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str]) -> fx.GraphModule:
     for kind in set(allow) - set(HAZARD_KINDS):
         raise TraceError(f"no hazard is called {kind!r}; there is {', '.join(HAZARD_KINDS)}")
-    inputs = inputs_of(model, example)
-    refuse_unready(model)
-    owner, outside = copy_sharing_parameters(model), ExternalState(model)
-
-    kept: defaultdict[str, list[Tensor]] = defaultdict(list)
-
-    def graph_of(one: nn.Module) -> tuple[fx.Graph, tuple[Hazard, ...]]:
-        traced = _symbolic_graph(one, inputs, leaves, outside)
-        for name, tensors in traced.kept.items():
-            kept[name] += tensors
-        for hazard in traced.hazards:
-            _refuse(model, hazard, allow)
-        _take_constants(traced, owner)
-        return _retarget(traced.graph), traced.hazards
-
-    graphs, noticed = _in_each_mode(model, graph_of, allow)
-    traced = build_traced_module(owner, graphs)
-    for part in ("_parameters", "_buffers", "_modules"):  # for hooks that have closed over the model
-        setattr(owner, part, getattr(traced, part))
-    traced.hazards = noticed
-    traced.modes = {mode: _kept(set_mode(copy_sharing_parameters(model), mode), mode) for mode in (True, False)}
+    inputs = bind_example(model, example)
+    check_initialized(model)
+    request = TraceRequest(model, inputs, leaves, allow, ExternalState(model))
+    traces = ModeGraphs(request)
+    traces.trace_modes()
+    traced = build_traced_module(traces.owner, traces.graphs)
+    for part in ("_parameters", "_buffers", "_modules"):  # hooks that have closed over the model find them there
+        setattr(traces.owner, part, getattr(traced, part))
+    traced.hazards = traces.hazards
+    traced.modes = {mode: _modules_in_other_mode(model, mode) for mode in (True, False)}
     if inputs.example is not None:
-        traced.hazards = (*noticed, *_compare_runs(model, traced, inputs, allow, outside, kept))
+        traced.hazards += compare_on_example(request, traced, traces.attribute_tensors)
     return traced
 
 
-def _in_each_mode(
-    model: nn.Module, graph_of: Callable[[nn.Module], tuple[fx.Graph, tuple[Hazard, ...]]], allow: Sequence[str]
-) -> tuple[GraphsByMode, tuple[Hazard, ...]]:
-    """The graph of the model as it is, in train and in eval mode, and what was noticed in all of them."""
-    first, noticed = graph_of(model)
-    graphs: GraphsByMode = {None: first}
-    modes = _modes(model)
-    for mode in (model.training, not model.training):
-        in_mode = set_mode(copy_sharing_parameters(model), mode)
-        if _modes(in_mode) == modes:
-            graphs[mode] = first
-            graphs.pop(None, None)
-            continue
-        try:
-            graph, more = graph_of(in_mode)
-        except TraceError as error:
-            words = {True: "train", False: "eval"}
-            here = "mixed" if None in graphs else words[not mode]
-            graphs[mode] = f"traced in {here} mode, and there is no {words[mode]} mode: {error}"
-        else:
-            graphs[mode] = first if is_same_graph(first, graph) else graph
-            noticed = tuple(dict.fromkeys((*noticed, *more)))
-    if any(graph is not first for graph in graphs.values()) and (hazard := _outside(first, graph_of(model)[0])):
-        _refuse(model, hazard, allow)
-        noticed = (*noticed, hazard)
-    return graphs, noticed
+def _modules_in_other_mode(model: nn.Module, mode: bool) -> dict[str, bool]:
+    """Return the modules that stay in the other mode when the model is put into one: frozen batch norms, say."""
+    modes = module_modes(set_mode(copy_sharing_parameters(model), mode))
+    return {path: training for path, training in modes.items() if training is not mode}
 
 
-def _compare_runs(
-    model: nn.Module,
-    traced: TracedModule,
-    inputs: Inputs,
-    allow: Sequence[str],
-    outside: ExternalState,
-    kept: Kept,
-) -> tuple[Hazard, ...]:
-    """Refuse a graph that does something else on the example than the model; what was allowed is returned.
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Return the module inside the wrappers of `torch.compile`, `DataParallel` and `DistributedDataParallel`.
 
-    In a mode in which the model itself does not take the example (a batch norm in train mode wants more than one value
-    a channel) nothing is compared, unless that is the mode it is in.
-    """
-    if any(hazard.changes_result for hazard in traced.hazards):  # it was allowed to be another
-        learn_shapes(traced, inputs, outside)
-        return ()
-    found: list[Hazard] = []
-    seen: set[int] = set()
-    here = None if None in traced.graphs else model.training
-    for mode in (here, *({True, False} - {here})):
-        graph = traced.graphs[mode]
-        if isinstance(graph, str):
-            continue
-        # A graph for both modes holds the same values in both: it runs again in one.
-        comparison = Comparison(model, traced, inputs, mode, outside, kept, twice=id(graph) not in seen)
-        try:
-            parted = parting(comparison)
-        except ExampleError as error:
-            if mode == here:
-                shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))
-                of_shape = f" of shape {shapes}" if shapes else ""
-                raise TraceError(f"the example{of_shape} does not run: {error}") from error
-            continue
-        seen.add(id(graph))
-        if parted is not None:
-            hazard = Hazard(parted.kind, parted.source, parted.what, parted.remedy, changes_result=True)
-            _refuse(model, hazard, allow)
-            found.append(hazard)
-    return tuple(dict.fromkeys(found))
-
-
-def _modes(model: nn.Module) -> dict[str, bool]:
-    return {path: module.training for path, module in model.named_modules()}
-
-
-def _kept(model: nn.Module, mode: bool) -> dict[str, bool]:
-    """The modules that a model keeps in the other mode when it is put into one."""
-    return {path: training for path, training in _modes(model).items() if training is not mode}
-
-
-def _refuse(model: nn.Module, hazard: Hazard, allow: Sequence[str]) -> None:
-    if hazard.changes_result and hazard.kind not in allow:
-        raise TraceError(
-            f"{type(model).__name__} would not be traced as it is: {hazard}; {hazard.remedy}, or accept it "
-            f"with allow=[{hazard.kind!r}] (--allow {hazard.kind})"
-        )
-
-
-def _outside(graph: fx.Graph, again: fx.Graph) -> Hazard | None:
-    """What follows where another tracing in the same mode, of a fresh copy of the model, gives another graph."""
-    if is_same_graph(graph, again):
-        return None
-    for one, other in zip(graph.nodes, again.nodes, strict=False):
-        if (one.op, one.target, str(one.args), str(one.kwargs)) != (
-            other.op,
-            other.target,
-            str(other.args),
-            str(other.kwargs),
-        ):
-            break
-    place = one.meta.get("surgery_source")
-    what = "forward computes something else each time it is called, by something outside the model"
-    return Hazard("state", format_location(place), what, "make it part of the model, or an input", changes_result=True)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside the wrappers of torch.compile, DataParallel and DistributedDataParallel.
-
-    Raises TraceError for TorchScript, which has no Python to trace.
+    Raises TraceError for TorchScript, which has no Python code to trace, and for anything but a module.
     """
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -226,119 +97,3 @@ def unwrap(model: nn.Module) -> nn.Module:
             raise TraceError(f"only an nn.Module can be traced, not {type(model).__name__}")
         else:
             return model
-
-
-def _symbolic_graph(model: nn.Module, inputs: Inputs, leaves: Leaves, outside: ExternalState) -> _Traced:
-    """The graph of a holder of `model`, where targets and scopes begin with the holder's name for it.
-
-    First everything is recorded: tensors that are made, and flags and numbers among the inputs. Code that needs their
-    values while it is traced (a loop over a list of rates, say) is given them in further attempts.
-    """
-    failures: list[tuple[int, Exception]] = []
-    for factories, settings in _ATTEMPTS:
-        if settings and not inputs.settings:
-            continue
-        make_tracer = partial(ModelTracer, inputs, leaves, factories=factories, settings=settings)
-        tracer = make_tracer()
-        try:
-            graph, holder = watched(tracer, make_tracer, partial(_holding, model), outside)
-        except Exception as error:  # noqa: BLE001 - whatever a model's code raises
-            failures.append((tracer.progress, error))
-            continue
-        _refuse_unused(model, leaves, tracer)
-        return _Traced(graph, holder, tuple(dict.fromkeys(tracer.hazards)), tracer.kept)
-    failure = clearest(failures)
-    raise TraceError(explain(model, failure)) from failure
-
-
-_ATTEMPTS = ((True, False), (True, True), (False, False), (False, True))
-"""Whether tensors that are made are recorded, and whether settings are part of the graph."""
-
-
-def _refuse_unused(model: nn.Module, leaves: Leaves, tracer: ModelTracer) -> None:
-    """Raise TraceError for a leaf that is no module, or is not called. One inside another is kept with it."""
-    modules = [(path, module) for path, module in model.named_modules() if path]
-    whole = [path for path, module in modules if any(is_leaf(leaf, module, path) for leaf in tracer.leaves_used)]
-    for leaf in set(leaves) - tracer.leaves_used:
-        paths = [path for path, module in modules if is_leaf(leaf, module, path)]
-        if not paths:
-            raise TraceError(f"{_leaf_name(leaf)!r} is neither the path nor the class of a module of the model")
-        if not any(path.startswith(f"{outer}.") for path in paths for outer in whole):
-            raise TraceError(
-                f"{_leaf_name(leaf)!r} can't be kept whole: forward does not call {paths[0]}; its attributes or other "
-                "methods may be used: name the module around it"
-            )
-
-
-def _holding(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    holder = nn.Module()
-    setattr(holder, HOLDER, copy_isolating_hooks(model, memo))
-    holder.training = model.training
-    return holder
-
-
-@dataclass(frozen=True, slots=True)
-class _Traced:
-    graph: fx.Graph
-    holder: nn.Module
-    hazards: tuple[Hazard, ...]
-    kept: Kept
-
-
-def _is_constant(owner: nn.Module, name: str, value: Tensor) -> bool:
-    """Whether a name stands for this very constant: the graph of the other mode has it too."""
-    known = owner._buffers.get(name)  # noqa: SLF001
-    is_ours = name in owner._non_persistent_buffers_set and name.startswith("_tensor_constant")  # noqa: SLF001
-    return is_ours and known is not None and bitwise_equal(known, value)
-
-
-def _leaf_name(leaf: str | type[nn.Module]) -> str:
-    return leaf if isinstance(leaf, str) else leaf.__name__
-
-
-def _take_constants(traced: _Traced, owner: nn.Module) -> None:
-    """Make the tensors that tracing made constants buffers of `owner`, under names that are free in it."""
-    for node in traced.graph.nodes:
-        if node.op == "get_attr" and not str(node.target).startswith(f"{HOLDER}."):
-            value = getattr(traced.holder, str(node.target))
-            name = str(node.target)
-            while hasattr(owner, name) and not _is_constant(owner, name, value):
-                name += "_"
-            owner.register_buffer(name, value, persistent=False)
-            node.target = f"{HOLDER}.{name}"
-
-
-def _retarget(graph: fx.Graph) -> fx.Graph:
-    """The graph of the model itself, its nodes named after their paths."""
-    result = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
-        stack = {
-            _inside(key): (_inside(path), kind) for key, (path, kind) in node.meta.get("nn_module_stack", {}).items()
-        }
-        scope = next((path for path, _ in reversed(stack.values()) if path), "")
-        target = node.target
-        name = node.name
-        if node.op in ("call_module", "get_attr"):
-            target = _inside(str(target))
-            name = target
-        elif node.op.startswith("call_"):
-            kind = target_name(node)
-            name = f"{scope}.{kind}" if scope else kind
-        copy = result.create_node(
-            node.op,
-            target,
-            fx.map_arg(node.args, copies.__getitem__),
-            fx.map_arg(node.kwargs, copies.__getitem__),
-            name.replace(".", "_"),
-            None
-            if node.op == "output"
-            else node.type,  # what the output is said to be is the holder's, not the model's
-        )
-        copy.meta = {**node.meta, "nn_module_stack": stack}
-        copies[node] = copy
-    return result
-
-
-def _inside(path: str) -> str:
-    return path.removeprefix(HOLDER).removeprefix(".")

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.eager import SEED, ExternalState, Ran, one_at_a_time, open_everywhere, run_once, values_against_eager
+from surgery.eager import (
+    SEED,
+    ExternalState,
+    RunResult,
+    compare_values_with_eager,
+    insert_everywhere,
+    lock_global_state,
+    run_once,
+)
 from surgery.errors import SurgeryError, first_line
 from surgery.graph import (
     bitwise_equal,
@@ -23,7 +31,7 @@ from surgery.graph import (
     set_mode,
 )
 from surgery.text import escape_html, html_table
-from surgery.tracing import unwrap
+from surgery.tracing import unwrap_model
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -116,8 +124,8 @@ def certify(
     refusal is said. Nothing is left behind in either. `inputs` are tensors, or whatever `model` takes by position.
     """
     check_graph(opened)
-    with one_at_a_time():
-        return _certify(unwrap(model), opened, inputs, modes, others=others)
+    with lock_global_state():
+        return _certify(unwrap_model(model), opened, inputs, modes, others=others)
 
 
 def _certify(
@@ -171,7 +179,7 @@ _TRAINING: dict[str, bool | None] = {"eval": False, "train": True, "as-is": None
 def _rewritten_in_mode(opened: fx.GraphModule, training: bool | None) -> _Rewritten | SurgeryError:
     try:
         return _Rewritten(
-            set_mode(copy_sharing_parameters(opened), training), open_everywhere(opened, training=training)
+            set_mode(copy_sharing_parameters(opened), training), insert_everywhere(opened, training=training)
         )
     except SurgeryError as error:  # there is no graph for this mode
         return error
@@ -187,9 +195,9 @@ def _compare_case(
 
     outside = ExternalState(model)
 
-    def run(one: nn.Module, gradients: bool) -> Ran:
+    def run(one: nn.Module, gradients: bool) -> RunResult:
         subject = set_mode(copy_sharing_parameters(one), _TRAINING[mode])
-        with outside.kept():
+        with outside.preserve():
             if case == "again":
                 run_once(subject, inputs, gradients=False)
             return run_once(subject, inputs, gradients=gradients)
@@ -208,7 +216,7 @@ def _compare_case(
         return
     found = [compared(what, *pair) for what, pair in _differences(truth, ours, opened).items()]
     if case != "again":
-        count, others = values_against_eager(model, rewritten.everywhere, inputs, _TRAINING[mode], seed=SEED)
+        count, others = compare_values_with_eager(model, rewritten.everywhere, inputs, _TRAINING[mode], seed=SEED)
         found.insert(1, compared("values", count, next(iter(others), None)))
     if any(comparison.same is False for comparison in found):
         again = _differences(truth, run(model, gradients), opened)
@@ -220,7 +228,7 @@ def _compare_case(
         yield from found
 
 
-def _run_original(run: Callable[[bool], Ran], *, gradients: bool) -> tuple[Ran, bool]:
+def _run_original(run: Callable[[bool], RunResult], *, gradients: bool) -> tuple[RunResult, bool]:
     """A run of the original, and whether it was one with gradients: some models run without them alone."""
     if gradients:
         with suppress(Exception):
@@ -228,7 +236,7 @@ def _run_original(run: Callable[[bool], Ran], *, gradients: bool) -> tuple[Ran, 
     return run(False), False
 
 
-def _differences(truth: Ran, ours: Ran, opened: fx.GraphModule) -> dict[str, tuple[int, str | None]]:
+def _differences(truth: RunResult, ours: RunResult, opened: fx.GraphModule) -> dict[str, tuple[int, str | None]]:
     """How many there are of each thing, and the first difference."""
     kept = [(name, value) for name, value in ours.buffers if name in dict(truth.buffers)]
     modes = [(path, training) for path, training in ours.modes if path in dict(truth.modes)]

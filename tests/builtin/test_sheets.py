@@ -148,7 +148,7 @@ def test_channels_are_picked_as_asked(tmp_path: Path, pick: str, expected: list[
 
 
 @pytest.mark.parametrize("pick", ["informative", "1/x", "no/such/folder", "-1", ""])
-def test_what_is_no_pick_is_fallback_in_one_line(pick: str, tmp_path: Path) -> None:
+def test_what_is_no_pick_is_refused_in_one_line(pick: str, tmp_path: Path) -> None:
     with pytest.raises(RenderError, match="pick is telling, each, first, spread, channels such as 0/3/7, or a sheet"):
         Sheet(pick=pick)
     (tmp_path / "sheet.png").write_bytes(inputs()[0].read_bytes())

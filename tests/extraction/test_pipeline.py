@@ -203,7 +203,7 @@ def test_an_error_in_one_job_stops_the_others_and_keeps_what_is_finished(
     assert {path.name for path in out.iterdir() if path.is_dir()} == set(names)
 
 
-def test_what_jobs_can_not_share_is_fallback(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     @contextmanager
     def everything(folder: surgery.OutputFolder) -> Iterator[Any]:
         yield lambda activation: None

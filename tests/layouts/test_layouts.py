@@ -330,7 +330,7 @@ def test_a_layout_of_ones_own_is_a_function() -> None:
         ("flat:2", "no layout is called 'flat:2'"),
     ],
 )
-def test_a_layout_that_is_none_is_fallback_in_one_line(text: str, message: str) -> None:
+def test_a_layout_that_is_none_is_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(RenderError, match=message):
         layout_named(text)
 

@@ -121,7 +121,7 @@ def bad_files(folder: Path, generator: UNet) -> dict[str, Path]:
         ("safetensors", "is no whole safetensors file"),
     ],
 )
-def test_what_is_no_weights_file_is_fallback_in_one_clear_line(
+def test_what_is_no_weights_file_is_refused_in_one_clear_line(
     kind: str, message: str, generator: UNet, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError) as caught:

@@ -176,7 +176,7 @@ class Stranger:
 
 
 @pytest.mark.parametrize("thing", [nn.Linear(1, 1), Stranger(), len, os.path.join])
-def test_any_other_object_is_fallback_and_not_run(thing: Any, state: State, tmp_path: Path) -> None:
+def test_any_other_object_is_refused_and_not_run(thing: Any, state: State, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a pickled program object"):
         load_checkpoint(saved({"netG": state, "more": thing}, tmp_path / "net.pth"))
 

@@ -88,7 +88,7 @@ def store(folder: surgery.OutputFolder) -> Iterator[Any]:
 # A run into a folder that holds another
 
 
-def test_a_folder_with_a_run_is_fallback_in_one_line_and_left_as_it_is(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_with_a_run_is_refused_in_one_line_and_left_as_it_is(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     surgery.extract(Net(), photos, out=out, source="first")
     before = tree(out)
@@ -299,7 +299,7 @@ def test_a_pattern_of_all_folders_takes_no_pictures_of_runs(photos: Path, tmp_pa
 # Two runs at once
 
 
-def test_the_second_of_two_runs_at_once_is_fallback_in_one_line(
+def test_the_second_of_two_runs_at_once_is_refused_in_one_line(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0)

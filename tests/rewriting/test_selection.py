@@ -98,7 +98,7 @@ def test_a_selection_that_cannot_be_read_says_so(text: str) -> None:
         parse_selection(text)
 
 
-def test_what_is_of_another_type_is_fallback_in_one_line() -> None:
+def test_what_is_of_another_type_is_refused_in_one_line() -> None:
     from surgery.errors import SurgeryError
 
     model = torch.nn.Sequential(torch.nn.ReLU())

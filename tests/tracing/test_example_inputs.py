@@ -103,7 +103,7 @@ def test_flags_numbers_and_none_become_part_of_the_graph(example: Any) -> None:
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_another_flag_than_the_examples_is_fallback_when_the_graph_runs() -> None:
+def test_another_flag_than_the_examples_is_refused_when_the_graph_runs() -> None:
     traced = surgery.trace(WithFlag(), (A, True))
     assert len(traced(A)) == 2
     with pytest.raises(SurgeryError, match="traced with features=True, not False"):

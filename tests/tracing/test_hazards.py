@@ -315,7 +315,7 @@ class Branch(nn.Module):
         (UnknownType, "isinstance", "is asked for, and one branch is taken", "the mark of types"),
     ],
 )
-def test_a_trap_that_a_graph_can_not_hold_is_fallback_unless_it_is_allowed(
+def test_a_trap_that_a_graph_can_not_hold_is_refused_unless_it_is_allowed(
     net: type[nn.Module], kind: Any, what: str, mark: str | None
 ) -> None:
     state = random.getstate()
@@ -331,7 +331,7 @@ def test_a_trap_that_a_graph_can_not_hold_is_fallback_unless_it_is_allowed(
     assert hazards(surgery.insert(traced, surgery.operations(traced))) == hazards(traced)
 
 
-def test_a_branch_on_a_value_is_fallback_with_its_line() -> None:
+def test_a_branch_on_a_value_is_refused_with_its_line() -> None:
     with pytest.raises(
         TraceError, match=rf"tests/tracing/test_hazards.py:{line_of('# the mark of branches')}: a branch or loop"
     ):

@@ -155,7 +155,7 @@ def test_a_model_that_does_the_same_in_both_modes_has_one_graph() -> None:
         assert graphs[True] is graphs[False]
 
 
-def test_a_mode_in_which_a_model_can_not_be_traced_is_fallback_when_it_is_requested_for() -> None:
+def test_a_mode_in_which_a_model_can_not_be_traced_is_refused_when_it_is_asked_for() -> None:
     class Stubborn(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if self.training and x.sum() > 0:
@@ -244,7 +244,7 @@ def test_wrappers_are_unwrapped() -> None:
     assert list(surgery.trace(compiled).state_dict()) == list(model.state_dict())  # type: ignore[arg-type]
 
 
-def test_torchscript_is_fallback_in_plain_words() -> None:
+def test_torchscript_is_refused_in_plain_words() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that TorchScript is deprecated
         scripted = torch.jit.script(nn.Linear(2, 2))
@@ -360,7 +360,9 @@ surgery.trace(InPlace())
 gc.collect()
 warnings.simplefilter("ignore")
 functions = [found for found in gc.get_objects() if type(found) is types.FunctionType]
-homes = ("surgery.tracing.torch_overrides", "surgery.tracing.builtin_overrides", "surgery.eager.user_code")
+names = ("torch", "module", "autograd", "builtin")
+homes = [f"surgery.tracing.{name}_overrides" for name in names]
+homes += ["surgery.tracing.whole_functions", "surgery.eager.user_code"]
 ours = [f.__qualname__ for f in functions if f.__module__ in homes]
 print(len(ours) > 10, [name for name in ours if "<locals>" in name])
 """
@@ -369,7 +371,7 @@ print(len(ours) > 10, [name for name in ours if "<locals>" in name])
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\", "a\nb", "\0", "\udce9", '"] + [print("run") or 0'])
-def test_a_module_whose_name_is_no_text_of_code_is_fallback(name: str) -> None:
+def test_a_module_whose_name_is_no_text_of_code_is_refused(name: str) -> None:
     model = nn.Sequential()
     model.add_module(name, nn.Conv2d(3, 3, 1))
     with pytest.raises(TraceError, match="rename it"):

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.eager.oracle import NOT_SEEN
+from surgery.eager import UNOBSERVABLE_KINDS
 from surgery.errors import TraceError
 from surgery.graph import contexts
 from surgery.graph.bitwise import bitwise_equal
@@ -107,7 +107,9 @@ def test_what_is_recorded_of_a_trap_is_what_it_was_when_it_was_computed(trap: Tr
         recorded = surgery.record(opened, *(clone_inputs(value) for value in inputs))
     assert len(recorded) == len(oracle.values)
     for activation, value in zip(recorded, oracle.values, strict=True):
-        assert activation.operation.kind in NOT_SEEN or bitwise_equal(activation.values, value), activation.path
+        assert activation.operation.kind in UNOBSERVABLE_KINDS or bitwise_equal(activation.values, value), (
+            activation.path
+        )
 
 
 @pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.picklable], ids=name)
@@ -125,7 +127,7 @@ def test_a_trap_survives_copies_and_files(trap: Trap) -> None:
 
 
 @pytest.mark.parametrize("trap", REFUSED, ids=name)
-def test_a_trap_that_no_graph_can_hold_is_fallback_with_its_line(trap: Trap) -> None:
+def test_a_trap_that_no_graph_can_hold_is_refused_with_its_line(trap: Trap) -> None:
     model, inputs = made(trap)
     with pytest.raises(TraceError) as caught:
         surgery.trace(model, inputs).train()  # some are a trap in train mode alone

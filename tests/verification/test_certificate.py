@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import surgery
-from surgery.eager.oracle import against_eager
+from surgery.eager.oracle import compare_with_eager
 from surgery.rewriting.extractor import ActivationExtractor
 from surgery.verification import certificate as certificates
 from tests.nets import InPlace
@@ -175,13 +175,13 @@ def test_a_function_that_is_kept_whole_is_one_operation_of_the_eager_run_too() -
     model = Filling()
     x = torch.randn(1, 3)
     traced = surgery.trace(model, x)
-    count, first = against_eager(model, traced, [x], training=False, seed=0)
+    count, first = compare_with_eager(model, traced, [x], training=False, seed=0)
     assert (count, first) == (5, None)
     for node in traced.graph.nodes:
         if node.target is filled and node.args[1] == 2.0:
             node.args = (node.args[0], 3.0)
     traced.recompile()
-    _, first = against_eager(model, traced, [x], training=False, seed=0)
+    _, first = compare_with_eager(model, traced, [x], training=False, seed=0)
     assert first is not None
     assert first.startswith("filled@1 (")
 
@@ -196,7 +196,7 @@ def test_memory_that_nobody_has_written_is_not_compared() -> None:
     traced = surgery.trace(model, x)
     held = torch.full((4096,), 7.0)  # so that the memory is not zero by chance
     del held
-    count, first = against_eager(model, traced, [x], training=True, seed=0)
+    count, first = compare_with_eager(model, traced, [x], training=True, seed=0)
     assert (count, first) == (2, None)
 
 
@@ -225,9 +225,9 @@ def test_a_value_that_is_taken_too_late_is_found(monkeypatch: pytest.MonkeyPatch
     model = InPlace().eval()
     x = torch.randn(2, 3, 6, 6)
     traced = surgery.trace(model, x)
-    assert against_eager(model, traced, [x], training=False, seed=0)[1] is None
+    assert compare_with_eager(model, traced, [x], training=False, seed=0)[1] is None
     monkeypatch.setattr(ActivationExtractor, "forward", late)
-    count, first = against_eager(model, traced, [x], training=False, seed=0)
+    count, first = compare_with_eager(model, traced, [x], training=False, seed=0)
     assert count > 3
     assert first is not None
     assert first.startswith("norm (")
@@ -395,7 +395,7 @@ def test_another_mode_of_a_part_is_found() -> None:
     ]
 
 
-def test_a_mode_that_is_fallback_is_said_and_is_no_difference() -> None:
+def test_a_mode_that_is_refused_is_said_and_is_no_difference() -> None:
     class Stubborn(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if self.training and x.sum() > 0:

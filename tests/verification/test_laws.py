@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.eager.oracle import against_eager
+from surgery.eager.oracle import compare_with_eager
 from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.tensors import named_tensors
 from surgery.rewriting.extractor import listening
@@ -212,7 +212,7 @@ def test_extractors_everywhere_change_no_bit(program: tuple[Line, ...], training
 def test_what_is_recorded_is_what_was_computed(program: tuple[Line, ...], training: bool) -> None:
     model, x = made(program, training)
     traced = surgery.trace(model)
-    _, difference = against_eager(model, traced, [x], training=training, seed=3)
+    _, difference = compare_with_eager(model, traced, [x], training=training, seed=3)
     assert difference is None
     with torch.no_grad():
         torch.manual_seed(3)

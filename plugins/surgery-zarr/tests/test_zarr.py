@@ -149,7 +149,7 @@ def test_a_second_run_adds_its_images(tmp_path: Path) -> None:
         ({"size": 8}, "holds input as 3x12x10 float32, and this run begins with 3x8x8 float32; write to another"),
     ],
 )
-def test_a_second_run_that_is_another_is_fallback_in_a_line(
+def test_a_second_run_that_is_another_is_refused_in_a_line(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     run(photos(tmp_path / "in", 1), tmp_path / "out")

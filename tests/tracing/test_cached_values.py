@@ -135,7 +135,7 @@ class Once(Table):
 @pytest.mark.parametrize(
     "net", [Written, WrittenThroughAView, WrittenByAModule, WrittenWhereItComesFrom, Noise, Last, Once]
 )
-def test_what_a_model_keeps_and_would_compute_otherwise_is_fallback(net: type[nn.Module]) -> None:
+def test_what_a_model_keeps_and_would_compute_otherwise_is_refused(net: type[nn.Module]) -> None:
     why = "writes to the parameter biases|sets the attribute kept, and a later run may read it"
     with pytest.raises(TraceError, match=why):
         surgery.trace(net().eval())

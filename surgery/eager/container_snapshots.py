@@ -1,0 +1,120 @@
+"""Snapshots of Python's containers: what one held, whether that has changed, and how to put it back."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import deque
+from dataclasses import dataclass
+from itertools import zip_longest
+from types import CellType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, fx
+
+from surgery.graph import find_instances, is_user_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+CONTAINER_TYPES = (dict, list, set, deque, CellType, type)
+"""Types of containers that can be changed; objects with slots are containers too."""
+
+_ABSENT = object()
+_FIXED_CLASS_ATTRIBUTES = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__abstractmethods__"}
+"""Attributes of a class that no run changes, or that can't be assigned."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSnapshot:
+    """A container, and a shallow copy of what it held."""
+
+    name: str
+    """The container as a user would write it: ``FEATURES``, ``Net.cache``; empty for the global names of a module."""
+    container: Any
+    contents: Any
+    """A dict, list or set."""
+    is_complete: bool = True
+    """Whether `contents` has all that was in the container; of a module's global names it has some."""
+
+    def values(self) -> Iterable[Any]:
+        """Return the values that the container held, without what is nested in them."""
+        return self.contents.values() if isinstance(self.contents, dict) else self.contents
+
+    def has_changed(self) -> bool:
+        """Return whether tensors or proxies were put into the container, replaced or removed since."""
+        pairs = [(old, new) for old, new in self._entry_pairs() if old is not new]
+        return any(_holds_tensors(value) for pair in pairs for value in pair)
+
+    def restore(self) -> None:
+        """Put the contents back."""
+        container, contents = self.container, self.contents
+        if isinstance(container, CellType):
+            if contents:
+                container.cell_contents = contents[0]
+            else:
+                del container.cell_contents
+        elif isinstance(contents, dict):
+            self._restore_entries()
+        else:
+            container.clear()
+            container.update(contents) if isinstance(container, set) else container.extend(contents)
+
+    def _restore_entries(self) -> None:
+        container, contents, current = self.container, self.contents, self._current_contents()
+        is_dict = isinstance(container, dict)
+        assign = container.__setitem__ if is_dict else functools.partial(setattr, container)
+        remove = container.pop if is_dict else functools.partial(delattr, container)
+        for key in {**contents, **current}:
+            if key not in contents:
+                remove(key)
+            elif current.get(key, _ABSENT) is not contents[key]:
+                assign(key, contents[key])
+
+    def _current_contents(self) -> Any:
+        current = copy_contents(self.container)
+        return current if self.is_complete else {key: current[key] for key in self.contents if key in current}
+
+    def _entry_pairs(self) -> Iterator[tuple[Any, Any]]:
+        """Yield the old and the new value of each entry; of a set, each value that only one of the two has."""
+        contents, current = self.contents, self._current_contents()
+        if isinstance(contents, dict):
+            yield from ((contents.get(key, _ABSENT), current.get(key, _ABSENT)) for key in {**contents, **current})
+        elif isinstance(contents, set):
+            yield from ((_ABSENT, item) for item in contents ^ current)
+        else:
+            yield from zip_longest(contents, current, fillvalue=_ABSENT)
+
+
+def copy_contents(container: Any) -> Any:
+    """Return a shallow copy of what a container holds: a dict, list or set."""
+    if isinstance(container, CellType):
+        try:
+            return [container.cell_contents]
+        except ValueError:  # the cell is empty
+            return []
+    if isinstance(container, type):
+        return {name: value for name, value in vars(container).items() if name not in _FIXED_CLASS_ATTRIBUTES}
+    if isinstance(container, dict):
+        return dict(container)
+    if has_slots(container):
+        return {name: getattr(container, name) for name in _slot_names(type(container)) if hasattr(container, name)}
+    return set(container) if isinstance(container, set) else list(container)
+
+
+def has_slots(value: Any) -> bool:
+    """Return whether a value is an object of a user's class that keeps its attributes in slots."""
+    return bool(_slot_names(type(value)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _slot_names(kind: Any) -> tuple[str, ...]:
+    if not is_user_file(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen"):
+        return ()
+    slots_of_bases = [getattr(each, "__slots__", ()) for each in kind.__mro__ if each.__module__ != "builtins"]
+    names = [name for slots in slots_of_bases for name in ((slots,) if isinstance(slots, str) else slots)]
+    return tuple(name for name in names if not name.startswith("__"))
+
+
+def _holds_tensors(value: Any) -> bool:
+    return any(True for _ in find_instances(value, (Tensor, fx.Proxy)))

@@ -1,0 +1,54 @@
+"""The comparison of a traced model with its model on the example."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from surgery.errors import TraceError
+from surgery.graph import Hazard, tensor_specs
+from surgery.tracing.example_run import Comparison, ExampleError, learn_shapes
+from surgery.tracing.parting import parting
+
+if TYPE_CHECKING:
+    from surgery.eager import AttributeTensors
+    from surgery.graph import TracedModule
+    from surgery.tracing.trace_attempts import TraceRequest
+
+
+def compare_on_example(
+    request: TraceRequest, traced: TracedModule, attribute_tensors: AttributeTensors
+) -> tuple[Hazard, ...]:
+    """Raise TraceError for a graph that does something else on the example than the model; return what was allowed.
+
+    In a mode in which the model itself does not take the example (a batch norm in train mode wants more than one value
+    a channel) nothing is compared, unless that is the mode it is in. A graph with a hazard that was allowed is not
+    compared at all: it may be different.
+    """
+    model, inputs = request.model, request.inputs
+    if any(hazard.changes_result for hazard in traced.hazards):
+        learn_shapes(traced, inputs, request.outside)
+        return ()
+    found: list[Hazard] = []
+    compared_graphs: set[int] = set()
+    current_mode = None if None in traced.graphs else model.training
+    for mode in (current_mode, *({True, False} - {current_mode})):
+        graph = traced.graphs[mode]
+        if isinstance(graph, str):
+            continue
+        # A graph for both modes holds the same constants in both, so it runs a second time in one mode only.
+        runs_twice = id(graph) not in compared_graphs
+        comparison = Comparison(model, traced, inputs, mode, request.outside, attribute_tensors, twice=runs_twice)
+        try:
+            parted = parting(comparison)
+        except ExampleError as error:
+            if mode == current_mode:
+                shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))
+                of_shape = f" of shape {shapes}" if shapes else ""
+                raise TraceError(f"the example{of_shape} does not run: {error}") from error
+            continue
+        compared_graphs.add(id(graph))
+        if parted is not None:
+            hazard = Hazard(parted.kind, parted.source, parted.what, parted.remedy, changes_result=True)
+            request.check(hazard)
+            found.append(hazard)
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,101 @@
+"""The graphs of a model in train mode, in eval mode, and in the mixed mode that it may be in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from torch import fx, nn
+
+from surgery.errors import TraceError
+from surgery.graph import Hazard, copy_sharing_parameters, format_location, is_same_graph, set_mode
+from surgery.tracing.retargeting import move_constants, retarget_graph
+from surgery.tracing.trace_attempts import TraceRequest, trace_copy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.graph import GraphsByMode
+
+
+class ModeGraphs:
+    """Traces a model in each of its modes.
+
+    Tracing takes the branch of one mode, as in ``F.dropout(x, training=self.training)``. So each mode has a graph.
+    """
+
+    def __init__(self, request: TraceRequest) -> None:
+        self.request = request
+        self.owner = copy_sharing_parameters(request.model)
+        """The module that the graphs refer to. The constants that tracing made are buffers of it."""
+        self.graphs: GraphsByMode = {}
+        """For each mode its graph, or the reason why there is none."""
+        self.hazards: tuple[Hazard, ...] = ()
+        self.attribute_tensors: defaultdict[str, list[Tensor]] = defaultdict(list)
+        """The tensors in each attribute of the copies that were traced, before they were."""
+
+    def trace_modes(self) -> None:
+        """Trace the model as it is, and in each mode that it isn't in. Raises TraceError where the first fails."""
+        model = self.request.model
+        first = self._trace(model)
+        self.graphs = {None: first}
+        for mode in (model.training, not model.training):
+            in_mode = set_mode(copy_sharing_parameters(model), mode)
+            if module_modes(in_mode) == module_modes(model):
+                self.graphs[mode] = first
+                self.graphs.pop(None, None)
+                continue
+            try:
+                graph = self._trace(in_mode)
+            except TraceError as error:
+                traced_mode = "mixed" if None in self.graphs else _mode_name(not mode)
+                name = _mode_name(mode)
+                self.graphs[mode] = f"traced in {traced_mode} mode, and there is no {name} mode: {error}"
+            else:
+                self.graphs[mode] = first if is_same_graph(first, graph) else graph
+        if any(graph is not first for graph in self.graphs.values()):
+            self._check_repeatable(first)
+
+    def _trace(self, model: nn.Module) -> fx.Graph:
+        traced = trace_copy(self.request, model)
+        for name, tensors in traced.attribute_tensors.items():
+            self.attribute_tensors[name] += tensors
+        for hazard in traced.hazards:
+            self.request.check(hazard)
+        self.hazards = tuple(dict.fromkeys((*self.hazards, *traced.hazards)))
+        move_constants(traced, self.owner)
+        return retarget_graph(traced.graph)
+
+    def _check_repeatable(self, first: fx.Graph) -> None:
+        """Note a hazard if the model, traced again in the same mode, gives another graph.
+
+        Then the graphs of its modes may differ for the same reason, and not because of the mode.
+        """
+        again = self._trace(self.request.model)
+        if is_same_graph(first, again):
+            return
+        line = _first_differing_node(first, again).meta.get("surgery_source")
+        what = "forward computes something else each time it is called, by something outside the model"
+        remedy = "make it part of the model, or an input"
+        hazard = Hazard("state", format_location(line), what, remedy, changes_result=True)
+        self.request.check(hazard)
+        self.hazards = (*self.hazards, hazard)
+
+
+def module_modes(model: nn.Module) -> dict[str, bool]:
+    """Return for the path of each module whether it is in train mode."""
+    return {path: module.training for path, module in model.named_modules()}
+
+
+def _mode_name(mode: bool) -> str:
+    return "train" if mode else "eval"
+
+
+def _first_differing_node(graph: fx.Graph, other: fx.Graph) -> fx.Node:
+    """Return the first node of a graph that is not the same in another one; the last one if none is."""
+    nodes = list(graph.nodes)
+    return next((one for one, two in zip(nodes, other.nodes, strict=False) if _step(one) != _step(two)), nodes[-1])
+
+
+def _step(node: fx.Node) -> tuple[object, ...]:
+    return node.op, node.target, str(node.args), str(node.kwargs)

@@ -1,0 +1,79 @@
+"""One call of a model, recorded as a graph with all overrides of torch and Python in force."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from surgery.eager import isolate_caches
+from surgery.graph import Hazard, format_location
+from surgery.tracing.builtin_overrides import override_builtins
+from surgery.tracing.call_monitor import monitor_calls
+from surgery.tracing.function_mode import TracingFunctionMode
+from surgery.tracing.torch_overrides import override_torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import fx, nn
+
+    from surgery.tracing.call_monitor import CallFindings
+    from surgery.tracing.tracer import ModelTracer
+
+
+def record_graph(tracer: ModelTracer, holder: nn.Module) -> fx.Graph:
+    """Return the graph of one call of the model in a holder; what was noticed is added to the tracer's hazards.
+
+    Torch's random generator is put back if the model draws from it.
+    """
+    tracer.attach(holder)
+    with ExitStack() as stack:
+        stack.enter_context(_restore_generator(tracer))
+        stack.enter_context(_mark_thread_as_tracing())
+        stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))  # the model may set it
+        stack.enter_context(override_torch(tracer))
+        stack.enter_context(override_builtins(holder))
+        stack.enter_context(isolate_caches(holder, tracer.note_cached_result))
+        stack.enter_context(TracingFunctionMode(tracer))
+        findings = stack.enter_context(monitor_calls())
+        graph = tracer.record_call()
+    tracer.hazards += _hazards_of_calls(findings)
+    tracer.note_computed_texts(graph)
+    return graph
+
+
+def _hazards_of_calls(findings: CallFindings) -> Iterator[Hazard]:
+    for line, message in findings.proxy_errors:
+        what = f"a `try` hides that this can't be traced ({message})"
+        yield Hazard("swallowed", format_location(line), what, "take the `try` away", changes_result=True)
+    for caller, name in findings.custom_gradients:
+        what = f"{name} has a gradient of its own, and is called by a name under which that is not seen"
+        yield Hazard("gradient", format_location(caller), what, f"call {name}.apply", changes_result=True)
+
+
+@contextmanager
+def _restore_generator(tracer: ModelTracer) -> Iterator[None]:
+    """Put torch's generator back after the block if the model drew from it.
+
+    Otherwise it stays as it is: other threads may have drawn from it meanwhile.
+    """
+    before = torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        if tracer.has_drawn:
+            torch.random.set_rng_state(before)
+
+
+@contextmanager
+def _mark_thread_as_tracing() -> Iterator[None]:
+    """Tell torch that this thread traces, in versions that keep that for each thread.
+
+    Code of torch that can't be traced, such as a compiled function, asks for it and raises an error.
+    """
+    symbolic: Any = torch.fx._symbolic_trace  # noqa: SLF001
+    block = getattr(symbolic, "_is_fx_tracing_context", None)
+    with block(True) if block is not None else nullcontext():
+        yield

@@ -34,14 +34,14 @@ def profile(console: Console) -> None:
     from surgery.drawing import batch_drawing as drawing
     from surgery.drawing import png_files as png
     from surgery.drawing import statistics as facts
-    from surgery.extraction import batch_runner, threads
-    from surgery.extraction import run as extraction
+    from surgery.extraction import model_runner, recorder, threads
+    from surgery.inputs import image_reader
 
     torch.set_num_threads(1)
     model = network()
     taken: dict[str, float] = defaultdict(float)
     stages = [
-        ("model and all inside it", batch_runner.BatchRunner, "forward"),
+        ("model and all inside it", model_runner.ModelRunner, "run"),
         ("extremes and codes, at once", drawing, "quantize_between_extremes"),
         ("extremes, alone", facts, "find_extremes"),
         ("quantize, alone", drawing, "quantize"),
@@ -50,8 +50,8 @@ def profile(console: Console) -> None:
         ("compress", png, "_compressed"),
         ("PNG, in all", png, "png_buffers"),
         ("write", png, "_writev"),
-        ("draw, encode, write, record: in all", batch_runner.BatchRunner, "keep"),
-        ("read ahead", extraction, "load_image"),
+        ("draw, encode, write, record: in all", recorder.Recorder, "write"),
+        ("read ahead", image_reader, "load_image"),
     ]
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         surgery.extract(model, images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)

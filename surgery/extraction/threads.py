@@ -1,4 +1,4 @@
-"""Two threads beside the one that runs the model: one reads ahead, one writes."""
+"""Two threads beside the one that runs the model: one reads inputs in advance, one writes files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_PENDING_BYTES = 16 << 20
-"""Bytes of pictures that may wait to be written before the model waits for them."""
+"""Bytes that may wait to be written before the model waits for the writer."""
 
 
 class Prefetcher(Generic[T]):
-    """Goes through an iterable on a thread of its own, at most `depth` items ahead of who takes them.
+    """Iterates over `source` on a thread of its own, at most `depth` items in advance.
 
-    An error of the iterable is raised where its item would have been taken.
+    As a context manager it returns an iterator over the items. An error of `source` is raised by that iterator, in the
+    place of the item.
     """
 
     def __init__(self, source: Iterable[T], depth: int) -> None:
         self._source = source
         self._ready: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(max(1, depth))
-        self._left = False
+        self._closed = False
         self._thread = Thread(target=self._run, name="surgery-reader", daemon=True)
 
     def __enter__(self) -> Iterator[T]:
@@ -35,8 +36,8 @@ class Prefetcher(Generic[T]):
         return self._items()
 
     def __exit__(self, *_: object) -> None:
-        self._left = True
-        with suppress(queue.Empty):  # room, for a thread that waits to hand something over
+        self._closed = True
+        with suppress(queue.Empty):  # make room if the thread waits to add an item
             while True:
                 self._ready.get_nowait()
         self._thread.join()
@@ -46,9 +47,9 @@ class Prefetcher(Generic[T]):
         try:
             for item in self._source:
                 self._ready.put(([item], None))
-                if self._left:
+                if self._closed:
                     return
-        except BaseException as caught:  # noqa: BLE001 - it is raised on the thread that takes the items
+        except BaseException as caught:  # noqa: BLE001 - raised on the thread that takes the items
             error = caught
         self._ready.put(([], error))
 
@@ -63,16 +64,16 @@ class Prefetcher(Generic[T]):
 
 
 class BackgroundWriter:
-    """Runs what it is given on a thread of its own, one after the other, while at most `limit` bytes wait.
+    """Runs tasks one after another on a thread of its own, and lets at most `limit` bytes wait.
 
-    The first error ends that: what waits is thrown away, and the error is raised by the next `submit` or `drain`.
-    Without a `thread`, everything is run at once by `submit`.
+    After the first error, waiting tasks are discarded, and `submit` and `drain` raise that error. If `thread` is false,
+    `submit` runs each task at once instead.
     """
 
     def __init__(self, *, thread: bool = True, limit: int = MAX_PENDING_BYTES) -> None:
         self._limit = limit
-        self._jobs: deque[tuple[Callable[[], object], int]] = deque()
-        self._cost = 0
+        self._tasks: deque[tuple[Callable[[], object], int]] = deque()
+        self._pending_bytes = 0
         self._busy = False
         self._closed = False
         self._error: BaseException | None = None
@@ -93,25 +94,28 @@ class BackgroundWriter:
         if self._thread is not None:
             self._thread.join()
 
-    def submit(self, job: Callable[[], object], cost: int = 0) -> None:
-        """Have `job` run after all that were given before; `cost` is the bytes that it holds until then."""
+    def submit(self, task: Callable[[], object], cost: int = 0) -> None:
+        """Run a task after all that were submitted before it.
+
+        `cost` is the number of bytes that the task holds. Waits until there is room for them.
+        """
         if self._thread is None:
-            job()
+            task()
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._cost + cost <= self._limit or not self._jobs or self._error)
-            self._raise()
-            self._jobs.append((job, cost))
-            self._cost += cost
+            self._changed.wait_for(lambda: self._pending_bytes + cost <= self._limit or not self._tasks or self._error)
+            self._raise_error()
+            self._tasks.append((task, cost))
+            self._pending_bytes += cost
             self._changed.notify_all()
 
     def drain(self) -> None:
-        """Wait until all is done."""
+        """Wait until all tasks are done. Raise the error of a task."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._jobs and not self._busy)  # at once, where there is no thread
-            self._raise()
+            self._changed.wait_for(lambda: not self._tasks and not self._busy)
+            self._raise_error()
 
-    def _raise(self) -> None:
+    def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
 
@@ -120,18 +124,18 @@ class BackgroundWriter:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._jobs or self._closed)
-                if not self._jobs:
+                self._changed.wait_for(lambda: self._tasks or self._closed)
+                if not self._tasks:
                     return
-                job, cost = self._jobs.popleft()
+                task, cost = self._tasks.popleft()
                 self._busy = True
             try:
-                job()
-            except BaseException as error:  # noqa: BLE001 - it is raised on the thread that runs the model
+                task()
+            except BaseException as error:  # noqa: BLE001 - raised on the thread that runs the model
                 with self._changed:
                     self._error = error
-                    self._jobs.clear()
-                    self._cost = cost
-            del job  # and the pictures that it holds
+                    self._tasks.clear()
+                    self._pending_bytes = cost
+            del task  # and the pictures that it holds
             with self._changed:
-                self._cost -= cost
+                self._pending_bytes -= cost

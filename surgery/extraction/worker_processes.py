@@ -1,4 +1,4 @@
-"""Several processes that share the inputs of a run."""
+"""Worker processes, which are forks of the main process and send it messages."""
 
 from __future__ import annotations
 
@@ -21,28 +21,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PARENT_CHECK_INTERVAL = 0.2
-"""Seconds between two looks of a worker at whether the process that began it is still there."""
+"""Seconds between two checks of a worker that its parent process still exists."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 class StopSignal:
-    """Asks all workers to end soon. It has no lock, which a worker that is killed could hold for ever."""
+    """Asks all workers to end soon.
+
+    It has no lock, since a worker that is killed could hold the lock forever.
+    """
 
     def __init__(self) -> None:
-        self._byte = mmap.mmap(-1, 1)  # which forks have in common
+        self._byte = mmap.mmap(-1, 1)  # forks share this memory
 
     def set(self) -> None:
-        """Ask them."""
+        """Ask all workers to end soon."""
         self._byte[0] = 1
 
     def is_set(self) -> bool:
-        """Whether they are asked."""
+        """Return whether the workers are asked to end."""
         return self._byte[0] == 1
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long for it, at most. Returns whether they are asked."""
+        """Wait for the signal, at most `seconds`. Return whether it is set."""
         end = time.monotonic() + seconds
         while not self.is_set() and time.monotonic() < end:
             time.sleep(0.02)
@@ -50,17 +53,18 @@ class StopSignal:
 
 
 class WorkerFunction(Protocol[T_co]):
-    """A process's part of the work.
+    """What a worker runs.
 
-    It takes its number, a function that tells the parent something, and what asks all of them to stop soon.
+    It takes the number of the worker, a function that sends a message to the parent, and the signal to end soon. Its
+    result is sent to the parent.
     """
 
-    def __call__(self, number: int, tell: Callable[[Any], None], stop: StopSignal, /) -> T_co: ...
+    def __call__(self, number: int, send: Callable[[Any], None], stop: StopSignal, /) -> T_co: ...
 
 
 @dataclass(slots=True)
 class _Worker:
-    """A process, and whether it has come to its end."""
+    """A worker process, seen from the parent."""
 
     process: Any
     messages: Connection
@@ -73,14 +77,16 @@ def run_workers(
     on_message: Callable[[int, Any], None],
     on_result: Callable[[T], object] = lambda _: None,
 ) -> None:
-    """Run `work` in each of `count` forks of this process, each with one thread for torch.
+    """Run `work` in each of `count` forks of this process, with one thread of torch each.
 
-    `on_message` is called with the number of a process and each message that it sends, and `on_result` with what its
-    work returned. After the first error, after Ctrl-C, and when one of them is killed, the others are asked to stop;
-    the error is raised once they have. None of them lives on when this process is killed.
+    `on_message` is called with the number of a worker and a message that it sent, and `on_result` with a result of
+    `work`. After the first error, after Ctrl-C, or if a worker is killed, the others are asked to end. The error is
+    raised when all have ended. A worker ends if this process is killed.
+
+    Raises ModelError on a system without fork, and SurgeryError if a worker is killed.
     """
     if "fork" not in multiprocessing.get_all_start_methods():
-        raise ModelError("several jobs need a system on which a process can be forked; use one job")
+        raise ModelError("several jobs need a system that can fork a process, which this one can't; use one job")
     stop = StopSignal()
     workers = [_start(work, number, stop) for number in range(count)]
     error: BaseException | None = None
@@ -88,9 +94,9 @@ def run_workers(
         try:
             for ready in wait(list(waiting)):
                 number = waiting[ready]  # type: ignore[index]
-                found = _receive(workers[number], number, on_message, on_result)
-                error = error or found
-        except BaseException as caught:  # noqa: BLE001 - Ctrl-C, or an error of who on_message: raised below
+                received = _receive(workers[number], number, on_message, on_result)
+                error = error or received
+        except BaseException as caught:  # noqa: BLE001 - Ctrl-C, or an error of a callback: raised below
             error = error or caught
         if error is not None:
             stop.set()
@@ -102,33 +108,33 @@ def run_workers(
 
 def _start(work: WorkerFunction[Any], number: int, stop: StopSignal) -> _Worker:
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(work, number, there, stop, os.getpid()))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(work, number, sender, stop, os.getpid()))
     with warnings.catch_warnings():
-        # Newer Pythons warn of threads that are lost in a fork: those of torch, and each fork uses none of them.
+        # Python 3.12 warns that a fork loses threads. The lost threads are those of torch, which workers don't use.
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
-    there.close()
-    return _Worker(process, here)
+    sender.close()
+    return _Worker(process, receiver)
 
 
 def _receive(
     worker: _Worker, number: int, on_message: Callable[[int, Any], None], on_result: Callable[[Any], object]
 ) -> BaseException | None:
-    """Take one message. Returns the error that it is, or that the worker ended without one."""
+    """Handle one message. Return the error in it, or an error if the worker was killed; None for other messages."""
     try:
         kind, content = worker.messages.recv()
     except EOFError:
         worker.ended = True
         worker.process.join()
         code = worker.process.exitcode
-        why = "; the system does that where memory runs out" if code == -9 else ""
+        why = "; the system does that when memory runs out" if code == -9 else ""
         return SurgeryError(f"job {number} was killed (exit code {code}){why}")
-    if kind == "told":
+    if kind == "message":
         on_message(number, content)
         return None
     worker.ended = True
-    if kind == "failed":
+    if kind == "error":
         error: BaseException = content
         return error
     on_result(content)
@@ -139,23 +145,23 @@ def _run(work: WorkerFunction[Any], number: int, messages: Connection, stop: Sto
     Thread(target=_exit_with_parent, args=(parent,), name="surgery-parent", daemon=True).start()
     torch.set_num_threads(1)
     try:
-        result = work(number, lambda content: messages.send(("told", content)), stop)
-        messages.send(("done", result))
-    except BaseException as error:  # noqa: BLE001 - it is raised in the parent
-        messages.send(("failed", picklable_error(error)))
+        result = work(number, lambda content: messages.send(("message", content)), stop)
+        messages.send(("result", result))
+    except BaseException as error:  # noqa: BLE001 - raised in the parent
+        messages.send(("error", picklable_error(error)))
 
 
 def _exit_with_parent(parent: int) -> None:
-    """End this process as soon as it is an orphan: what it would go on to write, nobody waits for."""
+    """End this process when its parent process no longer exists, since its output would be left unfinished."""
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_INTERVAL)
     os._exit(1)
 
 
 def picklable_error(error: BaseException) -> BaseException:
-    """An error that can be sent to another process: itself, or one of ours that says what it said."""
+    """Return an error that can be sent to another process: the same, or a SurgeryError with its text."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    except Exception:  # noqa: BLE001 - whatever a stranger's error does when it is pickled
+    except Exception:  # noqa: BLE001 - an error of a plugin or model may raise anything when it is pickled
         return SurgeryError(f"{type(error).__name__}: {first_line(error)}")
     return error

@@ -15,6 +15,7 @@ from .notes import collect_notes as collect_notes
 from .notes import format_notes as format_notes
 from .notes import merge_notes as merge_notes
 from .other_inputs import FilePatterns as FilePatterns
+from .other_inputs import OtherInput as OtherInput
 from .other_inputs import find_other_inputs as find_other_inputs
 from .other_inputs import main_input_name as main_input_name
 from .other_inputs import order_arguments as order_arguments

@@ -5,6 +5,7 @@ from .json_values import as_json as as_json
 from .json_values import picture_limits as picture_limits
 from .locks import lock_holder as lock_holder
 from .manifest import Manifest as Manifest
+from .manifest import WorkerState as WorkerState
 from .manifest_reader import ManifestReader as ManifestReader
 from .manifest_reader import existing_files as existing_files
 from .manifest_reader import flat_settings as flat_settings

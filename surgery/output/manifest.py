@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from surgery.output.workspace import HEAD
 from surgery.types import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from surgery.types import Activation, Operation
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """What a worker process knows at its end that is not in its records."""
+
+    run_files: list[str]
+    """Files that belong to no single image."""
+    check: str | None
+
+
 class Manifest:
     """Collects what a run did, image by image, in its workspace, so that memory does not grow with their number."""
 
@@ -39,7 +48,7 @@ class Manifest:
         self.head: dict[str, Any] = json.loads(json.dumps(encodable(head)))  # as who reads the manifest has it
         self.about = {name: str(value) for name, value in flat_settings(self.head)}
         self._open: dict[str | None, dict[str, Any]] = {}
-        self._closing: list[str] = []
+        self._run_files: list[str] = []
         self._parts: list[Manifest] = []
         self._workspace: Workspace
         self._records: ImageRecords
@@ -99,16 +108,23 @@ class Manifest:
         self._parts.append(part)
         return part
 
-    def worker_state(self) -> tuple[Any, ...]:
-        """What a part knows at the end that is not in its file."""
-        return self._closing, self.head.get("check")
+    def worker_state(self) -> WorkerState:
+        """Return what a worker's manifest knows beside the records on disk."""
+        return WorkerState(self._run_files, self.head.get("check"))
 
-    def add_worker_state(self, state: tuple[Any, ...]) -> None:
-        """Let this one know what the fork of a part knew at the end."""
-        files, check = state
-        self._closing += files
-        if check is not None:
-            self.head["check"] = check
+    def add_worker_state(self, state: WorkerState) -> None:
+        """Add what the manifest of a worker process knows."""
+        self._run_files += state.run_files
+        if state.check is not None:
+            self.head["check"] = state.check
+
+    def record_check(self) -> None:
+        """Record that the first output was compared with the original model's."""
+        self.head["check"] = "the output of the first batch is the original model's, bit for bit"
+
+    def record_notes(self, notes: Sequence[str]) -> None:
+        """Record notes about the inputs, one line each."""
+        self.head["notes"] = notes
 
     def add_activation(self, activation: Activation, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record one activation and the files that were written of it."""
@@ -133,7 +149,7 @@ class Manifest:
 
     def set_run_files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
         """Record files that were written when the sinks were closed: they are the run's."""
-        self._closing = [name for name, _ in written]
+        self._run_files = [name for name, _ in written]
 
     def finish_image(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
         """Record that an image is done, the `number`-th of the run, and forget it. Raises OutputError."""
@@ -165,7 +181,7 @@ class Manifest:
         content["interrupted"] = interrupted
         if error is not None:
             content["error"] = first_line(error)
-        return write_manifest(self._workspace, content, self._closing)
+        return write_manifest(self._workspace, content, self._run_files)
 
     def _image(self, name: str | None) -> dict[str, Any]:
         return self._open.setdefault(name, {"files": [], "activations": []})

@@ -247,10 +247,10 @@ def test_what_an_image_gives_does_not_depend_on_those_before_it(photos: Path, tm
 
 
 def test_a_run_on_another_device_leaves_the_model_where_it_is(model: nn.Module) -> None:
-    from surgery.extraction.run import _prepare
+    from surgery.extraction.model_preparation import copy_for_run
 
-    assert not {id(p) for p in _prepare(model, "as-is", "cpu").parameters()} & {id(p) for p in model.parameters()}
-    moved = _prepare(model, "train", "meta")
+    assert not {id(p) for p in copy_for_run(model, "as-is", "cpu").parameters()} & {id(p) for p in model.parameters()}
+    moved = copy_for_run(model, "train", "meta")
     assert {parameter.device.type for parameter in moved.parameters()} == {"meta"}
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
     assert moved.training
@@ -364,7 +364,7 @@ def spoiled(how: str) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train", "as-is"])
-def test_the_first_output_is_held_against_the_original_where_that_is_requested(
+def test_the_first_output_is_held_against_the_original_where_that_is_asked(
     mode: Any, model: nn.Module, photos: Path, tmp_path: Path
 ) -> None:
     surgery.extract(model, photos, out=tmp_path / "checked", mode=mode, check=True, sinks=[Npz()])
@@ -382,7 +382,7 @@ def test_the_original_runs_on_the_first_batch_alone(
         copies.append(copy_sharing_parameters(original))
         return copies[-1]
 
-    monkeypatch.setattr("surgery.extraction.batch_runner.copy_sharing_parameters", copied)
+    monkeypatch.setattr("surgery.extraction.output_check.copy_sharing_parameters", copied)
     surgery.extract(model, photos, out=tmp_path / "out", check=True, batch_size=2, sinks=[])
     assert len(copies) == 1
 
@@ -391,10 +391,10 @@ def test_the_original_runs_on_the_first_batch_alone(
     ("how", "message"),
     [("value", "does not give the output of the original: the values differ"), ("more", "2 tensors")],
 )
-def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_requested(
+def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_asked(
     how: str, message: str, model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("surgery.extraction.run.trace", spoiled(how))
+    monkeypatch.setattr("surgery.extraction.model_preparation.trace", spoiled(how))
     surgery.extract(model, photos, out=tmp_path / "unchecked", check=False)
     with pytest.raises(TraceError, match=message):
         surgery.extract(model, photos, out=tmp_path / "checked", check=True)

@@ -24,7 +24,7 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
-from surgery.extraction import batch_runner
+from surgery.extraction import sink_pipeline
 from surgery.extraction.threads import BackgroundWriter, Prefetcher
 from surgery.extraction.worker_processes import picklable_error, run_workers
 from tests.extraction.test_extraction import Net, manifest
@@ -211,7 +211,7 @@ def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_
     def extract(**settings: Any) -> None:
         surgery.extract(model, photos, out=tmp_path / "out", **settings)
 
-    with pytest.raises(ModelError, match=r"everything writes what is of several images, which 2 jobs can't share"):
+    with pytest.raises(ModelError, match=r"everything writes files of several images, which 2 jobs can't share"):
         extract(sinks=[everything], jobs=2)
     with pytest.raises(ModelError, match="there is at least 1 job, not 0"):
         extract(jobs=0)
@@ -276,7 +276,7 @@ def test_the_same_is_written_however_much_is_handed_over_at_once(
         submit(self, job, cost)
 
     monkeypatch.setattr(BackgroundWriter, "submit", counting)
-    monkeypatch.setattr(batch_runner, "HANDOVER_BYTES", gathered)
+    monkeypatch.setattr(sink_pipeline, "QUEUE_BYTES", gathered)
     assert extracted("otherwise") == expected
     pictures = sum(cost > 0 for cost in given)
     assert pictures == 4 if gathered > 500 else pictures > 4  # of 4 batches

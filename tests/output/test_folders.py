@@ -456,7 +456,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_manifest_that_says_so(photo
     last = said.decode().strip().splitlines()[-1]
     assert (
         last
-        == "surgery.errors.SurgeryError: job 1 was killed (exit code -9); the system does that where memory runs out"
+        == "surgery.errors.SurgeryError: job 1 was killed (exit code -9); the system does that when memory runs out"
     )
     content = manifest(out)
     assert content["interrupted"]

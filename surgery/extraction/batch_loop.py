@@ -1,0 +1,82 @@
+"""One process's share of a run: its images are read, run in batches, and written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from surgery.extraction.model_runner import ModelRunner
+from surgery.extraction.run_plan import ShareResult
+from surgery.extraction.sink_pipeline import SinkPipeline
+from surgery.extraction.threads import Prefetcher
+from surgery.inputs import explain_size_mismatch, group_into_batches
+from surgery.output import Failure, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from surgery.extraction.run_plan import RunPlan
+    from surgery.extraction.threads import BackgroundWriter
+    from surgery.inputs import Batch
+    from surgery.output import Manifest
+    from surgery.stages import Write
+
+
+def run_share(
+    plan: RunPlan,
+    image_numbers: Iterable[int],
+    manifest: Manifest,
+    writer: BackgroundWriter,
+    *,
+    watches: Sequence[Write] = (),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> ShareResult:
+    """Run the images of these numbers. Return what was done, with the error that ended it.
+
+    Nothing is raised, so that the caller can record the images that were finished before an error. `watches` are called
+    with each activation, `on_progress` after each batch. If `is_stopped` returns true after a batch, the rest is left.
+    """
+    failures = plan.inputs.failures  # those of images that can't be read are added by `read`
+    pipeline = SinkPipeline(plan.folder, manifest, writer)
+    share = ShareResult(failures=failures, notes=plan.inputs.notes)
+    try:
+        model = ModelRunner(plan, pipeline.write)
+        items = Prefetcher(plan.inputs.read(image_numbers), plan.batch_size)
+        other_names = [other.name for other in plan.inputs.others]
+        with pipeline.open(plan.sinks, watches), items as inputs:
+            started = 0
+            try:
+                for batch in group_into_batches(inputs, plan.batch_size, other_names):
+                    reason = explain_size_mismatch(plan.original, batch.values) or _run_batch(
+                        model, pipeline, manifest, batch
+                    )
+                    if reason:
+                        failures += [Failure(str(item.path), reason, item.number) for item in batch.inputs]
+                        continue
+                    started += len(batch.inputs)
+                    total = len(plan.inputs.named_paths)
+                    on_progress(Progress(started, len(failures), total, batch.inputs[-1].name))
+                    if is_stopped():
+                        share.interrupted = True
+                        break
+            except KeyboardInterrupt:
+                share.interrupted = True
+                pipeline.drop_unfinished()
+    except Exception as error:  # noqa: BLE001 - raised by the caller
+        share.error = error
+    recorder = pipeline.recorder
+    share.images, share.summaries, share.overview = recorder.images, recorder.summaries, recorder.overview
+    return share
+
+
+def _run_batch(model: ModelRunner, pipeline: SinkPipeline, manifest: Manifest, batch: Batch) -> str | None:
+    """Run one batch. Return why the model can't take it, or None if its activations are on their way to the files."""
+    pipeline.start_batch(batch.inputs)
+    reason = model.run(batch)
+    if reason is not None:
+        pipeline.reject_batch()
+        return reason
+    if model.has_checked_output:
+        manifest.record_check()
+    pipeline.finish_batch(batch.inputs, tuple(batch.values.shape[2:]))
+    return None

@@ -1,0 +1,68 @@
+"""From the user's model to the rewritten model of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from surgery.errors import ModelError
+from surgery.graph import copy_sharing_parameters, unshare_parameters
+from surgery.inputs import main_input_name
+from surgery.rewriting import insert, parse_selection, select, stop_after_last_extractor
+from surgery.tracing import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import fx, nn
+
+    from surgery.extraction.run_settings import Mode
+    from surgery.rewriting import Selection
+
+
+def copy_for_run(model: nn.Module, mode: Mode, device: str | torch.device) -> nn.Module:
+    """Return a copy of the model on `device` and in `mode`. Raises ModelError for a device that doesn't exist."""
+    try:
+        target = torch.empty(0, device=device).device
+    except Exception as error:  # each kind of missing device has an error of its own
+        existing = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise ModelError(f"there is no device {str(device)!r}; here there is {' and '.join(existing)}") from error
+    copy = copy_sharing_parameters(model)
+    unshare_parameters(copy)
+    copy.to(target)
+    return copy if mode == "as-is" else copy.train(mode == "train")
+
+
+def insert_extractors(
+    model: nn.Module,
+    at: Selection | str | Sequence[Selection | str],
+    leaves: Sequence[str | type[nn.Module]],
+    allow: Sequence[str],
+    other_inputs: Sequence[str],
+    example: Any,
+    *,
+    output: bool,
+) -> fx.GraphModule:
+    """Trace a model and insert an extractor behind each selected operation. See `extract` for the arguments.
+
+    `other_inputs` are the names of the inputs beside the image. Without `output` the graph ends at the last selected
+    operation. Raises ModelError if the model takes other inputs than the run has.
+    """
+    traced = trace(model, example, leaves=leaves, allow=allow)
+    inputs = [str(node.target) for node in traced.graph.nodes if node.op == "placeholder"]
+    main = main_input_name(model, other_inputs)
+    missing = [name for name in inputs if name not in other_inputs and name != main]
+    if missing or len(inputs) != 1 + len(other_inputs):
+        advice = "images are one of them"
+        if missing:
+            advice = f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)"
+        raise ModelError(f"{type(model).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}); {advice}")
+    selections = at if isinstance(at, (list, tuple)) else [at]
+    selected = {
+        operation.index: operation
+        for selection in selections
+        for operation in select(traced, parse_selection(selection) if isinstance(selection, str) else selection)  # type: ignore[arg-type]
+    }
+    rewritten = insert(traced, [selected[index] for index in sorted(selected)])
+    return rewritten if output else stop_after_last_extractor(rewritten)

@@ -1,0 +1,138 @@
+"""Batches through a rewritten model, and every value as activations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+
+from surgery.drawing import make_activations, make_image_activations
+from surgery.errors import SurgeryError, first_line
+from surgery.extraction.output_check import compare_with_original
+from surgery.graph import contexts, named_tensors, operations, tensor_specs
+from surgery.inputs import input_dtype, order_arguments
+from surgery.layouts import FollowedModel
+from surgery.rewriting import listening
+from surgery.types import Activation, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from surgery.extraction.run_plan import RunPlan
+    from surgery.inputs import Batch
+    from surgery.stages import Limits
+
+ActivationConsumer: TypeAlias = "Callable[[Iterable[Activation]], None]"
+"""Takes the activations of one value, one for each image, while the values are live."""
+
+
+class ModelRunner:
+    """Runs batches through the rewritten model of a run, and gives the activations of each value to `consume`.
+
+    Buffers are restored and random generators seeded before each batch, so that its values depend on the batch alone.
+    """
+
+    def __init__(self, plan: RunPlan, consume: ActivationConsumer) -> None:
+        self._plan = plan
+        self._consume = consume
+        self._consumer_error: Exception | None = None
+        self._model = FollowedModel(plan.rewritten)
+        self._dtype = input_dtype(plan.rewritten)
+        self._input_names = [str(node.target) for node in plan.rewritten.graph.nodes if node.op == "placeholder"]
+        self._output_index = len(operations(plan.rewritten)) + 1
+        self._initial_buffers = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
+        self.has_checked_output = False
+        """Whether the first output was compared with the original model's."""
+
+    def run(self, batch: Batch) -> str | None:
+        """Run one batch. Return why the model can't take it, or None if it ran.
+
+        Raises TraceError if the first output is not the original model's, and what `consume` raises.
+        """
+        plan = self._plan
+        images = [item.name for item in batch.inputs]
+        values = batch.values.to(plan.device, self._dtype)
+        others = {name: other.to(plan.device, self._dtype) for name, other in batch.others.items()}
+        needs_check = plan.reference is not None and not self.has_checked_output
+        unchanged, unchanged_others = values, others
+        if needs_check:  # a model may write to its input
+            unchanged, unchanged_others = values.clone(), {name: other.clone() for name, other in others.items()}
+        for buffer, initial in self._initial_buffers:
+            buffer.copy_(initial)
+        devices = [values.device] if values.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), contexts.closing():
+            torch.manual_seed(plan.seed)
+            self._consume_inputs(values, others, images)
+            try:
+                with listening(plan.rewritten, partial(self._on_value, images)):
+                    output = self._model.run(*order_arguments(self._input_names, values, others))
+            except Exception as error:
+                if isinstance(error, SurgeryError) or error is self._consumer_error:
+                    raise
+                shapes = [f", {name} as {tuple(other.shape)}" for name, other in others.items()]
+                return f"the model does not take it as {tuple(values.shape)}{''.join(shapes)}: {first_line(error)}"
+            if plan.records_output:
+                self._consume_output(values, output, images)
+        if needs_check and plan.reference is not None:
+            compare_with_original(plan.reference, unchanged, unchanged_others, output, plan.seed)
+            self.has_checked_output = True
+        return None
+
+    def _on_value(self, images: Sequence[str], operation: Operation, value: Any) -> None:
+        """Consume the value of an operation, inside the model's forward pass."""
+        try:
+            tensors = tensor_specs(value)
+            if tensors != operation.tensors:  # of another size or number of images than the example
+                operation = replace(operation, tensors=tensors)
+            evidence = partial(self._model.evidence, operation.name)
+            self._consume(make_activations(operation, value, images, self._plan.recipe, known=evidence))
+        except Exception as error:
+            self._consumer_error = error
+            raise
+
+    def _consume_inputs(self, values: Tensor, others: Mapping[str, Tensor], images: Sequence[str]) -> None:
+        """Consume the inputs of the model; those that are images are drawn in their own colors."""
+        self._consume_input("input", "input", values, images, self._plan.input_limits)
+        for name, other in others.items():
+            self._consume_input(f"input_{name}", f"input.{name}", other, images, None)
+
+    def _consume_input(
+        self, name: str, path: str, values: Tensor, images: Sequence[str], limits: Limits | None
+    ) -> None:
+        """Consume one input. Without `limits` it is drawn as an image if it looks like one."""
+        plan = self._plan
+        operation = Operation(name, path, "input", 0, tensors=tensor_specs(values))
+        if limits is None and is_image(values, values, plan.value_range):
+            limits = plan.value_range
+        if limits is None:
+            self._consume(make_activations(operation, values, images, plan.recipe))
+        else:
+            self._consume(make_image_activations(operation, values, images, limits, plan.recipe))
+
+    def _consume_output(self, values: Tensor, output: Any, images: Sequence[str]) -> None:
+        """Consume the output of the model, drawn in its own colors if it is an image like the input."""
+        plan = self._plan
+        operation = Operation("output", "output", "output", self._output_index, tensors=tensor_specs(output))
+        if is_image(values, output, plan.value_range):
+            self._consume(make_image_activations(operation, output, images, plan.value_range, plan.recipe))
+        else:
+            evidence = partial(self._model.evidence, "output")
+            self._consume(make_activations(operation, output, images, plan.recipe, known=evidence))
+
+
+def is_image(values: Tensor, output: Any, value_range: tuple[float, float]) -> bool:
+    """Return whether an output is an image like the input `values` ``(B, C, H, W)``.
+
+    That is one float tensor of 3 channels or 1, of the same height and width, with all values within `value_range`.
+    """
+    tensors = [tensor for _, tensor in named_tensors(output)]
+    if len(tensors) != 1 or tensors[0] is not output or not output.is_floating_point() or output.ndim != 4:
+        return False
+    if output.shape[1] not in (1, 3) or output.shape[2:] != values.shape[2:]:
+        return False
+    low, high = value_range
+    return bool(output.min() >= low) and bool(output.max() <= high)

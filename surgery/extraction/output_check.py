@@ -1,0 +1,44 @@
+"""The comparison of a rewritten model's output with the original's, on the first batch of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from surgery.errors import TraceError
+from surgery.graph import bitwise_equal, copy_sharing_parameters, describe_difference, named_tensors
+from surgery.inputs import main_input_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+HINT = "`surgery check` shows where they part"
+
+
+def compare_with_original(
+    original: nn.Module, values: Tensor, others: Mapping[str, Tensor], output: Any, seed: int
+) -> None:
+    """Raise TraceError if an output differs from the original model's, bit for bit.
+
+    The original runs on `values` ``(B, C, H, W)`` and on `others`, its other inputs by name, with random numbers from
+    `seed`.
+    """
+    devices = [values.device] if values.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(seed)
+        named = {str(main_input_name(original, list(others))): values, **others} if others else {}
+        truth = copy_sharing_parameters(original)(**named) if named else copy_sharing_parameters(original)(values)
+    found, expected = list(named_tensors(output)), list(named_tensors(truth))
+    if [key for key, _ in found] != [key for key, _ in expected]:
+        raise TraceError(
+            f"the rewritten model gives {len(found)} tensors, the original {len(expected)}, or in another order; {HINT}"
+        )
+    for (key, ours), (_, theirs) in zip(found, expected, strict=True):
+        if not bitwise_equal(ours, theirs):
+            raise TraceError(
+                f"the rewritten model does not give the output{key} of the original: "
+                f"{describe_difference(ours, theirs)}; {HINT}"
+            )

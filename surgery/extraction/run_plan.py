@@ -1,0 +1,70 @@
+"""What a run is asked to do, and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import fx, nn
+
+    from surgery.inputs import Inputs, Notes
+    from surgery.output import Failure, OperationSummary, OutputFolder, WorkerState, Workspace
+    from surgery.stages import Limits, Recipe, Sink
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunPlan:
+    """Everything that a process needs to run its share of the images."""
+
+    original: nn.Module
+    rewritten: fx.GraphModule
+    reference: nn.Module | None
+    """The model whose output is compared with the rewritten model's on the first batch; None for no comparison."""
+    recipe: Recipe
+    value_range: tuple[float, float]
+    """The values of black and white in the images that the model takes, and perhaps gives."""
+    input_limits: Limits | None
+    """Black and white of the main input; None where it may be something other than an image."""
+    sinks: tuple[Sink, ...]
+    folder: OutputFolder
+    workspace: Workspace
+    inputs: Inputs
+    batch_size: int
+    device: torch.device
+    seed: int
+    records_output: bool
+    """Whether the model runs to its end and the sinks get its output too."""
+
+
+@dataclass(slots=True)
+class ShareResult:
+    """What one process did with its share of the images."""
+
+    images: int = 0
+    """Images whose files are all written."""
+    failures: list[Failure] = field(default_factory=list)
+    notes: Notes = field(default_factory=dict)
+    summaries: dict[str, OperationSummary] = field(default_factory=dict)
+    """By the path of the operation."""
+    overview: str | None = None
+    """The first file that shows a whole image, such as a sheet."""
+    interrupted: bool = False
+    error: BaseException | None = None
+    worker_state: WorkerState | None = None
+    """What a worker process knows for the manifest; None for a share that ran in the main process."""
+
+
+@dataclass(frozen=True, slots=True)
+class TotalResult:
+    """What all processes of a run did together."""
+
+    images: int
+    files: int
+    failures: tuple[Failure, ...]
+    summaries: tuple[OperationSummary, ...]
+    notes: Notes
+    overview: str | None
+    """The first file that shows a whole image, such as a sheet."""
+    interrupted: bool

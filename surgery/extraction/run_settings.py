@@ -1,0 +1,56 @@
+"""Checks of the settings of a run, before anything is read."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from surgery.errors import ImageError, ModelError
+from surgery.inputs import Side
+from surgery.models import check_seed
+from surgery.text import describe_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from surgery.extraction.watchers import WatcherList
+    from surgery.stages import Sink
+
+Mode: TypeAlias = Literal["eval", "train", "as-is"]
+
+
+def check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str | torch.device, seed: int) -> None:
+    """Raise ModelError or ImageError for a setting out of its range."""
+    check_seed(seed)
+    if mode not in get_args(Mode):
+        raise ModelError(f"mode is eval, train or as-is, not {mode!r}")
+    if not 1 <= batch_size < 2**31:
+        raise ModelError(f"a batch has at least 1 image and fewer than 2**31, not {str(batch_size)[:40]}")
+    if side not in get_args(Side):
+        raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
+    if jobs < 1:
+        raise ModelError(f"there is at least 1 job, not {jobs}")
+    if jobs > 1 and not str(device).startswith("cpu"):
+        raise ModelError(f"{jobs} jobs are for the CPU, not for {device}; use one job")
+    if str(device).partition(":")[0] == "meta":
+        raise ModelError("the device 'meta' computes no values, so there is nothing to draw; use cpu or cuda")
+
+
+def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList) -> None:
+    """Raise ModelError for a sink or a watcher that needs all images in one process."""
+    for sink in sinks:
+        if not getattr(sink, "alone", False):
+            raise ModelError(
+                f"sink {describe_stage(sink)} writes files of several images, which {jobs} jobs "
+                "can't share; use one job"
+            )
+    if watcher_list.writes:
+        raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
+
+
+def count_workers(jobs: int, images: int, batch_size: int) -> int:
+    """Return how many processes are useful: at most one a batch, and at most four a core."""
+    batches = -(-images // batch_size)
+    return max(1, min(jobs, batches, 4 * (os.cpu_count() or 1)))

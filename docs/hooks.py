@@ -6,6 +6,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkdocs.structure.files import File
@@ -17,10 +18,15 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 
+ROOT = Path(__file__).parents[1]
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages of the reference; MkDocs calls this before it reads the pages."""
+    """Add the pages of the reference and the pictures of the examples; MkDocs calls this before it reads the pages."""
     for name, text in (("command-line", command_line()), ("python", python()), ("hooks", hooks())):
         files.append(File.generated(config, f"reference/{name}.md", content=text))
+    for picture in sorted((ROOT / "examples" / "pictures").glob("*.png")):
+        files.append(File.generated(config, f"pictures/{picture.name}", abs_src_path=str(picture)))
     return files
 
 

@@ -9,19 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.documents import blocks, prepare, run
+from tests.project.documents import blocks, run
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT / "docs" / "pages")))
-def test_every_block_of_a_page_runs_and_prints_what_the_page_says(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepare(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
+def test_every_block_of_a_page_runs_and_prints_what_the_page_says(path: Path, in_prepared_folder: Path) -> None:
     run(path.read_text(encoding="utf-8"))
 
 

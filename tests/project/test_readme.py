@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import runpy
@@ -16,18 +17,10 @@ from PIL import Image
 import surgery
 from surgery.cli import main
 from surgery.data import inputs
-from tests.project.documents import prepare, run
+from tests.project.documents import run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def in_prepared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    prepare(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path
 
 
 def surgery_command(*arguments: str) -> None:
@@ -46,6 +39,7 @@ def test_it_is_short_and_everything_in_it_runs(in_prepared_folder: Path, capsys:
     assert len(list((in_prepared_folder / "ember").glob("*/0[0-9][0-9]-*.png"))) == 1 + 55 + 1
     shown = (in_prepared_folder / "ember.py").read_text(encoding="utf-8")
     (in_prepared_folder / "ember.py").unlink()
+    importlib.invalidate_caches()
     surgery_command("plugins", "new", "ember", "--kind", "colormap")
     assert (in_prepared_folder / "ember.py").read_text(encoding="utf-8") == shown
     assert (ROOT / "examples" / "ember.py").read_text(encoding="utf-8") == shown

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_it_is_short_and_everything_in_it_runs(in_prepared_folder: Path, capsys:
     assert len(list((in_prepared_folder / "ember").glob("*/0[0-9][0-9]-*.png"))) == 1 + 55 + 1
     shown = (in_prepared_folder / "ember.py").read_text(encoding="utf-8")
     (in_prepared_folder / "ember.py").unlink()
+    shutil.rmtree("ember")  # which would be a package called ember
     importlib.invalidate_caches()
     surgery_command("plugins", "new", "ember", "--kind", "colormap")
     assert (in_prepared_folder / "ember.py").read_text(encoding="utf-8") == shown

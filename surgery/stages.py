@@ -1,6 +1,6 @@
-"""The protocols of the stages, what a model asks of its inputs, and the recipe of a picture.
+"""The protocols that plugins implement, the preprocessing that a model needs, and the recipe of a picture.
 
-The letters in shapes are those of `surgery.types`.
+The letters in shapes are those of `surgery.types`: B images, C channels, H height, W width, N pictures.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 class Normalizer(Protocol):
-    """Says which values become the two ends of the scale.
+    """Chooses the limits: the two values that are drawn as code 0 and code 250.
 
-    ``(B, C, H, W)`` float32 or float64, any range, finite (NaN has been replaced by the mean of its channel's finite
-    values, an infinity by their greatest or least) -> `low` and `high`, each broadcastable to ``(B, C, 1, 1)``, finite,
-    with ``low <= high``. It must not write to its input.
+    Takes ``(B, C, H, W)`` float32 or float64 of any range. All values are finite: a NaN has been replaced by the mean
+    of the finite values of its channel, and an infinity by their maximum or minimum. Returns `low` and `high`, finite
+    tensors that broadcast to ``(B, C, 1, 1)``, with ``low <= high``. It must not write to its input.
 
-    One that needs the least and the greatest value of each channel alone spares a pass over the values with a method
-    ``of_extremes(least, most)``, both ``(B, C, 1, 1)``, that gives the same limits. One whose limits are those two says
-    so by an attribute ``are_extremes`` that is true: then they are found and used in one pass.
+    Two optional attributes save passes over the values. A method ``of_extremes(minimum, maximum)``, which takes the
+    minimum and the maximum of each channel as ``(B, C, 1, 1)``, returns the same limits as a call. An attribute
+    ``are_extremes`` that is true says that the limits are these two values themselves.
     """
 
     def __call__(self, values: Tensor, /) -> tuple[Tensor, Tensor]: ...
@@ -45,99 +45,107 @@ class Normalizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TileLayout:
-    """How equal maps lie in the pictures of an activation: row by row, from the top left, on background."""
+    """Where the maps of an activation are placed in its pictures: row by row from the top left, on background.
 
-    shown: int
-    """The first so many maps are drawn."""
+    Raises RenderError if the numbers are not whole numbers or don't fit each other.
+    """
+
+    maps: int
+    """How many maps are drawn. They are the first ones."""
     tiles: int
-    """Maps in a picture; `shown` is a multiple of it, unless the layout is `uneven`."""
+    """Maps in one picture. `maps` is a multiple of it unless the layout is `uneven`."""
     columns: int
-    """Maps in a row."""
+    """Maps in one row."""
     factor: int = 1
-    """A pixel of a map becomes so many in height and in width."""
+    """Each pixel of a map is drawn as ``factor x factor`` pixels."""
     gap: int = 0
-    """Pixels of background between maps."""
+    """Pixels of background between two maps."""
     uneven: bool = False
-    """Whether the last of several pictures may have fewer maps than the others, and background in their place."""
+    """Whether the last of several pictures may have fewer maps than the others, and background in place of the rest."""
 
     def __post_init__(self) -> None:
-        for name in ("shown", "tiles", "columns", "factor", "gap"):
+        for name in ("maps", "tiles", "columns", "factor", "gap"):
             try:
                 object.__setattr__(self, name, index(getattr(self, name)))
             except TypeError as error:
-                raise RenderError(f"a layout is of whole numbers, not {self}") from error
-        if min(self.shown, self.tiles, self.columns, self.factor) < 1 or self.gap < 0:
-            raise RenderError(f"the numbers of a layout are at least 1, and its gap at least 0, not {self}")
-        if self.shown % self.tiles and not self.uneven:
-            raise RenderError(f"{self.shown} maps are no whole number of pictures of {self.tiles}")
+                raise RenderError(f"a tile layout needs whole numbers, not {self}") from error
+        if min(self.maps, self.tiles, self.columns, self.factor) < 1 or self.gap < 0:
+            raise RenderError(f"the gap of a tile layout is at least 0 and its other numbers at least 1, not {self}")
+        if self.maps % self.tiles and not self.uneven:
+            raise RenderError(
+                f"{self.maps} maps don't fill whole pictures of {self.tiles}; set uneven=True to allow it"
+            )
 
 
 class Tiler(Protocol):
-    """Lays the channels of an activation out in pictures.
+    """Places the maps of an activation in pictures.
 
-    ``(B, C, H, W)`` uint8 codes -> ``(B, N, H', W')`` uint8 codes: N pictures of each image. What is no map is
-    `BACKGROUND`. It must not write to its input.
+    Takes ``(B, C, H, W)`` uint8 codes; returns ``(B, N, H', W')`` uint8 codes: N pictures of each image. Pixels outside
+    of any map have the code `BACKGROUND`. It must not write to its input.
 
-    One that lays maps in rows of equal tiles says how by a method ``layout(channels, height, width)`` that gives a
-    `TileLayout` for the same pictures: then codes are made where they are drawn, and PNG files are written
-    without a copy.
+    A tiler that places equal tiles in rows can have a method ``layout(channels, height, width)`` that returns the
+    `TileLayout` of the same pictures. Then codes are computed where they are drawn, and PNG files are written without a
+    copy.
     """
 
     def __call__(self, levels: Tensor, /) -> Tensor: ...
 
 
 Colormap: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.floating[Any]]] | Any"
-"""``(N,)`` float64 in [0, 1] -> ``(N, 3)`` or ``(N, 4)`` in [0, 1]; or anything that `cmap.Colormap` takes:
-a name, a list of colors, an array."""
+"""A function from ``(N,)`` float64 in [0, 1] to colors ``(N, 3)`` or ``(N, 4)`` in [0, 1]; or anything that
+`cmap.Colormap` takes: a name, a list of colors, an array."""
 
 
 class Transform(Protocol):
-    """Makes other maps of an activation's, before their limits are found.
+    """Computes other maps from those of an activation, before their limits are chosen.
 
-    ``(B, C, H, W)`` float32 or float64, any range, NaN and infinities as they were computed -> ``(B, C', H', W')`` of a
-    float dtype, each image's own. It must not write to its input, which are the live values of the model. One that has
-    an attribute ``color`` that is true gives C' == 3: red, green and blue of one picture.
+    Takes ``(B, C, H, W)`` float32 or float64 of any range, with NaN and infinities as the model computed them. Returns
+    ``(B, C', H', W')`` of a float dtype; image b of the result depends only on image b of the input. It must not write
+    to its input, which is memory of the running model.
+
+    If it has an attribute ``color`` that is true, C' is 3: red, green and blue of a single picture.
     """
 
     def __call__(self, maps: Tensor, /) -> Tensor: ...
 
 
 class Reader(Protocol):
-    """Reads one input: a path -> ``(1, C, H, W)`` float tensor, as the model takes it.
+    """Reads one input file as the float tensor ``(1, C, H, W)`` that the model takes.
 
-    One that has an attribute ``suffixes``, such as ``(".npy",)`` in lower case, is given the files of a folder that end
-    so. It raises ImageError for a file that can't be read: that input is left out, and the run goes on. It is called on
-    another thread than the model.
+    It raises ImageError if it can't read the file; the run then continues without this input. It is called on another
+    thread than the model. In a folder it reads the files with the suffixes in its optional attribute ``suffixes``, such
+    as ``(".npy",)``, in lower case.
     """
 
     def __call__(self, path: Path, /) -> Tensor: ...
 
 
 CheckpointReader: TypeAlias = "Callable[[Path, Mapping[str, Tensor]], nn.Module | None]"
-"""The path of a weights file and its state_dict -> the network with its weights loaded, or None where the file is not
-of the kind that it knows. Keys come without the prefixes of wrappers (``module.``, ``_orig_mod.``); the state_dict is
-empty where the file holds none that can be read without running what is in it."""
+"""Takes the path of a weights file and its state_dict; returns the network with these weights, or None if it does not
+know this kind of file. The keys have no prefixes of wrappers (``module.``, ``_orig_mod.``). The state_dict is empty if
+the file has none, or none that can be read without running code from the file."""
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What a network was trained to be given. A model may carry it in an attribute ``preprocessing``.
+    """The preprocessing of images that a network was trained with. A model may have it as an attribute `preprocessing`.
 
-    An image is resized, its proportions kept, until it just covers ``size / crop``; the middle of `size` is cut out;
-    its colors in [0, 1] become ``(color - mean) / std``.
+    An image keeps its aspect ratio and is resized until it just covers ``size / crop``. Its center of `size` is cut
+    out, and its colors in [0, 1] become ``(color - mean) / std``. Raises ImageError for values that are out of range.
     """
 
     size: tuple[int, int]
-    """Height and width."""
+    """Height and width in pixels."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    """Of each channel, of colors in [0, 1]; as many as the network has input channels, 3 or 1."""
+    """Of each input channel of the network (3 or 1), for colors in [0, 1]."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """In the order of `mean`, above 0."""
     crop: float = 1.0
-    """Share of the resized image's side that is kept, above 0 and at most 1."""
+    """The fraction of each side of the resized image that is kept, above 0 and at most 1."""
     interpolation: Interpolation = "bicubic"
-    """Pillow's filter of that name."""
+    """The name of a Pillow filter."""
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -149,31 +157,33 @@ class Preprocessing:
                 f"a preprocessing has a mean and a positive std for 3 channels or 1, not {self.mean} and {self.std}"
             )
         if self.interpolation not in get_args(Interpolation):
-            known = ", ".join(get_args(Interpolation))
-            raise ImageError(f"the interpolation of a preprocessing is {known}, not {self.interpolation!r}")
+            names = ", ".join(get_args(Interpolation))
+            raise ImageError(f"the interpolation of a preprocessing is one of {names}, not {self.interpolation!r}")
 
     @property
     def limits(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """What becomes of black and what of white in each channel."""
+        """The input values for black and for white, in each channel."""
         pairs = list(zip(self.mean, self.std, strict=True))
         return tuple(-mean / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs)
 
 
 Limits: TypeAlias = "tuple[float | Sequence[float], float | Sequence[float]]"
-"""What is drawn as black and what as white: a number each, or one for each channel."""
+"""The values that are drawn as black and as white: a number each, or one for each channel."""
 
 Write: TypeAlias = "Callable[[Activation], None]"
-"""Takes one activation. Called inside the model's forward: what is kept of `values` must be copied."""
+"""Takes one activation. It is called during the model's forward, so it must copy whatever it keeps of `values`."""
 
 
 class Sink(Protocol):
-    """Opens a place, takes activations, closes it whole: a ``@contextmanager`` function that yields a `Write`.
+    """Writes activations: a ``@contextmanager`` function that opens files, yields a `Write`, and completes the files.
 
-    One that has an attribute ``deferred`` that is true uses levels, pictures and facts alone: it is called on another
-    thread, in the same order, while the model runs on, and the `values` that it sees have a shape and a dtype and
-    nothing in them. One that has an attribute ``alone`` that is true writes nothing that is of several images, so that
-    several processes can each write theirs. An attribute ``places``, such as ``("video",)``, has the names that it uses
-    in the folder itself: no image's folder is called so.
+    Optional attributes:
+
+    - ``deferred``: true for a sink that uses only levels, pictures and facts. It is called on another thread, in the
+      same order, while the model runs on. The `values` that it receives have a shape and a dtype, but no data.
+    - ``alone``: true for a sink whose every file belongs to a single image. Several processes can use it at once.
+    - ``places``: names that it uses at the top of the output folder, such as ``("video",)``. No folder of an image gets
+      one of these names.
     """
 
     def __call__(self, folder: OutputFolder, /) -> AbstractContextManager[Write]: ...
@@ -184,39 +194,39 @@ ModelFactory: TypeAlias = "Callable[[], nn.Module]"
 
 @dataclass(frozen=True, slots=True)
 class ModelFamily:
-    """Models that are named ``family/name``."""
+    """A family of models, which users select as ``family/name``."""
 
     build: Callable[[str], nn.Module]
-    """Takes the part behind the slash."""
+    """Takes a name without the family; returns the model."""
     names: Callable[[], Sequence[str]]
-    """All that `build` takes."""
+    """Returns all names that `build` accepts."""
     trained: Callable[[str], str] | None = None
-    """How a model of this name is had with trained weights, as a clause, for one whose weights are random."""
+    """For a model with random weights: takes its name, returns a clause that says how to get trained weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How activations are drawn: plain values, so that it can be pickled, compared and printed."""
+    """The stages that draw the pictures of a run. It can be pickled, compared and printed."""
 
     normalizer: Normalizer
     tiler: Tiler
     colormap: Colormap = None
-    """None: what the normalizer names in an attribute `colormap`, else viridis."""
+    """None stands for the attribute `colormap` of the normalizer if it has one, and for viridis otherwise."""
     stats: bool = False
-    """Whether the facts have exact mean, deviation, share of zeros and counts: further passes over the values."""
+    """Whether to compute exact statistics (mean, deviation, zeros, counts), which takes more passes over the values."""
     transforms: tuple[Transform, ...] = ()
-    """What becomes of the maps before their limits are found, in order."""
+    """Applied to the maps in this order, before the limits are chosen."""
     layouts: tuple[LayoutRule, ...] = ()
-    """How values are to be read as maps. Of several rules for an operation the last holds; without one it is found."""
+    """The layouts that the user requests; the last rule that applies to an operation counts."""
 
     def layout_for(self, path: str | None) -> ValueLayout | None:
-        """The layout that was asked for an operation, by its path; None where it is to be found."""
+        """Return the layout requested for the operation with this path, or None if there is no rule for it."""
         rules = (rule for rule in reversed(self.layouts) if rule.paths is None or path in rule.paths)
         rule = next(rules, None)
         return rule.layout if rule is not None else None
 
     def describe(self) -> Mapping[str, str]:
-        """The recipe in words, as it is recorded beside each picture."""
+        """Return the recipe as texts, which are recorded in each picture and in the manifest."""
         return {
             "transforms": ", ".join(describe_stage(transform) for transform in self.transforms) or "none",
             "normalizer": describe_stage(self.normalizer),
@@ -226,26 +236,31 @@ class Recipe:
         }
 
 
-def __getattr__(name: str) -> object:
-    """Return `TileLayout` under its former name `TileLayout`, for one release."""
-    if name != "Layout":
-        raise AttributeError(f"module 'surgery.stages' has no attribute {name!r}")
-    warn("surgery.stages.Layout is now called TileLayout", DeprecationWarning, stacklevel=2)
-    return TileLayout
-
-
 def declared_attribute(stage: object, name: str) -> Any:
-    """An attribute that goes with how a stage is called; None where it has none, or a subclass is called otherwise.
+    """Return an optional attribute of a stage, or None if the stage does not declare it for its own `__call__`.
 
-    What a class inherits says nothing of a ``__call__`` of its own.
+    A subclass that overrides ``__call__`` does not inherit the attribute, since the attribute describes what the
+    parent's ``__call__`` does.
     """
     kind = type(stage)
-    own = name in getattr(stage, "__dict__", ()) or _goes_with_call(kind, name)  # type: ignore[arg-type]
-    return getattr(stage, name) if own else None
+    is_declared = name in getattr(stage, "__dict__", ()) or _declares(kind, name)  # type: ignore[arg-type]
+    return getattr(stage, name) if is_declared else None
 
 
 @lru_cache(maxsize=256)
-def _goes_with_call(kind: type, name: str) -> bool:
-    """Whether a class, the first of it and its bases that has either, has the attribute."""
+def _declares(kind: type, name: str) -> bool:
+    """Whether the most derived class that defines `name` or ``__call__`` defines `name`."""
     owner = next((base for base in kind.__mro__ if name in vars(base) or "__call__" in vars(base)), None)
     return owner is not None and name in vars(owner)
+
+
+def _former_layout(shown: int, *args: Any, **options: Any) -> TileLayout:
+    return TileLayout(shown, *args, **options)
+
+
+def __getattr__(name: str) -> object:
+    """Return a function that makes a `TileLayout` under the former name `Layout`, for one release."""
+    if name != "Layout":
+        raise AttributeError(f"module 'surgery.stages' has no attribute {name!r}")
+    warn("surgery.stages.Layout is now called TileLayout", DeprecationWarning, stacklevel=2)
+    return _former_layout

@@ -1,8 +1,8 @@
-"""The values that pass between the stages.
+"""The values that pass between the stages: operations, activations, pictures.
 
-The letters used in shapes, here and everywhere:
+The letters in shapes, here and in all documentation:
 
-    B  images in a batch          C  channels of a map
+    B  images in a batch          C  channels (maps) of an activation
     H  height, W width            N  pictures of one activation
     T  tokens                     D  features of a token, or depth of a volume
 """
@@ -27,23 +27,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LEVELS = 251
-"""How many of a byte's 256 codes stand for values: 0 is `low`, 125 the middle, 250 is `high`."""
+"""The number of codes that stand for values: 0 for `low`, 125 for the middle of the scale, 250 for `high`."""
 
-NAN, MINUS_INF, PLUS_INF, BACKGROUND = 252, 253, 254, 255
-"""The codes of what is not a value."""
-INK = 251
-"""The code of what is written into a picture."""
+INK, NAN, MINUS_INF, PLUS_INF, BACKGROUND = 251, 252, 253, 254, 255
+"""The codes of text in a picture, of values that are not finite, and of pixels outside of any map."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor in the value of an operation, as the example run found it."""
+    """Shape and dtype of one tensor in the value of an operation, known after an example has run."""
 
     key: str
-    """Where in the value it is: ``""`` for the value itself, ``"[0]"`` or ``"[logits]"`` inside a container."""
+    """Its position in the value: ``""`` for the value itself, ``"[0]"`` or ``"[logits]"`` inside a container."""
     shape: tuple[int, ...]
     dtype: str
-    """torch's name for it, without the prefix: ``"float32"``."""
+    """The name in torch without its prefix: ``"float32"``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,57 +49,58 @@ class Operation:
     """A node of a traced graph that computes a value."""
 
     name: str
-    """Unique in its graph, an identifier, the name of its node: ``down3_conv``."""
+    """The name of its node, an identifier that is unique in the graph: ``down3_conv``."""
     path: str
-    """Readable and unique: ``down3.conv``, ``up2.cat``; ``@1`` marks the second of that path."""
+    """Its address in the model, unique: ``down3.conv``, ``up2.cat``. A second call has the suffix ``@1``."""
     kind: str
-    """What is called, lower case, the same for a module, function or method: ``conv2d``, ``cat``, ``add``."""
+    """What it calls, in lower case, the same for a module, a function and a method: ``conv2d``, ``cat``, ``add``."""
     index: int
-    """Position in order of execution, from 1: 0 is the input, and the output comes one after the last."""
+    """Position in order of execution, from 1. The input has 0, and the output has the number after the last one."""
     scopes: tuple[str, ...] = ()
-    """Paths of the modules it is in, the outermost first; a leaf module's own path is the last."""
+    """Paths of the modules that contain it, outermost first. The path of a leaf module comes last."""
     source: str | None = None
-    """The user's line that calls it: ``models/unet.py:41``."""
+    """File and line of the call in the user's code: ``models/unet.py:41``."""
     tensors: tuple[TensorSpec, ...] | None = None
-    """What it computes; empty where that is no tensor, None where no example has run."""
+    """The tensors in its value; empty if it computes none, None before an example has run."""
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The shape of its value, where that is one tensor and an example has run."""
+        """The shape of its value, or None if the value is not a single tensor or no example has run."""
         return self.tensors[0].shape if self.tensors is not None and len(self.tensors) == 1 else None
 
     @property
     def dtype(self) -> str | None:
-        """The dtype of its value, where that is one tensor and an example has run."""
+        """The dtype of its value, or None if the value is not a single tensor or no example has run."""
         return self.tensors[0].dtype if self.tensors is not None and len(self.tensors) == 1 else None
 
     def __repr__(self) -> str:
         return f"Operation({self.path!r}, {self.kind}{f', {self.shapes()}' if self.tensors else ''})"
 
     def shapes(self) -> str:
-        """The shapes of what it computes, as text: empty where they are not known."""
-        shown = [str(spec.shape) for spec in (self.tensors or ())[:3]]
-        return ", ".join(shown) + (f" and {len(self.tensors or ()) - 3} more" if len(self.tensors or ()) > 3 else "")
+        """Return the shapes of its tensors as text, at most three of them; an empty text if they are not known."""
+        tensors = self.tensors or ()
+        first = ", ".join(str(spec.shape) for spec in tensors[:3])
+        return f"{first} and {len(tensors) - 3} more" if len(tensors) > 3 else first
 
     def __deepcopy__(self, _memo: dict[int, object]) -> Operation:
-        """Itself, since nothing in it can change: copies of a rewritten model have their operations in common."""
+        """Return the same object, which is immutable: all copies of a rewritten model share their operations."""
         return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Levels:
-    """The values of one activation as bytes, and the scale that reads them back.
+    """One activation quantized to bytes, with the limits that turn the bytes back into values.
 
-    ``codes[c]`` less than `LEVELS` stands for ``low[c] + codes[c] / 250 * (high[c] - low[c])``, right to half a
-    level for a value within the limits. A channel whose limits are equal is drawn in the middle, at 125.
+    A code of channel c below `LEVELS` stands for ``low[c] + code / 250 * (high[c] - low[c])``, which is exact to half a
+    level for a value within the limits. A channel with equal limits has code 125.
     """
 
     codes: NDArray[np.uint8]
-    """``(C, H, W)``, `LEVELS` codes of value and the codes of what is none."""
+    """``(C, H, W)``. Codes from 251 are `INK`, `NAN`, `MINUS_INF`, `PLUS_INF` and `BACKGROUND`."""
     low: NDArray[np.float64]
-    """``(C,)``, the value drawn as 0."""
+    """``(C,)``, the value of code 0."""
     high: NDArray[np.float64]
-    """``(C,)``, the value drawn as 250."""
+    """``(C,)``, the value of code 250."""
 
     @property
     def indices(self) -> NDArray[np.uint8]:
@@ -115,33 +114,32 @@ class Levels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """Indexed pixels and a palette, or pixels that are color by nature and no palette."""
+    """An indexed picture with its palette, or an RGB picture without one."""
 
     pixels: NDArray[np.uint8]
     """``(H, W)`` codes into the palette, or ``(H, W, 3)`` RGB."""
     palette: NDArray[np.uint8] | None
     """``(256, 3)`` RGB; None for RGB pixels."""
     low: NDArray[np.float64]
-    """``(C,)``, or ``(1,)`` in the picture of a single channel: the value drawn as code 0 in each tile."""
+    """``(C,)``, or ``(1,)`` for the picture of a single channel: the value of code 0 in each tile."""
     high: NDArray[np.float64]
-    """Like `low`: the value drawn as code 250."""
+    """The value of code 250, in the shape of `low`."""
     scanlines: NDArray[np.uint8] | None = None
-    """``(H, 1 + W)``: where the pixels lie, with a zero before each line, as a PNG file has them; None where they lie
-    otherwise."""
+    """``(H, 1 + W)``: the memory of `pixels` with a zero before each row, as in a PNG file, if there is such memory."""
     channels: tuple[int, int] | None = None
-    """The first and the last channel in it, where others are in other pictures of the same activation."""
+    """Its first and last channel, if an activation has several pictures."""
     part: tuple[int, int] | None = None
-    """Which part it is, from 1, and of how many, where one picture of them all would be too large to be opened."""
+    """Its number, from 1, and the number of parts, if one picture of all channels would be too large to open."""
     label: str | None = None
-    """What tells it from the other pictures of the activation in the names of files: ``part1``."""
+    """The part of its file name that distinguishes it from other pictures of the same activation: ``part1``."""
 
     def __post_init__(self) -> None:
-        # A copy that was given other pixels is not to be written as what it was made of.
+        # `replace(picture, pixels=...)` must not keep the scanlines of the former pixels.
         if self.scanlines is not None and self.scanlines[:, 1:].__array_interface__ != self.pixels.__array_interface__:
             object.__setattr__(self, "scanlines", None)
 
     def image(self) -> Image.Image:
-        """The picture as a Pillow image, of mode P or RGB."""
+        """Return the picture as a Pillow image of mode P or RGB."""
         from PIL import Image
 
         image = Image.fromarray(self.pixels)
@@ -154,72 +152,72 @@ class Picture:
         return f"Picture({width}x{height}, {'RGB' if self.palette is None else 'palette'})"
 
     def _repr_png_(self) -> bytes:
-        """How a notebook shows it: a picture of more than 2048 pixels a side is made smaller."""
+        """Return a PNG for a notebook, at most 2048 pixels wide and high."""
         return encode_png(self.image(), 2048)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the passes over an activation's values found. Numbers are of the finite values alone."""
+    """Statistics of an activation. All numbers are computed from its finite values."""
 
     min: float | None
-    """None where no value is finite."""
+    """None if no value is finite."""
     max: float | None
     channels: int
     constant_channels: int
-    """Channels of more than one value, all of them equal."""
+    """The number of channels that have more than one value, all of them equal."""
     nan: bool
     inf: bool
     mean: float | None = None
-    """This and what follows only where exact statistics were asked for."""
+    """This field and the following ones are None unless exact statistics were requested."""
     std: float | None = None
-    """Of the population (divided by the count)."""
+    """Standard deviation of the population (divided by the count)."""
     zeros: float | None = None
-    """Share of the values that are exactly zero, from 0 to 1."""
+    """Fraction of the values that are exactly zero."""
     nan_count: int | None = None
     inf_count: int | None = None
 
 
 ValueLayout: TypeAlias = "Callable[[Tensor], Tensor | None]"
-"""``(B, ...)`` values -> ``(B, C, H, W)`` maps, or None where it does not fit their shape."""
+"""Takes ``(B, ...)`` values; returns ``(B, C, H, W)`` maps, or None if it can't read this shape."""
 
 REQUESTED, DOES_NOT_FIT = "asked for", "does not fit it"
-"""Why a layout was taken, and why one was not."""
+"""Parts of `LayoutDecision.reason`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutDecision:
-    """How the values of an activation are read as maps, and how that was decided."""
+    """The layout of an activation (how its values are read as maps), and why it was chosen."""
 
     name: str
     """``channels-first``, ``channels-last``, ``tokens:14x14``, ``windows:7x7``, ``vector``, ``flat``, ``image``."""
     reason: str
-    """What it was decided by, in words."""
+    """Why it was chosen, as a text."""
     layout: ValueLayout | None = None
-    """None: `surgery.drawing.quantization.as_maps` by the number of axes."""
+    """The function that makes the maps; None for the default one, which goes by the number of axes."""
     batch_axis: int = 0
-    """Which axis counts the images."""
+    """The axis that counts the images."""
     images: int | None = None
-    """How many there are, where that is known."""
+    """The number of images, if it is known."""
 
     @property
     def is_requested(self) -> bool:
-        """Whether it is what was asked for."""
+        """Whether the user requested this layout."""
         return self.reason == REQUESTED
 
     @property
     def is_guessed(self) -> bool:
-        """Whether it was told from sizes alone."""
+        """Whether it was chosen from the sizes of the axes alone."""
         return "guessed" in self.reason
 
     @property
     def is_fallback(self) -> bool:
-        """Whether another was asked for, which does not fit."""
+        """Whether the user requested another layout, which does not fit the shape."""
         return DOES_NOT_FIT in self.reason
 
 
 class Drawing(Protocol):
-    """The pictures of the activations of one batch, made when first asked for and kept for the next who asks."""
+    """The pictures of the activations of one batch, which are made on first use and cached."""
 
     @property
     def layout_decision(self) -> LayoutDecision: ...
@@ -227,76 +225,74 @@ class Drawing(Protocol):
     def pictures(self, position: int, /) -> tuple[Picture, ...]: ...
     def facts(self, position: int, /) -> Facts: ...
     def quantize_now(self, *, pixels: bool) -> int:
-        """Take from the values what facts, and `pixels` if they are wanted, need: from now on they may be overwritten.
+        """Compute what `facts` needs, and `pictures` too if `pixels` is true; then the values may be overwritten.
 
-        Returns the bytes that are kept for it; 0 where that was done before.
+        Returns the number of bytes that are held for it, or 0 if it has been done before.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Activation:
-    """What one operation produced for one input image."""
+    """The value that one operation computed for one input image, or for the whole batch."""
 
     operation: Operation
     path: str
-    """The operation's path; where its value holds several tensors, followed by which: ``attention[0]``."""
+    """The operation's path, followed by a key if its value contains several tensors: ``attention[0]``."""
     image: str | None
-    """Name of the input image that it belongs to; None where it belongs to the whole batch."""
+    """The name of the input image; None for a value of the whole batch."""
     values: Tensor
-    """As they were computed: dtype and device are the model's. Of one image, without the batch axis; of the whole
-    batch where `image` is None. While a model runs they are live: a later operation may write into them, so a
-    sink that keeps them copies them before it returns."""
+    """The values of one image, without the batch axis, or of the whole batch, with the model's dtype and device. While
+    the model runs, a later operation may write to them: a sink that keeps them must copy them before it returns."""
     drawing: Drawing = field(repr=False)
     position: int = field(default=0, repr=False)
-    """Which part of the drawing is this activation's."""
+    """The index of this activation in `drawing`."""
 
     def __repr__(self) -> str:
         image = f", image={self.image!r}" if self.image is not None else ""
         return f"Activation({self.path!r}, {self.summary()}{image})"
 
     def summary(self) -> str:
-        """Shape and dtype of the values as text, with the device where that is not the CPU."""
+        """Return the shape and dtype of the values as text, and the device unless it is the CPU."""
         device = "" if self.values.device.type in ("cpu", "meta") else f" on {self.values.device}"
         return f"{tuple(self.values.shape)} {str(self.values.dtype).removeprefix('torch.')}{device}"
 
-    def thumbnail(self, most: int) -> Html:
-        """Its first picture as HTML, of at most `most` pixels a side; why there is none, where it can't be drawn."""
+    def thumbnail(self, max_side: int) -> Html:
+        """Return its first picture as HTML, at most `max_side` pixels wide and high, or why it can't be drawn."""
         try:
-            pictures = self.pictures
-            return image_tag(pictures[0].image(), most) if pictures else Html("")
+            return image_tag(self.pictures[0].image(), max_side) if self.pictures else Html("")
         except (SurgeryError, RuntimeError) as error:
             return escape_html(f"{type(error).__name__}: {first_line(error)}")
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it."""
+        """Return HTML for a notebook."""
         return f"<div>{escape_html(repr(self))}</div>{self.thumbnail(768)}"
 
     @property
     def layout(self) -> LayoutDecision:
-        """How the values are read as maps, its ``name``, and how that was decided, its ``reason``."""
+        """How the values are read as maps (its `name`), and why (its `reason`)."""
         return self.drawing.layout_decision
 
     @property
     def levels(self) -> Levels:
-        """The values as bytes, ``(C, H, W)``, and their limits."""
+        """The values quantized to bytes, ``(C, H, W)``, and their limits."""
         return self.drawing.levels(self.position)
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
-        """One picture, or as many as the tiler makes of one activation."""
+        """The pictures that the tiler makes of this activation, one or more."""
         return self.drawing.pictures(self.position)
 
     @property
     def facts(self) -> Facts:
-        """Least and greatest value, constant channels, whether NaN or infinities are among them."""
+        """Its minimum and maximum, the number of constant channels, and whether it has NaN or infinities."""
         return self.drawing.facts(self.position)
 
 
 def __getattr__(name: str) -> object:
-    """Names that have moved to `surgery.stages`, for a release."""
+    """Return a name that has moved to `surgery.stages`, for one release."""
     stages = import_module("surgery.stages")
-    if name.startswith("_") or not hasattr(stages, name):
+    if name.startswith("_") or (name not in vars(stages) and name != "Layout"):
         raise AttributeError(f"module 'surgery.types' has no attribute {name!r}")
     warn(f"surgery.types.{name} has moved to surgery.stages.{name}", DeprecationWarning, stacklevel=2)
     return getattr(stages, name)

@@ -179,7 +179,7 @@ BROKEN = {
             "def f(levels): return levels[:, :1]",
             "f.layout = lambda channels, height, width: TileLayout(channels, 2, 1)",
         ),
-        r"can't lay out \(1, 1, 1, 1\): .*1 maps are no whole number of pictures of 2",
+        r"can't lay out \(1, 1, 1, 1\): .*1 maps don't fill whole pictures of 2",
     ),
     "a tiler whose layout shows maps that are not there": (
         offering(
@@ -189,7 +189,7 @@ BROKEN = {
             "def f(levels): return levels[:, :8]",
             "f.layout = lambda channels, height, width: TileLayout(8, 1, 1)",
         ),
-        r"has to give a layout of 4 maps, not TileLayout\(shown=8",
+        r"has to give a layout of 4 maps, not TileLayout\(maps=8",
     ),
     # colormaps
     "a colormap beyond its bounds": (

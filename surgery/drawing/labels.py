@@ -32,7 +32,7 @@ def draw_labels(
     """
     import torch
 
-    factor, shown = layout.factor, layout.shown
+    factor, shown = layout.factor, layout.maps
     maps = levels[:, :shown].repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     strips = torch.stack([torch.from_numpy(_text(str(number), maps.shape[3])) for number in range(shown)])
     cells = torch.cat((strips.expand(len(maps), -1, -1, -1), maps), 2)

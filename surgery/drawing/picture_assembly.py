@@ -80,7 +80,7 @@ class PictureAssembler:
         layout = self._layout
         if layout is not None:
             first = number * layout.tiles
-            return first, min(first + layout.tiles, layout.shown, channels) - 1
+            return first, min(first + layout.tiles, layout.maps, channels) - 1
         return (number, number) if pictures == channels else None
 
     @cached_property

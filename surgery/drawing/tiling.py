@@ -39,7 +39,7 @@ def find_tile_layout(tiler: Tiler, shape: Size) -> TileLayout | None:
         ) from error
     if layout is None:  # not of these maps
         return None
-    if not isinstance(layout, TileLayout) or layout.shown > shape[1]:
+    if not isinstance(layout, TileLayout) or layout.maps > shape[1]:
         raise RenderError(f"tiler {describe_stage(tiler)} has to give a layout of {shape[1]} maps, not {layout!r}")
     return layout
 
@@ -49,8 +49,8 @@ def tile_codes(codes: Tensor, layout: TileLayout) -> Tensor:
 
     So a PNG file has them: that is its name for a line that is not filtered.
     """
-    shown = codes if layout.shown >= codes.shape[1] else codes[:, : layout.shown]
-    if missing := -layout.shown % layout.tiles:
+    shown = codes if layout.maps >= codes.shape[1] else codes[:, : layout.maps]
+    if missing := -layout.maps % layout.tiles:
         import torch
 
         shown = torch.nn.functional.pad(shown, (0, 0, 0, 0, 0, missing), value=BACKGROUND)
@@ -76,8 +76,8 @@ def untile_codes(lines: Tensor, layout: TileLayout, shape: Size) -> Tensor:
 
 def is_written_directly(layout: TileLayout, shape: Size) -> bool:
     """Whether codes of maps ``(B, C, H, W)`` are best made where they lie: all are shown as they are."""
-    even = layout.shown % layout.tiles == 0
-    return even and layout.factor == 1 and layout.shown == shape[1] and shape[3] >= MIN_DIRECT_WIDTH
+    even = layout.maps % layout.tiles == 0
+    return even and layout.factor == 1 and layout.maps == shape[1] and shape[3] >= MIN_DIRECT_WIDTH
 
 
 def canvas_shape(layout: TileLayout, shape: Size) -> tuple[int, int, int, int]:

@@ -371,14 +371,17 @@ def laid(layout: object) -> Tiler:
         ({"tiler": lambda levels: levels.float()}, "has to give"),
         ({"tiler": laid("rows")}, "has to give a layout of 3 maps, not 'rows'"),
         ({"tiler": laid(TileLayout(4, 4, 2))}, "has to give a layout of 3 maps, not TileLayout"),
-        ({"tiler": laid(lambda: TileLayout(3, 2, 2))}, r"can't lay out \(2, 3, 2, 2\): .*3 maps are no whole number"),
+        (
+            {"tiler": laid(lambda: TileLayout(3, 2, 2))},
+            r"can't lay out \(2, 3, 2, 2\): .*3 maps don't fill",
+        ),
         (
             {"tiler": laid(lambda: TileLayout(3, 3, 0))},
-            r"can't lay out \(2, 3, 2, 2\): .*the numbers of a layout are at least 1",
+            r"can't lay out \(2, 3, 2, 2\): .*the gap of a tile layout is at least 0",
         ),
         (
             {"tiler": laid(lambda: TileLayout(3, 3, 1.5))},
-            r"can't lay out \(2, 3, 2, 2\): .*a layout is of whole numbers",
+            r"can't lay out \(2, 3, 2, 2\): .*a tile layout needs whole numbers",
         ),  # type: ignore[arg-type]
         ({"tiler": lambda levels: levels.repeat(2, 1, 1, 1)}, "4 images for a batch of 2"),
         ({"colormap": lambda values: values}, "has to give"),

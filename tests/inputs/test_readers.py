@@ -204,7 +204,7 @@ def test_preprocessing_takes_another_size_a_half_and_gray(photo: Path) -> None:
         ({"std": (1.0, 1.0)}, "a mean and a positive std for 3 channels or 1"),
         ({"std": (1.0, 1.0, 0.0)}, "a positive std"),
         ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "3 channels or 1"),
-        ({"interpolation": "area"}, "is nearest, bilinear, bicubic, lanczos, not 'area'"),
+        ({"interpolation": "area"}, "is one of nearest, bilinear, bicubic, lanczos, not 'area'"),
     ],
 )
 def test_a_preprocessing_that_makes_no_sense_is_one_clear_line(settings: Any, message: str) -> None:

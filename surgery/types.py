@@ -181,9 +181,6 @@ class Facts:
 ValueLayout: TypeAlias = "Callable[[Tensor], Tensor | None]"
 """Takes ``(B, ...)`` values; returns ``(B, C, H, W)`` maps, or None if it can't read this shape."""
 
-REQUESTED, DOES_NOT_FIT = "asked for", "does not fit it"
-"""Parts of `LayoutDecision.reason`."""
-
 
 @dataclass(frozen=True, slots=True)
 class LayoutDecision:
@@ -199,21 +196,12 @@ class LayoutDecision:
     """The axis that counts the images."""
     images: int | None = None
     """The number of images, if it is known."""
-
-    @property
-    def is_requested(self) -> bool:
-        """Whether the user requested this layout."""
-        return self.reason == REQUESTED
-
-    @property
-    def is_guessed(self) -> bool:
-        """Whether it was chosen from the sizes of the axes alone."""
-        return "guessed" in self.reason
-
-    @property
-    def is_fallback(self) -> bool:
-        """Whether the user requested another layout, which does not fit the shape."""
-        return DOES_NOT_FIT in self.reason
+    is_requested: bool = False
+    """Whether the user requested this layout."""
+    is_guessed: bool = False
+    """Whether it was chosen from the sizes of the axes alone."""
+    is_fallback: bool = False
+    """Whether the user requested another layout, which does not fit the shape."""
 
 
 class Drawing(Protocol):

@@ -177,11 +177,11 @@ def extract(
     from surgery.data import inputs
     from surgery.extraction import extract as run
     from surgery.inputs import collect_notes, find_images, format_notes, reader_suffixes
-    from surgery.layouts import layouts_of
+    from surgery.layouts import parse_layouts
     from surgery.models import load_model
     from surgery.rewriting import parse_selection
 
-    stages["layout"] = layouts_of(layout)
+    stages["layout"] = parse_layouts(layout)
     stages["inputs"] = inputs_of(beside)
     stages["readers"] = {name: plugins.resolve("reader", text) for name, text in other_readers.items()}
     chosen = [parse_selection(text) for text in at]

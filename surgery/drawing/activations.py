@@ -12,7 +12,7 @@ from surgery.drawing.batch_drawing import BatchDrawing, WholeBatchDrawing
 from surgery.drawing.color_images import ColorImageDrawing
 from surgery.drawing.quantization import split_by_image
 from surgery.graph import named_tensors
-from surgery.layouts import NONE, Evidence, arrange
+from surgery.layouts import NO_HINTS, LayoutHints, decide_layout
 from surgery.stages import Recipe
 from surgery.types import Activation, Operation
 
@@ -30,7 +30,7 @@ def make_activations(
     images: Sequence[str] | None,
     recipe: Recipe,
     key: str = "",
-    known: Callable[[str], Evidence] = lambda _: NONE,
+    known: Callable[[str], LayoutHints] = lambda _: NO_HINTS,
 ) -> Iterator[Activation]:
     """Activations of what an operation computed for a batch of `images`; of the batch as one where that is None.
 
@@ -39,8 +39,8 @@ def make_activations(
     asked = recipe.layout_for(operation.path)
     for where, tensor in named_tensors(value, key):
         path = operation.path + where
-        evidence = replace(known(where), asked=asked) if asked is not None else known(where)
-        layout_decision = arrange(tuple(tensor.shape), None if images is None else len(images), evidence)
+        hints = replace(known(where), requested=asked) if asked is not None else known(where)
+        layout_decision = decide_layout(tuple(tensor.shape), None if images is None else len(images), hints)
         if images is None:
             yield Activation(operation, path, None, tensor, WholeBatchDrawing(tensor, recipe, layout_decision))
             continue

@@ -26,7 +26,7 @@ from surgery.drawing.statistics import Extremes, FactsSource, compute_statistics
 from surgery.drawing.tiling import find_tile_layout, is_written_directly
 from surgery.drawing.transforms import apply_transforms, is_color
 from surgery.errors import RenderError
-from surgery.layouts import Evidence, arrange
+from surgery.layouts import LayoutHints, decide_layout
 from surgery.stages import declared_attribute
 from surgery.types import LayoutDecision, Levels
 
@@ -53,7 +53,9 @@ class BatchDrawing:
         self.windows = windows
         self.batch = values.shape[0]
         if layout_decision is None:
-            layout_decision = arrange(tuple(values.shape), self.batch, Evidence(asked=recipe.layout_for(None)))
+            layout_decision = decide_layout(
+                tuple(values.shape), self.batch, LayoutHints(requested=recipe.layout_for(None))
+            )
         self.layout_decision = layout_decision
         self._axes = values.ndim
         self._values: Tensor | None = values

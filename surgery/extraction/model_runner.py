@@ -13,7 +13,7 @@ from surgery.errors import SurgeryError, first_line
 from surgery.extraction.output_check import compare_with_original
 from surgery.graph import contexts, named_tensors, operations, tensor_specs
 from surgery.inputs import input_dtype, order_arguments
-from surgery.layouts import FollowedModel
+from surgery.layouts import AxisTrackingModel
 from surgery.rewriting import listening
 from surgery.types import Activation, Operation
 
@@ -40,7 +40,7 @@ class ModelRunner:
         self._plan = plan
         self._consume = consume
         self._consumer_error: Exception | None = None
-        self._model = FollowedModel(plan.rewritten)
+        self._model = AxisTrackingModel(plan.rewritten)
         self._dtype = input_dtype(plan.rewritten)
         self._input_names = [str(node.target) for node in plan.rewritten.graph.nodes if node.op == "placeholder"]
         self._output_index = len(operations(plan.rewritten)) + 1
@@ -88,7 +88,7 @@ class ModelRunner:
             tensors = tensor_specs(value)
             if tensors != operation.tensors:  # of another size or number of images than the example
                 operation = replace(operation, tensors=tensors)
-            evidence = partial(self._model.evidence, operation.name)
+            evidence = partial(self._model.hints, operation.name)
             self._consume(make_activations(operation, value, images, self._plan.recipe, known=evidence))
         except Exception as error:
             self._consumer_error = error
@@ -120,7 +120,7 @@ class ModelRunner:
         if is_image(values, output, plan.value_range):
             self._consume(make_image_activations(operation, output, images, plan.value_range, plan.recipe))
         else:
-            evidence = partial(self._model.evidence, "output")
+            evidence = partial(self._model.hints, "output")
             self._consume(make_activations(operation, output, images, plan.recipe, known=evidence))
 
 

@@ -11,13 +11,13 @@ from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import make_activations
 from surgery.errors import ModelError, TraceError
 from surgery.graph import Activations, contexts, named_tensors
-from surgery.layouts import NONE, Follower
+from surgery.layouts import NO_HINTS, AxisTracker
 from surgery.rewriting import listening
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.layouts import Evidence
+    from surgery.layouts import LayoutHints
     from surgery.types import Operation
 
 
@@ -33,16 +33,16 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     if not isinstance(opened, nn.Module):
         raise TraceError(f"a rewritten model is recorded, as surgery.insert gives it, not {type(opened).__name__}")
     inputs = _in_order(opened, inputs, named) if named else inputs
-    recorded: list[tuple[Operation, str, Tensor, Evidence]] = []
-    follower = _follower(opened)
+    recorded: list[tuple[Operation, str, Tensor, LayoutHints]] = []
+    tracker = _axis_tracker(opened)
 
     def keep(operation: Operation, value: Any) -> None:
         for key, tensor in named_tensors(value):
-            known = NONE if follower is None else follower.evidence(operation.name, key)
+            known = NO_HINTS if tracker is None else tracker.hints(operation.name, key)
             recorded.append((operation, key, tensor.detach().clone(), known))
 
     with listening(opened, keep), contexts.closing():
-        opened(*inputs) if follower is None else follower.run(*inputs)
+        opened(*inputs) if tracker is None else tracker.run(*inputs)
     recipe = DEFAULT_RECIPE
     return Activations(
         activation
@@ -66,9 +66,9 @@ def _in_order(opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any])
     return (*inputs, *(named[name] for name in rest))
 
 
-def _follower(opened: nn.Module) -> Follower | None:
+def _axis_tracker(opened: nn.Module) -> AxisTracker | None:
     """What runs a model node by node, if that can be: it is a graph, not compiled, and nobody has hooked it."""
     if not isinstance(opened, fx.GraphModule) or type(opened.graph._codegen) is not fx.graph.CodeGen:  # noqa: SLF001
         return None
     hooks = (opened._forward_hooks, opened._forward_pre_hooks, opened._backward_hooks, opened._backward_pre_hooks)  # noqa: SLF001
-    return None if any(hooks) else Follower(opened)
+    return None if any(hooks) else AxisTracker(opened)

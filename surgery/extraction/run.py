@@ -20,7 +20,7 @@ from surgery.extraction.run_settings import check_settings, check_shareable, cou
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import hazards
 from surgery.inputs import ImageReader, format_notes, read_example
-from surgery.layouts import layout_rules
+from surgery.layouts import make_layout_rules
 from surgery.models import get_provenance
 from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite
 from surgery.rewriting import ALL_OPERATIONS, find_extractors
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from surgery.extraction.run_settings import Mode
     from surgery.inputs import FilePatterns, Side, Size
-    from surgery.layouts import Layouts
+    from surgery.layouts import RequestedLayouts
     from surgery.output import Progress, Watcher
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
@@ -52,7 +52,7 @@ def extract(
     tiler: Tiler | str = Grid(),  # noqa: B008
     colormap: Colormap = None,
     transforms: Transform | str | Sequence[Transform | str] = (),
-    layout: Layouts = None,
+    layout: RequestedLayouts = None,
     sinks: Sink | str | Sequence[Sink | str] = (Png(), Sheet()),  # noqa: B008
     inputs: Mapping[str, FilePatterns] = MappingProxyType({}),
     reader: Reader | str = ImageReader(),  # noqa: B008
@@ -132,7 +132,7 @@ def extract(
     other_names = [other.name for other in files.others]
     rewritten = insert_extractors(subject, at, leaves, allow, other_names, example, output=output)
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
-    recipe = replace(recipe, stats=stats, layouts=layout_rules(layout, operations))
+    recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
     provenance = get_provenance(original)
     manifest = Manifest.for_run(
         subject,

@@ -1,6 +1,6 @@
 """How the values of an activation are read as maps: which axes are the batch, channels, height and width.
 
-Shapes, and a graph whose operations move axes, come in; an `Arrangement` with its reason goes out.
+Shapes, and a graph whose operations move axes, come in; an `LayoutDecision` with its reason goes out.
 """
 
 import lazy_loader

@@ -22,7 +22,7 @@ class Factor:
 
     name: str
     size: int
-    part: tuple[int, ...] = ()
+    split_path: tuple[int, ...] = ()
     """Where it was split off: of a height of 56 in windows of 7, ``(0,)`` counts 8 windows and ``(1,)`` 7 lines."""
 
 
@@ -45,7 +45,7 @@ class Axis:
         return {factor.name for factor in self.factors if factor.size > 1}
 
     @property
-    def mixed(self) -> bool:
+    def has_extra_entries(self) -> bool:
         """Whether it has entries that belong to no factor."""
         return bool(self.before or self.after)
 
@@ -63,49 +63,49 @@ class Axes:
         return tuple(axis.size for axis in self.items)
 
     @property
-    def known(self) -> bool:
+    def is_known(self) -> bool:
         """Whether there is a name for each axis that has more than one entry."""
         return all(UNKNOWN not in axis.names for axis in self.items)
 
 
-def axis_of(name: str, size: int) -> Axis:
+def simple_axis(name: str, size: int) -> Axis:
     """An axis that counts one thing."""
     return Axis((Factor(name, size),))
 
 
-def named(shape: Sequence[int], names: Sequence[str], origin: str) -> Axes:
+def named_axes(shape: Sequence[int], names: Sequence[str], origin: str) -> Axes:
     """Axes of these sizes and names."""
-    return Axes(tuple(axis_of(name, size) for name, size in zip(names, shape, strict=True)), origin)
+    return Axes(tuple(simple_axis(name, size) for name, size in zip(names, shape, strict=True)), origin)
 
 
-def unknown(shape: Sequence[int]) -> Axes:
+def unknown_axes(shape: Sequence[int]) -> Axes:
     """Axes of which nothing is known."""
-    return Axes(tuple(axis_of(UNKNOWN, size) for size in shape))
+    return Axes(tuple(simple_axis(UNKNOWN, size) for size in shape))
 
 
-def resized(axis: Axis, size: int) -> Axis:
+def resize_axis(axis: Axis, size: int) -> Axis:
     """An axis that counts the same thing, of another size."""
     if axis.size == size:
         return axis
-    if len(axis.factors) == 1 and not axis.mixed:
+    if len(axis.factors) == 1 and not axis.has_extra_entries:
         return Axis((replace(axis.factors[0], size=size),))
     names = {factor.name for factor in axis.factors}
-    return axis_of(names.pop() if len(names) == 1 else UNKNOWN, size)
+    return simple_axis(names.pop() if len(names) == 1 else UNKNOWN, size)
 
 
-def permuted(axes: Axes, order: Sequence[int]) -> Axes:
+def permute_axes(axes: Axes, order: Sequence[int]) -> Axes:
     """The axes in another order."""
     return replace(axes, items=tuple(axes.items[place] for place in order))
 
 
-def reshaped(axes: Axes, shape: Sequence[int]) -> Axes | None:
+def reshape_axes(axes: Axes, shape: Sequence[int]) -> Axes | None:
     """The axes after a reshape: factors are merged and split as their sizes say; None where they do not fit."""
     waiting: list[Factor | Axis] = []
     for axis in axes.items:
-        waiting += [axis] if axis.mixed else list(axis.factors)
+        waiting += [axis] if axis.has_extra_entries else list(axis.factors)
     made: list[Axis] = []
     for size in shape:
-        taken, rest = _taken(waiting, size)
+        taken, rest = _take_axis(waiting, size)
         if taken is None:
             return None
         made.append(taken)
@@ -115,7 +115,7 @@ def reshaped(axes: Axes, shape: Sequence[int]) -> Axes | None:
     return replace(axes, items=tuple(made))
 
 
-def _taken(waiting: list[Factor | Axis], size: int) -> tuple[Axis | None, list[Factor | Axis]]:
+def _take_axis(waiting: list[Factor | Axis], size: int) -> tuple[Axis | None, list[Factor | Axis]]:
     """An axis of this size from the head of the factors that wait, and those that are left."""
     if size == 1:
         head = waiting[:1]
@@ -134,8 +134,8 @@ def _taken(waiting: list[Factor | Axis], size: int) -> tuple[Axis | None, list[F
             found.append(head_one)
             left //= head_one.size
         elif head_one.size % left == 0:
-            found.append(Factor(head_one.name, left, (*head_one.part, 0)))
-            rest.insert(0, Factor(head_one.name, head_one.size // left, (*head_one.part, 1)))
+            found.append(Factor(head_one.name, left, (*head_one.split_path, 0)))
+            rest.insert(0, Factor(head_one.name, head_one.size // left, (*head_one.split_path, 1)))
             left = 1
         else:
             return None, waiting
@@ -146,15 +146,15 @@ def _counts(found: Sequence[Factor]) -> bool:
     return any(factor.size > 1 for factor in found)
 
 
-def sliced(axis: Axis, start: int, stop: int, step: int, size: int) -> Axis:
+def slice_axis(axis: Axis, start: int, stop: int, step: int, size: int) -> Axis:
     """What is left of an axis; `size` is how much."""
     grid = math.prod(factor.size for factor in axis.factors)
-    if axis.mixed and step == 1 and start <= axis.before and stop >= axis.before + grid:
+    if axis.has_extra_entries and step == 1 and start <= axis.before and stop >= axis.before + grid:
         return replace(axis, before=axis.before - start, after=stop - axis.before - grid)
-    return resized(axis, size)
+    return resize_axis(axis, size)
 
 
-def joined(parts: Sequence[Axis], size: int) -> Axis:
+def concatenate_axes(parts: Sequence[Axis], size: int) -> Axis:
     """An axis along which values were concatenated: more channels, or tokens of another kind beside those of a grid."""
     grids = [(place, axis) for place, axis in enumerate(parts) if axis.names & set(SPATIAL)]
     if len(grids) == 1 and len(grids[0][1].factors) > 1:
@@ -162,12 +162,12 @@ def joined(parts: Sequence[Axis], size: int) -> Axis:
         before = sum(axis.size for axis in parts[:place]) + grid.before
         after = sum(axis.size for axis in parts[place + 1 :]) + grid.after
         return replace(grid, before=before, after=after)
-    return resized(next((axis for axis in parts if UNKNOWN not in axis.names), parts[0]), size)
+    return resize_axis(next((axis for axis in parts if UNKNOWN not in axis.names), parts[0]), size)
 
 
-def kept(axes: Axes, shape: Sequence[int]) -> Axes:
+def resize_axes(axes: Axes, shape: Sequence[int]) -> Axes:
     """Axes of the same names and other sizes."""
-    return replace(axes, items=tuple(resized(axis, size) for axis, size in zip(axes.items, shape, strict=True)))
+    return replace(axes, items=tuple(resize_axis(axis, size) for axis, size in zip(axes.items, shape, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +194,16 @@ class Call:
     @property
     def operands(self) -> list[Operand]:
         """The tensors that it was given, in order."""
-        return [each for each in flat([*self.args, *self.options.values()]) if isinstance(each, Operand)]
+        return [each for each in flatten_nested([*self.args, *self.options.values()]) if isinstance(each, Operand)]
 
     def option(self, place: int, name: str, default: Any = None) -> Any:
         """An argument by its place among all, or by its name."""
         return self.args[place] if len(self.args) > place else self.options.get(name, default)
 
 
-def flat(given: Sequence[Any]) -> list[Any]:
+def flatten_nested(given: Sequence[Any]) -> list[Any]:
     """What is in lists and tuples, to any depth, in order."""
     found: list[Any] = []
     for each in given:
-        found += flat(each) if isinstance(each, (tuple, list)) else [each]
+        found += flatten_nested(each) if isinstance(each, (tuple, list)) else [each]
     return found

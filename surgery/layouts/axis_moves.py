@@ -13,13 +13,13 @@ from surgery.layouts.axes import (
     Axes,
     Axis,
     Operand,
-    axis_of,
-    flat,
-    joined,
-    kept,
-    permuted,
-    reshaped,
-    sliced,
+    concatenate_axes,
+    flatten_nested,
+    permute_axes,
+    reshape_axes,
+    resize_axes,
+    simple_axis,
+    slice_axis,
 )
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 def _permute(call: Call, first: Operand) -> Axes:
-    order = _numbers(call.args[1:]) or _numbers([call.options["dims"]])
-    return permuted(first.axes, [place % len(first.shape) for place in order])
+    order = _integers(call.args[1:]) or _integers([call.options["dims"]])
+    return permute_axes(first.axes, [place % len(first.shape) for place in order])
 
 
 def _transpose(call: Call, first: Operand) -> Axes:
@@ -40,27 +40,27 @@ def _transpose(call: Call, first: Operand) -> Axes:
     )  # swapaxes has other names
     order = list(range(len(first.shape)))
     order[one], order[other] = order[other], order[one]
-    return permuted(first.axes, order)
+    return permute_axes(first.axes, order)
 
 
-def _turned(call: Call, first: Operand) -> Axes:
+def _matrix_transpose(call: Call, first: Operand) -> Axes:
     order = list(range(len(first.shape)))
     if call.kind in ("mt", "adjoint"):
         order[-2:] = order[:-3:-1]
     else:
         order.reverse()
-    return permuted(first.axes, order)
+    return permute_axes(first.axes, order)
 
 
-def _moved(call: Call, first: Operand) -> Axes:
+def _movedim(call: Call, first: Operand) -> Axes:
     # torch tells best where the axes go: each is given a size of its own.
     probe = torch.empty([2 + place for place in range(len(first.shape))], device="meta")
     sizes = torch.movedim(probe, call.option(1, "source"), call.option(2, "destination")).shape
-    return permuted(first.axes, [size - 2 for size in sizes])
+    return permute_axes(first.axes, [size - 2 for size in sizes])
 
 
 def _reshape(call: Call, first: Operand) -> Axes | None:
-    return reshaped(first.axes, call.shape)
+    return reshape_axes(first.axes, call.shape)
 
 
 def _unsqueeze(call: Call, first: Operand) -> Axes:
@@ -73,31 +73,31 @@ def _unsqueeze(call: Call, first: Operand) -> Axes:
 def _cat(call: Call, first: Operand) -> Axes:
     along = int(call.option(1, "dim", call.options.get("axis", 0)))
     parts = [each.axes for each in call.operands if len(each.shape) == len(first.shape)]
-    lead = next((axes for axes in parts if axes.known), parts[0])
+    lead = next((axes for axes in parts if axes.is_known), parts[0])
     items = list(lead.items)
-    items[along] = joined([axes.items[along] for axes in parts], call.shape[along])
+    items[along] = concatenate_axes([axes.items[along] for axes in parts], call.shape[along])
     return replace(lead, items=tuple(items))
 
 
 def _stack(call: Call, first: Operand) -> Axes:
     place = int(call.option(1, "dim", 0)) % len(call.shape)
     items = list(first.axes.items)
-    items.insert(place, axis_of(UNKNOWN, call.shape[place]))
+    items.insert(place, simple_axis(UNKNOWN, call.shape[place]))
     return replace(first.axes, items=tuple(items))
 
 
-def _part(call: Call, first: Operand) -> Axes:
+def _split(call: Call, first: Operand) -> Axes:
     """One of the parts of a split or a chunk, or, of `unbind`, without an axis."""
     if len(call.shape) < len(first.shape):
         along = int(call.option(1, "dim", 0)) % len(first.shape)
         return replace(first.axes, items=tuple(axis for place, axis in enumerate(first.axes.items) if place != along))
-    return kept(first.axes, call.shape)
+    return resize_axes(first.axes, call.shape)
 
 
 def _narrow(call: Call, first: Operand) -> Axes:
     along, start, length = (int(call.option(place, name)) for place, name in ((1, "dim"), (2, "start"), (3, "length")))
     items = list(first.axes.items)
-    items[along] = sliced(items[along], start, start + length, 1, length)
+    items[along] = slice_axis(items[along], start, start + length, 1, length)
     return replace(first.axes, items=tuple(items))
 
 
@@ -122,7 +122,7 @@ def _getitem(call: Call, first: Operand) -> Axes | None:
         axis = waiting.pop(0)
         if isinstance(key, slice):
             start, stop, step = key.indices(axis.size)
-            items.append(sliced(axis, start, stop, step, len(range(start, stop, step))))
+            items.append(slice_axis(axis, start, stop, step, len(range(start, stop, step))))
     return replace(first.axes, items=(*items, *waiting))
 
 
@@ -131,9 +131,9 @@ def _reduce(call: Call, first: Operand) -> Axes | None:
     given = call.option(1, "dim", call.options.get("axis"))
     if given is None or isinstance(given, Operand):
         return first.axes if shape == first.shape else None
-    along = {place % len(first.shape) for place in _numbers([given])}
+    along = {place % len(first.shape) for place in _integers([given])}
     if len(shape) == len(first.shape):
-        return kept(first.axes, shape)
+        return resize_axes(first.axes, shape)
     return replace(first.axes, items=tuple(axis for place, axis in enumerate(first.axes.items) if place not in along))
 
 
@@ -141,10 +141,10 @@ def _matmul(call: Call, first: Operand) -> Axes | None:
     second = call.operands[1]
     if len(first.shape) != len(second.shape) or len(first.shape) != len(call.shape):
         return first.axes if first.shape == call.shape else None
-    lead = first.axes if first.axes.known or not second.axes.known else second.axes
+    lead = first.axes if first.axes.is_known or not second.axes.is_known else second.axes
     last = second.axes.items[-1]
     if last.names & lead.items[-2].names:  # places against places: attention
-        last = axis_of(KEY, last.size)
+        last = simple_axis(KEY, last.size)
     return replace(lead, items=(*lead.items[:-2], first.axes.items[-2], last))
 
 
@@ -161,18 +161,18 @@ def _einsum(call: Call, _first: Operand) -> Axes | None:
     return replace(call.operands[0].axes, items=tuple(letters[letter] for letter in after))
 
 
-def _spread(call: Call, first: Operand) -> Axes | None:
+def _expand(call: Call, first: Operand) -> Axes | None:
     """Expanded or repeated: what has kept its size is what it was."""
     shape = call.shape
     if len(first.shape) != len(shape):
         return None
     pairs = zip(first.axes.items, shape, strict=True)
-    items = [axis if axis.size == size else axis_of(UNKNOWN, size) for axis, size in pairs]
+    items = [axis if axis.size == size else simple_axis(UNKNOWN, size) for axis, size in pairs]
     return replace(first.axes, items=tuple(items))
 
 
-def _padded(call: Call, first: Operand) -> Axes | None:
-    return kept(first.axes, call.shape) if len(first.shape) == len(call.shape) else None
+def _pad(call: Call, first: Operand) -> Axes | None:
+    return resize_axes(first.axes, call.shape) if len(first.shape) == len(call.shape) else None
 
 
 def _attention(call: Call, first: Operand) -> Axes | None:
@@ -183,27 +183,27 @@ def _attention(call: Call, first: Operand) -> Axes | None:
 MOVES: dict[str, Callable[[Call, Operand], Axes | None]] = {
     **dict.fromkeys(("permute",), _permute),
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), _transpose),
-    **dict.fromkeys(("t", "mt", "adjoint"), _turned),
-    **dict.fromkeys(("movedim", "moveaxis"), _moved),
+    **dict.fromkeys(("t", "mt", "adjoint"), _matrix_transpose),
+    **dict.fromkeys(("movedim", "moveaxis"), _movedim),
     **dict.fromkeys(["reshape", "view", "flatten", "unflatten", "squeeze", "view_as", "reshape_as"], _reshape),
     "unsqueeze": _unsqueeze,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "stack": _stack,
-    **dict.fromkeys(("chunk", "split", "tensor_split", "unbind", "split_with_sizes"), _part),
+    **dict.fromkeys(("chunk", "split", "tensor_split", "unbind", "split_with_sizes"), _split),
     "narrow": _narrow,
     "select": _select,
     "getitem": _getitem,
     **dict.fromkeys(["mean", "sum", "amax", "amin", "max", "min", "std", "var", "prod", "logsumexp", "norm"], _reduce),
     **dict.fromkeys(("matmul", "bmm"), _matmul),
     "einsum": _einsum,
-    **dict.fromkeys(("expand", "expand_as", "repeat", "tile", "broadcast_to"), _spread),
+    **dict.fromkeys(("expand", "expand_as", "repeat", "tile", "broadcast_to"), _expand),
     **dict.fromkeys(
-        ["pad", "zeropad2d", "reflectionpad2d", "replicationpad2d", "constantpad2d", "circularpad2d"], _padded
+        ["pad", "zeropad2d", "reflectionpad2d", "replicationpad2d", "constantpad2d", "circularpad2d"], _pad
     ),
     "scaled_dot_product_attention": _attention,
 }
 """By kind, what becomes of the axes of the first tensor; of all else, what has its shape keeps them."""
 
 
-def _numbers(given: Sequence[Any]) -> list[int]:
-    return [int(each) for each in flat(given) if isinstance(each, int)]
+def _integers(given: Sequence[Any]) -> list[int]:
+    return [int(each) for each in flatten_nested(given) if isinstance(each, int)]

@@ -18,9 +18,9 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.cli import app as cli
 from surgery.errors import RenderError, SelectionError
-from surgery.layouts.arranging import Evidence, arrange
-from surgery.layouts.axes import Axis, Factor, axis_of, named, reshaped
-from surgery.layouts.value_layouts import ChannelsFirst, ChannelsLast, Flat, Tokens, layout_named
+from surgery.layouts.axes import Axis, Factor, named_axes, reshape_axes, simple_axis
+from surgery.layouts.layout_decision import LayoutHints, decide_layout
+from surgery.layouts.value_layouts import ChannelsFirst, ChannelsLast, Flat, Tokens, parse_layout
 from surgery.types import NAN
 
 if TYPE_CHECKING:
@@ -226,15 +226,15 @@ def test_a_class_token_is_in_no_map_and_in_the_facts() -> None:
 def test_where_no_operation_tells_sizes_may_and_it_is_said(
     shape: tuple[int, ...], image: tuple[int, int] | None, name: str, guessed: bool
 ) -> None:
-    found = arrange(shape, 1, Evidence(image=image))
+    found = decide_layout(shape, 1, LayoutHints(image_size=image))
     assert (found.name, found.is_guessed) == (name, guessed)
-    assert guessed or "nothing tells" in found.reason
+    assert guessed or "by default" in found.reason
 
 
 def test_a_guess_puts_windows_where_they_belong() -> None:
     maps = torch.randn(1, 3, 56, 56)
     windows = maps.view(1, 3, 8, 7, 8, 7).permute(0, 2, 4, 3, 5, 1).reshape(64, 49, 3)
-    found = arrange(tuple(windows.shape), 1, Evidence(image=(224, 224)))
+    found = decide_layout(tuple(windows.shape), 1, LayoutHints(image_size=(224, 224)))
     assert found.layout is not None
     assert torch.equal(found.layout(windows[None]), maps)  # type: ignore[arg-type]
 
@@ -276,17 +276,17 @@ def test_maps_that_lie_as_they_always_did_are_drawn_the_same_way(monkeypatch: py
 
 
 def test_a_reshape_merges_and_splits_what_axes_count() -> None:
-    axes = named((2, 6, 8, 8), ("batch", "channel", "height", "width"), "")
-    windows = reshaped(axes, (2, 6, 4, 2, 4, 2))
+    axes = named_axes((2, 6, 8, 8), ("batch", "channel", "height", "width"), "")
+    windows = reshape_axes(axes, (2, 6, 4, 2, 4, 2))
     assert windows is not None
     assert windows.items[3].factors == (Factor("height", 2, (1,)),)
-    merged = reshaped(windows, (2, 6, 64))
+    merged = reshape_axes(windows, (2, 6, 64))
     assert merged is not None
     assert merged.items[2].names == {"height", "width"}
-    assert reshaped(axes, (2, 6, 5, 13)) is None
-    tokens = named((1, 9, 4), ("batch", "", "channel"), "")
-    mixed = (tokens.items[0], Axis((Factor("height", 2), Factor("width", 4)), before=1), axis_of("channel", 4))
-    assert reshaped(type(tokens)(mixed), (1, 3, 3, 4)) is None
+    assert reshape_axes(axes, (2, 6, 5, 13)) is None
+    tokens = named_axes((1, 9, 4), ("batch", "", "channel"), "")
+    mixed = (tokens.items[0], Axis((Factor("height", 2), Factor("width", 4)), before=1), simple_axis("channel", 4))
+    assert reshape_axes(type(tokens)(mixed), (1, 3, 3, 4)) is None
 
 
 VALUES = torch.randn(2, 4, 5, 6)
@@ -304,8 +304,8 @@ TOKENS = torch.randn(2, 17, 6)
         ("flat", TOKENS, TOKENS[:, None]),
     ],
 )
-def test_a_layout_that_is_requested_for_holds(text: str, values: Tensor, expected: Tensor) -> None:
-    drawn = surgery.draw(values, layout=layout_named(text))
+def test_a_requested_layout_applies(text: str, values: Tensor, expected: Tensor) -> None:
+    drawn = surgery.draw(values, layout=parse_layout(text))
     for ours, theirs in zip(drawn, surgery.draw(expected), strict=True):
         assert np.array_equal(ours.pixels, theirs.pixels)
 
@@ -314,7 +314,7 @@ def test_a_layout_of_ones_own_is_a_function() -> None:
     drawn = surgery.draw(VALUES, layout=lambda values: values.transpose(2, 3))
     for ours, theirs in zip(drawn, surgery.draw(VALUES.transpose(2, 3)), strict=True):
         assert np.array_equal(ours.pixels, theirs.pixels)
-    with pytest.raises(RenderError, match=r"has to give \(B, C, H, W\) or None, not \(1, 4, 30\)"):
+    with pytest.raises(RenderError, match=r"has to return \(B, C, H, W\) or None, not \(1, 4, 30\)"):
         surgery.draw(VALUES, layout=lambda values: values.flatten(2))
     with pytest.raises(RenderError, match=r"can't take \(1, 4, 5, 6\)"):
         surgery.draw(VALUES, layout=lambda values: values.unflatten(1, (3, 3)))
@@ -332,7 +332,7 @@ def test_a_layout_of_ones_own_is_a_function() -> None:
 )
 def test_a_layout_that_is_none_is_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(RenderError, match=message):
-        layout_named(text)
+        parse_layout(text)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -353,12 +353,12 @@ def test_the_command_line_decides_for_all_or_for_some(
     manifest = json.loads((tmp_path / "o" / "manifest.json").read_text())
     assert manifest["recipe"]["layouts"] == "*=channels-last, down2*=auto, output=tokens:2x2"
     said = {each["path"]: (each["layout"], each["layout_reason"]) for each in manifest["operations"]}
-    assert said["down1.conv"] == ("channels-last", "asked for")
+    assert said["down1.conv"] == ("channels-last", "requested")
     assert said["down2.conv"] == ("channels-first", "its axes are known from down2.conv (conv2d)")
     (picture,) = (tmp_path / "o").glob("*/*-down1.conv.png")
     with Image.open(picture) as image:
         note = json.loads(image.text["surgery"])  # type: ignore[attr-defined]
-    assert (note["layout"], note["layout_reason"], len(note["low"])) == ("channels-last", "asked for", 128)
+    assert (note["layout"], note["layout_reason"], len(note["low"])) == ("channels-last", "requested", 128)
     assert run(monkeypatch, *words, str(tmp_path / "p"), "--layout", "nothing*=flat") == 1
     assert "'nothing*', which matches none of 2 chosen operations" in capsys.readouterr().err
     assert run(monkeypatch, *words, str(tmp_path / "q"), "--layout", "down1*=tokens:7x7") == 0

@@ -70,7 +70,7 @@ BROKEN = {
     ),
     "a transform that takes the model's random numbers": (
         offering("transform", "lambda maps: maps + torch.rand_like(maps)"),
-        r"draws from torch's random numbers",
+        r"draws from torch's global random numbers",
     ),
     "a transform of chance": (
         offering("transform", "lambda maps: maps + torch.rand(maps.shape, generator=own)", "own = torch.Generator()"),
@@ -112,7 +112,7 @@ BROKEN = {
             "  torch.set_num_threads(torch.get_num_threads() + 1)",
             "  return maps.abs()",
         ),
-        r"changes the number of torch's threads",
+        r"changes torch's number of threads",
     ),
     "a transform that can't do with many channels": (
         offering("transform", "lambda maps: maps[:, [0] if maps.shape[1] < 1000 else 5000]"),
@@ -331,7 +331,7 @@ BROKEN = {
             "  net.preprocessing = {}",
             "  return net",
         ),
-        r"has dict as preprocessing, not a surgery.types.Preprocessing",
+        r"has dict as preprocessing, not a surgery.stages.Preprocessing",
     ),
     "a family without names": (
         offering("model", "surgery.types.ModelFamily(torch.nn.Conv2d, list)", "import surgery.types"),

@@ -110,21 +110,21 @@ def check(
 ) -> None:
     """Hold everything that a plugin offers against what its kind promises. Exit code 1 where a promise is broken."""
     plugins = _found(what)
-    from surgery.cli.tables import Doing, Text, terminal, verdict_lines
-    from surgery.testing import verdicts
+    from surgery.cli.tables import Doing, Text, check_result_view, terminal
+    from surgery.testing import run_checks
 
     logging.getLogger("cmap").setLevel(logging.ERROR)  # it remarks on names that have several meanings
     console = terminal()
     kept = broken = 0
     with Doing() as doing:
         for plugin in plugins:
-            for verdict in verdicts(plugin, sample, doing):
-                kept += not verdict.faults
-                broken += len(verdict.faults)
+            for result in run_checks(plugin, sample, doing):
+                kept += not result.violations
+                broken += len(result.violations)
                 # Of the catalog of colormaps only what is wrong is worth a line.
-                if verdict.faults or not (plugin.origin == "built in" and verdict.kind == "colormap"):
+                if result.violations or not (plugin.origin == "built in" and result.kind == "colormap"):
                     doing("")
-                    console.print(verdict_lines(verdict), soft_wrap=True)
+                    console.print(check_result_view(result), soft_wrap=True)
     said = ["1 thing keeps its promises" if kept == 1 else f"{kept} things keep their promises"] if kept else []
     said += ["1 promise is broken" if broken == 1 else f"{broken} promises are broken"] if broken else []
     console.print(Text(", ".join(said) or f"{what} offers nothing"))

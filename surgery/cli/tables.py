@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from surgery.cli.samples import Sample
     from surgery.output import Progress, Report
     from surgery.plugins import CatalogEntry, Kind, Plugins
-    from surgery.testing import Verdict
+    from surgery.testing import CheckResult
     from surgery.types import TensorSpec
     from surgery.verification import Certificate, Comparison
 
@@ -163,12 +163,12 @@ def begun_view(files: Sequence[Path], steps: Mapping[str, Sequence[str]]) -> Ren
     return Group(*lines)
 
 
-def verdict_lines(verdict: Verdict) -> RenderableType:
+def check_result_view(result: CheckResult) -> RenderableType:
     """A thing that was checked: `ok`, or a line for each promise that it breaks."""
-    what = Text.assemble((f"{verdict.kind} ", "dim"), (verdict.name, "bold"), "  ")
-    if not verdict.faults:
+    what = Text.assemble((f"{result.kind} ", "dim"), (result.name, "bold"), "  ")
+    if not result.violations:
         return Text.assemble(what, ("ok", "green"))
-    return Group(*(Text.assemble(what, (fault, "red")) for fault in verdict.faults))
+    return Group(*(Text.assemble(what, (violation, "red")) for violation in result.violations))
 
 
 def entry_view(entry: CatalogEntry, sample: Sample) -> RenderableType:

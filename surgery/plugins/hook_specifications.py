@@ -98,7 +98,7 @@ def surgery_tilers() -> Mapping[str, Tiler]:  # type: ignore[empty-body]
     Returns: name -> function of ``(B, C, H, W)`` uint8 codes that returns ``(B, N, H', W')`` uint8 codes, N pictures
         for each image: 0 to 250 stand for values, 252 to 254 for NaN and infinities, 255 is background. It must not
         write to its input. One with options is a frozen dataclass with ``__call__``: ``--tiler grid:columns=8``. One
-        that lays maps in rows is faster where it says how by a ``layout``: see `surgery.types.Tiler`.
+        that lays maps in rows is faster where it says how by a ``layout``: see `surgery.stages.Tiler`.
     Several: side by side; a name offered twice is written ``plugin:name``. A run has one.
     Example, ``--tiler first``:
 
@@ -183,8 +183,8 @@ def surgery_models() -> Mapping[str, ModelFactory | ModelFamily]:  # type: ignor
 
     Called: once, when a model is asked for by a name, or all are listed.
     Takes: nothing.
-    Returns: name -> function without arguments that returns an ``nn.Module``, or a `surgery.types.ModelFamily` for
-        models that are named ``family/name``. A model may carry a `surgery.types.Preprocessing` in an attribute
+    Returns: name -> function without arguments that returns an ``nn.Module``, or a `surgery.stages.ModelFamily` for
+        models that are named ``family/name``. A model may carry a `surgery.stages.Preprocessing` in an attribute
         ``preprocessing``, or say in ``size``, ``in_channels`` and ``multiple`` what input it takes, and in
         ``weights_from``, a text, where its weights come from. That weights are random needs not be said: it is seen
         while the model is built, with random numbers that are the same at every run.

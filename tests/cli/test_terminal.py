@@ -19,10 +19,10 @@ import surgery
 from surgery.cli import tables as terminal
 from surgery.cli.graph_view import graph_view
 from surgery.cli.streams import Stream, complain, ready_streams
-from surgery.cli.tables import Bar, Text, export, report_view, verdict_lines
+from surgery.cli.tables import Bar, Text, check_result_view, export, report_view
 from surgery.errors import OutputError, PluginError
 from surgery.output.report import OperationSummary, Progress, Report
-from surgery.testing.verdicts import Verdict
+from surgery.testing import CheckResult
 from surgery.text.characters import escape_unprintable, replace_unencodable
 from surgery.types import Facts, Operation
 
@@ -77,7 +77,7 @@ def test_tables_and_lines_show_a_name_as_it_is(title: str) -> None:
     text = printed(view)
     assert text.count(shown) == 2
     assert len(text.splitlines()) == 4
-    assert printed(verdict_lines(Verdict(given, given, (given,)))).count(shown) == 3
+    assert printed(check_result_view(CheckResult(given, given, (given,)))).count(shown) == 3
     assert printed(Text.assemble((given, "bold"), given)).rstrip("\n") == shown * 2
     for kind in ("svg", "html"):
         document = export(view, 120, kind, given)

@@ -192,3 +192,14 @@ def needs_an_activation(folder: OutputFolder) -> Iterator[Write]:
 def test_a_broken_sink_is_found(sink: Sink, fault: str) -> None:
     with pytest.raises(AssertionError, match=fault):
         testing.check_sink(sink)
+
+
+def test_the_old_names_of_the_checks_work_and_tell_the_new_ones() -> None:
+    with pytest.warns(DeprecationWarning, match=r"surgery\.testing\.verdicts is now surgery\.testing\.run_checks"):
+        assert testing.verdicts is testing.run_checks
+    with pytest.warns(DeprecationWarning, match=r"surgery\.testing\.Verdict is now surgery\.testing\.CheckResult"):
+        result = testing.Verdict("sink", "png", ("writes nothing",))
+    with pytest.warns(DeprecationWarning, match=r"CheckResult\.faults is now CheckResult\.violations"):
+        assert result.faults == result.violations
+    with pytest.raises(AttributeError, match="attribute verdict"):
+        _ = testing.verdict

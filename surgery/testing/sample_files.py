@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def good_files(place: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+def write_valid_files(place: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     """A small file of each kind among `suffixes` that is common enough for everybody to know what is in it."""
     values = np.random.default_rng(0).standard_normal((1, 3, 8, 6)).astype(np.float32)
     pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8))
@@ -35,7 +35,7 @@ def good_files(place: Path, suffixes: Sequence[str]) -> Iterator[Path]:
         yield file
 
 
-def spoiled_files(place: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def write_invalid_files(place: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
     """Files with the first of `suffixes` that nobody can read, and what each is in words."""
     suffix = suffixes[0] if suffixes else ".bin"
     yield "a file that is not there", place / f"gone{suffix}"
@@ -48,7 +48,7 @@ def spoiled_files(place: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, P
     folder = place / f"folder{suffix}"
     folder.mkdir()
     yield "a folder", folder
-    for good in good_files(place, suffixes[:1]):
+    for good in write_valid_files(place, suffixes[:1]):
         cut = place / f"cut{suffix}"
         cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
         yield f"half of a {suffix} file", cut

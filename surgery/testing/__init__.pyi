@@ -1,0 +1,12 @@
+from .contracts import check_checkpoint as check_checkpoint
+from .contracts import check_colormap as check_colormap
+from .contracts import check_model as check_model
+from .contracts import check_normalizer as check_normalizer
+from .contracts import check_plugin as check_plugin
+from .contracts import check_reader as check_reader
+from .contracts import check_sink as check_sink
+from .contracts import check_tiler as check_tiler
+from .contracts import check_transform as check_transform
+from .contracts import check_watcher as check_watcher
+from .plugin_checks import CheckResult as CheckResult
+from .plugin_checks import run_checks as run_checks

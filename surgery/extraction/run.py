@@ -14,12 +14,11 @@ from surgery.builtin import Grid, MinMax, Png, Sheet
 from surgery.extraction.execution import run_in_this_process, run_in_worker_processes
 from surgery.extraction.model_preparation import copy_for_run, insert_extractors
 from surgery.extraction.named_stages import StageResolver
-from surgery.extraction.run_inputs import find_run_inputs
 from surgery.extraction.run_plan import RunPlan
 from surgery.extraction.run_settings import check_settings, check_shareable, count_workers
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import hazards
-from surgery.inputs import ImageReader, format_notes, read_example
+from surgery.inputs import ImageReader, find_inputs, format_notes, read_example
 from surgery.layouts import make_layout_rules
 from surgery.models import get_provenance
 from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite
@@ -123,14 +122,20 @@ def extract(
     if jobs > 1:
         check_shareable(jobs, resolved_sinks, watcher_list)
     original = unwrap_model(model)
-    files = find_run_inputs(
-        original, images, inputs, main_reader, other_readers, size=size, side=side, value_range=range
+    files = find_inputs(
+        original,
+        images,
+        reader=main_reader,
+        inputs=inputs,
+        readers=other_readers,
+        size=size,
+        side=side,
+        value_range=range,
     )
     check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     subject = copy_for_run(original, mode, device)
     example = read_example(subject, files.open(), device)
-    other_names = [other.name for other in files.others]
-    rewritten = insert_extractors(subject, at, leaves, allow, other_names, example, output=output)
+    rewritten = insert_extractors(subject, at, leaves, allow, files.other_names, example, output=output)
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
     provenance = get_provenance(original)
@@ -150,8 +155,8 @@ def extract(
             rewritten=rewritten,
             reference=subject if check and output else None,
             recipe=recipe,
-            value_range=files.value_range,
-            input_limits=files.limits,
+            value_range=files.options.value_range,
+            input_limits=files.options.limits,
             sinks=resolved_sinks,
             folder=folder,
             workspace=workspace,

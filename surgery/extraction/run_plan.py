@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import fx, nn
 
-    from surgery.inputs import Inputs, Notes
+    from surgery.inputs import InputStream, Notes
     from surgery.output import Failure, OperationSummary, OutputFolder, WorkerState, Workspace
     from surgery.stages import Limits, Recipe, Sink
 
@@ -30,7 +30,7 @@ class RunPlan:
     sinks: tuple[Sink, ...]
     folder: OutputFolder
     workspace: Workspace
-    inputs: Inputs
+    inputs: InputStream
     batch_size: int
     device: torch.device
     seed: int

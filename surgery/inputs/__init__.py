@@ -1,6 +1,7 @@
-"""The inputs of a run: which files they are, how they are decoded, resized and put into the model's range, in batches.
+"""The inputs of a run: which files they are, how they are decoded, and how they become batches of tensors.
 
-Paths come in; batches of tensors with the names of their images go out.
+Paths and patterns come in, with what the model requires of its inputs (channels, size, range, preprocessing). Batches
+of tensors go out, with the names of their images, and with notes on the files. `load_image` reads a single image.
 """
 
 import lazy_loader

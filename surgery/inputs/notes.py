@@ -1,4 +1,4 @@
-"""What is noticed while inputs are found and read, and is no error."""
+"""Notes: what a user should know about files that were found and read, without being an error."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ if TYPE_CHECKING:
     from os import PathLike
 
 Notes: TypeAlias = "dict[str, tuple[str, int]]"
-"""What was noticed -> the first file it is true of, and how many files in all."""
+"""The text of each note, with the first file that it applies to and the number of such files."""
 
-_collected: ContextVar[Notes | None] = ContextVar("surgery_notes", default=None)
+_current: ContextVar[Notes | None] = ContextVar("surgery_notes", default=None)
 
 
 def add_note(path: str | PathLike[str], text: str, *, doubtful: bool = False) -> None:
     """Note something about a file.
 
-    Outside of `collect_notes`, a doubtful note becomes a Python warning and other notes are discarded.
-
-    Equal texts are reported once, so a text names the kind of thing and not the numbers of one file.
+    Outside of `collect_notes`, a doubtful note becomes a Python warning and other notes are discarded. Notes with equal
+    texts are reported once, so a text describes the kind of finding, without numbers of one file.
     """
-    notes = _collected.get()
+    notes = _current.get()
     if notes is not None:
         merge_notes(notes, {text: (str(path), 1)})
     elif doubtful:
@@ -33,23 +32,26 @@ def add_note(path: str | PathLike[str], text: str, *, doubtful: bool = False) ->
 
 @contextmanager
 def collect_notes(notes: Notes) -> Iterator[None]:
-    """Within the block, and on this thread, what is noted is added to `notes`."""
-    token = _collected.set(notes)
+    """Within the block, and on this thread, add each new note to `notes`."""
+    token = _current.set(notes)
     try:
         yield
     finally:
-        _collected.reset(token)
+        _current.reset(token)
 
 
 def merge_notes(notes: Notes, more: Notes) -> None:
-    """Add notes to others. Of the files, the first by name is kept: several processes read them in any order."""
+    """Add the notes of `more` to `notes`.
+
+    The first file by name is kept, since several processes read the files in any order.
+    """
     for text, (path, count) in more.items():
         first, before = notes.get(text, (path, 0))
         notes[text] = min(first, path), before + count
 
 
 def format_notes(notes: Notes) -> tuple[str, ...]:
-    """One line for each note."""
+    """Return one line for each note: the first file, the number of other files, and the text."""
     return tuple(
         f"{path}{f' and {count - 1} more' if count > 1 else ''}: {text}" for text, (path, count) in notes.items()
     )

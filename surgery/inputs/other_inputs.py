@@ -1,28 +1,27 @@
-"""Models of several inputs: which files belong to an image, and what reads them."""
+"""The inputs of a model beside the image: which of their files belongs to which image."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from surgery.errors import ImageError, ModelError, did_you_mean
-from surgery.inputs.decoding import file_channels
-from surgery.inputs.image_loading import find_images, load_image, reader_suffixes
-from surgery.inputs.image_reader import ImageReader
+from surgery.inputs.image_search import find_images, reader_suffixes
 from surgery.inputs.notes import add_note
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import nn
 
-    from surgery.inputs.image_loading import Side, Size
-    from surgery.stages import Preprocessing, Reader
+    from surgery.stages import Reader
 
-    FilePatterns = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+FilePatterns: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Files, folders and patterns, as `find_images` takes them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +29,9 @@ class OtherInput:
     """An input of a model beside the image."""
 
     name: str
-    """Of the parameter of forward."""
+    """Its parameter of ``forward``."""
     paths: tuple[Path, ...]
-    """A file for each image of the run."""
+    """One file for each image of the run."""
     reader: Reader
 
 
@@ -43,10 +42,13 @@ def find_other_inputs(
     readers: Mapping[str, Reader],
     default: Reader,
 ) -> tuple[OtherInput, ...]:
-    """The inputs beside the image, each with a file for every image.
+    """Return the inputs beside the image, each with one file for every image.
 
-    Files of the same names as the images belong to those; else the first belongs to the first image, and so on. One
-    file alone belongs to all of them. Raises ModelError for a name that forward does not have.
+    Files are matched to images by their names if every image has one, else by their order. A single file belongs to
+    every image. `readers` are by input name; `default` reads the others.
+
+    Raises ModelError for a name that ``forward`` lacks and for a reader without files; ImageError for files that can't
+    be matched.
     """
     if not inputs and not readers:
         return ()
@@ -57,19 +59,19 @@ def find_other_inputs(
             raise ModelError(
                 f"forward of {type(model).__name__} has no input {name!r}; it has {', '.join(known)}{near}"
             )
-    if unread := [name for name in readers if name not in inputs]:
-        raise ModelError(
-            f"there is a reader for {unread[0]}, and no files: --input {unread[0]}=FILES (inputs= in Python)"
-        )
-    found = []
-    for name, given in inputs.items():
+    if without_files := [name for name in readers if name not in inputs]:
+        name = without_files[0]
+        raise ModelError(f"there is a reader for {name}, and no files: --input {name}=FILES (inputs= in Python)")
+    others = []
+    for name, patterns in inputs.items():
         reader = readers.get(name, default)
-        files = find_images(given, reader_suffixes(reader))
-        found.append(OtherInput(name, _paired(name, images, files), reader))
-    return tuple(found)
+        files = find_images(patterns, reader_suffixes(reader))
+        others.append(OtherInput(name, _match_files(name, images, files), reader))
+    return tuple(others)
 
 
-def _paired(name: str, images: Sequence[Path], files: Sequence[Path]) -> tuple[Path, ...]:
+def _match_files(name: str, images: Sequence[Path], files: Sequence[Path]) -> tuple[Path, ...]:
+    """Return one file for each image."""
     if len(files) == 1:
         return (files[0],) * len(images)
     stems = {file.stem: file for file in files}
@@ -82,57 +84,3 @@ def _paired(name: str, images: Sequence[Path], files: Sequence[Path]) -> tuple[P
         )
     add_note(files[0], f"the files of {name} have other names than the images, and belong to them in order")
     return tuple(files)
-
-
-def order_arguments(placeholders: Sequence[str], main: Tensor, others: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """The inputs of a graph, in its order."""
-    return tuple(others.get(name, main) for name in placeholders)
-
-
-def main_input_name(model: nn.Module, others: Sequence[str]) -> str | None:
-    """The parameter of forward that is given the image; None where the model has none left."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-    return next((name for name in named if name not in others), None)
-
-
-def needs_example(model: nn.Module, others: Sequence[str]) -> bool:
-    """Whether an input is one that a graph has only where an example gives it."""
-    parameters = [inspect.signature(model.forward).parameters[name] for name in others]
-    return any(p.default is not p.empty or p.kind is p.KEYWORD_ONLY for p in parameters)
-
-
-def build_example(model: nn.Module, named: Mapping[str, Tensor]) -> tuple[Tensor, ...] | dict[str, Tensor]:
-    """Inputs by name as an example to trace with: by position where that can be."""
-    parameters = list(inspect.signature(model.forward).parameters.values())[: len(named)]
-    if all(p.name in named and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
-        return tuple(named[p.name] for p in parameters)
-    return dict(named)
-
-
-def reader_for_other_input(
-    reader: Reader, size: Size, side: Side, value_range: tuple[float, float], preprocessing: Preprocessing | None
-) -> Reader:
-    """What reads an input beside the image: images in the same size and range, in the channels that they have."""
-    if not isinstance(reader, ImageReader):
-        return reader
-    low = value_range[0] if reader.low is None else reader.low
-    high = value_range[1] if reader.high is None else reader.high
-
-    def read(path: Path) -> Tensor:
-        channels = reader.channels or file_channels(path)
-        same = None if preprocessing is None else replace(preprocessing, mean=(0.0,) * channels, std=(1.0,) * channels)
-        values = load_image(
-            path,
-            size=size,
-            side=side if side in ("left", "right") else "none",
-            range=(low, high),
-            channels=channels,
-            preprocessing=same,
-            black=reader.black,
-            white=reader.white,
-            indices=reader.indices,
-        )
-        return values if same is None else values.mul(high - low).add(low)
-
-    return read

@@ -16,7 +16,8 @@ from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError, ModelError, SelectionError, TraceError
 from surgery.graph.copies import copy_sharing_parameters
-from surgery.inputs.image_loading import find_images, load_image
+from surgery.inputs.image_loading import load_image
+from surgery.inputs.image_search import find_images
 from surgery.output.report import Progress
 from tests.tracing.test_symbolic import assert_same, state
 
@@ -149,7 +150,7 @@ def test_a_bad_image_is_named_and_the_others_go_on(model: nn.Module, photos: Pat
     report = surgery.extract(model, images, out=tmp_path / "out", progress=seen.append)
     assert report.images == 2
     assert [failure.path for failure in report.failed] == [str(photos / "b.png"), str(photos / "gone.png")]
-    assert "is no image that can be read" in report.failed[0].reason
+    assert "is not an image that can be read" in report.failed[0].reason
     assert manifest(tmp_path / "out")["failed"][1]["reason"].startswith("there is no image")
     assert (seen[-1].done, seen[-1].failed, seen[-1].total) == (2, 2, 4)
 

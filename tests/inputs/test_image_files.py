@@ -18,8 +18,9 @@ import surgery
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError
-from surgery.inputs.image_loading import find_images, load_image
+from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_reader import ImageReader
+from surgery.inputs.image_search import find_images
 from surgery.inputs.notes import Notes, collect_notes, format_notes
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.state_dicts import to_public
@@ -118,7 +119,7 @@ def test_colors_of_16_bits_beside_transparency_are_laid_over_white(tmp_path: Pat
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_colors_of_16_bits_are_turned_as_those_of_8(tmp_path: Path, orientation: int) -> None:
-    from surgery.inputs.decoding import _turned
+    from surgery.inputs.deep_color import apply_orientation
 
     image = Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3))
     exif = Image.Exif()
@@ -126,7 +127,7 @@ def test_colors_of_16_bits_are_turned_as_those_of_8(tmp_path: Path, orientation:
     image.save(tmp_path / "x.png", exif=exif)
     read, notes = noted(tmp_path / "x.png", range=(0, 255))
     with Image.open(tmp_path / "x.png") as again:
-        turned = _turned(again, np.asarray(again))
+        turned = apply_orientation(again, np.asarray(again))
     assert np.allclose(read[0].permute(1, 2, 0), turned, atol=1e-4)
     assert notes == (["turned as its EXIF orientation says"] if orientation > 1 else [])
 
@@ -357,7 +358,7 @@ def test_a_run_over_a_folder_does_not_fail_for_what_lies_beside_images(run: Any,
         "extract", "facades", crowded / "a.png", crowded / "a.pdf", "--at", "op:cat", "-o", "x", "--sink", "png"
     )
     assert named.code == 1
-    assert "a.pdf is no image that can be read" in named.err
+    assert "a.pdf is not an image that can be read" in named.err
 
 
 def test_a_folder_of_sidecars_alone_says_what_it_holds(crowded: Path) -> None:

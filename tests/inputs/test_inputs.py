@@ -144,7 +144,7 @@ def test_a_file_that_can_not_be_read_fails_for_its_image_alone(files: Path) -> N
     assert report.images == 2
     (failure,) = report.failed
     assert failure.path == "images/b.png"
-    assert "masks/b.png is no image that can be read" in failure.reason
+    assert "masks/b.png is not an image that can be read" in failure.reason
 
 
 def test_an_input_that_may_be_left_out_is_given(files: Path) -> None:

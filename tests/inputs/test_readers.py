@@ -19,7 +19,8 @@ from surgery.builtin.readers import TensorReader
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError
-from surgery.inputs.image_loading import find_images, load_image
+from surgery.inputs.image_loading import load_image
+from surgery.inputs.image_search import find_images
 from surgery.plugins.registry import Plugins
 from surgery.stages import Preprocessing
 from tests.distributions import plugin

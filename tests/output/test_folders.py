@@ -284,7 +284,7 @@ def test_inputs_in_the_run_that_is_overwritten_are_refused_and_other_ones_beside
 
 
 def test_a_pattern_of_all_folders_takes_no_pictures_of_runs(photos: Path, tmp_path: Path) -> None:
-    from surgery.inputs.image_loading import find_images
+    from surgery.inputs.image_search import find_images
 
     (photos / "deep").mkdir()
     shutil.copy(photos / "0.png", photos / "deep" / "x.png")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from surgery.errors import TraceError
 from surgery.graph import Hazard, tensor_specs
-from surgery.tracing.example_run import Comparison, ExampleError, learn_shapes
-from surgery.tracing.parting import parting
+from surgery.tracing.example_runs import Comparison, ExampleError, record_shapes
+from surgery.tracing.graph_comparison import find_graph_difference
 
 if TYPE_CHECKING:
     from surgery.eager import AttributeTensors
@@ -26,9 +26,9 @@ def compare_on_example(
     """
     model, inputs = request.model, request.inputs
     if any(hazard.changes_result for hazard in traced.hazards):
-        learn_shapes(traced, inputs, request.outside)
+        record_shapes(traced, inputs, request.outside)
         return ()
-    found: list[Hazard] = []
+    allowed: list[Hazard] = []
     compared_graphs: set[int] = set()
     current_mode = None if None in traced.graphs else model.training
     for mode in (current_mode, *({True, False} - {current_mode})):
@@ -37,9 +37,9 @@ def compare_on_example(
             continue
         # A graph for both modes holds the same constants in both, so it runs a second time in one mode only.
         runs_twice = id(graph) not in compared_graphs
-        comparison = Comparison(model, traced, inputs, mode, request.outside, attribute_tensors, twice=runs_twice)
+        comparison = Comparison(model, traced, inputs, mode, request.outside, attribute_tensors, runs_twice=runs_twice)
         try:
-            parted = parting(comparison)
+            difference = find_graph_difference(comparison)
         except ExampleError as error:
             if mode == current_mode:
                 shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))
@@ -47,8 +47,8 @@ def compare_on_example(
                 raise TraceError(f"the example{of_shape} does not run: {error}") from error
             continue
         compared_graphs.add(id(graph))
-        if parted is not None:
-            hazard = Hazard(parted.kind, parted.source, parted.what, parted.remedy, changes_result=True)
+        if difference is not None:
+            hazard = Hazard(difference.kind, difference.source, difference.what, difference.remedy, changes_result=True)
             request.check(hazard)
-            found.append(hazard)
-    return tuple(dict.fromkeys(found))
+            allowed.append(hazard)
+    return tuple(dict.fromkeys(allowed))

@@ -1,0 +1,233 @@
+"""Runs of a model and of its graph on the example, with everything that they are compared by.
+
+While a model is traced, Python answers for proxies: ``y is x`` is False for any two of them, whatever the values are.
+So a graph may hold another branch than the model takes. A run of the model shows it. A graph may also hold the value
+that a weight or a random number had while tracing: a second run, with other weights and inputs, shows that.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from surgery.eager import SEED, changed_entries, fingerprint_attributes, isolate_caches, output_structure, run_observed
+from surgery.errors import TraceError, first_line
+from surgery.graph import (
+    GraphInterpreter,
+    clone_inputs,
+    contexts,
+    copy_isolating_hooks,
+    copy_sharing_parameters,
+    graphs_by_mode,
+    named_tensors,
+    run_model,
+    set_mode,
+    tensor_specs,
+)
+from surgery.tracing.observed_operations import OrderObserver
+from surgery.tracing.perturbation import copy_parameters, named_state, perturb, perturb_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from surgery.eager import AttributeTensors, ExternalState
+    from surgery.tracing.example_inputs import GraphInputs
+    from surgery.tracing.observed_operations import ObservedOperation
+
+
+class ExampleError(Exception):
+    """The model itself does not run on the example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A model and its graph, and how they are to be run."""
+
+    model: nn.Module
+    traced: fx.GraphModule
+    inputs: GraphInputs
+    mode: bool | None
+    """Train mode, eval mode, or for None the mode in which they are."""
+    outside: ExternalState
+    attribute_tensors: AttributeTensors
+    """The tensors that the model held in its attributes when it was traced."""
+    runs_twice: bool = True
+    perturbs_state: bool = True
+    """Whether the second run has other parameters and buffers."""
+    perturbs_inputs: bool = True
+    """Whether the second run has other values in its inputs."""
+    perturbs_first_run: bool = False
+    """Whether the first run has these other values as well."""
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the mode."""
+        graph = graphs_by_mode(self.traced).get(self.mode, self.traced.graph)
+        return self.traced.graph if isinstance(graph, str) else graph
+
+    def copy_inputs(self, *, second_run: bool = False) -> dict[str, Any]:
+        """Return copies of the inputs by name, for the first or the second run."""
+        inputs: dict[str, Any] = clone_inputs(self.inputs.example)
+        if (second_run or self.perturbs_first_run) and self.perturbs_inputs:
+            perturb(tensor for _, tensor in named_tensors(inputs))
+        return inputs
+
+    def copy_models(self) -> tuple[nn.Module, fx.GraphModule]:
+        """Return copies of the model and of its graph that share with them nothing that a run could change.
+
+        If parameters are to be perturbed, both copies have the same copies of them.
+        """
+        needs_parameters = self.perturbs_state and (self.runs_twice or self.perturbs_first_run)
+        parameters = copy_parameters(self.model) if needs_parameters else {}
+        model = copy_isolating_hooks(self.model, {**parameters})
+        # The memo of the first copy would also copy the memory that a constant of the graph shares with a parameter.
+        memo = {id(parameter): parameters.get(id(parameter), parameter) for parameter in self.model.parameters()}
+        traced = copy_sharing_parameters(self.traced, memo)
+        if self.perturbs_state and self.perturbs_first_run:
+            perturb_state(model, traced, self.model)
+        return set_mode(model, self.mode), set_mode(traced, self.mode)
+
+
+@dataclass(slots=True)
+class RunOutcome:
+    """What a run returned and what it left behind."""
+
+    structure: Any
+    """How the output is built of dicts, lists and tuples."""
+    tensors: list[tuple[str, Tensor]]
+    """Clones of the tensors in the output, each with its place there."""
+    buffers: dict[str, Tensor]
+    generator: Tensor
+    """The state of torch's random generator."""
+
+
+@dataclass(slots=True)
+class ComparedRuns:
+    """The runs of a model and of its graph. A run that was not made is None; one that failed is its error."""
+
+    model: RunOutcome
+    operations: list[ObservedOperation]
+    """The operations of the model's first run, in order."""
+    changed_attributes: set[str]
+    """The attributes that the model's first run changed."""
+    graph: RunOutcome | Exception | None = None
+    second_model: RunOutcome | Exception | None = None
+    second_graph: RunOutcome | Exception | None = None
+
+
+def run_comparison(comparison: Comparison, *, with_graph: bool = True) -> ComparedRuns:
+    """Run the model and, if asked for, its graph, once or twice. Raises ExampleError where the model does not run."""
+    model, traced = comparison.copy_models()
+    with _preserve_surroundings(comparison, model):
+        runs = _run_observing_operations(comparison, model)
+        if with_graph:
+            runs.graph = _outcome_or_error(partial(_run_graph, comparison, traced))
+        if comparison.runs_twice:
+            if comparison.perturbs_state:
+                perturb_state(model, traced, comparison.model)
+            runs.second_model = _outcome_or_error(partial(_run_model, comparison, model, second_run=True))
+            if with_graph:
+                runs.second_graph = _outcome_or_error(partial(_run_graph, comparison, traced, second_run=True))
+    return runs
+
+
+def copies_after_first_run(comparison: Comparison) -> tuple[nn.Module, fx.GraphModule]:
+    """Return copies of the model and of its graph that have run once."""
+    model, traced = comparison.copy_models()
+    with _preserve_surroundings(comparison, model):
+        _run_model(comparison, model)
+        _run_graph(comparison, traced)
+    return model, traced
+
+
+def record_shapes(traced: fx.GraphModule, inputs: GraphInputs, outside: ExternalState) -> None:
+    """Run a graph on the example, and note in its nodes which tensors they give. Raises TraceError where it fails."""
+    comparison = Comparison(traced, traced, inputs, None, outside, {}, runs_twice=False)
+    try:
+        _run_graph(comparison, copy_sharing_parameters(traced))
+    except Exception as error:
+        raise TraceError(f"the example does not run: {first_line(error)}") from error
+
+
+@contextmanager
+def _preserve_surroundings(comparison: Comparison, model: nn.Module) -> Iterator[None]:
+    """Within the block, runs of a copy of the model leave nothing outside it."""
+    with torch.no_grad(), isolate_caches(model), comparison.outside.preserve():
+        yield
+
+
+def _outcome_or_error(run: Callable[[], RunOutcome]) -> RunOutcome | Exception:
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - an operation may raise anything
+        return error
+
+
+def _run_observing_operations(comparison: Comparison, model: nn.Module) -> ComparedRuns:
+    """Run a copy of the model for the first time."""
+    arguments, keywords = comparison.inputs.split(comparison.copy_inputs())
+    nodes = comparison.graph.nodes
+    leaf_paths = {str(node.target) for node in nodes if node.op == "call_module"}
+    functions = [node.target for node in nodes if node.op == "call_function"]
+    sources = [tensor for _, tensor in (*named_tensors([arguments, keywords]), *named_state(model))]
+    observer = OrderObserver(leaf_paths, sources)
+    subjects = (model, comparison.model)  # a hook may write to the original by its name
+    before = [fingerprint_attributes(module) for module in subjects]
+    with _seed_generators(arguments):
+        try:
+            output = run_observed(model, observer, arguments, functions, keywords)
+        except Exception as error:
+            raise ExampleError(first_line(error)) from error
+        outcome = _collect_outcome(output, model)
+    after = [fingerprint_attributes(module) for module in subjects]
+    changed = {name for pair in zip(before, after, strict=True) for name in changed_entries(*pair)}
+    return ComparedRuns(outcome, observer.operations, changed)
+
+
+def _run_model(comparison: Comparison, model: nn.Module, *, second_run: bool = False) -> RunOutcome:
+    arguments, keywords = comparison.inputs.split(comparison.copy_inputs(second_run=second_run))
+    with _seed_generators(arguments):
+        return _collect_outcome(run_model(model, arguments, keywords), model)
+
+
+def _run_graph(comparison: Comparison, traced: fx.GraphModule, *, second_run: bool = False) -> RunOutcome:
+    """Run a copy of the graph. The first run notes shapes in the nodes of the original."""
+    inputs = list(comparison.copy_inputs(second_run=second_run).values())
+    with torch.no_grad(), _seed_generators(inputs), contexts.closing():
+        output = (GraphInterpreter if second_run else _ShapeRecorder)(traced).run(*inputs)
+        if not second_run:
+            for node, copied in zip(comparison.graph.nodes, traced.graph.nodes, strict=True):
+                if "surgery_tensors" in copied.meta:
+                    node.meta["surgery_tensors"] = copied.meta["surgery_tensors"]
+        return _collect_outcome(output, traced)
+
+
+def _collect_outcome(output: Any, module: nn.Module) -> RunOutcome:
+    """Return the outcome of a run, with clones of all tensors: a later run may write to them."""
+    tensors = [(key, tensor.clone()) for key, tensor in named_tensors(output)]
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    return RunOutcome(output_structure(output), tensors, buffers, torch.random.get_rng_state())
+
+
+class _ShapeRecorder(GraphInterpreter):
+    """Notes in each node which tensors it gives."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.op != "output":
+            n.meta["surgery_tensors"] = tensor_specs(value)
+        return value
+
+
+@contextmanager
+def _seed_generators(inputs: Sequence[Any]) -> Iterator[None]:
+    """Within the block, torch's random generators start from the same seed; after it, they are what they were."""
+    devices = {tensor.device for _, tensor in named_tensors(inputs) if tensor.is_cuda}
+    with torch.random.fork_rng(devices=sorted(devices, key=str)):
+        torch.manual_seed(SEED)
+        yield

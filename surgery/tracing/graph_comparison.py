@@ -1,0 +1,180 @@
+"""Whether the graph of a model does what the model does on the example, and the first thing that it does otherwise."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.eager import SEED, find_first_difference
+from surgery.errors import first_line
+from surgery.graph import bitwise_equal, describe_difference
+from surgery.tracing.example_runs import ExampleError, RunOutcome, copies_after_first_run, run_comparison
+from surgery.tracing.operation_comparison import GraphDifference, find_operation_difference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.tracing.example_runs import Comparison
+
+
+def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
+    """Return what a graph does otherwise on the example than its model; None where it does the same.
+
+    Both run on copies of the inputs and of all that a run could change, with the same random numbers. Outputs, buffers
+    and random numbers are compared bit for bit. The operations are compared by their paths, shapes and dtypes. The
+    shapes are noted in the nodes of the graph.
+
+    Then the same copies run again, with parameters, buffers and inputs that are slightly different, and outputs,
+    buffers and random numbers are compared. If the model raises an error in that run, it is not compared.
+
+    A model whose runs differ from each other is not compared. Raises ExampleError where the model itself does not run.
+    """
+    attempts = 3 if threading.active_count() > 1 else 1  # other threads may draw from torch's generator meanwhile
+    for _ in range(attempts):
+        difference = _compare_once(comparison)
+        if difference is None:
+            return None
+    return difference
+
+
+def _compare_once(comparison: Comparison) -> GraphDifference | None:
+    runs = run_comparison(comparison)
+    if (name := _find_stale_attribute(comparison, runs.changed_attributes)) is not None:
+        what = f"the graph holds a value that an earlier run left in {name}, and each run writes there"
+        return GraphDifference(None, what)
+    if isinstance(runs.graph, Exception):
+        what = f"the model takes the example, and its graph does not: {first_line(runs.graph)}"
+        return GraphDifference(None, what)
+    in_values = _describe_outcome_difference(runs.model, runs.graph)
+    in_operations = find_operation_difference(runs.operations, comparison.traced, comparison.graph)
+    in_second_run = None
+    if in_values is None and in_operations is None:
+        in_second_run = _describe_outcome_difference(runs.second_model, runs.second_graph)
+        if in_second_run is None:
+            return None
+    # The model runs as often as before, so that a model that alternates between two behaviors begins with the same.
+    repeated = run_comparison(comparison, with_graph=False)
+    if _describe_outcome_difference(runs.model, repeated.model) or [o.path for o in runs.operations] != [
+        o.path for o in repeated.operations
+    ]:
+        return None
+    if in_second_run is not None:
+        is_repeatable = _describe_outcome_difference(runs.second_model, repeated.second_model) is None
+        return _explain_second_run(comparison) if is_repeatable else None
+    return in_operations or _find_value_difference(comparison) or GraphDifference(None, in_values or "")
+
+
+def _explain_second_run(comparison: Comparison) -> GraphDifference | None:
+    """Return where and why a graph that is right in the first run is wrong in the second.
+
+    None where the graph is right in a first run with the second run's values: then the model computes the same in a
+    single run, and its second run only remembers what its first has computed.
+    """
+    unperturbed = run_comparison(replace(comparison, perturbs_state=False, perturbs_inputs=False))
+    if (difference := _describe_outcome_difference(unperturbed.second_model, unperturbed.second_graph)) is not None:
+        place = _find_value_difference(comparison, after_first_run=True)
+        what = f"{_CHANGES_BETWEEN_RUNS}: {place.what if place else difference}"
+        return GraphDifference(place.source if place else None, what, "state", _KEEP_IN_BUFFER)
+    for perturbs_state, perturbs_inputs, meaning in _CONSTANTS:
+        single = replace(
+            comparison,
+            perturbs_state=perturbs_state,
+            perturbs_inputs=perturbs_inputs,
+            perturbs_first_run=True,
+            runs_twice=False,
+        )
+        with suppress(ExampleError):
+            runs = run_comparison(single)
+            if (difference := _describe_outcome_difference(runs.model, runs.graph)) is not None:
+                place = _find_value_difference(single)
+                what = f"{meaning}: {place.what if place else difference}"
+                return GraphDifference(place.source if place else None, what, "constant", _USE_TENSORS)
+    return None
+
+
+_KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
+_CHANGES_BETWEEN_RUNS = (
+    "the model computes something else in its second run, and its graph what it computed while tracing"
+)
+_KEEP_IN_BUFFER = f"draw random numbers with torch and keep what changes in a buffer, or {_KEEP_WHOLE}"
+_USE_TENSORS = f"compute with the tensors themselves, or {_KEEP_WHOLE}"
+_CONSTANTS = (
+    (True, False, "the graph holds values of parameters or buffers as they were while tracing"),
+    (False, True, "the graph holds values of its inputs as they were while tracing"),
+    (True, True, "the graph holds values as they were while tracing"),
+)
+"""Whether parameters and buffers are perturbed, whether inputs are, and what a difference in that run means."""
+
+
+def _find_value_difference(comparison: Comparison, *, after_first_run: bool = False) -> GraphDifference | None:
+    """Return the first operation of the graph whose value the model does not compute.
+
+    None where no operation shows it, or where the oracle fails: the output's difference is reported then.
+    """
+    if comparison.inputs.keyword_names:
+        return None
+    with suppress(Exception):
+        model, traced = copies_after_first_run(comparison) if after_first_run else comparison.copy_models()
+        inputs = list(comparison.copy_inputs().values())
+        operation, difference = find_first_difference(model, traced, inputs, comparison.mode, seed=SEED)
+        what = f"the graph gives another {operation.path} than the model{difference}"
+        return GraphDifference(operation.source, what)
+    return None
+
+
+def _find_stale_attribute(comparison: Comparison, changed: set[str]) -> str | None:
+    """Return the path of an attribute that holds a constant of the graph and that every run of the model changes."""
+    for node in comparison.graph.nodes:
+        if node.op == "get_attr":
+            target = str(node.target)
+            home, _, name = target.rpartition(".")
+            constant = getattr(comparison.traced.get_submodule(home), name, None)
+            for attribute in changed:
+                tensors = comparison.attribute_tensors.get(attribute, ())
+                if target == attribute or any(constant is tensor for tensor in tensors):
+                    return attribute
+    return None
+
+
+def _describe_outcome_difference(
+    model: RunOutcome | Exception | None, graph: RunOutcome | Exception | None
+) -> str | None:
+    """Return the first thing that the graph gave or left otherwise than the model, in words.
+
+    None where there is none, where the model raised an error, and where one of them was not run.
+    """
+    if isinstance(model, RunOutcome) and isinstance(graph, Exception):
+        return f"the model runs, and its graph does not: {first_line(graph)}"
+    if isinstance(model, RunOutcome) and isinstance(graph, RunOutcome):
+        return _describe_output_difference(model, graph) or _describe_state_difference(model, graph)
+    return None
+
+
+def _describe_output_difference(model: RunOutcome, graph: RunOutcome) -> str | None:
+    if model.structure != graph.structure:
+        return "the graph gives an output of another structure than the model"
+    for (key, expected), (_, tensor) in zip(model.tensors, graph.tensors, strict=False):
+        if _is_comparable(expected, tensor) and not bitwise_equal(expected, tensor):
+            return f"the graph gives another output{key} than the model: {describe_difference(tensor, expected)}"
+    return None
+
+
+def _describe_state_difference(model: RunOutcome, graph: RunOutcome) -> str | None:
+    for name, expected in model.buffers.items():
+        buffer = graph.buffers.get(name)
+        if buffer is not None and _is_comparable(expected) and not bitwise_equal(expected, buffer):
+            difference = describe_difference(buffer, expected)
+            return f"the graph leaves the buffer {name} otherwise than the model: {difference}"
+    is_single_threaded = threading.active_count() == 1  # otherwise another thread may have drawn
+    if is_single_threaded and not torch.equal(model.generator, graph.generator):
+        return "the graph draws other random numbers than the model"
+    return None
+
+
+def _is_comparable(*tensors: Tensor) -> bool:
+    """Return whether all tensors have values, unlike those on the meta device, and a shape, unlike nested ones."""
+    return not any(tensor.is_meta or tensor.is_nested for tensor in tensors)

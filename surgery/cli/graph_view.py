@@ -1,4 +1,4 @@
-"""Graphs in the terminal."""
+"""The graph of a traced model in the terminal, as generated code, and as plain values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, Group
 from rich.syntax import Syntax
 
-from surgery.cli.tables import Text, shapes, terminal
+from surgery.cli.console import Text, open_console
+from surgery.cli.tables import format_count, format_shapes
 from surgery.graph import Outline, find_edges, is_extractor, operation_nodes
 
 if TYPE_CHECKING:
@@ -24,49 +25,52 @@ if TYPE_CHECKING:
 EXTRACTOR = "◉ ActivationExtractor"
 _EXTRACTOR_STYLE = "bold magenta"
 _ITEM_SIZES = {"64": 8, "32": 4, "16": 2, "8": 1, "bool": 1, "complex64": 8, "complex128": 16}
-_ROOM = {"shape": (12, 32), "kind": (8, 24), "size": (9, 9), "dtype": (8, 16), "line": (12, 48)}
-"""Of each column, in the order in which they are given room: the least that it is shown in, and the most it takes."""
+_COLUMN_WIDTHS = {"shape": (12, 32), "kind": (8, 24), "size": (9, 9), "dtype": (8, 16), "line": (12, 48)}
+"""The least and the greatest width of each column, the most important column first."""
 
 
 def show(
     graph_module: fx.GraphModule, *, depth: int | None = None, fold: bool = True, console: Console | None = None
 ) -> None:
-    """Print a graph, rewritten or not: a tree by module, with its input, every operation, and inserted extractors.
+    """Print the graph of a traced or rewritten model as a tree of modules, operations and extractors.
 
-    What an operation takes stands behind an arrow where it is not simply the value of the row before. `depth` is how
-    many levels of modules are opened, None for all. With `fold`, three and more blocks in a row that are alike, but for
-    their weights, are shown as one.
+    An arrow names the inputs of an operation, unless its only input is the value of the row above. `depth` limits the
+    levels of modules that are expanded; None expands all. With `fold`, a run of at least three blocks that differ only
+    in their weights is shown as one block.
     """
-    console = console or terminal()
+    console = console or open_console()
     console.print(graph_view(graph_module, console.width, depth=depth, fold=fold))
 
 
 def graph_view(
     graph_module: fx.GraphModule, width: int, *, depth: int | None = None, fold: bool = True
 ) -> RenderableType:
-    """What `show` prints, for a console so many columns wide: the less there is room for, the fewer columns."""
+    """Return what `show` prints on a console of `width` characters; a narrow one gets fewer columns."""
     operations = [operation for _, operation in operation_nodes(graph_module)]
-    inserted = extracted(graph_module)
+    extracted = extracted_names(graph_module)
     edges = find_edges(graph_module)
-    outline = Outline(operations, edges, inserted, depth=depth, fold=fold)
-    lines = [_Line(Text(source.path), _cells("input", source.tensors)) for source in edges.inputs]
+    outline = Outline(operations, edges, extracted, depth=depth, fold=fold)
+    lines = [_ViewLine(Text(source.path), _cells("input", source.tensors)) for source in edges.inputs]
     limit = max(24, width * 45 // 100)
     for row in outline.rows():
-        lines += _lines_of(row, edges, limit)
-    summary = _summary(graph_module, operations, len(inserted), outline.folded)
-    return Group(*_laid_out(lines, width), Text(), summary)
+        lines += _row_lines(row, edges, limit)
+    summary = _summary(graph_module, operations, len(extracted), outline.folded)
+    return Group(*_align_columns(lines, width), Text(), summary)
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """A line of the view: its first column, and the others by name."""
+class _ViewLine:
+    """A line of the view: the text of the first column, and the cells of the others by name.
+
+    A line without cells may extend over all columns.
+    """
 
     label: Text
     cells: Mapping[str, Text] = field(default_factory=dict)
 
 
-def _lines_of(row: OutlineRow, edges: Edges, limit: int) -> Iterator[_Line]:
-    """The line of a row, and below it what has no room in it: what it takes, and the extractor behind it."""
+def _row_lines(row: OutlineRow, edges: Edges, limit: int) -> Iterator[_ViewLine]:
+    """Yield the line of a row. More lines follow for its extractor, and for inputs that need more than `limit`."""
     label = Text.assemble(
         (row.tree_prefix, "dim"), (row.label, "" if row.operations or not row.tree_prefix else "bold")
     )
@@ -76,19 +80,19 @@ def _lines_of(row: OutlineRow, edges: Edges, limit: int) -> Iterator[_Line]:
         cells = _cells(operation.kind, operation.tensors, operation)
     elif row.operations:
         cells = _cells(f"{len(row.operations)} operations", row.operations[-1].tensors)
-        cells = {**cells, "size": Text(_bytes(_sum(row.operations) or None), style="dim")}
+        cells = {**cells, "size": Text(_format_bytes(_total_size(row.operations) or None), style="dim")}
     elif not row.tree_prefix:
         tensors = [source.tensors for source in edges.output]
         cells = _cells("output", None if None in tensors else tuple(spec for each in tensors for spec in each or ()))
     below = row.tree_prefix.replace("├─ ", "│  ").replace("└─ ", "   ")
     arrow = f"← {', '.join(row.operands)}"
     inline = bool(row.operands) and label.cell_len + 1 + len(arrow) <= limit
-    yield _Line(Text.assemble(label, (f" {arrow}", "dim")) if inline else label, cells)
+    yield _ViewLine(Text.assemble(label, (f" {arrow}", "dim")) if inline else label, cells)
     if row.operands and not inline:
-        yield _Line(Text.assemble((f"{below}{arrow}", "dim")))
+        yield _ViewLine(Text.assemble((f"{below}{arrow}", "dim")))
     if row.extracted:
-        many = f"◉ {row.extracted} ActivationExtractors" if row.extracted > 1 else EXTRACTOR
-        yield _Line(Text.assemble((below, "dim"), (f"└▸ {many}", _EXTRACTOR_STYLE)))
+        extractor = f"◉ {row.extracted} ActivationExtractors" if row.extracted > 1 else EXTRACTOR
+        yield _ViewLine(Text.assemble((below, "dim"), (f"└▸ {extractor}", _EXTRACTOR_STYLE)))
 
 
 def _cells(kind: str, tensors: tuple[TensorSpec, ...] | None, operation: Operation | None = None) -> Mapping[str, Text]:
@@ -96,30 +100,18 @@ def _cells(kind: str, tensors: tuple[TensorSpec, ...] | None, operation: Operati
     source = operation.source if operation is not None else None
     return {
         "kind": Text(kind, style="cyan"),
-        "shape": Text(shapes(tensors)),
-        "size": Text(_bytes(_size(tensors)) if tensors else "", style="dim"),
+        "shape": Text(format_shapes(tensors)),
+        "size": Text(_format_bytes(_byte_size(tensors)) if tensors else "", style="dim"),
         "dtype": Text(dtypes.pop() if tensors is not None and len(tensors) == 1 else "", style="dim"),
         "line": Text("/".join((source or "").split("/")[-2:]), style="dim"),
     }
 
 
-def _laid_out(lines: Sequence[_Line], width: int) -> Iterator[RenderableType]:
-    """The lines in columns, as far as there is room: what has the first column alone goes on across the others."""
-    natural = {
-        name: max((line.cells[name].cell_len for line in lines if name in line.cells), default=0) for name in _ROOM
-    }
-    natural = {name: max(len(name), wide) for name, wide in natural.items() if wide}
-    first = max(len("operation"), *(line.label.cell_len for line in lines if line.cells))
-    shape = min(natural.get("shape", 0), _ROOM["shape"][1])
-    widths = {"operation": min(first, max(24, width - shape - 2), width)}
-    room = width - widths["operation"]
-    for name, (least, most) in _ROOM.items():
-        wide = min(natural.get(name, 0), most, room - 2)
-        if wide > 0 and wide >= min(natural[name], least):
-            widths[name] = wide
-            room -= wide + 2
+def _align_columns(lines: Sequence[_ViewLine], width: int) -> Iterator[RenderableType]:
+    """Yield the header and the lines as texts of at most `width` characters."""
+    widths = _column_widths(lines, width)
     columns = [name for name in ("kind", "shape", "size", "dtype", "line") if name in widths]
-    header = _Line(Text("operation", style="dim"), {name: Text(name, style="dim") for name in columns})
+    header = _ViewLine(Text("operation", style="dim"), {name: Text(name, style="dim") for name in columns})
     for line in (header, *lines):
         text = line.label.copy()
         text.truncate(widths["operation"] if line.cells else width, overflow="ellipsis", pad=bool(line.cells))
@@ -133,13 +125,32 @@ def _laid_out(lines: Sequence[_Line], width: int) -> Iterator[RenderableType]:
         yield text
 
 
-def extracted(graph_module: fx.GraphModule) -> set[str]:
-    """Names of the operations that an extractor stands behind."""
+def _column_widths(lines: Sequence[_ViewLine], width: int) -> dict[str, int]:
+    """Return the width of each column that is shown: the first one, and those of `_COLUMN_WIDTHS` that have room."""
+    needed = {
+        name: max((line.cells[name].cell_len for line in lines if name in line.cells), default=0)
+        for name in _COLUMN_WIDTHS
+    }
+    needed = {name: max(len(name), cells) for name, cells in needed.items() if cells}
+    first = max(len("operation"), *(line.label.cell_len for line in lines if line.cells))
+    shape = min(needed.get("shape", 0), _COLUMN_WIDTHS["shape"][1])
+    widths = {"operation": min(first, max(24, width - shape - 2), width)}
+    room = width - widths["operation"]
+    for name, (least, greatest) in _COLUMN_WIDTHS.items():
+        column_width = min(needed.get(name, 0), greatest, room - 2)
+        if column_width > 0 and column_width >= min(needed[name], least):
+            widths[name] = column_width
+            room -= column_width + 2
+    return widths
+
+
+def extracted_names(graph_module: fx.GraphModule) -> set[str]:
+    """Return the names of the operations that are followed by an extractor."""
     return {node.args[0].name for node in graph_module.graph.nodes if is_extractor(graph_module, node)}
 
 
 def code_view(graph_module: fx.GraphModule) -> RenderableType:
-    """The Python that torch.fx generated, with the lines marked that call an extractor."""
+    """Return the Python code that torch.fx generated; the lines that call an extractor are marked."""
     names = {node.name for node in graph_module.graph.nodes if is_extractor(graph_module, node)}
     lines = graph_module.code.strip("\n").splitlines()
     marked = {number for number, line in enumerate(lines, 1) if line.strip().partition(" = ")[0] in names}
@@ -148,8 +159,8 @@ def code_view(graph_module: fx.GraphModule) -> RenderableType:
 
 
 def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
-    """Every operation as plain values, for machines, with what it takes and whether the output is made of it."""
-    inserted = extracted(graph_module)
+    """Return every operation as values for JSON, with its inputs and whether it is part of the output."""
+    extracted = extracted_names(graph_module)
     edges = find_edges(graph_module)
     output = {source.path for source in edges.output}
     return [
@@ -163,14 +174,14 @@ def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
             "tensors": _tensors_record(operation.tensors),
             "inputs": [_source_record(source) for source in edges.operands[operation.name]],
             "output": operation.path in output,
-            "extracted": operation.name in inserted,
+            "extracted": operation.name in extracted,
         }
         for _, operation in operation_nodes(graph_module)
     ]
 
 
 def _source_record(source: ValueSource) -> dict[str, Any]:
-    """An operation by its path; an input or attribute, which have no entry of their own, with its tensors too."""
+    """Return a source for JSON. Inputs and attributes, which have no entry of their own, come with their tensors."""
     tensors = {} if source.kind == "operation" else {"tensors": _tensors_record(source.tensors)}
     return {"kind": source.kind, "path": source.path, **tensors}
 
@@ -179,21 +190,22 @@ def _tensors_record(tensors: tuple[TensorSpec, ...] | None) -> list[dict[str, An
     return None if tensors is None else [{**asdict(spec), "shape": list(spec.shape)} for spec in tensors]
 
 
-def _summary(graph_module: fx.GraphModule, operations: Sequence[Operation], inserted: int, folded: int) -> Text:
+def _summary(graph_module: fx.GraphModule, operations: Sequence[Operation], extracted: int, folded: int) -> Text:
     parameters = sum(parameter.numel() for parameter in graph_module.parameters())
-    said = [f"{len(operations)} operations", f"{inserted} extracted", f"{_count(parameters)} parameters"]
-    size = _sum(operations)
-    said += [f"{_bytes(size)} of values"] if size else []
-    said += [f"{folded} operations folded"] if folded else []
-    return Text(", ".join(said))
+    counts = [format_count(len(operations), "operation"), f"{extracted} extracted"]
+    counts.append(f"{_format_number(parameters)} parameters")
+    size = _total_size(operations)
+    counts += [f"{_format_bytes(size)} of values"] if size else []
+    counts += [f"{format_count(folded, 'operation')} folded"] if folded else []
+    return Text(", ".join(counts))
 
 
-def _sum(operations: Sequence[Operation]) -> int:
-    return sum(_size(operation.tensors) or 0 for operation in operations)
+def _total_size(operations: Sequence[Operation]) -> int:
+    return sum(_byte_size(operation.tensors) or 0 for operation in operations)
 
 
-def _size(tensors: tuple[TensorSpec, ...] | None) -> int | None:
-    """Bytes of a value; None where it is not known."""
+def _byte_size(tensors: tuple[TensorSpec, ...] | None) -> int | None:
+    """Return the bytes of a value; None when its tensors are unknown."""
     if not tensors:
         return None
     total = 0
@@ -205,7 +217,7 @@ def _size(tensors: tuple[TensorSpec, ...] | None) -> int | None:
     return total
 
 
-def _bytes(size: int | None) -> str:
+def _format_bytes(size: int | None) -> str:
     if size is None:
         return ""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -214,7 +226,7 @@ def _bytes(size: int | None) -> str:
     return f"{size} B"
 
 
-def _count(number: int) -> str:
+def _format_number(number: int) -> str:
     for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= scale:
             return f"{number / scale:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""The commands about plugins: list them, begin one, check one, show what one offers."""
+"""The commands about plugins: list them, start one, check one, show what one offers, trust those of a project."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import os
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from surgery.cli.arguments import NoPlugin, NoPlugins, PluginFiles, Strict, Trusting, open_plugins
-from surgery.cli.streams import say
+from surgery.cli.option_groups import expand_option_groups
+from surgery.cli.options import JsonOption, PluginOptions
+from surgery.cli.standard_streams import print_output
 from surgery.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
-class Kinds(StrEnum):
-    """What a plugin can be begun as."""
+class NewPluginKind(StrEnum):
+    """The kinds of plugin that `plugins new` has a template for."""
 
     transform = "transform"
     normalizer = "normalizer"
@@ -37,27 +38,26 @@ class Kinds(StrEnum):
 
 
 @app.callback(invoke_without_command=True)
-def listed(
+@expand_option_groups
+def list_plugins(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
-    plugin: PluginFiles = [],  # noqa: B006
-    no_plugin: NoPlugin = [],  # noqa: B006
-    no_plugins: NoPlugins = False,
-    strict_plugins: Strict = False,
-    trust: Trusting = False,
+    as_json: JsonOption = False,
+    *,
+    plugin_options: PluginOptions,
 ) -> None:
-    """List every plugin with what it offers; begin a new one, check one, show what one offers."""
+    """List every plugin with what it offers; start a new one, check one, show what one offers."""
     if context.invoked_subcommand is not None:
-        if as_json or plugin or no_plugin or no_plugins or strict_plugins or trust:
-            raise typer.BadParameter(f"options stand behind {context.invoked_subcommand}, not before it")
+        if as_json or plugin_options.are_given:
+            raise typer.BadParameter(f"options go after {context.invoked_subcommand}, not before it")
         return
-    from surgery.cli.tables import plugins_view, terminal
+    from surgery.cli.console import open_console
+    from surgery.cli.plugin_views import plugins_view
     from surgery.plugins import KINDS
 
-    found = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
-    found.check()
+    plugins = plugin_options.open()
+    plugins.check()
     if not as_json:
-        terminal().print(plugins_view(found, KINDS))
+        open_console().print(plugins_view(plugins, KINDS))
         return
     entries = [
         {
@@ -66,41 +66,46 @@ def listed(
             "origin": entry.origin,
             "state": entry.state,
             "faults": entry.problems,
-            **{f"{kind}s": [n for owner, v in found.list_offers(kind) if owner is entry for n in v] for kind in KINDS},
+            **{
+                f"{kind}s": [name for owner, values in plugins.list_offers(kind) if owner is entry for name in values]
+                for kind in KINDS
+            },
         }
-        for entry in found.plugins
+        for entry in plugins.plugins
     ]
-    say(json.dumps(entries, indent=1))
+    print_output(json.dumps(entries, indent=1))
 
 
 @app.command()
+@expand_option_groups
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the plugin, and of the thing that it offers.")],
-    kind: Annotated[Kinds, typer.Option(help="What it offers; a watcher offers nothing and is told of every run.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the plugin, and of the value it offers.")],
+    kind: Annotated[
+        NewPluginKind,
+        typer.Option(help="What the plugin offers; a watcher offers nothing and is called during every run."),
+    ],
     package: Annotated[
-        bool, typer.Option("--package", help="A distribution that can be installed, not a single file.")
+        bool, typer.Option("--package", help="Write a package that pip can install, not a single file.")
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write to.")] = Path(),
-    plugin: PluginFiles = [],  # noqa: B006
-    no_plugin: NoPlugin = [],  # noqa: B006
-    no_plugins: NoPlugins = False,
-    strict_plugins: Strict = False,
-    trust: Trusting = False,
+    *,
+    plugin_options: PluginOptions,
 ) -> None:
-    """Begin a plugin: a file that works at once, or with --package a distribution with its test."""
-    from surgery.cli.tables import begun_view, terminal
+    """Start a plugin: a file that works at once, or with --package a distribution with its test."""
+    from surgery.cli.console import open_console
+    from surgery.cli.plugin_views import new_plugin_view
     from surgery.plugins import commands_to_try, write_plugin
 
-    known = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
-    target = write_plugin(name, kind.value, out, package=package, known=known)
+    plugins = plugin_options.open()
+    target = write_plugin(name, kind.value, out, package=package, known=plugins)
     files = sorted(file for file in target.rglob("*") if file.is_file()) if package else [target]
     steps = {"try": commands_to_try(name, kind.value, target), "check": [f"surgery plugins check {target}"]}
     if kind.value != "watcher":
-        given = "" if package else f" --plugin {target}"
-        steps["show"] = [f"surgery plugins show {name}{given}"]
+        option = "" if package else f" --plugin {target}"
+        steps["show"] = [f"surgery plugins show {name}{option}"]
     if package:
         steps = {"install": [f"pip install -e '{target}[test]' && pytest {target}"], **steps}
-    terminal().print(begun_view(files, steps), soft_wrap=True)
+    open_console().print(new_plugin_view(files, steps), soft_wrap=True)
 
 
 @app.command()
@@ -108,60 +113,61 @@ def check(
     what: Annotated[str, typer.Argument(metavar="PLUGIN", help="A file, a folder, or the name of an installed one.")],
     sample: Annotated[list[Path], typer.Option(metavar="FILE", help="A file for readers to read. Repeatable.")] = [],  # noqa: B006
 ) -> None:
-    """Hold everything that a plugin offers against what its kind promises. Exit code 1 where a promise is broken."""
-    plugins = _found(what)
-    from surgery.cli.tables import Doing, Text, check_result_view, terminal
+    """Test everything that a plugin offers against the promises of its kind. Exit code 1 if one is broken."""
+    plugins = _find_plugins(what)
+    from surgery.cli.console import Text, open_console
+    from surgery.cli.plugin_views import check_result_view
+    from surgery.cli.progress import StatusLine
     from surgery.testing import run_checks
 
-    logging.getLogger("cmap").setLevel(logging.ERROR)  # it remarks on names that have several meanings
-    console = terminal()
-    kept = broken = 0
-    with Doing() as doing:
+    logging.getLogger("cmap").setLevel(logging.ERROR)  # cmap warns about names with several meanings
+    console = open_console()
+    sound = broken = 0
+    with StatusLine() as status:
         for plugin in plugins:
-            for result in run_checks(plugin, sample, doing):
-                kept += not result.violations
+            for result in run_checks(plugin, sample, status):
+                sound += not result.violations
                 broken += len(result.violations)
-                # Of the catalog of colormaps only what is wrong is worth a line.
+                # The catalog of colormaps has over a thousand entries: only its faults are printed.
                 if result.violations or not (plugin.origin == "built in" and result.kind == "colormap"):
-                    doing("")
+                    status("")
                     console.print(check_result_view(result), soft_wrap=True)
-    said = ["1 thing keeps its promises" if kept == 1 else f"{kept} things keep their promises"] if kept else []
-    said += ["1 promise is broken" if broken == 1 else f"{broken} promises are broken"] if broken else []
-    console.print(Text(", ".join(said) or f"{what} offers nothing"))
-    if broken or not kept:
+    counts = ["1 thing keeps its promises" if sound == 1 else f"{sound} things keep their promises"] if sound else []
+    counts += ["1 promise is broken" if broken == 1 else f"{broken} promises are broken"] if broken else []
+    console.print(Text(", ".join(counts) or f"{what} offers nothing"))
+    if broken or not sound:
         raise typer.Exit(1)
 
 
 @app.command()
+@expand_option_groups
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of what a plugin offers: ember, grid:columns=2, topk.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that a plugin offers: ember, grid:columns=2.")],
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it so
+        Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Save the picture as PNG."),
     ] = None,
-    plugin: PluginFiles = [],  # noqa: B006
-    no_plugin: NoPlugin = [],  # noqa: B006
-    no_plugins: NoPlugins = False,
-    strict_plugins: Strict = False,
-    trust: Trusting = False,
+    *,
+    plugin_options: PluginOptions,
 ) -> None:
-    """Show what a name stands for: who offers it, its options, and a sample of what it does."""
-    plugins = open_plugins(plugin, no_plugin, no_plugins, strict_plugins, trust)
-    from surgery.cli.samples import Sample, sample_of
-    from surgery.cli.tables import Text, entry_view, terminal
+    """Show what a name stands for: the plugin that offers it, its options, and a preview."""
+    plugins = plugin_options.open()
+    from surgery.cli.console import Text, open_console
+    from surgery.cli.plugin_previews import Preview, preview
+    from surgery.cli.plugin_views import entry_view
     from surgery.plugins import call_plugin, find_entries
 
     entries = find_entries(name, plugins)
     pictures = []
-    console = terminal()
+    console = open_console()
     for number, entry in enumerate(entries):
-        said = f"{entry.kind} {entry.name} can't be shown:"
-        sample, _ = call_plugin(said, partial(sample_of, entry.kind, entry.value))
-        assert isinstance(sample, Sample)  # noqa: S101
-        pictures += [sample.image] if sample.image is not None else []
+        action = f"{entry.kind} {entry.name} can't be shown:"
+        result, _ = call_plugin(action, partial(preview, entry.kind, entry.value))
+        assert isinstance(result, Preview)  # noqa: S101
+        pictures += [result.image] if result.image is not None else []
         if number:
             console.print()
-        console.print(entry_view(entry, sample))
+        console.print(entry_view(entry, result))
     if out is None:
         return
     if not pictures:
@@ -175,24 +181,23 @@ def show(
 
 @app.command(name="trust")
 def trust_project(
-    forget: Annotated[bool, typer.Option("--forget", help="Trust them no more.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Forget that they were trusted.")] = False,
 ) -> None:
-    """Let the plugins run that the pyproject.toml here names, as long as no file of theirs changes."""
-    from surgery.cli.tables import Text, terminal
+    """Allow the plugins that pyproject.toml names to run, as long as none of their files changes."""
+    from surgery.cli.console import Text, open_console
     from surgery.plugins import compute_digests, find_plugin_files, find_requests, forget_trust, record_trust
 
-    asked, wrong = find_requests(Path.cwd())
-    if wrong:
-        raise PluginError(wrong[0])
-    local = [request.path for request in asked if request.is_local]
-    if not local:
+    found, errors = find_requests(Path.cwd())
+    if errors:
+        raise PluginError(errors[0])
+    paths = [request.path for request in found if request.is_local]
+    if not paths:
         raise PluginError("no pyproject.toml here or above names plugins under [tool.surgery]")
-    console = terminal()
-    for path in local:
+    console = open_console()
+    for path in paths:
         if forget:
-            console.print(
-                Text(f"{path}  {'trusted no more' if forget_trust(path) else 'was not trusted'}"), soft_wrap=True
-            )
+            state = "trusted no more" if forget_trust(path) else "was not trusted"
+            console.print(Text(f"{path}  {state}"), soft_wrap=True)
             continue
         files = compute_digests(find_plugin_files(path))
         record_trust(path, files, trusted=True)
@@ -200,8 +205,8 @@ def trust_project(
             console.print(Text.assemble((file, "bold"), "  trusted"), soft_wrap=True)
 
 
-def _found(what: str) -> list[Plugin]:
-    """The plugins of a file, of a folder, or the installed one of that name, none of them imported yet."""
+def _find_plugins(what: str) -> list[Plugin]:
+    """Return the plugins of a file or a folder, or the installed one of that name; none of them is imported yet."""
     from surgery.plugins import BUILTIN, create_builtin_plugin, find_installed_plugins, find_plugins_at, normalize_name
 
     if what == BUILTIN:
@@ -209,10 +214,10 @@ def _found(what: str) -> list[Plugin]:
     path = Path(what)
     if os.path.exists(path) or path.suffix == ".py" or len(path.parts) > 1:  # noqa: PTH110 - a Path raises for long names
         return find_plugins_at(path)
-    there = find_installed_plugins()
-    chosen = [plugin for plugin in there if normalize_name(plugin.name) == normalize_name(what)]
+    candidates = find_installed_plugins()
+    chosen = [plugin for plugin in candidates if normalize_name(plugin.name) == normalize_name(what)]
     if chosen:
         return chosen
-    names = [BUILTIN, *(plugin.name for plugin in there)]
-    near = did_you_mean(what, names) or f"; installed are {', '.join(names)}"
-    raise PluginError(f"no plugin is called {what!r}, and there is no such file{near}")
+    names = [BUILTIN, *(plugin.name for plugin in candidates)]
+    hint = did_you_mean(what, names) or f"; installed are {', '.join(names)}"
+    raise PluginError(f"no plugin is called {what!r}, and there is no such file{hint}")

@@ -1,4 +1,4 @@
-"""The commands that look after what runs have written: `verify`."""
+"""The command `verify`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Annotated
 
 import typer
 
-from surgery.cli.streams import complain, say
+from surgery.cli.options import JsonOption
+from surgery.cli.standard_streams import print_message, print_output
+from surgery.cli.tables import format_count
 
 
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")] = Path("activations"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare a folder with its manifest: files missing, unlisted or damaged, and pictures that say otherwise."""
+    """Compare a folder with its manifest: missing, unlisted and damaged files, and pictures that contradict it."""
     from surgery.verification import verify as run
 
-    found = run(folder)
+    verification = run(folder)
     if as_json:
-        say(json.dumps(found.record(), indent=1))
+        print_output(json.dumps(verification.record(), indent=1))
     else:
-        for fault in found.faults:
-            complain(fault.sentence)
-        images = f"{found.images} image{'s' * (found.images != 1)}, {found.files} file{'s' * (found.files != 1)}"
-        state = f"{len(found.faults)} not as the manifest says" if found.faults else "as the manifest says"
-        say(f"{folder}/  {images}  {state}")
-    if not found.sound:
+        for fault in verification.faults:
+            print_message(fault.sentence)
+        counts = f"{format_count(verification.images, 'image')}, {format_count(verification.files, 'file')}"
+        problems = format_count(len(verification.faults), "problem") if verification.faults else "matches the manifest"
+        print_output(f"{folder}/  {counts}  {problems}")
+    if not verification.sound:
         raise typer.Exit(1)

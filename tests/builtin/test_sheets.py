@@ -16,7 +16,7 @@ from torch import nn
 import surgery
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.text_fitting import escape_missing_glyphs, font, join_to_width, shorten_to_width, text_width
-from surgery.cli.tables import report_view
+from surgery.cli.run_views import report_view
 from surgery.data import inputs
 from surgery.errors import RenderError
 from tests.cli.test_graph_view import printed

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 import surgery
-from surgery.cli import tables as terminal
+from surgery.cli import progress
 from surgery.data import inputs
 from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
@@ -149,10 +149,10 @@ def test_ctrl_c_says_what_is_there(run: Any, photo: Path, monkeypatch: pytest.Mo
     def stop(self: Any, progress: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(terminal.Bar, "advance", stop)
+    monkeypatch.setattr(progress.ProgressBar, "advance", stop)
     result = run("extract", "facades", photo, photo, "--size", "256", "--at", "op:cat")
     assert result.code == 1
-    assert "interrupted: what was finished is there" in result.out
+    assert "interrupted: the finished images are complete" in result.out
 
 
 def test_inspect_prints_a_plain_tree_where_it_is_piped(run: Any, checkpoint: Path) -> None:
@@ -225,7 +225,7 @@ def test_it_is_installed_as_a_command_and_as_a_module() -> None:
 
 
 @pytest.mark.parametrize(
-    ("built", "said"), [(True, ""), (False, ", without its compiled passes: drawing takes longer")]
+    ("built", "said"), [(True, ""), (False, ", without its compiled kernels: drawing takes longer")]
 )
 def test_the_version_says_where_nothing_was_compiled(
     run: Any, built: bool, said: str, monkeypatch: pytest.MonkeyPatch
@@ -297,7 +297,7 @@ def test_extract_records_the_check_and_no_check_turns_it_off(run: Any, checkpoin
 def test_extract_stops_at_an_output_that_is_not_the_originals(
     run: Any, checkpoint: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil(monkeypatch, "extraction.job")
+    spoil(monkeypatch, "extraction.model_preparation")
     common = ("extract", checkpoint, photo, "--at", "op:cat", "--size", "32", "-o")
     result = run(*common, "checked")
     assert result.code == 1
@@ -314,8 +314,8 @@ GLIBC = hasattr(ctypes.CDLL(None), "malloc_stats") if sys.platform == "linux" el
     ("settle", "wanted", "arenas"),
     [
         ("", {}, 2),
-        ("surgery.cli.app._settle_process()", {}, 1),
-        ("surgery.cli.app._settle_process()", {"MALLOC_ARENA_MAX": "2"}, 2),
+        ("surgery.cli.process_settings.tune_process()", {}, 1),
+        ("surgery.cli.process_settings.tune_process()", {"MALLOC_ARENA_MAX": "2"}, 2),
     ],
     ids=["a library", "the command line", "as the user wants"],
 )
@@ -323,7 +323,7 @@ def test_threads_of_the_command_line_share_one_store_of_memory(
     settle: str, wanted: dict[str, str], arenas: int
 ) -> None:
     code = f"""
-import ctypes, threading, surgery.cli.app
+import ctypes, threading, surgery.cli.process_settings
 {settle}
 kept = []
 thread = threading.Thread(target=lambda: kept.append(bytes(100_000)))

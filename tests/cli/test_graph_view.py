@@ -13,8 +13,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import surgery
+from surgery.cli.documents import render_document
 from surgery.cli.graph_view import code_view, graph_record
-from surgery.cli.tables import export, plugins_view, report_view
+from surgery.cli.plugin_views import plugins_view
+from surgery.cli.run_views import report_view
 from surgery.output.report import Failure, OperationSummary, Report
 from surgery.types import Facts, Operation, TensorSpec
 
@@ -162,7 +164,7 @@ def test_plugins_are_listed_with_what_they_offer() -> None:
 def test_what_is_saved_is_what_is_printed_and_needs_nothing_from_outside(opened: Any, kind: str) -> None:
     from surgery.cli.graph_view import graph_view
 
-    document = export(graph_view(opened, 120), 120, kind, "a title")
+    document = render_document(graph_view(opened, 120), 120, kind, "a title")
     assert "ActivationExtractor" in document.replace("&#160;", " ")
     assert "url(" not in document.replace("url(#", "")
     assert "src=" not in document

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surgery.cli.terminal_pictures import SHADES, Blocks
+from surgery.cli.terminal_pictures import SHADES, TerminalPicture
 from surgery.drawing.palettes import palette
 from surgery.plugins.plugin import KINDS
 from surgery.plugins.scaffold import TEMPLATES
@@ -402,7 +402,7 @@ def test_what_can_not_be_shown_is_one_clear_line(run: Any, tmp_path: Path, name:
 def test_options_that_stand_before_the_command_are_a_usage_error(run: Any) -> None:
     result = run("plugins", "--json", "show", "grid")
     assert result.code == 2
-    assert "options stand behind show" in result.err
+    assert "options go after show" in result.err
 
 
 def test_a_picture_is_drawn_in_half_blocks_of_its_own_colors() -> None:
@@ -411,11 +411,11 @@ def test_a_picture_is_drawn_in_half_blocks_of_its_own_colors() -> None:
     image = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [9, 9, 9]]], np.uint8))
     console = Console(width=5, color_system="truecolor", force_terminal=True, legacy_windows=False)
     with console.capture() as capture:
-        console.print(Blocks(image, lines=1))
+        console.print(TerminalPicture(image, lines=1))
     one, two = "\x1b[38;2;255;0;0;48;2;0;0;255m▀\x1b[0m", "\x1b[38;2;0;255;0;48;2;9;9;9m▀\x1b[0m"
     assert capture.get() == f"{one}{two}\n"
     gray = Image.fromarray(np.array([[0, 60, 120, 180, 240]] * 2, np.uint8))
-    assert printed(Blocks(gray, lines=1), 5) == SHADES
+    assert printed(TerminalPicture(gray, lines=1), 5) == SHADES
 
 
 def test_a_list_of_plugins_says_what_is_wrong_with_each(run: Any, tmp_path: Path) -> None:
@@ -464,12 +464,12 @@ def test_what_is_being_checked_is_told_at_a_terminal(monkeypatch: pytest.MonkeyP
 
     from rich.console import Console
 
-    from surgery.cli import tables as terminal
+    from surgery.cli import progress
 
     file = StringIO()
-    monkeypatch.setattr(terminal, "terminal", lambda **_: Console(file=file, force_terminal=True, width=60))
-    with terminal.Doing() as doing:
-        doing("sink [/x]\x1b[2J: a run")
+    monkeypatch.setattr(progress, "open_console", lambda **_: Console(file=file, force_terminal=True, width=60))
+    with progress.StatusLine() as status:
+        status("sink [/x]\x1b[2J: a run")
     assert r"sink [/x]\x1b[2J: a run" in file.getvalue()
 
 

@@ -16,10 +16,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import surgery
-from surgery.cli import tables as terminal
+from surgery.cli import progress
+from surgery.cli.console import Text
+from surgery.cli.documents import render_document
 from surgery.cli.graph_view import graph_view
-from surgery.cli.streams import Stream, complain, ready_streams
-from surgery.cli.tables import Bar, Text, check_result_view, export, report_view
+from surgery.cli.plugin_views import check_result_view
+from surgery.cli.progress import ProgressBar
+from surgery.cli.run_views import report_view
+from surgery.cli.standard_streams import SafeStream, print_message, safe_standard_streams
 from surgery.errors import OutputError, PluginError
 from surgery.output.report import OperationSummary, Progress, Report
 from surgery.testing import CheckResult
@@ -54,8 +58,8 @@ def test_errors_complaints_and_warnings_are_one_line(title: str, capsys: pytest.
     assert str(error) == f"no {shown}"
     error.args = (f"at {given}",)
     assert str(error) == f"at {shown}"
-    complain(given)
-    with ready_streams():
+    print_message(given)
+    with safe_standard_streams():
         said = warnings.formatwarning(UserWarning(given), UserWarning, "net.py", 3)
     assert capsys.readouterr().err == f"surgery: {shown}\n"
     assert said == f"net.py:3: UserWarning: {shown}\n"
@@ -80,7 +84,7 @@ def test_tables_and_lines_show_a_name_as_it_is(title: str) -> None:
     assert printed(check_result_view(CheckResult(given, given, (given,)))).count(shown) == 3
     assert printed(Text.assemble((given, "bold"), given)).rstrip("\n") == shown * 2
     for kind in ("svg", "html"):
-        document = export(view, 120, kind, given)
+        document = render_document(view, 120, kind, given)
         assert not [character for character in document if not character.isprintable() and character not in "\n\xa0"]
 
 
@@ -105,8 +109,8 @@ def test_a_tree_shows_the_names_of_modules(name: str) -> None:
 
 def test_the_progress_bar_shows_the_name_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
-    monkeypatch.setattr(terminal, "terminal", lambda **_: Console(file=file, force_terminal=True, width=100))
-    with Bar(2) as bar:
+    monkeypatch.setattr(progress, "open_console", lambda **_: Console(file=file, force_terminal=True, width=100))
+    with ProgressBar(2) as bar:
         for name in ("[/x]\x1b[2J\n", "long" * 100):
             bar.advance(Progress(1, 0, 2, name))
             bar.bar.refresh()
@@ -181,7 +185,7 @@ def test_a_stream_that_fails_raises_an_error_of_ours() -> None:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OutputError, match="no space left on device"):
-        Stream(Full()).write("x")
+        SafeStream(Full()).write("x")
 
 
 @pytest.mark.parametrize("width", ["60", "80", "120"])

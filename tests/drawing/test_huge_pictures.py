@@ -14,7 +14,7 @@ from torch import nn
 import surgery
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.tilers import Channels, Grid, Strip
-from surgery.cli.tables import report_view
+from surgery.cli.run_views import report_view
 from surgery.drawing import MAX_SIDE, picture_assembly
 from surgery.stages import TileLayout
 from surgery.types import BACKGROUND

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import surgery
-from surgery.cli import arguments
+from surgery.cli import trust_prompt
 from surgery.errors import ModelError, PluginError
 from surgery.plugins import discovery as origins
 from surgery.plugins.file_modules import load_file
@@ -232,8 +232,8 @@ class Terminal:
         return self.lines.pop(0)
 
 
-def test_somebody_at_a_terminal_is_requested_once(command: Any, clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "_is_somebody_there", lambda: True)
+def test_somebody_at_a_terminal_is_asked_once(command: Any, clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust_prompt, "_is_interactive", lambda: True)
     for answer, runs in (("n\n", False), ("y\n", True)):
         clone.write("theirs.py", extra=f"# {answer}")
         monkeypatch.setattr("sys.stdin", Terminal(answer))
@@ -249,20 +249,20 @@ def test_somebody_at_a_terminal_is_requested_once(command: Any, clone: Clone, mo
     assert "is not trusted" in command("plugins").err or not clone.ran
 
 
-def test_nobody_is_requested_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("sys.stderr", Terminal())
     monkeypatch.delenv("CI", raising=False)
-    assert arguments._is_somebody_there()
+    assert trust_prompt._is_interactive()
     monkeypatch.setenv("CI", "true")
-    assert not arguments._is_somebody_there()
+    assert not trust_prompt._is_interactive()
     monkeypatch.delenv("CI")
     monkeypatch.setattr("sys.stdin", None)
-    assert not arguments._is_somebody_there()
+    assert not trust_prompt._is_interactive()
 
 
 @pytest.mark.parametrize("name", ["theirs.py", "./theirs.py", "../clone/theirs.py"])
-def test_a_relative_path_in_the_environment_is_requested_for_too(
+def test_a_relative_path_in_the_environment_is_asked_for_too(
     command: Any, clone: Clone, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (clone.folder / "pyproject.toml").unlink()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.cli.wording import for_command_line
+from surgery.cli.option_names import with_option_names
 from surgery.errors import SelectionError
 
 
@@ -88,7 +88,7 @@ def test_the_class_of_a_module_is_the_module() -> None:
     ],
 )
 def test_the_command_line_names_options_and_python_arguments(python: str, command: str) -> None:
-    assert for_command_line(python) == command
+    assert with_option_names(python) == command
 
 
 MODELS = """

@@ -154,7 +154,7 @@ def test_each_thing_that_is_not_as_the_manifest_says_is_found(
     result = run("verify", out)
     assert result.code == 1
     assert f"surgery: {fault.sentence}\n" in result.err
-    assert f"{len(faults)} not as the manifest says" in result.out
+    assert f"{len(faults)} problem{'s' * (len(faults) != 1)}" in result.out
     record = json.loads(run("verify", out, "--json").out)
     assert (record["sound"], record["faults"][0]["kind"]) == (False, kind)
 
@@ -194,5 +194,5 @@ def test_a_folder_without_a_run_and_one_with_a_run_that_goes_on_are_one_clear_li
 def test_the_command_says_in_one_line_that_all_is_well(run: Any, out: Path) -> None:
     result = run("verify", out)
     assert (result.code, result.err) == (0, "")
-    assert result.out.endswith(f"2 images, {surgery.verify(out).files} files  as the manifest says\n")
+    assert result.out.endswith(f"2 images, {surgery.verify(out).files} files  matches the manifest\n")
     assert json.loads(run("verify", out, "--json").out)["sound"]

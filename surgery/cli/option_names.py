@@ -1,10 +1,10 @@
-"""The words of where somebody is: options of the command line, arguments of Python."""
+"""Messages in the terms of the command line: options in place of Python arguments."""
 
 from __future__ import annotations
 
 import re
 
-_RULES = (
+_REPLACEMENTS = (
     (r"leaves=\[(['\"])([^'\"]+)\1\](?:, or --leaf \S+ on the command line)?", r"--leaf \2"),
     (r"leaves=\[\.\.\.\]", "--leaf NAME"),
     (r"allow=\[(['\"])([^'\"]+)\1\](?: \(--allow [^\s()]+\))?", r"--allow \2"),
@@ -13,8 +13,8 @@ _RULES = (
 )
 
 
-def for_command_line(text: str) -> str:
-    """A message that names arguments of Python, ``leaves=["Block"]``, with the options they are: ``--leaf Block``."""
-    for pattern, option in _RULES:
-        text = re.sub(pattern, option, text)
-    return text
+def with_option_names(message: str) -> str:
+    """Return a message with options in place of Python arguments: ``--leaf Block`` for ``leaves=["Block"]``."""
+    for pattern, option in _REPLACEMENTS:
+        message = re.sub(pattern, option, message)
+    return message

@@ -1,0 +1,289 @@
+"""The options of `extract`, in groups: each returns the arguments of `surgery.extract` that it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from surgery.cli.options import parse_size
+
+if TYPE_CHECKING:
+    from surgery.plugins import Plugins
+
+_DRAWING = "Drawing"
+_IMAGES = "Images"
+_OUTPUT = "Output"
+_RUN = "Run"
+
+
+class Side(StrEnum):
+    """The half of an AB pair that is the input, or both halves as channels."""
+
+    left = "left"
+    right = "right"
+    both = "both"
+    left_right = "left,right"
+    right_left = "right,left"
+    none = "none"
+
+
+class Mode(StrEnum):
+    """The mode of the model's modules during a run."""
+
+    eval = "eval"
+    train = "train"
+    as_is = "as-is"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """Options that say how activations become pictures."""
+
+    transform: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="A transform of the maps before they are drawn: abs, topk:k=8. Repeatable.",
+            rich_help_panel=_DRAWING,
+        ),
+    ] = field(default_factory=list)
+    layout: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="How values are read as maps: channels-first, channels-last, tokens:14x14, flat; for some operations "
+            "'norm*=channels-last'. Repeatable. [dim]\\[default: auto, from the graph][/dim]",
+            rich_help_panel=_DRAWING,
+        ),
+    ] = field(default_factory=list)
+    normalizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What chooses the limits of a picture: percentile:low=2,high=98. [dim]\\[default: minmax][/dim]",
+            rich_help_panel=_DRAWING,
+        ),
+    ] = None
+    tiler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How maps are arranged: grid:columns=8,gap=2. [dim]\\[default: grid][/dim]",
+            rich_help_panel=_DRAWING,
+        ),
+    ] = None
+    colormap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The name of a colormap. [dim]\\[default: viridis, or the normalizer's own][/dim]",
+            rich_help_panel=_DRAWING,
+        ),
+    ] = None
+
+    def arguments(self, plugins: Plugins) -> dict[str, Any]:
+        """Return the arguments of `surgery.extract` for these options."""
+        stages: dict[str, Any] = {}
+        if self.normalizer:
+            stages["normalizer"] = plugins.resolve("normalizer", self.normalizer)
+        if self.tiler:
+            stages["tiler"] = plugins.resolve("tiler", self.tiler)
+        if self.colormap:
+            stages["colormap"] = plugins.resolve("colormap", self.colormap)
+        stages["transforms"] = [plugins.resolve("transform", name) for name in self.transform]
+        from surgery.layouts import parse_layouts
+
+        stages["layout"] = parse_layouts(self.layout)
+        return stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Options that say how images are read."""
+
+    other_inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="NAME=FILES",
+            help="Files for the parameter NAME of the model's forward, beside the images: mask=masks/*.png. "
+            "Repeatable.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = field(default_factory=list)
+    reader: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="What reads the images: tensor:key=x; or another input: mask=image:low=0. "
+            "[dim]\\[default: image][/dim]",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = field(default_factory=list)
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="N, HxW or native. [dim]\\[default: the network's own][/dim]",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = ""
+    side: Annotated[
+        Side,
+        typer.Option(
+            metavar="HALF",
+            help="The half of an AB pair that is the input: left, right or none. For a discriminator, both halves as "
+            "channels: both if it was trained from A to B, right,left if from B to A.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = Side.none
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LOW,HIGH",
+            help="The values of black and white. [dim]\\[default: the network's own, or -1,1][/dim]",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images in a batch.", rich_help_panel=_IMAGES)] = 1
+
+    def arguments(self, plugins: Plugins) -> dict[str, Any]:
+        """Return the arguments of `surgery.extract` for these options. Raises BadParameter."""
+        image_reader, other_readers = parse_readers(self.reader)
+        return {
+            **({"reader": plugins.resolve("reader", image_reader)} if image_reader else {}),
+            "readers": {name: plugins.resolve("reader", text) for name, text in other_readers.items()},
+            "inputs": parse_inputs(self.other_inputs),
+            "size": parse_size(self.size),
+            "side": self.side.value,
+            "range": parse_range(self.value_range),
+            "batch_size": self.batch_size,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that say how the model runs."""
+
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...", rich_help_panel=_RUN)] = "cpu"
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            metavar="MODE",
+            help="eval, train or as-is. The public pix2pix code runs its tests in train mode.",
+            rich_help_panel=_RUN,
+        ),
+    ] = Mode.eval
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", help="The seed of the random numbers of each batch.", rich_help_panel=_RUN),
+    ] = 0
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Processes that share the images; for many images, one per core.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1
+    no_output: Annotated[
+        bool,
+        typer.Option("--no-output", help="Stop after the last chosen operation.", rich_help_panel=_RUN),
+    ] = False
+    no_check: Annotated[
+        bool,
+        typer.Option(
+            "--no-check",
+            help="Don't compare the first output with the original model's.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `surgery.extract` for these options."""
+        return {
+            "device": self.device,
+            "mode": self.mode.value,
+            "seed": self.seed,
+            "jobs": self.jobs,
+            "output": not self.no_output,
+            "check": not self.no_check,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Options that say what is written, and where."""
+
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write to.", rich_help_panel=_OUTPUT),
+    ] = Path("activations")
+    sink: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="What to write: png, sheet, npz, safetensors. Repeatable. [dim]\\[default: png, sheet][/dim]",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = field(default_factory=list)
+    stats: Annotated[
+        bool,
+        typer.Option("--stats", help="Also record exact means, deviations, zeros and counts.", rich_help_panel=_OUTPUT),
+    ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the run that the folder holds: the files in its manifest.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False
+
+    def arguments(self, plugins: Plugins) -> dict[str, Any]:
+        """Return the arguments of `surgery.extract` for these options."""
+        sinks = {"sinks": [plugins.resolve("sink", name) for name in self.sink]} if self.sink else {}
+        return {"out": self.out.expanduser(), "stats": self.stats, "overwrite": self.overwrite, **sinks}
+
+
+def parse_inputs(texts: list[str]) -> dict[str, list[str]]:
+    """Return the values of --input: files by the name of the parameter. Raises BadParameter."""
+    files_by_name: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, files = text.partition("=")
+        if not (equals and files and name.isidentifier()):
+            raise typer.BadParameter(f"an input is NAME=FILES, not {text!r}", param_hint="--input")
+        files_by_name.setdefault(name, []).append(files)
+    return files_by_name
+
+
+def parse_readers(texts: list[str]) -> tuple[str | None, dict[str, str]]:
+    """Return the values of --reader: the reader of the images, or None, and those of other inputs by name."""
+    image_reader: str | None = None
+    other_readers: dict[str, str] = {}
+    for text in texts:
+        name, equals, reader = text.partition("=")
+        if equals and name.isidentifier():
+            other_readers[name] = reader
+        else:
+            image_reader = text
+    return image_reader, other_readers
+
+
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """Return the value of --range. Raises BadParameter."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"a range is LOW,HIGH, not {text!r}", param_hint="--range") from None
+    if not low < high:
+        raise typer.BadParameter(f"a range is LOW,HIGH with LOW < HIGH, not {text!r}", param_hint="--range")
+    return low, high

@@ -1,0 +1,132 @@
+"""Previews of the values that plugins offer: a picture or a few lines, made with the shipped model and input."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from surgery.builtin import DEFAULT_RECIPE, Grid
+from surgery.data import inputs
+from surgery.drawing import SPECIAL_CODES, make_image_activations, palette
+from surgery.errors import SurgeryError, first_line
+from surgery.extraction import draw, extract, record
+from surgery.inputs import input_channels, load_image
+from surgery.models import load_model
+from surgery.plugins import Plugins
+from surgery.rewriting import insert, select
+from surgery.stages import ModelFamily
+from surgery.tracing import trace
+from surgery.types import LEVELS, Operation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.plugins import Kind
+    from surgery.types import Picture
+
+PREVIEW_OPERATION = "down1.conv"
+"""The operation whose activation is drawn: eight channels of 128x128 that show windows, trees, sky and edges."""
+COLORMAP_CODE_SIZE = (4, 64)
+"""Width and height in pixels of one code in the bar of a colormap."""
+GAP = 4
+"""Pixels between pictures that stand side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A picture, or None, and lines of text."""
+
+    image: Image.Image | None
+    lines: tuple[str, ...] = ()
+
+
+def preview(kind: Kind, value: Any) -> Preview:
+    """Return a preview of a value of a plugin kind. Raises SurgeryError when the value fails.
+
+    A colormap is drawn as a bar from low to high. A transform, a normalizer or a tiler draws `PREVIEW_OPERATION`. A
+    sink gets a run of its own, and the largest picture among its files is shown. A reader reads the shipped input. A
+    model is described.
+    """
+    if kind == "colormap":
+        width, height = COLORMAP_CODE_SIZE
+        codes = np.arange(LEVELS, dtype=np.uint8)[None].repeat(height, 0).repeat(width, 1)
+        return Preview(Image.fromarray(palette(value)[codes]))
+    if kind in ("transform", "normalizer", "tiler"):
+        stages: dict[str, Any] = {"transforms": [value]} if kind == "transform" else {kind: value}
+        pictures = draw(preview_activation(), **{"tiler": Grid(columns=4), **stages})
+        return Preview(_side_by_side(pictures), (f"{PREVIEW_OPERATION} of facades",))
+    if kind == "sink":
+        return _sink_preview(value)
+    if kind == "model":
+        return Preview(None, _model_lines(value))
+    return _reader_preview(value) if kind == "reader" else Preview(None)
+
+
+@cache
+def preview_activation() -> Tensor:
+    """``(1, 8, 128, 128)`` float32: the activation of `PREVIEW_OPERATION` of the shipped model on a shipped input."""
+    traced = trace(load_model("facades", plugins=Plugins(bare=True)).eval())
+    rewritten = insert(traced, select(traced, PREVIEW_OPERATION))
+    (activation,) = record(rewritten, load_image(inputs()[0], size=256))
+    return activation.values[None] if activation.values.ndim == 3 else activation.values
+
+
+def _side_by_side(pictures: tuple[Picture, ...], limit: int = 8) -> Image.Image:
+    images = [picture.image().convert("RGB") for picture in pictures[:limit]]
+    width = sum(image.width for image in images) + GAP * (len(images) - 1)
+    row = Image.new("RGB", (width, max(image.height for image in images)), SPECIAL_CODES["background"][1])
+    x = 0
+    for image in images:
+        row.paste(image, (x, 0))
+        x += image.width + GAP
+    return row
+
+
+def _sink_preview(sink: Any, limit: int = 8) -> Preview:
+    """List the files that a sink writes in a run, and show the largest picture among them."""
+    with TemporaryDirectory() as folder:
+        model = load_model("facades", plugins=Plugins(bare=True))
+        extract(model, inputs()[0], at=[PREVIEW_OPERATION, "up3.cat"], out=folder, sinks=[sink], source="facades")
+        files = [file for file in sorted(Path(folder).rglob("*")) if file.is_file() and file.name != "manifest.json"]
+        lines = [f"{file.relative_to(folder).as_posix()}  {file.stat().st_size:,} bytes" for file in files]
+        images: list[Image.Image] = []
+        for file in files:
+            with suppress(UnidentifiedImageError, OSError), Image.open(file) as image:
+                images.append(image.convert("RGB"))
+    largest = max(images, key=lambda image: image.width * image.height, default=None)
+    if len(lines) > limit:
+        lines[limit:] = [f"and {len(lines) - limit} files more"]
+    return Preview(largest, tuple(lines) or ("no file",))
+
+
+def _model_lines(value: Any) -> tuple[str, ...]:
+    if isinstance(value, ModelFamily):
+        names = list(value.names())
+        return (f"a family of {len(names)}: {', '.join(names[:6])}{' and more' if len(names) > 6 else ''}",)
+    model = value()
+    line = f"{type(model).__name__}, {sum(parameter.numel() for parameter in model.parameters()):,} parameters"
+    size = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", None)
+    if size is None:
+        return (line,)
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return (f"{line}, takes {input_channels(model)}x{height}x{width}",)
+
+
+def _reader_preview(reader: Any) -> Preview:
+    suffixes = tuple(getattr(reader, "suffixes", ()))
+    if suffixes:
+        return Preview(None, (f"reads {', '.join(suffixes)}",))
+    try:
+        values = reader(inputs()[0])
+    except SurgeryError as error:
+        return Preview(None, (first_line(error),))
+    operation = Operation("input", "input", "input", 0)
+    (activation,) = make_image_activations(operation, values, ["input"], (-1.0, 1.0), DEFAULT_RECIPE)
+    return Preview(_side_by_side(activation.pictures), (f"{inputs()[0].name} as {tuple(values.shape)}",))

@@ -1,0 +1,86 @@
+"""Views of the results of `extract` and `check`. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+
+from surgery.cli.console import Text
+from surgery.cli.tables import fitted_table, format_count, format_shapes, plain_table
+from surgery.output import layout_notes, layout_remark
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from surgery.output import OperationSummary, Report
+    from surgery.verification import Certificate, Comparison
+
+
+def report_view(report: Report, width: int) -> RenderableType:
+    """Return a view of a run: a row for each operation, and where the files are."""
+    if report.images:
+        counts = [format_count(report.images, "image"), format_count(report.files, "file"), f"{report.seconds:.1f} s"]
+        last_line = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(counts)}")
+    else:
+        last_line = Text("no image was finished, and nothing was written", style="bold yellow")
+    if report.interrupted:
+        last_line.append("  interrupted: the finished images are complete", style="bold yellow")
+    if not report.summaries:
+        return last_line
+    rows = [_operation_row(summary) for summary in report.summaries]
+    table = fitted_table(rows, ["", "operation", "kind", "shape", "range", "remarks"], width)
+    notes = [Text(line, style="dim") for line in layout_notes(report.summaries)]
+    overview = [Text.assemble(("look at ", "dim"), f"{report.overview}")] if report.overview is not None else []
+    return Group(table, Text(), *notes, last_line, *overview)
+
+
+def _operation_row(summary: OperationSummary) -> dict[str, Text]:
+    operation, facts = summary.operation, summary.facts
+    remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
+    remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
+    remarks += [f"in {summary.pictures} parts"] if summary.pictures > 1 else []
+    remarks += [layout] if (layout := layout_remark(summary)) else []
+    return {
+        "": Text(f"{operation.index:03}", style="dim"),
+        "operation": Text(operation.path, style="bold"),
+        "kind": Text(operation.kind, style="cyan"),
+        "shape": Text(format_shapes(operation.tensors)),
+        "range": Text("" if facts.min is None else f"{facts.min:.3g} … {facts.max:.3g}"),
+        "remarks": Text(", ".join(remarks), style="bold red" if facts.nan or facts.inf else "yellow"),
+    }
+
+
+def certificate_view(certificate: Certificate) -> RenderableType:
+    """Return a view of a certificate: a row for each thing compared, a column for each case, and the verdict."""
+    by_case = [comparison for comparison in certificate.comparisons if comparison.mode]
+    table = plain_table()
+    cases = list(dict.fromkeys((comparison.mode, comparison.case) for comparison in by_case))
+    table.add_column("")
+    for mode, case in cases:
+        table.add_column(f"{mode}\n{case.replace('x', '×') if case[0].isdigit() else case}", justify="right")
+    comparisons = {(comparison.what, comparison.mode, comparison.case): comparison for comparison in by_case}
+    for what in dict.fromkeys(comparison.what for comparison in by_case):
+        table.add_row(Text(what), *(_comparison_cell(comparisons.get((what, *case))) for case in cases))
+    title = Text(f"{certificate.model}: {certificate.operations} operations, {certificate.extracted} extracted")
+    lines = [
+        Text.assemble(f"{comparison.what}  ", _comparison_cell(comparison))
+        for comparison in certificate.comparisons
+        if not comparison.mode
+    ]
+    lines += [
+        Text(f"{comparison.what} ({comparison.mode}, {comparison.case}): {comparison.difference}", style="yellow")
+        for comparison in certificate.comparisons
+        if comparison.same is None and comparison.difference
+    ]
+    if certificate.same:
+        lines.append(Text("the same, bit for bit", style="bold green"))
+    else:
+        lines.append(Text(f"not the same: {certificate.difference}", style="bold red"))
+    return Group(title, Text(), table, Text(), *lines)
+
+
+def _comparison_cell(comparison: Comparison | None) -> Text:
+    if comparison is None or comparison.same is None:
+        return Text("–", style="dim")
+    return Text(f"{comparison.count} ✓", style="green") if comparison.same else Text("✗", style="bold red")

@@ -1,6 +1,8 @@
-"""How the values of an activation are read as maps: which axes are the batch, channels, height and width.
+"""How values are read as maps: which of their axes are the batch, the channels, the height and the width.
 
-Shapes, and a graph whose operations move axes, come in; an `LayoutDecision` with its reason goes out.
+`AxisTracker` runs a graph and tracks what the axes of each value stand for. `decide_layout` takes a shape, these axes
+and the layout that the user requested, and returns a `LayoutDecision` with its reason. `make_layout_rules` and
+`parse_layouts` turn requests from Python and from the command line into rules.
 """
 
 import lazy_loader

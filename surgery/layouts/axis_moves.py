@@ -1,4 +1,7 @@
-"""Operations that move axes, merge them, split them or take some away."""
+"""The axes after operations that move, merge, split, add or remove axes.
+
+Each rule takes the call and its first tensor argument, and returns the axes of the result, or None if they are unknown.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,20 @@ from surgery.layouts.axes import (
     UNKNOWN,
     Axes,
     Axis,
-    Operand,
     concatenate_axes,
-    flatten_nested,
+    insert_axis,
     permute_axes,
+    remove_axes,
+    replace_axis,
     reshape_axes,
     resize_axes,
     simple_axis,
     slice_axis,
 )
+from surgery.layouts.operation_calls import Call, Operand, flatten_nested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from surgery.layouts.axes import Call
 
 
 def _permute(call: Call, first: Operand) -> Axes:
@@ -34,10 +37,9 @@ def _permute(call: Call, first: Operand) -> Axes:
 
 
 def _transpose(call: Call, first: Operand) -> Axes:
-    one, other = call.option(1, "dim0"), call.option(2, "dim1")
-    one, other = (
-        (call.options["axis0"], call.options["axis1"]) if one is None else (int(one), int(other))
-    )  # swapaxes has other names
+    one, other = call.argument(1, "dim0"), call.argument(2, "dim1")
+    if one is None:  # swapaxes names its arguments otherwise
+        one, other = call.options["axis0"], call.options["axis1"]
     order = list(range(len(first.shape)))
     order[one], order[other] = order[other], order[one]
     return permute_axes(first.axes, order)
@@ -53,9 +55,9 @@ def _matrix_transpose(call: Call, first: Operand) -> Axes:
 
 
 def _movedim(call: Call, first: Operand) -> Axes:
-    # torch tells best where the axes go: each is given a size of its own.
+    # torch computes where the axes go: in a probe, each has a size of its own.
     probe = torch.empty([2 + place for place in range(len(first.shape))], device="meta")
-    sizes = torch.movedim(probe, call.option(1, "source"), call.option(2, "destination")).shape
+    sizes = torch.movedim(probe, call.argument(1, "source"), call.argument(2, "destination")).shape
     return permute_axes(first.axes, [size - 2 for size in sizes])
 
 
@@ -64,46 +66,36 @@ def _reshape(call: Call, first: Operand) -> Axes | None:
 
 
 def _unsqueeze(call: Call, first: Operand) -> Axes:
-    place = int(call.option(1, "dim")) % len(call.shape)
-    items = list(first.axes.items)
-    items.insert(place, Axis(()))
-    return replace(first.axes, items=tuple(items))
+    return insert_axis(first.axes, int(call.argument(1, "dim")) % len(call.shape), Axis(()))
 
 
 def _cat(call: Call, first: Operand) -> Axes:
-    along = int(call.option(1, "dim", call.options.get("axis", 0)))
+    along = int(call.argument(1, "dim", call.options.get("axis", 0)))
     parts = [each.axes for each in call.operands if len(each.shape) == len(first.shape)]
     lead = next((axes for axes in parts if axes.is_known), parts[0])
-    items = list(lead.items)
-    items[along] = concatenate_axes([axes.items[along] for axes in parts], call.shape[along])
-    return replace(lead, items=tuple(items))
+    return replace_axis(lead, along, concatenate_axes([axes.items[along] for axes in parts], call.shape[along]))
 
 
 def _stack(call: Call, first: Operand) -> Axes:
-    place = int(call.option(1, "dim", 0)) % len(call.shape)
-    items = list(first.axes.items)
-    items.insert(place, simple_axis(UNKNOWN, call.shape[place]))
-    return replace(first.axes, items=tuple(items))
+    place = int(call.argument(1, "dim", 0)) % len(call.shape)
+    return insert_axis(first.axes, place, simple_axis(UNKNOWN, call.shape[place]))
 
 
 def _split(call: Call, first: Operand) -> Axes:
-    """One of the parts of a split or a chunk, or, of `unbind`, without an axis."""
+    """Return the axes of one part of a split or a chunk; for `unbind`, an axis less."""
     if len(call.shape) < len(first.shape):
-        along = int(call.option(1, "dim", 0)) % len(first.shape)
-        return replace(first.axes, items=tuple(axis for place, axis in enumerate(first.axes.items) if place != along))
+        return remove_axes(first.axes, [int(call.argument(1, "dim", 0)) % len(first.shape)])
     return resize_axes(first.axes, call.shape)
 
 
 def _narrow(call: Call, first: Operand) -> Axes:
-    along, start, length = (int(call.option(place, name)) for place, name in ((1, "dim"), (2, "start"), (3, "length")))
-    items = list(first.axes.items)
-    items[along] = slice_axis(items[along], start, start + length, 1, length)
-    return replace(first.axes, items=tuple(items))
+    names = enumerate(("dim", "start", "length"), 1)
+    along, start, length = (int(call.argument(place, name)) for place, name in names)
+    return replace_axis(first.axes, along, slice_axis(first.axes.items[along], start, start + length, 1, length))
 
 
 def _select(call: Call, first: Operand) -> Axes:
-    along = int(call.option(1, "dim")) % len(first.shape)
-    return replace(first.axes, items=tuple(axis for place, axis in enumerate(first.axes.items) if place != along))
+    return remove_axes(first.axes, [int(call.argument(1, "dim")) % len(first.shape)])
 
 
 def _getitem(call: Call, first: Operand) -> Axes | None:
@@ -112,29 +104,28 @@ def _getitem(call: Call, first: Operand) -> Axes | None:
         return None
     if Ellipsis in keys:
         place = keys.index(Ellipsis)
-        some = len(first.shape) - sum(key is not None and key is not Ellipsis for key in keys)
-        keys = (*keys[:place], *[slice(None)] * some, *keys[place + 1 :])
-    waiting, items = list(first.axes.items), []
+        skipped = len(first.shape) - sum(key is not None and key is not Ellipsis for key in keys)
+        keys = (*keys[:place], *[slice(None)] * skipped, *keys[place + 1 :])
+    remaining, items = list(first.axes.items), []
     for key in keys:
         if key is None:
             items.append(Axis(()))
             continue
-        axis = waiting.pop(0)
+        axis = remaining.pop(0)
         if isinstance(key, slice):
             start, stop, step = key.indices(axis.size)
             items.append(slice_axis(axis, start, stop, step, len(range(start, stop, step))))
-    return replace(first.axes, items=(*items, *waiting))
+    return replace(first.axes, items=(*items, *remaining))
 
 
 def _reduce(call: Call, first: Operand) -> Axes | None:
     shape = call.shape
-    given = call.option(1, "dim", call.options.get("axis"))
-    if given is None or isinstance(given, Operand):
+    dims = call.argument(1, "dim", call.options.get("axis"))
+    if dims is None or isinstance(dims, Operand):  # a reduction to one number, or the elementwise max of two tensors
         return first.axes if shape == first.shape else None
-    along = {place % len(first.shape) for place in _integers([given])}
     if len(shape) == len(first.shape):
         return resize_axes(first.axes, shape)
-    return replace(first.axes, items=tuple(axis for place, axis in enumerate(first.axes.items) if place not in along))
+    return remove_axes(first.axes, {place % len(first.shape) for place in _integers([dims])})
 
 
 def _matmul(call: Call, first: Operand) -> Axes | None:
@@ -143,7 +134,7 @@ def _matmul(call: Call, first: Operand) -> Axes | None:
         return first.axes if first.shape == call.shape else None
     lead = first.axes if first.axes.is_known or not second.axes.is_known else second.axes
     last = second.axes.items[-1]
-    if last.names & lead.items[-2].names:  # places against places: attention
+    if last.names & lead.items[-2].names:  # positions against positions: an attention map
         last = simple_axis(KEY, last.size)
     return replace(lead, items=(*lead.items[:-2], first.axes.items[-2], last))
 
@@ -162,7 +153,7 @@ def _einsum(call: Call, _first: Operand) -> Axes | None:
 
 
 def _expand(call: Call, first: Operand) -> Axes | None:
-    """Expanded or repeated: what has kept its size is what it was."""
+    """Return the axes of an expanded or repeated tensor: those whose size has changed are unknown."""
     shape = call.shape
     if len(first.shape) != len(shape):
         return None
@@ -202,8 +193,8 @@ MOVES: dict[str, Callable[[Call, Operand], Axes | None]] = {
     ),
     "scaled_dot_product_attention": _attention,
 }
-"""By kind, what becomes of the axes of the first tensor; of all else, what has its shape keeps them."""
+"""Kind of an operation -> the rule for its axes."""
 
 
-def _integers(given: Sequence[Any]) -> list[int]:
-    return [int(each) for each in flatten_nested(given) if isinstance(each, int)]
+def _integers(values: Sequence[Any]) -> list[int]:
+    return [int(value) for value in flatten_nested(values) if isinstance(value, int)]

@@ -1,112 +1,110 @@
-"""Following what the axes of values stand for, from operation to operation, while a graph runs."""
+"""Runs of a graph that track what the axes of every value stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from surgery.graph import GraphInterpreter, is_extractor, target_name
-from surgery.layouts.axes import BATCH, CHANNEL, DEPTH, HEIGHT, WIDTH, Axes, Call, Operand, named_axes, unknown_axes
-from surgery.layouts.axis_inference import CHANNELS_FIRST_AXES, CHANNELS_LAST_KINDS, infer_axes, is_channels_first
+from surgery.graph import GraphInterpreter
+from surgery.layouts.axes import Axes, named_axes, unknown_axes
+from surgery.layouts.axis_inference import infer_axes
 from surgery.layouts.layout_decision import LayoutHints
+from surgery.layouts.operation_calls import Call, Operand
+from surgery.layouts.operation_kinds import CHANNELS_FIRST_AXES, is_extractor_node, node_kind, node_label
+from surgery.layouts.required_axes import find_required_axes
 
 
 class AxisTrackingModel:
-    """Runs a rewritten model: node by node on a first input of a shape, to learn what axes its values have."""
+    """Runs a rewritten model, and tracks the axes of its values whenever the input shapes change."""
 
-    def __init__(self, opened: fx.GraphModule) -> None:
-        self._opened = opened
-        self._shape: tuple[tuple[int, ...], ...] | None = None
-        self._axis_tracker = AxisTracker(opened)
+    def __init__(self, model: fx.GraphModule) -> None:
+        self._model = model
+        self._tracked_shapes: tuple[tuple[int, ...], ...] | None = None
+        self._tracker = AxisTracker(model)
 
     def run(self, *inputs: Tensor) -> Any:
-        """What the model gives; an error is raised as the model raises it."""
-        shape = tuple(tuple(values.shape) for values in inputs)
-        if shape == self._shape:
-            # Not a call: that would print the generated code when the model raises, and drop the traceback.
-            return self._opened.forward(*inputs)
-        self._shape = None
-        self._axis_tracker = AxisTracker(self._opened)
-        result = self._axis_tracker.run(*inputs)
-        self._shape = shape
+        """Return the model's output. Errors are those of the model."""
+        shapes = tuple(tuple(values.shape) for values in inputs)
+        if shapes == self._tracked_shapes:
+            # forward, since calling the module prints the generated code and drops the traceback if the model raises.
+            return self._model.forward(*inputs)
+        self._tracked_shapes = None
+        self._tracker = AxisTracker(self._model)
+        result = self._tracker.run(*inputs)
+        self._tracked_shapes = shapes
         return result
 
     def hints(self, name: str, key: str) -> LayoutHints:
-        """What is known of a tensor in the value of the operation of this name."""
-        return self._axis_tracker.hints(name, key)
-
-
-MAX_SEARCHED_USERS = 12
-"""How many operations behind a value are looked at for what takes it."""
-CHANNELS_LAST_AXES = {
-    3: (BATCH, "", CHANNEL),
-    4: (BATCH, HEIGHT, WIDTH, CHANNEL),
-    5: (BATCH, DEPTH, HEIGHT, WIDTH, CHANNEL),
-}
+        """Return what is known about a tensor in the value of the operation of this name."""
+        return self._tracker.hints(name, key)
 
 
 class AxisTracker(GraphInterpreter):
-    """Runs a graph as its code does, and knows of each value what its axes stand for before an extractor sees it."""
+    """Runs a graph node by node. The axes of a value are known before an extractor receives it."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.extra_traceback = False  # an error is to read as it does without
+        self.extra_traceback = False  # errors read as they do without tracking
         self.axes: dict[str, Any] = {}
-        """By the name of a node: the axes of its value, or of each tensor in it, nested as they are."""
+        """Node name -> the axes of its value, in nested tuples if the value contains several tensors."""
         self.image_size: tuple[int, int] | None = None
-        """Height and width of the first input that has four axes."""
-
-    def axes_of(self, name: str, key: str) -> Axes | None:
-        """What is known of a tensor: ``""`` for the value itself, ``"[0]"`` inside it."""
-        found = self.axes.get(name)
-        if not key:
-            return found if isinstance(found, Axes) else None
-        return dict(_iterate_axes(found)).get(key)
+        """Height and width of the first input with four axes."""
 
     def run(self, *args: Any, **options: Any) -> Any:
-        """The value of the graph for these inputs."""
+        """Return the output of the graph for these inputs."""
         try:
             return super().run(*args, **options)
         finally:
-            self.env = {}
+            self.env = {}  # frees the values
 
     def hints(self, name: str, key: str) -> LayoutHints:
-        """What is known of a tensor in the value of the operation of this name."""
+        """Return what is known about a tensor in the value of the operation of this name."""
         return LayoutHints(self.axes_of(name, key), image_size=self.image_size)
 
+    def axes_of(self, name: str, key: str) -> Axes | None:
+        """Return the axes of a tensor in a node's value; None if they were not tracked.
+
+        `key` is the tensor's place in the value: ``""`` for the value itself, ``"[0]"`` for the first of several.
+        """
+        axes = self.axes.get(name)
+        if not key:
+            return axes if isinstance(axes, Axes) else None
+        return dict(_named_axes_in(axes)).get(key)
+
     def run_node(self, n: fx.Node) -> Any:
-        operands: tuple[Any, Any] = ((), {})
-        if n.op.startswith("call_"):
-            operands = self._operands(n.args), self._operands(n.kwargs)
-        value = super().run_node(n) if not is_extractor_node(self.module, n) else self._run_extractor(n)
+        if is_extractor_node(self.module, n):
+            self.axes[n.name] = self._argument_axes(n.args[0])  # first, since the extractor's listener asks for them
+            return super().run_node(n)
+        # Before the operation runs, since it may resize its arguments in place.
+        args, options = self._operands(n.args), self._operands(n.kwargs)
+        value = super().run_node(n)
         if n.op == "output":
-            self.axes[n.name] = self._axes_tree(n.args[0])
+            self.axes[n.name] = self._argument_axes(n.args[0])
         elif n.name not in self.axes:
-            self.axes[n.name] = self._axes_of(n, *operands, value)
+            self.axes[n.name] = self._axes_of_value(n, args, options, value)
         return value
 
-    def _run_extractor(self, n: fx.Node) -> Any:
-        self.axes[n.name] = self._axes_tree(n.args[0])
-        return super().run_node(n)
+    def _argument_axes(self, argument: Any) -> Any:
+        """Return the axes of the nodes in an argument, nested as they are."""
+        if isinstance(argument, fx.Node):
+            return self.axes.get(argument.name)
+        return tuple(map(self._argument_axes, argument)) if isinstance(argument, (tuple, list)) else None
 
-    def _axes_tree(self, given: Any) -> Any:
-        if isinstance(given, fx.Node):
-            return self.axes.get(given.name)
-        return tuple(map(self._axes_tree, given)) if isinstance(given, (tuple, list)) else None
+    def _operands(self, argument: Any) -> Any:
+        """Return an argument with an `Operand` in place of each tensor."""
+        if isinstance(argument, fx.Node):
+            return _as_operands(self.env[argument], self.axes.get(argument.name))
+        if isinstance(argument, (tuple, list)):
+            return tuple(map(self._operands, argument))
+        if isinstance(argument, Mapping):
+            return {name: self._operands(value) for name, value in argument.items()}
+        return argument
 
-    def _operands(self, given: Any) -> Any:
-        """Arguments with an operand in the place of each tensor, before the operation can write to it."""
-        if isinstance(given, fx.Node):
-            return _pair_operands(self.env[given], self.axes.get(given.name))
-        if isinstance(given, (tuple, list)):
-            return tuple(map(self._operands, given))
-        return {name: self._operands(each) for name, each in given.items()} if isinstance(given, Mapping) else given
-
-    def _axes_of(self, n: fx.Node, args: Any, options: Any, value: Any) -> Any:
+    def _axes_of_value(self, n: fx.Node, args: Any, options: Any, value: Any) -> Any:
         if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
-            return tuple(self._axes_of(n, args, options, each) for each in value)
+            return tuple(self._axes_of_value(n, args, options, each) for each in value)
         if not isinstance(value, Tensor):
             return None
         shape = tuple(value.shape)
@@ -114,117 +112,40 @@ class AxisTracker(GraphInterpreter):
             return self._input_axes(n, shape)
         if not n.op.startswith("call_"):
             return unknown_axes(shape)
-        kind = self._kind(n)
+        kind = node_kind(self.module, n)
         if kind == "getitem" and not isinstance(args[0], Operand):
-            found = args[0][args[1]] if isinstance(args[0], (tuple, dict)) else None
-            return found.axes if isinstance(found, Operand) else unknown_axes(shape)
+            item = args[0][args[1]] if isinstance(args[0], (tuple, dict)) else None
+            return item.axes if isinstance(item, Operand) else unknown_axes(shape)
         if n.op == "call_module" and "norm" in kind:
-            whole = getattr(self.fetch_attr(str(n.target)), "normalized_shape", None)
-            options = {**options, "normalized_shape": whole}
-        found = infer_axes(Call(kind, f"{_label(n)} ({kind})", args, options, shape))
-        return found if found.is_known else self._axes_from_users(n, shape) or found
+            normalized = getattr(self.fetch_attr(str(n.target)), "normalized_shape", None)
+            options = {**options, "normalized_shape": normalized}
+        axes = infer_axes(Call(kind, node_label(self.module, n), args, options, shape))
+        return axes if axes.is_known else find_required_axes(self.module, n, shape) or axes
 
     def _input_axes(self, n: fx.Node, shape: tuple[int, ...]) -> Axes:
-        """Of an input: as those take it that it is given to; four axes are those of an image, if nobody says more."""
+        """Return the axes of an input: those that its users require, else those of an image if there are four."""
         image = named_axes(shape, CHANNELS_FIRST_AXES[4], f"the input {n.name}") if len(shape) == 4 else None
         if image is not None and self.image_size is None:
             self.image_size = (shape[2], shape[3])
-        return self._axes_from_users(n, shape) or image or unknown_axes(shape)
-
-    def _axes_from_users(self, n: fx.Node, shape: tuple[int, ...]) -> Axes | None:
-        """The axes that the next operation that says something of them takes a value to have."""
-        waiting, seen = list(n.users), {n}
-        while waiting and len(seen) < MAX_SEARCHED_USERS:
-            user = waiting.pop(0)
-            if user in seen or not user.op.startswith("call_"):
-                continue
-            seen.add(user)
-            if is_extractor_node(self.module, user):
-                waiting = [*user.users, *waiting]
-                continue
-            kind = self._kind(user)
-            if is_channels_first(kind) and len(shape) in CHANNELS_FIRST_AXES:
-                return named_axes(shape, CHANNELS_FIRST_AXES[len(shape)], f"{_label(user)} ({kind}), which takes it")
-            if (
-                kind in CHANNELS_LAST_KINDS
-                and len(shape) in CHANNELS_LAST_AXES
-                and not _normalizes_several_axes(user, self.module)
-            ):
-                return named_axes(shape, CHANNELS_LAST_AXES[len(shape)], f"{_label(user)} ({kind}), which takes it")
-            if kind in AXIS_PRESERVING_KINDS:
-                waiting += list(user.users)
-        return None
-
-    def _kind(self, n: fx.Node) -> str:
-        if n.op == "call_module":
-            return _kind_of(self.fetch_attr(str(n.target)))
-        kind = target_name(n)
-        if kind == "getattr" and len(n.args) > 1:
-            return str(n.args[1]).lower()
-        return kind
+        return find_required_axes(self.module, n, shape) or image or unknown_axes(shape)
 
 
-AXIS_PRESERVING_KINDS = frozenset(
-    [
-        *("relu", "gelu", "silu", "leakyrelu", "leaky_relu", "hardswish", "sigmoid", "tanh", "softmax", "identity"),
-        *(
-            "dropout",
-            "stochastic_depth",
-            "stochasticdepth",
-            "droppath",
-            "contiguous",
-            "clone",
-            "add",
-            "sub",
-            "mul",
-            "roll",
-        ),
-    ]
-)
-"""What gives each value in the place where it was: who takes it says as much of the value before."""
-
-
-def is_extractor_node(module: nn.Module, n: fx.Node) -> bool:
-    """Whether a node of the graph is an inserted extractor."""
-    return isinstance(module, fx.GraphModule) and is_extractor(module, n)
-
-
-def _label(n: fx.Node) -> str:
-    return str(n.target) if n.op == "call_module" else n.name
-
-
-def _kind_of(module: nn.Module) -> str:
-    """Of torch's own layers and what is derived from them, the kind; of a norm with a forward of its own, nothing."""
-    kinds = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.")]
-    own = type(module).__name__.lower()
-    if not kinds or kinds[0] is nn.Module or own in CHANNELS_LAST_KINDS or is_channels_first(own):
-        return own if kinds and kinds[0] is type(module) else f"{own} of its own"
-    ours = kinds[0].__name__.lower()
-    return ours if kinds[0] is type(module) or is_channels_first(ours) else own
-
-
-def _normalizes_several_axes(n: fx.Node, module: nn.Module) -> bool:
-    """Whether a layer norm takes more than the last axis together."""
-    shape = n.args[1] if len(n.args) > 1 else n.kwargs.get("normalized_shape")
-    if n.op == "call_module":
-        shape = getattr(module.get_submodule(str(n.target)), "normalized_shape", None)
-    return isinstance(shape, (tuple, list)) and len(shape) > 1
-
-
-def _pair_operands(value: Any, axes: Any) -> Any:
+def _as_operands(value: Any, axes: Any) -> Any:
+    """Return a value with an `Operand` in place of each tensor. `axes` are nested like the value."""
     if isinstance(value, Tensor):
         shape = tuple(value.shape)
         fits = isinstance(axes, Axes) and axes.shape == shape
         return Operand(shape, axes if fits else unknown_axes(shape))
     if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
-        inner = axes if isinstance(axes, tuple) and len(axes) == len(value) else (None,) * len(value)
-        return tuple(_pair_operands(each, known) for each, known in zip(value, inner, strict=True))
+        nested = axes if isinstance(axes, tuple) and len(axes) == len(value) else (None,) * len(value)
+        return tuple(_as_operands(each, its_axes) for each, its_axes in zip(value, nested, strict=True))
     return value
 
 
-def _iterate_axes(tree: Any, key: str = "") -> Any:
+def _named_axes_in(tree: Any, key: str = "") -> Iterator[tuple[str, Axes]]:
+    """Yield each `Axes` in nested tuples with its key, such as ``[0][1]``."""
     if isinstance(tree, Axes):
         yield key, tree
     elif isinstance(tree, tuple):
         for place, each in enumerate(tree):
-            yield from _iterate_axes(each, f"{key}[{place}]")
+            yield from _named_axes_in(each, f"{key}[{place}]")

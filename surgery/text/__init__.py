@@ -1,6 +1,8 @@
-"""Text that leaves the process: file names, what a terminal can print, HTML for notebooks, stages in words.
+"""Text that leaves the process: file names, text for terminals, HTML for notebooks, stages as text.
 
-Strings and values come in; safe text goes out. It knows nothing of models.
+Any text or value comes in: names of files, of operations, of stages. Text goes out that a file system, a terminal or a
+browser can't misread: names without separators, lines without control characters, HTML with its markup escaped.
+This room does not import torch.
 """
 
 import lazy_loader

@@ -1,39 +1,39 @@
-"""Which characters a terminal is given: nothing that steers it, and nothing that its encoding lacks."""
+"""Texts that are safe to print: no control characters, and only characters that the terminal's encoding has."""
 
 from __future__ import annotations
 
 import unicodedata
 
-_STAND_INS = dict(zip("├└┌│─▸◉×…–—→←✓✗µ•░▒▓█▀", "|`.|->*x~--><+Xu*.:+##", strict=True))
-"""One ASCII character for one of ours, so that columns stay where they are."""
+_ASCII_REPLACEMENTS = dict(zip("├└┌│─▸◉×…–—→←✓✗µ•░▒▓█▀", "|`.|->*x~--><+Xu*.:+##", strict=True))
+"""Each replacement is one character, so that columns stay aligned."""
 
 
 def escape_unprintable(text: str) -> str:
-    r"""A text in one line, with an escape such as ``\x1b`` for each character that a terminal would obey or hide.
+    r"""Return `text` on one line, with an escape such as ``\x1b`` for each character that is not printable.
 
-    These are control characters, line breaks, marks that turn the direction of writing, characters of no width, and
-    bytes of a file name that are no text, which Python keeps as lone surrogates.
+    These are control characters, line breaks, marks that change the direction of writing, characters of no width, and
+    the lone surrogates by which Python represents undecodable bytes of a file name.
     """
     if text.isprintable():
         return text
-    return "".join(map(_escaped, text))
+    return "".join(map(_escape, text))
 
 
 def replace_unencodable(text: str, encoding: str | None) -> str:
-    r"""A text that can be written in an encoding: stand-ins for the drawing characters that it lacks, else escapes.
+    r"""Return `text` with an ASCII replacement or an escape for each character that the encoding lacks.
 
-    ``├─ 1×3`` is ``|- 1x3`` in ASCII, and ``é`` is ``\xe9``. An unknown encoding is taken for ASCII.
+    ``├─ 1×3`` becomes ``|- 1x3`` in ASCII, and ``é`` becomes ``\xe9``. ASCII is used if the encoding is unknown.
     """
     try:
         text.encode(encoding or "ascii")
     except UnicodeEncodeError:
-        return "".join(character if _has(encoding, character) else _stand_in(character) for character in text)
+        return "".join(character if _has(encoding, character) else _replace(character) for character in text)
     except LookupError:
         return replace_unencodable(text, "ascii")
     return text
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     if "\udc80" <= character <= "\udcff":
@@ -49,5 +49,5 @@ def _has(encoding: str | None, character: str) -> bool:
     return True
 
 
-def _stand_in(character: str) -> str:
-    return _STAND_INS.get(character) or character.encode("ascii", "backslashreplace").decode("ascii")
+def _replace(character: str) -> str:
+    return _ASCII_REPLACEMENTS.get(character) or character.encode("ascii", "backslashreplace").decode("ascii")

@@ -1,13 +1,13 @@
-"""Stages in words, as messages and manifests name them."""
+"""Stages as text, for messages and manifests."""
 
 from __future__ import annotations
 
 FILE_PLUGIN_PREFIX = "surgery_plugin_"
-"""With this begins the name of the package that the file of a plugin is imported into."""
+"""The prefix of the package that a plugin's file is imported into."""
 
 
 def describe_stage(stage: object) -> str:
-    """A stage in words: ``MinMax(per='channel')`` of a dataclass, ``module.name`` of a function, a name as it is."""
+    """Return ``module.name`` of a function, the repr of a dataclass (``MinMax(per='channel')``), or a text as it is."""
     if isinstance(stage, str):
         return stage
     if stage is None:
@@ -17,5 +17,5 @@ def describe_stage(stage: object) -> str:
 
 
 def displayed_module_name(module: str) -> str:
-    """A module's name as its author knows it, ``ember`` of ``surgery_plugin_colors.ember``."""
+    """Return the name by which its author knows a module: ``ember`` for ``surgery_plugin_colors.ember``."""
     return module.partition(".")[2] or module if module.startswith(FILE_PLUGIN_PREFIX) else module

@@ -1,4 +1,4 @@
-"""Names for files, made of any text: of images, operations, keys. Each is one part of a path, inside its folder."""
+"""Names for files, made from any text: of images, operations, keys. Each name is one part of a path."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from typing import Literal
 
 MAX_NAME_BYTES = 120
-"""Bytes of a name that is made by `file_name` or of an image's name, at most."""
+"""The longest name that `file_name` makes, and the longest name of an image."""
 MAX_PART_BYTES = 240
-"""Bytes of any part of a path: file systems take 255, and a number may follow."""
+"""The longest part of a path. File systems allow 255 bytes, and a number may be added."""
 BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER = "batch", "manifest.json", ".surgery"
-"""What a run keeps in its folder itself: values of whole batches, the manifest and, until it ends, its work."""
+"""A run's own names in its output folder: values of whole batches, the manifest, and its temporary files."""
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._@\[\]-]+")
 _NOT_ALLOWED = re.compile(r'[/\\:*?"<>|]')
@@ -28,36 +28,39 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}$")
 
 @lru_cache(maxsize=4096)
 def file_name(text: str, number: int | None = None) -> str:
-    """A file's name without its suffix, made of any text: ``"down2.conv", 4`` gives ``"004-down2.conv"``.
+    """Return a file name without suffix, made from any text: ``file_name("down2.conv", 4)`` is ``"004-down2.conv"``.
 
-    It has only ASCII letters, digits and ``. _ - @ [ ]``, at most `MAX_NAME_BYTES` bytes, is not hidden, and is no
-    parent folder and no device of Windows. What is cut ends with a digest, so that long texts that differ have names
-    that differ; other texts may have one name in common, which `OutputFolder.file` tells apart. With a `number` the
-    names sort by it as text, also beyond 999: ``a1000`` comes after ``999``.
+    The name has only ASCII letters, digits and ``. _ - @ [ ]``, and at most `MAX_NAME_BYTES` bytes. It is not hidden,
+    not a parent folder, and not a device of Windows. A text that is cut ends with a digest, so different long texts
+    have different names. Other texts may have the same name; `OutputFolder.file` distinguishes them. With `number`,
+    names sort as text in the order of their numbers, also above 999: ``a1000`` comes after ``999``.
     """
     name = _shorten(_avoid_reserved(_NOT_PLAIN.sub("_", text)), text, MAX_NAME_BYTES)
     return name if number is None else f"{sortable_number(number)}-{name}"
 
 
 @lru_cache(maxsize=8192)
-def sanitize_path_part(text: str, longest: int = MAX_PART_BYTES) -> str:
-    r"""One part of a path, made of any text: the text itself where every file system can have a file of that name.
+def sanitize_path_part(text: str, max_bytes: int = MAX_PART_BYTES) -> str:
+    r"""Return one part of a path, made from any text; a text that every file system accepts is returned unchanged.
 
-    What can't be printed, bytes that are no UTF-8 among it, and ``/ \ : * ? " < > |`` become underscores.
+    Characters that can't be printed, bytes that are not UTF-8, and ``/ \ : * ? " < > |`` become underscores.
     """
-    shown = "".join(char if char.isprintable() else "_" for char in text)
-    return _shorten(_avoid_reserved(_NOT_ALLOWED.sub("_", shown)), text, longest)
+    printable = "".join(char if char.isprintable() else "_" for char in text)
+    return _shorten(_avoid_reserved(_NOT_ALLOWED.sub("_", printable)), text, max_bytes)
 
 
 def sortable_number(number: int, digits: int = 3) -> str:
-    """A number whose text sorts as it does: ``007``, ``999``, ``a1000``, ``b10000``."""
-    more = len(str(number)) - digits
-    return f"{number:0{digits}}" if more <= 0 else f"{string.ascii_lowercase[more - 1]}{number}"
+    """Return a number as text that sorts in the order of the numbers: ``007``, ``999``, ``a1000``, ``b10000``."""
+    extra = len(str(number)) - digits
+    return f"{number:0{digits}}" if extra <= 0 else f"{string.ascii_lowercase[extra - 1]}{number}"
 
 
 @lru_cache(maxsize=8192)
 def collision_key(name: str) -> str:
-    """The same for all names that some file system takes for one: in another case, or another form of Unicode."""
+    """Return a key that is equal for names that some file system can't tell apart.
+
+    Such names differ only in case, or in their Unicode normalization.
+    """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -119,49 +122,50 @@ class UniquePaths:
 
 
 def unique_image_names(stems: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """A name for each image, unique and safe; none is `taken` or one of the run's own."""
+    """Return a unique, safe name for each image, different from the names in `taken` and from the run's own names."""
     used = {collision_key(name) for name in (BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER, *taken)}
-    last: dict[str, int] = {}
+    last_number: dict[str, int] = {}
     names = []
     for stem in stems:
         base = sanitize_path_part(stem, MAX_NAME_BYTES)
-        name, number = base, last.get(collision_key(base), 1)
+        name, number = base, last_number.get(collision_key(base), 1)
         while collision_key(name) in used:
             number += 1
             name = f"{base}-{number}"
-        last[collision_key(base)] = number
+        last_number[collision_key(base)] = number
         used.add(collision_key(name))
         names.append(name)
     return names
 
 
 def escape_surrogates(text: str) -> str:
-    r"""Text that can be encoded as UTF-8: a byte of a file's name that is no UTF-8 is written ``\xe9``."""
+    r"""Return a text that can be encoded as UTF-8: bytes of a file name that are not UTF-8 become ``\xe9``."""
     try:
         text.encode()
     except UnicodeEncodeError:
         try:
             return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        except UnicodeEncodeError:  # half of a pair, which stands for no byte
+        except UnicodeEncodeError:  # half of a surrogate pair, which stands for no byte
             return text.encode("utf-8", "backslashreplace").decode()
     return text
 
 
 def _avoid_reserved(name: str) -> str:
-    """Not hidden, no parent folder, no dot or space at its end, which Windows drops, no device."""
-    tail = name.rstrip(". ")
+    """Replace leading dots and trailing dots and spaces by underscores; put one before an empty name or a device."""
+    tail = name.rstrip(". ")  # Windows drops them
     name = tail + "_" * (len(name) - len(tail))
     head = name.lstrip(".")
     name = "_" * (len(name) - len(head)) + head
     return f"_{name}" if not name or _DEVICE.match(name) else name
 
 
-def _shorten(name: str, text: str, longest: int) -> str:
-    if len(name.encode()) <= longest:
+def _shorten(name: str, text: str, max_bytes: int) -> str:
+    """Replace the end of a long name by a digest of `text`, and keep its suffix."""
+    if len(name.encode()) <= max_bytes:
         return name
     digest = "-" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
     suffix = _suffix(name)
-    room = longest - len(digest) - len(suffix)
+    room = max_bytes - len(digest) - len(suffix)
     start = name.removesuffix(suffix).encode()[:room].decode("utf-8", "ignore")
     return f"{start}{digest}{suffix}"
 

@@ -1,4 +1,4 @@
-"""Values in a notebook: HTML with pictures in it, of bounded size, in which every text is escaped."""
+"""HTML for notebooks: tables and pictures of bounded size, in which every text is escaped."""
 
 from __future__ import annotations
 
@@ -15,49 +15,50 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_TABLE_ROWS = 60
-"""So many rows of a table are shown."""
+"""The rows of a table that are shown."""
 MAX_PICTURES = 12
-"""So many activations of a list are shown with their picture."""
-_CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
+"""The activations of a list that are shown with their pictures."""
+_CELL_STYLE = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
 
 class Html(str):
-    """HTML as it is; any other text is escaped."""
+    """A text that is HTML, which `escape_html` leaves as it is."""
 
     __slots__ = ()
 
 
 def escape_html(text: object) -> Html:
-    """A text as HTML."""
+    """Return a text as HTML, with its markup and unprintable characters escaped."""
     return text if isinstance(text, Html) else Html(html.escape(escape_unprintable(str(text))))
 
 
-def image_tag(image: Image.Image, most: int) -> Html:
-    """A picture as part of a page, made smaller where a side is longer than `most` pixels."""
-    data = b64encode(encode_png(image, most)).decode()
+def image_tag(image: Image.Image, max_side: int) -> Html:
+    """Return an image as an HTML tag that contains its data; a side longer than `max_side` pixels is scaled down."""
+    data = b64encode(encode_png(image, max_side)).decode()
     return Html(f'<img style="image-rendering:pixelated" src="data:image/png;base64,{data}">')
 
 
-def encode_png(image: Image.Image, most: int) -> bytes:
-    """A PNG of a picture, made smaller where a side is longer than `most` pixels."""
-    if max(image.size) > most:
+def encode_png(image: Image.Image, max_side: int) -> bytes:
+    """Return an image as a PNG file; a side longer than `max_side` pixels is scaled down."""
+    if max(image.size) > max_side:
         image = image.convert("RGB")
-        image.thumbnail((most, most))
+        image.thumbnail((max_side, max_side))
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def html_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table, of which the first `MAX_TABLE_ROWS` rows are shown."""
-    known = list(rows)
+    """Return an HTML table with the first `MAX_TABLE_ROWS` rows, and the number of those left out."""
+    rows = list(rows)
     lines = [f"<div>{escape_html(title)}</div>"] if title else []
-    lines.append("<table><tr>" + "".join(f'<th style="{_CELL}">{escape_html(name)}</th>' for name in header) + "</tr>")
-    lines += [
-        "<tr>" + "".join(f'<td style="{_CELL}">{escape_html(cell)}</td>' for cell in row) + "</tr>"
-        for row in known[:MAX_TABLE_ROWS]
-    ]
+    lines.append("<table>" + _row("th", header))
+    lines += [_row("td", row) for row in rows[:MAX_TABLE_ROWS]]
     lines.append("</table>")
-    if len(known) > MAX_TABLE_ROWS:
-        lines.append(f"<div>and {len(known) - MAX_TABLE_ROWS} more</div>")
+    if len(rows) > MAX_TABLE_ROWS:
+        lines.append(f"<div>and {len(rows) - MAX_TABLE_ROWS} more</div>")
     return "".join(lines)
+
+
+def _row(tag: str, cells: Sequence[object]) -> str:
+    return "<tr>" + "".join(f'<{tag} style="{_CELL_STYLE}">{escape_html(cell)}</{tag}>' for cell in cells) + "</tr>"

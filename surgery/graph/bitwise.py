@@ -1,4 +1,4 @@
-"""Whether two values are the same, bit for bit."""
+"""Comparison of tensors bit for bit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def bitwise_equal(one: Tensor, other: Tensor) -> bool:
         return bitwise_equal(one.int_repr(), other.int_repr()) and bitwise_equal(one.dequantize(), other.dequantize())
     if one.numel() == 0:
         return True
-    flat = _flat(one), _flat(other)
-    # Eight bytes at a time, where they stand so in memory, take a third of the time.
-    eights = all(values.nbytes % 8 == values.storage_offset() * values.element_size() % 8 == 0 for values in flat)
-    bits = torch.int64 if eights else torch.uint8
+    flat = _flatten(one), _flatten(other)
+    # Comparing eight bytes at a time takes a third of the time, but needs aligned memory.
+    aligned = all(values.nbytes % 8 == values.storage_offset() * values.element_size() % 8 == 0 for values in flat)
+    bits = torch.int64 if aligned else torch.uint8
     return torch.equal(flat[0].view(bits), flat[1].view(bits))
 
 
-def _flat(tensor: Tensor) -> Tensor:
+def _flatten(tensor: Tensor) -> Tensor:
     return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
 
 
 def describe_difference(one: Any, other: Any) -> str:
-    """How two values differ, in words."""
+    """Return how two values differ, as text: other types, shapes or dtypes, or the largest difference."""
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return f"{one!r:.40} is not {other!r:.40}"
     if one.shape != other.shape or one.dtype != other.dtype:

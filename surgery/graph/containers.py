@@ -1,4 +1,4 @@
-"""What is inside Python's containers and the objects of a user's classes."""
+"""The values inside Python's containers and inside objects of the user's classes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from surgery.graph.source_lines import is_user_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DEPTH = 8
+_MAX_DEPTH = 8
 
 
 def contained_values(value: Any) -> Iterable[Any]:
-    """What is in a container (keys too), or the attributes of an object of the user's; nothing for anything else."""
+    """Return the items of a container (for a mapping also its keys), or the attributes of an object of a user's class.
+
+    For any other value the result is empty.
+    """
     kind = type(value)
     if issubclass(kind, Mapping):
         return [item for pair in list(value.items()) for item in pair]
@@ -30,7 +33,10 @@ def contained_values(value: Any) -> Iterable[Any]:
 
 
 def is_user_object(value: Any) -> bool:
-    """Whether a value is an object, with attributes of its own, of a class that the user or a package has written."""
+    """Whether a value has attributes and its class is neither of torch, nor of Python's library, nor of this project.
+
+    Modules and classes are not such objects.
+    """
     kind: Any = type(value)
     return _is_users_class(kind) and type(getattr(value, "__dict__", None)) is dict
 
@@ -43,7 +49,7 @@ def _is_users_class(kind: type) -> bool:
 
 
 def find_instances(value: Any, kinds: type | tuple[type, ...] = Tensor) -> Iterator[Any]:
-    """Each tensor (or whatever is of `kinds`) in a value, at any depth up to 8, once."""
+    """Yield each tensor (or instance of `kinds`) in a value once, looking into containers and objects 8 levels deep."""
     seen: set[int] = set()
     waiting = [(value, 0)]
     while waiting:
@@ -53,5 +59,5 @@ def find_instances(value: Any, kinds: type | tuple[type, ...] = Tensor) -> Itera
         seen.add(id(item))
         if issubclass(type(item), kinds):
             yield item
-        elif depth < _DEPTH:
+        elif depth < _MAX_DEPTH:
             waiting.extend((part, depth + 1) for part in contained_values(item))

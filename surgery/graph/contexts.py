@@ -1,7 +1,7 @@
-"""Blocks such as ``with torch.no_grad():`` as functions, for graphs: a graph has no blocks.
+"""Functions that begin and end a block such as ``with torch.no_grad():`` in a graph, which has no blocks.
 
-Each entering function returns what `leave` takes. A block that an error, or a graph cut short, leaves open is closed at
-the end of `closing`, and gradients are on or off as before it.
+The function that begins a block returns the argument for the function that ends it. If an error, or the end of a graph
+that was cut, leaves a block open, `closing` ends it and restores the gradient mode.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class _Open(local):
+class _OpenBlocks(local):
     def __init__(self) -> None:
         self.contexts: list[Any] = []
 
 
-_open = _Open()
+_open = _OpenBlocks()
 
 
 def enter_grad(enabled: bool) -> bool:
-    """``with torch.set_grad_enabled(enabled):``, the blocks that are made of it, and a mere call. Returns what was."""
+    """Begin ``torch.set_grad_enabled(enabled)`` (also for `no_grad` and `enable_grad`); return the former mode."""
     before = torch.is_grad_enabled()
     torch._C._set_grad_enabled(enabled)  # noqa: SLF001
     return before
 
 
 def leave_grad(before: bool) -> None:
-    """The end of a block of `enter_grad`."""
+    """End a block of `enter_grad` by restoring the former mode."""
     torch._C._set_grad_enabled(before)  # noqa: SLF001
 
 
 def enter_inference(enabled: bool) -> Any:
-    """``with torch.inference_mode(enabled):``."""
+    """Begin a block of ``torch.inference_mode(enabled)``; return its context."""
     return _enter(torch.inference_mode(enabled))
 
 
 def enter_autocast(device_type: str, dtype: torch.dtype, enabled: bool, cache_enabled: bool) -> Any:
-    """``with torch.autocast(...):``."""
+    """Begin a block of ``torch.autocast(...)``; return its context."""
     return _enter(torch.autocast(device_type, dtype=dtype, enabled=enabled, cache_enabled=cache_enabled))
 
 
 def leave(context: Any) -> None:
-    """The end of a block."""
+    """End a block of `enter_inference` or `enter_autocast`."""
     if context in _open.contexts:
         _open.contexts.remove(context)
         context.__exit__(None, None, None)
@@ -55,7 +55,7 @@ def leave(context: Any) -> None:
 
 @contextmanager
 def closing() -> Iterator[None]:
-    """Close the blocks that are entered within and not left."""
+    """Return a context manager that ends all blocks begun inside it, and restores the gradient mode."""
     depth, enabled = len(_open.contexts), torch.is_grad_enabled()
     try:
         yield

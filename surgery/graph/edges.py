@@ -1,4 +1,4 @@
-"""The edges of a graph: what each operation takes, and what the output is made of."""
+"""The edges of a graph: the operands of each operation, and the values in the output."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    """Where a value comes from."""
+    """An operation, an input, or a parameter or buffer that provides a value."""
 
     path: str
-    """Of an operation, of a parameter or buffer; the name of an input."""
+    """The path of an operation, parameter or buffer, or the name of an input."""
     kind: Literal["operation", "input", "attribute"]
     tensors: tuple[TensorSpec, ...] | None
-    """What it is; None where no example has run."""
+    """The tensors in the value; None before an example has run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Where the values in a graph come from. Extractors are looked through."""
+    """The sources of all values in a graph. An extractor counts as the operation before it."""
 
     inputs: tuple[ValueSource, ...]
     """The inputs of the graph, in order."""
     operands: Mapping[str, tuple[ValueSource, ...]]
-    """Name of an operation -> what it takes, each once, in order of its arguments."""
+    """Name of an operation -> the sources of its arguments, in order, without repetition."""
     output: tuple[ValueSource, ...]
-    """What the output is made of."""
+    """The sources of the output."""
 
 
 def find_edges(graph_module: fx.GraphModule) -> Edges:
-    """The edges of a graph, rewritten or not."""
+    """Return the edges of a traced or rewritten model."""
     operations = dict(operation_nodes(graph_module))
     values: dict[fx.Node, tuple[ValueSource, ...]] = {}
     inputs: list[ValueSource] = []
     operands: dict[str, tuple[ValueSource, ...]] = {}
     output: tuple[ValueSource, ...] = ()
     for node in graph_module.graph.nodes:
-        taken = tuple(dict.fromkeys(source for given in node.all_input_nodes for source in values[given]))
+        sources = tuple(dict.fromkeys(source for argument in node.all_input_nodes for source in values[argument]))
         tensors = node.meta.get("surgery_tensors")
         if node.op == "placeholder":
             inputs.append(ValueSource(str(node.target), "input", tensors))
@@ -54,8 +54,8 @@ def find_edges(graph_module: fx.GraphModule) -> Edges:
         elif node.op == "get_attr":
             values[node] = (ValueSource(str(node.target), "attribute", tensors),)
         elif node in operations:
-            operands[node.name] = taken
+            operands[node.name] = sources
             values[node] = (ValueSource(operations[node].path, "operation", tensors),)
         else:
-            values[node] = output = taken  # an extractor, or what only holds values; the last is the output
+            values[node] = output = sources  # an extractor or a container of values; the last node is the output
     return Edges(tuple(inputs), operands, output)

@@ -1,23 +1,24 @@
-"""What in a model a graph can't hold, found while it is traced.
+"""The kinds of hazards: what a model does that its graph can't hold, or holds otherwise.
 
-| kind | is | the graph |
+| kind | the model has | the graph has |
 | --- | --- | --- |
-| `random` | random numbers that are no operation of torch's | has the numbers that were drawn while tracing |
-| `buffer` | a buffer that forward writes or replaces, in a way that can't be recorded | has its value as it was |
-| `attribute` | an attribute that forward sets and reads | has its value as it was |
-| `swallowed` | a branch on a value, in a ``try`` that hides that it can't be traced | has what the ``except`` does |
-| `isinstance` | a test of the type of something that is not known to be a tensor | has one branch |
-| `identity` | ``is``, or a look into a table, with something that is not known | has one branch |
-| `text` | text made of something that is not known, in what is computed | has the text that was made while tracing |
-| `parameter` | a parameter that forward writes to | does not write, or writes to the model's own parameter |
-| `state` | state outside the model that changes the next trace | has what was computed while tracing |
-| `branch` | a branch that Python takes, as by `is`, for what is not known while tracing | has another than the model |
-| `constant` | a value of a parameter, buffer or input that Python computes with | has it as it was while tracing |
-| `gradient` | a function with a gradient of its own, called by a name that is not seen | has its parts' |
-| `hook` | hooks of a module that is traced into | has the operations in them, and calls them no more |
+| `random` | random numbers that no operation of torch draws | the numbers that were drawn during tracing |
+| `buffer` | a buffer that forward changes in a way that can't be recorded | its value before the change |
+| `attribute` | an attribute that forward sets and reads | its value before the change |
+| `swallowed` | a branch on a value inside a ``try`` that hides the error of tracing | the ``except`` branch |
+| `isinstance` | a type check of a value that may be something else than a tensor | one of the branches |
+| `identity` | ``is``, or a lookup in a table, with a value that is unknown during tracing | one of the branches |
+| `text` | a text made from a value that is unknown during tracing | the text that was made during tracing |
+| `parameter` | a parameter that forward writes to | no write, or a write to the model's own parameter |
+| `state` | state outside of the model that changes the next trace | the values computed during tracing |
+| `branch` | a branch that Python takes, as with ``is``, on a value unknown during tracing | another branch |
+| `constant` | Python code that computes with a value of a parameter, buffer or input | the value during tracing |
+| `gradient` | an autograd function that is called by a name that can't be found | the operations inside of it |
+| `hook` | hooks of a module that is traced into | the operations inside of the hooks, which are not called again |
 
-All but the last may change what the model computes: they are errors unless they are allowed by name. Hooks, unless they
-are of the backward pass or remove themselves, and an attribute that is only set, are notes.
+Every kind except the last may change what the model computes. Such a hazard is an error unless the user allows its kind
+by name. Hooks are only noted, unless they are of the backward pass or remove themselves; so is an attribute that
+forward sets and does not read.
 """
 
 from __future__ import annotations
@@ -48,21 +49,21 @@ HAZARD_KINDS: tuple[HazardKind, ...] = get_args(HazardKind)
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """Something that a traced model does otherwise than the model, or might."""
+    """A place where a traced model does, or may do, something else than the model."""
 
     kind: HazardKind
     source: str | None
-    """The user's line: ``models/unet.py:41``."""
+    """File and line in the user's code: ``models/unet.py:41``."""
     description: str
-    """What it is and what follows."""
+    """What the model does, and what the graph does instead."""
     remedy: str
     changes_result: bool
-    """Whether it may change what the model computes; else it is a note."""
+    """Whether it may change what the model computes; if not, it is only noted."""
 
     def __str__(self) -> str:
         return f"{self.source}: {self.description}" if self.source else self.description
 
 
 def hazards(traced: fx.GraphModule) -> tuple[Hazard, ...]:
-    """What was noticed while a model was traced and does not change what it computes, or was allowed."""
+    """Return the hazards that were found when a model was traced, and that change nothing or were allowed."""
     return getattr(traced, "hazards", ())

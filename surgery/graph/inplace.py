@@ -1,8 +1,8 @@
-"""The augmented assignments as functions, for graphs.
+"""Functions that are called in graphs for augmented assignments and for assignments to items and attributes.
 
-torch.fx has no in-place operators of its own: while it traces, ``x += y`` falls back to ``x = x + y``, which is another
-result wherever something else shares x's memory. Nor can `operator.iadd` stand in a graph, since the code generated for
-it is ``x += y``, which would change a number for the later users of the name `x` too.
+torch.fx traces ``x += y`` as ``x = x + y``, which gives another result if something else shares the memory of x. A
+graph can't call `operator.iadd` either: the generated code would be ``x += y``, which rebinds a number for all later
+users of the name x.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def setitem(target: Any, key: Any, value: Any) -> None:
 
 
 def set_attribute(target: Any, name: str, value: Any) -> None:
-    """``target.name = value``, of `data` or `requires_grad` say."""
+    """``target.name = value``, for attributes such as `data` and `requires_grad`."""
     setattr(target, name, value)
 
 

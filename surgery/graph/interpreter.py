@@ -1,4 +1,4 @@
-"""Graphs, run node by node."""
+"""Running a graph node by node."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.fx.immutable_collections import immutable_dict, immutable_list
 
 
 class GraphInterpreter(fx.Interpreter):
-    """Runs a graph as the code does that is generated for it: lists and dicts are new in each call, and may be written.
+    """An interpreter that passes new lists and dicts to each call, as the generated code of a graph does.
 
-    `torch.fx.Interpreter` itself gives a function that is kept whole the graph's own, which refuse to be.
+    `torch.fx.Interpreter` passes the immutable ones of the graph, which a function may not write to.
     """
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a node."""
+        """Return the arguments of a node, with mutable containers."""
         args, kwargs = super().fetch_args_kwargs_from_env(n)
         return tuple(map(_mutable, args)), {name: _mutable(value) for name, value in kwargs.items()}
 

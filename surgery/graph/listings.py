@@ -1,4 +1,4 @@
-"""Tuples that are shown in a few lines, however long they are."""
+"""Tuples of operations and of activations whose text and HTML are of bounded length."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from surgery.types import Activation, Operation
 T = TypeVar("T")
 
 MAX_LINES = 20
-"""So many items are shown."""
+"""The items that are shown as text."""
 
 
 class Listing(tuple[T, ...]):
-    """A tuple whose text has a line for each of its first items."""
+    """A tuple whose repr has one line for each of its first `MAX_LINES` items."""
 
     __slots__ = ()
 
@@ -25,23 +25,23 @@ class Listing(tuple[T, ...]):
 
 
 class Operations(Listing[Operation]):
-    """Operations, in order of execution."""
+    """Operations in order of execution."""
 
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        """How a notebook shows them."""
+        """Return an HTML table for a notebook."""
         rows = [(o.index, o.path, o.kind, "" if o.tensors is None else o.shapes(), o.source or "") for o in self]
         return html_table(f"{len(self)} operations", ("", "operation", "kind", "shape", "line"), rows)
 
 
 class Activations(Listing[Activation]):
-    """Activations, in order of execution."""
+    """Activations in order of execution."""
 
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        """How a notebook shows them: the first with their pictures."""
+        """Return an HTML table for a notebook, with pictures of the first activations."""
         rows = []
         for number, activation in enumerate(self):
             picture = activation.thumbnail(128) if number < MAX_PICTURES else Html("")

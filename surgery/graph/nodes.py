@@ -1,4 +1,4 @@
-"""The operations of a graph: which of its nodes they are, and what they are called."""
+"""The operations of a graph: their nodes, paths and kinds."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
 
 def operations(graph_module: fx.GraphModule) -> Operations:
-    """What computes a value in a graph, in order of execution: calls of modules, functions, operators and methods.
+    """Return the operations of a graph in order of execution: its calls of modules, functions, operators and methods.
 
-    Any graph module will do. Inserted extractors are left out; shapes are known where `trace` had an example.
+    `graph_module` can be any `torch.fx.GraphModule`. Inserted extractors are not operations. Shapes are known if
+    `trace` was given an example. Raises TraceError for anything that is not a graph module.
     """
     return Operations(operation for _, operation in operation_nodes(graph_module))
 
 
 def check_graph(graph_module: object) -> None:
-    """Raise TraceError for what is no graph."""
+    """Raise TraceError unless `graph_module` is a graph module."""
     if not isinstance(graph_module, fx.GraphModule):
-        said = f"{type(graph_module).__name__} is not a traced model"
-        raise TraceError(f"{said}; surgery.trace gives one, and surgery.insert one with extractors")
+        kind = type(graph_module).__name__
+        raise TraceError(f"{kind} is not a traced model; surgery.trace gives one, and surgery.insert a rewritten one")
 
 
 def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:
-    """Each operation beside its node, of the graph that runs or of the other mode's."""
+    """Yield the node of each operation with the operation, in the current graph of `graph_module` or in `graph`."""
     check_graph(graph_module)
     seen: Counter[str] = Counter()
     index = 0
@@ -68,7 +69,7 @@ def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None)
 
 
 def _computes_nothing(target: object) -> bool:
-    """Whether what a node calls is a class that keeps what it is given, as an output that has names, or a check."""
+    """Whether a target is a check of a setting, or a class that only holds values, such as a named output."""
     return target is functions.check_setting or (
         isinstance(target, type) and (issubclass(target, (dict, tuple)) or is_dataclass(target))
     )
@@ -80,7 +81,7 @@ def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 
 class InsertedModule(nn.Module):
-    """A module that was inserted into a graph: it is no operation of the model."""
+    """The base class of modules that are inserted into a graph, and are not operations of the model."""
 
 
 def _operation_kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
@@ -90,7 +91,7 @@ def _operation_kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
 
 
 def target_name(node: fx.Node) -> str:
-    """The name of a function or method: of ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)`` alike ``add``."""
+    """Return the name of a called function or method: ``add`` for ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)``."""
     if node.target in inplace.AUGMENTED_ASSIGNMENTS:
         return node.target.__name__.removeprefix("i")
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
@@ -98,7 +99,7 @@ def target_name(node: fx.Node) -> str:
 
 
 def tensor_specs(value: object) -> tuple[TensorSpec, ...]:
-    """What tensors a value is, or holds."""
+    """Return the key, shape and dtype of each tensor in a value."""
     return tuple(
         TensorSpec(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
         for key, tensor in named_tensors(value)

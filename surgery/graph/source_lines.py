@@ -1,4 +1,4 @@
-"""The user's lines: which frames are theirs, and how a line is written."""
+"""Lines in the user's files: how to find them, and how to write them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     import types
     from collections.abc import Callable, Mapping, Sequence
 
-_TORCH = f"{Path(getattr(find_spec('torch'), 'origin', None) or 'torch').parent}{os.sep}"  # not imported for it
+_TORCH = f"{Path(getattr(find_spec('torch'), 'origin', None) or 'torch').parent}{os.sep}"  # without importing torch
 _PYTHON = f"{sysconfig.get_path('stdlib')}{os.sep}"
 _HERE = f"{Path(__file__).parents[1]}{os.sep}"
 _NETWORKS = f"{Path(__file__).parents[1] / 'models' / 'pix2pix'}{os.sep}"
 
 
 def run_model(model: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any] | None = None) -> Any:
-    """Call a model. The frames outside this call belong to whoever runs the model, and are no lines of the model."""
+    """Call a model. The frames outside of this call belong to the caller, so `find_user_line` ignores them."""
     return model(*inputs, **(keywords or {}))
 
 
 def find_user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
-    """File and line of the model's innermost frame that is neither torch's, nor Python's own, nor ours.
+    """Return the file and line of the innermost frame, from `frame` outwards to `run_model`, in a user's file.
 
-    None where no line of the model's own makes the call, as in an `nn.Sequential` that is the whole model.
+    Returns None if there is no such frame, for instance if the whole model is an `nn.Sequential`.
     """
     while frame is not None and frame.f_code is not run_model.__code__:
         if is_user_file(frame.f_code.co_filename):
@@ -36,7 +36,7 @@ def find_user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
 
 
 def is_user_file(filename: str) -> bool:
-    """Whether a file is neither torch's, nor of Python's own library, nor part of the tracing itself."""
+    """Whether a file belongs neither to torch, nor to Python's library, nor to this project, except its networks."""
     if filename.startswith((_TORCH, "<frozen", "<string>", "<eval_with_key>")):
         return False
     if filename.startswith(_PYTHON):
@@ -45,7 +45,10 @@ def is_user_file(filename: str) -> bool:
 
 
 def format_location(source: tuple[str, int] | None) -> str | None:
-    """``models/unet.py:41``: relative to the working directory, or to where packages are installed."""
+    """Return a file and line as text: ``models/unet.py:41``.
+
+    The file is relative to the working directory or to `site-packages`; otherwise it has its last two parts.
+    """
     if source is None:
         return None
     path, line = Path(source[0]), source[1]

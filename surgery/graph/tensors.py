@@ -1,4 +1,4 @@
-"""The tensors in a value, whatever it is."""
+"""The tensors in a nested value, and copies of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from surgery.text import escape_surrogates
 
 
 def named_tensors(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Each tensor in a value and where it is: ``""``, ``"[0]"``, ``"[1][hidden]"``. What is no tensor is passed by.
+    """Yield each tensor in a value with its key: ``""``, ``"[0]"``, ``"[1][hidden]"``.
 
-    Tuples, lists, mappings and dataclasses are looked into, to any depth.
+    It searches tuples, lists, mappings and dataclasses, to any depth, and skips everything that is not a tensor.
     """
     if isinstance(value, Tensor):
         yield key, value
@@ -30,7 +30,7 @@ def named_tensors(value: object, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def clone_tensors(value: Any) -> Any:
-    """A value with its tensors cloned; tuples and lists that are of a class of their own become plain ones."""
+    """Return a value with its tensors cloned; tuples, lists and mappings in it become plain ones."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, Mapping):
@@ -41,7 +41,7 @@ def clone_tensors(value: Any) -> Any:
 
 
 def clone_inputs(value: Any) -> Any:
-    """A value whose tensors are cloned, in lists and dicts too, for a model that may write to it."""
+    """Return an input for a model that may write to it: tensors are cloned, and lists, tuples and dicts copied."""
     if isinstance(value, Tensor):
         return value.clone()
     if type(value) in (list, tuple):

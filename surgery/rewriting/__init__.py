@@ -1,6 +1,8 @@
 """From graph to graph: operations are selected, and extractors are inserted after them.
 
-A traced model and a selection come in; a rewritten copy that shares the model's parameters goes out.
+A traced model and a selection come in; `insert` returns a rewritten copy that shares the model's parameters. A listener
+receives each value that an extractor sees (`listening`), also in code compiled by `torch.compile`. `as_outputs` returns
+a copy with the values as outputs, for `torch.export`, `torch.jit` and ONNX.
 """
 
 import lazy_loader

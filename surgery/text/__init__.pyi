@@ -1,4 +1,3 @@
-from . import file_names as file_names
 from .characters import escape_unprintable as escape_unprintable
 from .characters import replace_unencodable as replace_unencodable
 from .descriptions import FILE_PLUGIN_PREFIX as FILE_PLUGIN_PREFIX

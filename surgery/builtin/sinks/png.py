@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import RenderError
 from surgery.output import as_json, picture_limits
-from surgery.text import file_names as names
+from surgery.text import file_name as safe_file_name
+from surgery.text import sortable_number
 from surgery.types import LEVELS
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Png:
             for number, picture in enumerate(pictures):
                 name = f"{folder.place(activation.image)}/{file_name(activation)}"
                 if len(pictures) > 1:
-                    name = f"{name}-{picture.label or f'c{names.sortable_number(number)}'}"
+                    name = f"{name}-{picture.label or f'c{sortable_number(number)}'}"
                 used[name] += 1
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
@@ -65,7 +66,7 @@ class Png:
 
 def file_name(activation: Activation) -> str:
     """``004-down2.conv``: number and path, fit for every file system."""
-    return names.file_name(activation.path, activation.operation.index)
+    return safe_file_name(activation.path, activation.operation.index)
 
 
 def picture_metadata(folder: OutputFolder, activation: Activation, picture: Picture) -> bytes:

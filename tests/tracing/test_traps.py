@@ -25,7 +25,7 @@ from surgery.graph.containers import find_instances
 from surgery.graph.copies import copy_sharing_parameters
 from surgery.graph.hazard_kinds import hazards
 from surgery.graph.tensors import clone_inputs
-from surgery.verification.certificate import compare_original_state, model_state
+from surgery.verification.model_state import compare_state, model_state
 from tests.nets import Oracle
 from tests.traps import TRAPS, Trap
 
@@ -83,7 +83,7 @@ def test_a_trap_is_traced_as_it_is(trap: Trap) -> None:
     model, inputs = made(trap)
     before = model_state(model)
     traced = surgery.trace(model, inputs)
-    assert compare_original_state(model, before).same
+    assert compare_state(model, before).same
     opened = surgery.insert(traced, surgery.operations(traced))
     certificate = surgery.certify(model, opened, *inputs)
     assert certificate.same, certificate.difference

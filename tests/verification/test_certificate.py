@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 import surgery
 from surgery.eager.oracle import compare_with_eager
 from surgery.rewriting.extractor import ActivationExtractor
-from surgery.verification import certificate as certificates
+from surgery.verification.model_state import model_state
 from tests.nets import InPlace
 
 if TYPE_CHECKING:
@@ -288,10 +288,10 @@ def test_certifying_leaves_both_models_as_they_were() -> None:
     model.conv.register_forward_hook(lambda _module, _inputs, _output: None)
     x = torch.randn(2, 3, 5, 5)
     opened = surgery.trace(model, x)
-    before = [str(certificates.model_state(one)) for one in (model, opened)]
+    before = [str(model_state(one)) for one in (model, opened)]
     generator = torch.random.get_rng_state()
     assert surgery.certify(model, opened, x).same
-    assert [str(certificates.model_state(one)) for one in (model, opened)] == before
+    assert [str(model_state(one)) for one in (model, opened)] == before
     assert torch.equal(torch.random.get_rng_state(), generator)
 
 
@@ -312,9 +312,7 @@ def test_a_change_to_the_original_is_found() -> None:
     opened = surgery.trace(model)
     model.register_forward_pre_hook(forget)
     found = surgery.certify(model, opened, torch.ones(2), modes=["eval"], others=False)
-    assert "the original: weight: the values differ" in str(
-        [certificates.describe_comparison(c) for c in found.comparisons]
-    )
+    assert "the original: weight: the values differ" in str([c.describe() for c in found.comparisons])
 
 
 class Frozen(nn.Module):

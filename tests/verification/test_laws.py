@@ -21,7 +21,7 @@ from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.tensors import named_tensors
 from surgery.rewriting.extractor import listening
 from surgery.rewriting.insertion import stop_after_last_extractor
-from surgery.verification.certificate import compare_original_state, model_state
+from surgery.verification.model_state import compare_state, model_state
 from tests.nets import Oracle
 
 CHANNELS = 2
@@ -194,7 +194,7 @@ def test_a_random_model_gets_its_certificate(program: tuple[Line, ...]) -> None:
     certificate = surgery.certify(model, opened_everywhere(model), x, others=False)
     assert certificate.same, certificate.difference
     assert not [c for c in certificate.comparisons if c.same is None and c.difference and "not run" not in c.difference]
-    assert compare_original_state(model, before).same
+    assert compare_state(model, before).same
 
 
 @steady

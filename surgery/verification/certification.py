@@ -1,0 +1,102 @@
+"""`certify`: a rewritten model and the original in every mode and case, compared bit for bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from surgery.eager import insert_everywhere, lock_global_state
+from surgery.errors import SurgeryError
+from surgery.graph import (
+    check_graph,
+    copy_sharing_parameters,
+    graphs_by_mode,
+    is_extractor,
+    operation_nodes,
+    set_mode,
+)
+from surgery.tracing import unwrap_model
+from surgery.verification.certificate import Certificate, Comparison
+from surgery.verification.model_state import compare_parameters, compare_state, model_state
+from surgery.verification.run_comparison import TRAINING_FLAGS, Case, RewrittenModel, compare_case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def certify(
+    model: nn.Module,
+    opened: fx.GraphModule,
+    *inputs: Any,
+    modes: Sequence[str] | None = None,
+    others: bool = True,
+) -> Certificate:
+    """Compare a rewritten or traced model `opened` with the original `model`, bit for bit.
+
+    `inputs` are tensors, or whatever `model` takes by position. Each mode is run on the inputs. With `others`, it is
+    also run a second time, on a batch twice as large, and on images twice as wide, if the original takes them.
+
+    Each run compares the output, the value of every operation, the state of the random generators, the buffers, the
+    mode of each module and the calls of hooks. The reference for the values is a run of the original that clones each
+    value as it is produced. On the inputs themselves, the gradients of the outputs are compared too. At the end,
+    parameters must be shared or equal, and the original must be unchanged.
+
+    `modes` are by default ``eval`` and ``train``. ``as-is`` is added if the modules of the model are in different modes
+    and the rewritten model is not in a mode of its own. A mode that the rewritten model refuses is not compared: the
+    certificate has the reason. Both models are left as they were.
+    """
+    check_graph(opened)
+    with lock_global_state():
+        return _certify(unwrap_model(model), opened, inputs, modes, others=others)
+
+
+def _certify(
+    model: nn.Module, opened: fx.GraphModule, inputs: tuple[Any, ...], modes: Sequence[str] | None, *, others: bool
+) -> Certificate:
+    state = model_state(model)
+    comparisons: list[Comparison] = []
+    for mode in modes or ("eval", "train", *(["as-is"] if None in graphs_by_mode(opened) else [])):
+        try:
+            rewritten = _rewritten_in_mode(opened, TRAINING_FLAGS[mode])
+        except SurgeryError as error:  # there is no graph for this mode
+            comparisons.append(Comparison("output", mode, "example", None, 0, str(error)))
+            continue
+        for name, case_inputs in _cases(inputs) if others else [("example", inputs)]:
+            comparisons += compare_case(model, rewritten, Case(mode, name, case_inputs))
+    comparisons += [compare_parameters(model, opened), compare_state(model, state)]
+    return Certificate(
+        model=type(model).__name__,
+        operations=len(list(operation_nodes(opened))),
+        extracted=sum(is_extractor(opened, node) for node in opened.graph.nodes),
+        comparisons=tuple(comparisons),
+    )
+
+
+def _rewritten_in_mode(opened: fx.GraphModule, training: bool | None) -> RewrittenModel:
+    """Return copies of the rewritten model in a mode. Raises SurgeryError if it has no graph for the mode."""
+    return RewrittenModel(
+        opened=set_mode(copy_sharing_parameters(opened), training),
+        everywhere=insert_everywhere(opened, training=training),
+    )
+
+
+def _cases(inputs: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield names and inputs of the cases: the inputs, twice; a batch twice as large; images or videos twice as wide.
+
+    The last two exist only for inputs with a common batch size, and for inputs that are all images or videos.
+    """
+    yield "example", inputs
+    yield "again", inputs
+    tensors = [value for value in inputs if isinstance(value, Tensor) and value.ndim and value.layout is torch.strided]
+    if tensors and len({len(tensor) for tensor in tensors}) == 1:
+        yield f"batch {2 * len(tensors[0])}", tuple(_append_mirrored(value, 0) for value in inputs)
+    if tensors and all(tensor.ndim in (4, 5) for tensor in tensors):
+        height, width = tensors[0].shape[-2:]
+        yield f"{height}x{2 * width}", tuple(_append_mirrored(value, -1) for value in inputs)
+
+
+def _append_mirrored(value: Any, axis: int) -> Any:
+    """Return a tensor followed by its mirror image along `axis`, and other values as they are."""
+    return torch.cat([value, value.flip(-1)], axis) if isinstance(value, Tensor) and value.ndim else value

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from types import CellType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from torch import Tensor, fx
 
@@ -117,4 +118,6 @@ def _slot_names(kind: Any) -> tuple[str, ...]:
 
 
 def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, ref):
+        value = value()
     return any(True for _ in find_instances(value, (Tensor, fx.Proxy)))

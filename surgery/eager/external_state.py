@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 from collections import UserDict, UserList, deque
 from contextlib import contextmanager
+from threading import local
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from torch import Tensor, nn
 
@@ -33,6 +35,9 @@ _FOLLOWED_TYPES = (
     ModuleType,
     UserDict,
     UserList,
+    WeakKeyDictionary,
+    WeakValueDictionary,
+    local,
 )
 """Types of values that may lead to a container."""
 
@@ -81,8 +86,7 @@ class ExternalState:
             return
         if is_user_object(value):
             self._waiting.append((type(value).__name__, type(value), depth))
-        has_attributes = is_user_object(value) or isinstance(value, (nn.Module, UserDict, UserList))
-        container = vars(value) if has_attributes else value
+        container = _container_of(value)
         if not (isinstance(container, (*CONTAINER_TYPES, tuple)) or has_slots(container)) or (
             isinstance(container, type) and not _is_user_class(container)
         ):
@@ -140,6 +144,14 @@ def find_stale_tensors(changed: list[ContainerSnapshot], copies: Mapping[int, An
         for source in (snapshot.contents, copies.get(id(snapshot.container))):
             names |= {id(tensor): snapshot.name for tensor in find_instances(source)}
     return names
+
+
+def _container_of(value: Any) -> Any:
+    """Return the container in which a value keeps what it holds; the value itself where it is a container."""
+    if isinstance(value, (WeakKeyDictionary, WeakValueDictionary)):
+        return value.data
+    has_attributes = is_user_object(value) or isinstance(value, (nn.Module, UserDict, UserList, local))
+    return vars(value) if has_attributes else value
 
 
 @functools.lru_cache(maxsize=4096)

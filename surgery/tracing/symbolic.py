@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,7 +55,7 @@ def trace(
     Raises TraceError, naming the line that can't be traced and what to do about it.
     """
     with lock_global_state(), restore_thread_state(), torch.inference_mode(False):
-        return _trace(unwrap_model(model), example, leaves, allow)
+        return copy_context().run(_trace, unwrap_model(model), example, leaves, allow)
 
 
 def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str]) -> fx.GraphModule:

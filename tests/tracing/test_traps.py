@@ -178,9 +178,13 @@ def test_tracing_leaves_nothing_of_python_and_torch_changed() -> None:
     assert look() == before
 
 
-@pytest.mark.parametrize("trap", [trap for trap in TRAPS if trap.name.startswith("outside")], ids=name)
+KEEPING = [trap for trap in TRAPS if trap.name.startswith(("outside", "lasting-cached_in"))]
+
+
+@pytest.mark.parametrize("trap", KEEPING, ids=name)
 def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
     outside: Any = importlib.import_module("tests.traps.outside")
+    lasting: Any = importlib.import_module("tests.traps.lasting")
     model, inputs = made(trap)
     for example in (None, inputs):
         with suppress(TraceError):
@@ -188,6 +192,8 @@ def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
         places = [outside.GRIDS, outside.FEATURES, outside.LAST, outside.STORE.kept, outside.ClassAttribute.grids]
         places += [outside.DefaultArgument.forward.__defaults__, outside.MODELS, vars(model)]
         places += [outside.SLOTTED.grid, outside.USER_DICT.data]
+        places += [vars(lasting.LOCAL), lasting.CONTEXT.get(), dict(lasting.TABLES), vars(lasting.kept_by_a_function)]
+        places += [dict(lasting.WEAK), dict(lasting.WEAK_VALUES)]
         closures = [hook.__closure__ for part in model.modules() for hook in part._forward_hooks.values()]
         places += [cell.cell_contents for cells in closures for cell in cells or ()]
         assert not list(find_instances(places, torch.fx.Proxy))

@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -97,6 +97,8 @@ class AlternatingByMode(nn.Module):
 LOCAL = threading.local()
 CONTEXT: contextvars.ContextVar[Any] = contextvars.ContextVar("CONTEXT", default=None)
 WEAK: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+WEAK_VALUES: WeakValueDictionary[str, Any] = WeakValueDictionary()
+ALIVE: list[Any] = []
 TABLES: defaultdict[Any, list[Any]] = defaultdict(list)
 
 
@@ -117,10 +119,17 @@ def kept_by_a_function() -> Any:
     return getattr(kept_by_a_function, "kept", None)
 
 
+def keep_weakly(value: Any) -> None:
+    """Keep a value in a dictionary of weak references, and alive in an iterator, into which nobody looks."""
+    ALIVE.append(iter([value]))
+    WEAK_VALUES["kept"] = value
+
+
 PLACES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "thread_local": (lambda: getattr(LOCAL, "kept", None), lambda value: setattr(LOCAL, "kept", value)),
     "context_variable": (CONTEXT.get, CONTEXT.set),
     "weak_dictionary": (lambda: WEAK.get(CachedIn), lambda value: WEAK.__setitem__(CachedIn, value)),
+    "dictionary_of_weak_values": (lambda: WEAK_VALUES.get("kept"), keep_weakly),
     "defaultdict": (lambda: (TABLES["kept"] or [None])[-1], TABLES["kept"].append),
     "function": (kept_by_a_function, lambda value: setattr(kept_by_a_function, "kept", value)),
 }

@@ -18,3 +18,4 @@ from .html import encode_png as encode_png
 from .html import escape_html as escape_html
 from .html import html_table as html_table
 from .html import image_tag as image_tag
+from .lists import abbreviate_list as abbreviate_list

@@ -110,7 +110,7 @@ def bad_files(folder: Path, generator: UNet) -> dict[str, Path]:
     [
         ("lfs", "is a git-LFS pointer, not weights: run `git lfs pull`"),
         ("empty", "is empty"),
-        ("text", "is no weights file that torch.save has written"),
+        ("text", "is not a weights file that torch.save has written"),
         ("short", "is cut short"),
         ("object", "is a pickled program object (torch.nn.modules.linear.Linear)"),
         ("script", "is a TorchScript program, not weights"),
@@ -118,7 +118,7 @@ def bad_files(folder: Path, generator: UNet) -> dict[str, Path]:
         ("other", "it holds epoch"),
         ("folder", "is a folder"),
         ("missing", "there is no file"),
-        ("safetensors", "is no whole safetensors file"),
+        ("safetensors", "is not a complete safetensors file"),
     ],
 )
 def test_what_is_no_weights_file_is_refused_in_one_clear_line(
@@ -249,5 +249,5 @@ def test_another_reader_may_take_what_pix2pix_refuses(tmp_path: Path, generator:
     torch.save(state, tmp_path / "net.pth")
     ready = nn.Tanh()
     assert load_checkpoint(tmp_path / "net.pth", readers=[recognize_pix2pix, lambda path, state: ready]) is ready
-    with pytest.raises(CheckpointError, match=r"not part of it model\.extra"):
+    with pytest.raises(CheckpointError, match=r"unexpected model\.extra"):
         load_checkpoint(tmp_path / "net.pth", readers=[recognize_pix2pix, lambda path, state: None])

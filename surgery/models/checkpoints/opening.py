@@ -1,4 +1,4 @@
-"""Weights files: read without running what is in them, and turned into the network that they are of."""
+"""Opening a weights file: the network in it that a reader recognizes, with its weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from surgery.errors import CheckpointError
-from surgery.models.checkpoints.architectures import describe_nearest, recognize_pix2pix
+from surgery.models.checkpoints.architectures import recognize_pix2pix
+from surgery.models.checkpoints.nearest_architecture import describe_nearest
 from surgery.models.checkpoints.stored_networks import find_networks, other_networks
 from surgery.models.checkpoints.weights_files import read_weights
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -24,27 +25,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoadedNetwork:
-    """A network of a weights file."""
+    """A network that was loaded from a weights file."""
 
     model: nn.Module
     part: str = ""
-    """The name of its entry in the file; empty where the file is one state_dict, or was read by a plugin alone."""
+    """The name of its entry in the file; empty if the file is one state_dict, or was read by a plugin alone."""
     averaged: bool = False
     """Whether its weights are averages over the training (EMA, SWA)."""
     others: tuple[str, ...] = ()
-    """The names of the networks beside it."""
+    """The names of the other networks in the file."""
 
 
 def load_checkpoint(
     path: str | os.PathLike[str], part: str | None = None, readers: Iterable[CheckpointReader] | None = None
 ) -> nn.Module:
-    """The network in a weights file, as constructed (in train mode); of pix2pix's, with float32 parameters.
+    """Return the network in a weights file, as constructed (in train mode); pix2pix's have float32 parameters.
 
-    `readers` are asked in order until one recognizes the file, by default that of pix2pix's layouts alone. `.pth` and
-    `.pt` files are loaded with ``weights_only=True``, so that nothing in them is run. Of a file with several networks
-    the one is taken that `part` names, by default a generator, and averaged weights rather than those of the last step.
+    `readers` are called in order until one recognizes the file; None is the reader of pix2pix's networks alone. `.pth`
+    and `.pt` files are loaded with ``weights_only=True``, so that no code in them runs. If a file holds several
+    networks, `part` names one; None prefers a generator, and averaged weights to those of the last step.
 
-    Raises CheckpointError where the file can't be read, or its keys fit no known architecture.
+    Raises CheckpointError if the file can't be read, or if its keys fit no known architecture.
     """
     return open_checkpoint(path, part, readers).model
 
@@ -52,64 +53,73 @@ def load_checkpoint(
 def open_checkpoint(
     path: str | os.PathLike[str], part: str | None = None, readers: Iterable[CheckpointReader] | None = None
 ) -> LoadedNetwork:
-    """What `load_checkpoint` gives, and which network of the file it is."""
+    """Return what `load_checkpoint` returns, and which network of the file it is."""
     path = Path(path)
-    networks: list[StoredNetwork] = []
-    unreadable: CheckpointError | None = None
+    lazy_readers = _LazyReaders((recognize_pix2pix,) if readers is None else readers)
     try:
         networks = find_networks(path, read_weights(path), part)
-    except CheckpointError as error:
-        if part is not None or not path.is_file():
+    except CheckpointError:
+        if part is not None or not path.is_file() or (model := _open_without_state(path, lazy_readers)) is None:
             raise
-        unreadable = error
-    asked: list[CheckpointReader] = []
-    coming = iter((recognize_pix2pix,) if readers is None else readers)
-    refused: list[tuple[tuple[str, ...], CheckpointError]] = []
+        return LoadedNetwork(model)
+    refusals: list[tuple[StoredNetwork, CheckpointError]] = []
     for network in networks:
-        if any(network.location[: len(location)] == location for location, _ in refused):
-            continue  # a part of what has a known layout, and does not fit it, is no network
-        model = _recognize(path, network, asked, coming, refused)
+        # If the layout of a network is known but its keys do not fit, its parts are not networks either.
+        if any(network.is_inside(refused) for refused, _ in refusals):
+            continue
+        model = _recognize(path, network, lazy_readers, refusals)
         if model is not None:
             return LoadedNetwork(model, network.name, network.averaged, tuple(other_networks(network, networks)))
-    if not networks:
-        for reader in coming:
-            if (model := reader(path, MappingProxyType({}))) is not None:
-                return LoadedNetwork(model)
-    if refused:
-        raise refused[0][1]
-    raise unreadable or CheckpointError(f"{path}: {describe_nearest(networks[0].state)}")
+    if refusals:
+        raise refusals[0][1]
+    raise CheckpointError(f"{path}: {describe_nearest(networks[0].state)}")
 
 
 def read_state(path: str | os.PathLike[str], part: str | None = None) -> Mapping[str, Tensor]:
-    """The state_dict of the network in a weights file that `load_checkpoint` would take, or of that named by `part`."""
+    """Return the state_dict of the network that `load_checkpoint` would load.
+
+    Raises CheckpointError if the file can't be read, or if it has no network, or none named `part`.
+    """
     path = Path(path)
     return find_networks(path, read_weights(path), part)[0].state
+
+
+class _LazyReaders:
+    """Readers that are taken from an iterable when they are first needed, since a plugin is imported by that."""
+
+    def __init__(self, readers: Iterable[CheckpointReader]) -> None:
+        self._taken: list[CheckpointReader] = []
+        self._rest = iter(readers)
+
+    def __iter__(self) -> Iterator[CheckpointReader]:
+        yield from tuple(self._taken)
+        for reader in self._rest:
+            self._taken.append(reader)
+            yield reader
+
+
+def _open_without_state(path: Path, readers: Iterable[CheckpointReader]) -> nn.Module | None:
+    """Return the model of the first reader that reads the file itself; None if there is none."""
+    empty: Mapping[str, Tensor] = MappingProxyType({})
+    return next((model for reader in readers if (model := reader(path, empty)) is not None), None)
 
 
 def _recognize(
     path: Path,
     network: StoredNetwork,
-    asked: list[CheckpointReader],
-    coming: Iterable[CheckpointReader],
-    refused: list[tuple[tuple[str, ...], CheckpointError]],
+    readers: Iterable[CheckpointReader],
+    refusals: list[tuple[StoredNetwork, CheckpointError]],
 ) -> nn.Module | None:
-    """What the first reader that recognizes a network makes of it.
+    """Return the model of the first reader that recognizes a network; None if there is none.
 
-    Each reader is taken from `coming` when those before it did not recognize the network, and kept in `asked`.
+    The error of a reader that knows the layout, but finds that the keys do not fit, is added to `refusals`.
     """
     state = MappingProxyType(dict(network.state))
-
-    def readers() -> Iterable[CheckpointReader]:
-        yield from tuple(asked)
-        for reader in coming:
-            asked.append(reader)
-            yield reader
-
-    for reader in readers():
+    for reader in readers:
         try:
             model = reader(path, state)
         except CheckpointError as error:
-            refused.append((network.location, error))
+            refusals.append((network, error))
             continue
         if model is not None:
             return model

@@ -1,8 +1,8 @@
-"""Stand-ins for the harmless objects that trainers save beside the weights, so that these can be read.
+"""Placeholders for the harmless objects that trainers save beside the weights.
 
-A pickle names a class or function by its global name and says what to call it with. For the names in this module the
-reader calls a stand-in, which keeps nothing, in place of the object: neither the library is imported nor its code run.
-A file that names anything else is refused.
+A pickle contains the global names of classes and functions, and the arguments to call them with. For the names in this
+module, the reader calls a placeholder that ignores its arguments. So the weights beside such an object can be read, and
+no library is imported and none of its code runs. A file with any other global name is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Placeholder:
-    """An object that was not read."""
+    """Stands for an object whose content is ignored."""
 
     __slots__ = ()
 
@@ -30,14 +30,14 @@ class Placeholder:
 
 
 class _DictPlaceholder:
-    """Makes a plain dict in place of another kind of dict, since a state_dict may be in it."""
+    """Constructs an ordinary dict in place of another kind of dict, since it may contain a state_dict."""
 
     def __new__(cls, *_arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()
 
 
 class _ListPlaceholder:
-    """Makes a plain list in place of another kind of list."""
+    """Constructs an ordinary list in place of another kind of list."""
 
     def __new__(cls, *_arguments: Any) -> list[Any]:  # type: ignore[misc]
         return []
@@ -88,8 +88,8 @@ _DICT_NAMES = {
 _LIST_NAMES = {"collections": "deque"}
 
 PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (stand_in, f"{module}.{name}")
-    for stand_in, modules in (
+    (placeholder, f"{module}.{name}")
+    for placeholder, modules in (
         (Placeholder, _OBJECT_NAMES),
         (_DictPlaceholder, _DICT_NAMES),
         (_ListPlaceholder, _LIST_NAMES),
@@ -97,4 +97,4 @@ PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     for module, names in modules.items()
     for name in names.split()
 ]
-"""For `torch.serialization.safe_globals`: what is called, and the global name in the file."""
+"""For `torch.serialization.safe_globals`: each placeholder, and the global name in the file that it replaces."""

@@ -1,4 +1,4 @@
-"""The networks in the content of a weights file: state_dicts, wherever trainers put them."""
+"""The networks in the content of a weights file: state_dicts, at any place where trainers save them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
 from surgery.errors import CheckpointError, did_you_mean
+from surgery.models.checkpoints.pickle_placeholders import Placeholder
 from surgery.models.pix2pix.patchgan import PatchGAN, PixelGAN
 from surgery.models.pix2pix.state_dicts import read_architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-_DEEPEST, _MOST = 8, 100_000
-"""Levels of dicts and lists that are looked into, and how many dicts and lists."""
+Location: TypeAlias = "tuple[str, ...]"
+"""Where a network is in a file: keys of dicts, numbers in lists, prefixes of names. Empty for the whole content."""
 
-_WRAPPING = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
-"""What torch.compile, FSDP, activation checkpointing and Lightning's Fabric put into names, at any level."""
+_MAX_DEPTH = 8
+"""Levels of dicts and lists that are searched."""
+_MAX_CONTAINERS = 100_000
+"""Dicts and lists that are searched."""
+_MAX_PREFIXES = 3
+"""Prefixes of one state_dict's names that may each name a network."""
 
-_PLAIN = frozenset(
+_WRAPPERS = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
+"""Parts of names that torch.compile, FSDP, activation checkpointing and Lightning's Fabric insert at any level."""
+
+_GENERIC = frozenset(
     ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module", "unet", "student")
 )
-"""Names that say nothing of which network it is."""
+"""Names that do not tell one network from another."""
 
 _GENERATOR = frozenset(("g", "gen", "generator", "netg"))
 _DISCRIMINATOR = frozenset(("d", "dis", "disc", "discriminator", "netd", "critic"))
@@ -39,136 +47,135 @@ _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|callback|loops|hyper|config|a
 class StoredNetwork:
     """A state_dict in a file."""
 
-    location: tuple[str, ...]
-    """Where it is: keys of dicts, numbers in lists, prefixes of names; empty where it is all that there is."""
+    location: Location
     state: Mapping[str, Tensor]
-    """Without the prefixes of wrappers."""
+    """The state_dict, without the prefixes of wrappers."""
     averaged: bool = False
     """Whether its weights are averages over the training."""
 
     @property
     def name(self) -> str:
-        """What the user calls it: its place without leading words that say nothing, such as ``state_dict``."""
+        """The name that users write: the location without leading generic names such as ``state_dict``."""
         location = self.location
-        while len(location) > 1 and location[0] in _PLAIN:
+        while len(location) > 1 and location[0] in _GENERIC:
             location = location[1:]
         return ".".join(location)
 
     @property
     def full_name(self) -> str:
-        """Its whole place."""
+        """The whole location."""
         return ".".join(self.location)
+
+    def is_inside(self, other: StoredNetwork) -> bool:
+        """Return whether this is `other` or a part of it."""
+        return self.location[: len(other.location)] == other.location
 
 
 def find_networks(path: Path, content: Any, part: str | None = None) -> list[StoredNetwork]:
-    """The networks in what a file holds, the preferred first; with `part` that one, and those in it.
+    """Return the networks in the content of a file, the preferred one first; with `part`, that one and its parts.
 
-    Generators are preferred to what has no such name, and that to discriminators; averaged weights (EMA, SWA) to those
-    of the last step, as code that draws images does; then the order of the file decides. Raises CheckpointError where
-    there is none, or none that is called `part`.
+    Generators come before networks without such a name, and discriminators last. Among these, averaged weights (EMA,
+    SWA) come before those of the last step, as in code that draws images. Otherwise the order of the file is kept.
+
+    The list is never empty: raises CheckpointError if there is no network, or none named `part`.
     """
-    found = [part for location, state in _find_state_dicts(content) for part in _split_networks(location, state)]
-    if not found and part is None:
+    networks = [
+        network for location, state in _find_state_dicts(content) for network in _split_networks(location, state)
+    ]
+    if not networks and part is None:
         raise CheckpointError(f"{path} {_describe_content(content)}")
-    found.sort(key=_preference_key)
-    return found if part is None else _find_named(path, found, part)
+    networks.sort(key=_preference_key)
+    return networks if part is None else _find_named(path, networks, part)
 
 
-def other_networks(taken: StoredNetwork, networks: Sequence[StoredNetwork]) -> list[str]:
-    """The names of the networks beside the one that was taken: not those that it is in, and not its parts."""
+def other_networks(chosen: StoredNetwork, networks: Sequence[StoredNetwork]) -> list[str]:
+    """Return the names of the networks beside `chosen`, without those that contain it and without its parts."""
     kept: list[StoredNetwork] = []
     for network in sorted(networks, key=lambda network: len(network.location)):
-        if not any(_one_in_other(network.location, other.location) for other in (taken, *kept)):
+        if not any(network.is_inside(other) or other.is_inside(network) for other in (chosen, *kept)):
             kept.append(network)
     return [network.name for network in kept]
 
 
-def _one_in_other(one: Sequence[str], other: Sequence[str]) -> bool:
-    shared = min(len(one), len(other))
-    return one[:shared] == other[:shared]
-
-
-def _find_named(path: Path, found: Sequence[StoredNetwork], part: str) -> list[StoredNetwork]:
-    for fits in (
+def _find_named(path: Path, networks: Sequence[StoredNetwork], part: str) -> list[StoredNetwork]:
+    criteria: tuple[Callable[[StoredNetwork], bool], ...] = (
         lambda network: part in (network.name, network.full_name),
         lambda network: part in network.location,
         lambda network: part.lower() == network.name.lower(),
-    ):
-        if chosen := next(filter(fits, found), None):
-            return [
-                chosen,
-                *(n for n in found if n is not chosen and n.location[: len(chosen.location)] == chosen.location),
-            ]
-    names = list(dict.fromkeys(network.name for network in found if network.location))
+    )
+    for matches in criteria:
+        if chosen := next(filter(matches, networks), None):
+            return [chosen, *(each for each in networks if each is not chosen and each.is_inside(chosen))]
+    names = list(dict.fromkeys(network.name for network in networks if network.location))
     near = did_you_mean(part, names)
     raise CheckpointError(f"{path} has no network {part!r}; there is {', '.join(names[:12]) or 'no networks'}{near}")
 
 
-def _find_state_dicts(content: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """The dicts that have weights directly in them, from the outermost inward."""
-    found = []
+def _find_state_dicts(content: Any) -> Iterator[tuple[Location, dict[str, Tensor]]]:
+    """Yield the dicts that have weights directly in them, from the outermost inward."""
+    tensors = []
     for location, mapping in _walk_mappings(content):
         state = {str(name): value for name, value in mapping.items() if isinstance(value, Tensor)}
         if state:
-            found.append((location, state))
-    weighty = [(location, state) for location, state in found if _has_weights(state)]
-    # A network whose parameters are all vectors is possible; numbers beside a network are far more common.
-    yield from weighty or [(location, state) for location, state in found if any(v.ndim for v in state.values())]
+            tensors.append((location, state))
+    with_weights = [(location, state) for location, state in tensors if _has_weights(state)]
+    # The parameters of a network may all be vectors, but vectors are far more often numbers beside a network.
+    yield from with_weights or [(location, state) for location, state in tensors if any(v.ndim for v in state.values())]
 
 
 def _has_weights(state: Mapping[str, Tensor]) -> bool:
     return any(value.ndim > 1 for value in state.values())
 
 
-def _walk_mappings(content: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
-    """The dicts in nested dicts and lists, each once, but for those of optimizers and settings."""
-    queue: deque[tuple[tuple[str, ...], Any]] = deque([((), content)])
+def _walk_mappings(content: Any) -> Iterator[tuple[Location, Mapping[Any, Any]]]:
+    """Yield each dict in nested dicts and lists once, except the states of optimizers and settings."""
+    queue: deque[tuple[Location, Any]] = deque([((), content)])
     seen: set[int] = set()
-    while queue and len(seen) < _MOST:
+    while queue and len(seen) < _MAX_CONTAINERS:
         location, value = queue.popleft()
         if id(value) in seen:
             continue
         seen.add(id(value))
-        inside: Iterator[tuple[Any, Any]]
+        children: Iterator[tuple[Any, Any]]
         if isinstance(value, Mapping):
             if "param_groups" in value:  # the state of an optimizer, whose tensors have the shapes of weights
                 continue
             yield location, value
-            inside = iter(value.items())
+            children = iter(value.items())
         else:
-            inside = enumerate(value) if isinstance(value, (list, tuple)) else iter(())
-        if len(location) == _DEEPEST:
+            children = enumerate(value) if isinstance(value, (list, tuple)) else iter(())
+        if len(location) == _MAX_DEPTH:
             continue
-        for key, child in inside:
+        for key, child in children:
             if isinstance(child, (Mapping, list, tuple)) and not _NOT_WEIGHTS.search(str(key)):
                 queue.append(((*location, str(key)), child))
 
 
-def _split_networks(location: tuple[str, ...], state: dict[str, Tensor], depth: int = 0) -> Iterator[StoredNetwork]:
-    """A state_dict, and those in it whose names begin with that of a network: ``netG.model.0.weight``."""
+def _split_networks(location: Location, state: dict[str, Tensor], depth: int = 0) -> Iterator[StoredNetwork]:
+    """Yield a state_dict, and those in it whose names begin with the name of a network: ``netG.model.0.weight``."""
     state, averaged = _strip_wrappers(state)
     averaged = averaged or any(_AVERAGED & _words(name) for name in location)
     yield StoredNetwork(location, state, averaged)
-    if depth == 3:
+    if depth == _MAX_PREFIXES:
         return
-    inner: dict[str, dict[str, Tensor]] = {}
+    by_prefix: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
-        head, dot, rest = name.partition(".")
+        prefix, dot, rest = name.partition(".")
         if dot:
-            inner.setdefault(head, {})[rest] = value
-    inner = {head: part for head, part in inner.items() if _has_weights(part)}
-    named = any(_words(head) & (_GENERATOR | _DISCRIMINATOR | _AVERAGED) for head in inner)
-    if len(inner) == 1 or named or any(head in _PLAIN for head in inner):
-        for head, part in inner.items():
-            yield from _split_networks((*location, head), part, depth + 1)
+            by_prefix.setdefault(prefix, {})[rest] = value
+    by_prefix = {prefix: inner for prefix, inner in by_prefix.items() if _has_weights(inner)}
+    has_network_name = any(_words(prefix) & (_GENERATOR | _DISCRIMINATOR | _AVERAGED) for prefix in by_prefix)
+    if len(by_prefix) == 1 or has_network_name or any(prefix in _GENERIC for prefix in by_prefix):
+        for prefix, inner in by_prefix.items():
+            yield from _split_networks((*location, prefix), inner, depth + 1)
 
 
 def _strip_wrappers(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
-    """The state_dict without prefixes of wrappers and numbers beside the weights, and whether it is an average."""
+    """Return the state_dict without wrapper prefixes and without lone numbers, and whether it is an average."""
     averaged = "n_averaged" in state
     if any("." in name for name in state):  # else it is a single layer, whose counter is its own
         state = {name: value for name, value in state.items() if value.ndim or "." in name}
-    state = {".".join(word for word in name.split(".") if word not in _WRAPPING): v for name, v in state.items()}
+    state = {".".join(word for word in name.split(".") if word not in _WRAPPERS): v for name, v in state.items()}
     while state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
     return state, averaged
@@ -180,18 +187,26 @@ def _words(name: str) -> set[str]:
 
 
 def _preference_key(network: StoredNetwork) -> tuple[int, bool]:
+    """Return a sort key: lower keys are preferred."""
     words = set().union(*map(_words, network.location)) if network.location else set()
     if words & _GENERATOR:
         role = 0
-    elif words & _DISCRIMINATOR or ((found := read_architecture(network.state)) and found[0] in (PatchGAN, PixelGAN)):
+    elif words & _DISCRIMINATOR or _has_discriminator_keys(network.state):
         role = 2
     else:
         role = 1
     return role, not network.averaged
 
 
+def _has_discriminator_keys(state: Mapping[str, Tensor]) -> bool:
+    architecture = read_architecture(state)
+    return architecture is not None and architecture[0] in (PatchGAN, PixelGAN)
+
+
 def _describe_content(content: Any) -> str:
-    """What a file holds that has no network."""
+    """Return what a file without a network holds."""
+    if isinstance(content, Placeholder):
+        return "holds a pickled object, not a state_dict"
     if not isinstance(content, Mapping):
         return f"holds a {type(content).__name__}, not a state_dict"
     names = ", ".join(str(name)[:40] for name in list(content)[:6]) or "nothing"

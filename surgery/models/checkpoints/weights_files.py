@@ -1,4 +1,4 @@
-"""The content of a weights file: tensors in dicts and lists, read without running what is in the file."""
+"""The content of a weights file: tensors in dicts and lists, read without running code from the file."""
 
 from __future__ import annotations
 
@@ -21,25 +21,47 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_SAFE_GLOBALS_LOCK = threading.Lock()
-"""The names that torch accepts in a file are those of the whole process."""
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
+"""Suffixes of the names of weights files."""
 
-_OTHER_FORMATS = (
+_SAFE_GLOBALS_LOCK = threading.Lock()
+"""Held while a file is read, since the names that torch accepts in a file are shared by the whole process."""
+
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+"""The first bytes of the two formats of `torch.save`."""
+
+_TEXT_FORMATS = (
     (rb"version https://git-lfs", "is a git-LFS pointer, not weights: run `git lfs pull`"),
     (rb"\s*<(!doctype|html|head|\?xml)", "is a web page, not weights: the download got the page about the file"),
     (rb"\x1f\x8b", "is a gzip archive; unpack it first"),
+)
+_OTHER_FORMATS = (
+    *_TEXT_FORMATS,
     (rb"\x89HDF\r\n", "is an HDF5 file, as Keras writes; torch can't read it"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP", "is an image, not weights"),
     (rb"\s*[{\[]", "is a text file in JSON, not weights"),
 )
+"""First bytes of files that are often named in place of weights, and what to say about each."""
 
 
 def read_weights(path: Path) -> Any:
-    """What is in a weights file: tensors, numbers and texts in dicts and lists.
+    """Return the content of a weights file: tensors, numbers and texts in dicts and lists.
 
-    Pickled objects of a fixed list of harmless classes (`standins`) are left out. Raises CheckpointError in plain words
-    for a file that can't be read.
+    Pickled objects of a fixed list of harmless classes are replaced by empty placeholders (see `pickle_placeholders`).
+    Raises CheckpointError, which says what the file is, if it can't be read.
     """
+    head = _read_head(path)
+    is_safetensors = path.suffix == ".safetensors" or (head[8:9] == b"{" and not head.startswith((_ZIP[:2], _PICKLE)))
+    if is_safetensors:
+        _refuse_formats(path, head, _TEXT_FORMATS)
+        if not head.startswith(_ZIP):
+            return _read_safetensors(path)
+    _refuse_formats(path, head, _OTHER_FORMATS)
+    return _read_pickled(path, head)
+
+
+def _read_head(path: Path) -> bytes:
+    """Return the first bytes of a file. Raises CheckpointError if there is no regular file, or if it is empty."""
     try:
         if not path.exists():
             raise CheckpointError(f"there is no file {path}")
@@ -53,13 +75,13 @@ def read_weights(path: Path) -> Any:
         raise CheckpointError(f"can't read {path}: {getattr(error, 'strerror', None) or first_line(error)}") from error
     if not head:
         raise CheckpointError(f"{path} is empty")
-    if path.suffix == ".safetensors" or (head[8:9] == b"{" and not head.startswith((b"PK", b"\x80"))):
-        for signature, said in _OTHER_FORMATS[:3]:
-            if re.match(signature, head, re.IGNORECASE):
-                raise CheckpointError(f"{path} {said}")
-        if not head.startswith(b"PK\x03\x04"):
-            return _read_safetensors(path)
-    return _read_pickled(path, head)
+    return head
+
+
+def _refuse_formats(path: Path, head: bytes, formats: tuple[tuple[bytes, str], ...]) -> None:
+    for signature, description in formats:
+        if re.match(signature, head, re.IGNORECASE | re.DOTALL):
+            raise CheckpointError(f"{path} {description}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -69,22 +91,18 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:
         raise CheckpointError(
-            f"{path} is no whole safetensors file ({first_line(error)}); it may have been cut short"
+            f"{path} is not a complete safetensors file ({first_line(error)}); it may have been cut short"
         ) from error
 
 
 def _read_pickled(path: Path, head: bytes) -> Any:
-    for signature, said in _OTHER_FORMATS:
-        if re.match(signature, head, re.IGNORECASE | re.DOTALL):
-            raise CheckpointError(f"{path} {said}")
-    zipped = head.startswith(b"PK\x03\x04")
-    if not zipped and not head.startswith(b"\x80"):
-        raise CheckpointError(f"{path} is no weights file that torch.save has written")
-    if zipped:
+    if head.startswith(_ZIP):
         _check_archive(path)
+    elif not head.startswith(_PICKLE):
+        raise CheckpointError(f"{path} is not a weights file that torch.save has written")
     try:
         with _SAFE_GLOBALS_LOCK, warnings.catch_warnings(), torch.serialization.safe_globals(PLACEHOLDERS):
-            warnings.simplefilter("ignore")  # of old formats and of odd values, which have their errors
+            warnings.simplefilter("ignore")  # about old formats and odd values, which are reported as errors
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} {_describe_unpickling_error(str(error))}") from error
@@ -93,13 +111,13 @@ def _read_pickled(path: Path, head: bytes) -> Any:
         raise CheckpointError(f"{path} is cut short or damaged ({reason[:200]}); fetch it again") from error
 
 
-def _describe_unpickling_error(said: str) -> str:
-    """Why torch does not unpickle a file."""
-    if "truncated" in said or "Ran out of input" in said:
+def _describe_unpickling_error(message: str) -> str:
+    """Return why torch does not unpickle a file."""
+    if "truncated" in message or "Ran out of input" in message:
         return "is cut short; fetch it again"
-    blocked = re.search(r"GLOBAL ([\w.]+)", said)
+    blocked = re.search(r"GLOBAL ([\w.]+)", message)
     if blocked is None:
-        return "is no weights file that torch.save has written"
+        return "is not a weights file that torch.save has written"
     return (
         f"is a pickled program object ({blocked[1][:100]}), and reading one runs whatever it says; save the weights "
         "alone, with torch.save(model.state_dict(), path)"
@@ -107,7 +125,7 @@ def _describe_unpickling_error(said: str) -> str:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise CheckpointError for a zip archive that is not one of `torch.save`."""
+    """Raise CheckpointError for a zip archive that `torch.save` has not written."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -120,24 +138,8 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(f"{path} is a zip archive without weights of torch.save in it; it holds {shown}")
 
 
-def is_weights_file(path: Path) -> bool:
-    """Whether a file is named, or begins, as weights files do."""
-    if path.suffix.lower() in WEIGHTS_SUFFIXES:
-        return True
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError:
-        return False
-    return head.startswith((b"PK\x03\x04", b"\x80\x02")) or head[8:] == b"{"
-
-
-WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
-"""Endings of the names of weights files."""
-
-
 def list_weights_files(folder: Path) -> list[str]:
-    """The names of the weights files in a folder, the newest first."""
+    """Return the names of the weights files in a folder, the newest first; none if it can't be read."""
     try:
         files = [file for file in folder.iterdir() if file.suffix.lower() in WEIGHTS_SUFFIXES and file.is_file()]
         return [os.fspath(file.name) for file in sorted(files, key=lambda file: -file.stat().st_mtime)]

@@ -45,17 +45,19 @@ def python() -> str:
     parts = ["# Python", "## surgery", *map(_entry, public)]
     for module in ("errors", "types", "stages", "testing"):
         home = importlib.import_module(f"surgery.{module}")
-        values = [value for name, value in vars(home).items() if not name.startswith("_")]
+        names = getattr(home, "__all__", [name for name in vars(home) if not name.startswith("_")])
+        values = [getattr(home, name) for name in names]
         own = [value for value in values if _is_of(home, value) and value not in public]
         parts += [f"## surgery.{module}", inspect.getdoc(home) or "", *map(_entry, own)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def hooks() -> str:
-    """Each hook, from its specification."""
+    """Each hook from its specification, in the order of the source."""
     module = importlib.import_module("surgery.plugins.hook_specifications")
-    names = [name for name, value in vars(module).items() if name.startswith("surgery_") and inspect.isfunction(value)]
-    parts = [f"::: {inspect.unwrap(getattr(module, name)).__module__}.{name}" for name in names]
+    specified = [getattr(module, name) for name in module.__all__]
+    specified.sort(key=lambda hook: (hook.__module__, hook.__code__.co_firstlineno))
+    parts = [f"::: {hook.__module__}.{hook.__name__}" for hook in specified]
     return "\n\n".join(["# Hooks", inspect.getdoc(module) or "", *parts]) + "\n"
 
 

@@ -8,7 +8,7 @@ from .discovery import normalize_name as normalize_name
 from .file_modules import compute_digests as compute_digests
 from .guarded_calls import call_plugin as call_plugin
 from .guarded_calls import describe_error as describe_error
-from .hook_specifications import hookimpl as hookimpl
+from .hook_markers import hookimpl as hookimpl
 from .options import format_option_value as format_option_value
 from .plugin import KINDS as KINDS
 from .plugin import Kind as Kind

@@ -19,6 +19,7 @@ from surgery.graph import format_location
 from surgery.output import Watcher
 from surgery.plugins import hook_specifications as hookspecs
 from surgery.plugins.guarded_calls import call_plugin, locate_definition
+from surgery.plugins.hook_markers import PROJECT
 from surgery.stages import ModelFamily
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Plugin:
             remarks.append(
                 f"takes {seconds:.1f} s to import; what takes long belongs inside the functions that need it"
             )
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager = pluggy.PluginManager(PROJECT)
         manager.add_hookspecs(hookspecs)
         for number, module in enumerate(modules):
             _check(module, manager)
@@ -169,7 +170,7 @@ def _check(module: object, manager: pluggy.PluginManager) -> None:
     marked, unmarked = 0, []
     for name in dir(module):
         value = inspect.getattr_static(module, name, None)
-        options = getattr(value, f"{hookspecs.PROJECT}_impl", None)
+        options = getattr(value, f"{PROJECT}_impl", None)
         if isinstance(options, dict):
             hook = options.get("specname") or name
             if hook not in known and not options.get("optionalhook"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,13 +25,14 @@ from tests.distributions import Site, plugin
 
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("surgery_")}
 WATCHING = ("surgery_run_started", "surgery_activation", "surgery_run_finished")
-PARTS = ("Called:", "Takes:", "Returns:", "Several:", "Example, ")
+PARTS = ("**Called:** ", "**Takes:** ", "**Returns:** ", "**Several:** ", "**Example**, ")
 
 
 def example_of(hook: str) -> str:
     """The code at the end of a hook's docstring."""
     doc = inspect.getdoc(HOOKS[hook]) or ""
-    return textwrap.dedent(re.split(r"^Example, .*:\n", doc, flags=re.MULTILINE)[1])
+    (example,) = re.findall(r"^```python\n(.*?)^```$", doc, flags=re.MULTILINE | re.DOTALL)
+    return str(example)
 
 
 def test_the_hooks_are_one_for_each_kind_and_those_of_a_run() -> None:
@@ -43,10 +43,10 @@ def test_the_hooks_are_one_for_each_kind_and_those_of_a_run() -> None:
 def test_a_hook_says_when_it_is_called_with_what_and_who_wins(hook: str) -> None:
     doc = inspect.getdoc(HOOKS[hook]) or ""
     assert re.match(r"[A-Z].*\.\n\n", doc)
-    found = [part for part in PARTS if re.search(rf"^{part}", doc, re.MULTILINE)]
+    found = [part for part in PARTS if re.search(rf"^{re.escape(part)}", doc, re.MULTILINE)]
     assert found == list(PARTS)
     for argument in inspect.signature(HOOKS[hook]).parameters:
-        assert f"`{argument}`" in re.split("^Takes:|^Returns:", doc, flags=re.MULTILINE)[1]
+        assert f"`{argument}`" in doc.partition("**Takes:**")[2].partition("**Returns:**")[0]
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -189,7 +189,7 @@ NEXT = """
 from collections.abc import Mapping
 import pluggy
 from surgery.plugins.hook_specifications import *
-from surgery.plugins.hook_specifications import hookspec
+from surgery.plugins.hook_markers import hookspec
 
 @hookspec(warn_on_impl_args={"folder": DeprecationWarning("surgery_run_started has no folder now; see run.folder")})
 def surgery_run_started(run, folder): ...

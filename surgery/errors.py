@@ -1,16 +1,16 @@
-"""Everything that `surgery` raises on purpose.
+"""The errors that `surgery` raises on purpose.
 
     SurgeryError
-    ├── ModelError            a model can't be had
+    ├── ModelError            a model can't be loaded
     │   └── CheckpointError   a weights file can't be read, or fits no known architecture
-    ├── TraceError            a model can't be traced; names the user's file and line
-    ├── SelectionError        a selection can't be parsed, or matches nothing
+    ├── TraceError            a model can't be traced; the message has the user's file and line
+    ├── SelectionError        a selection can't be parsed, or matches no operation
     ├── ImageError            an input image can't be read, or the model can't take it
-    ├── RenderError           a stage gave something that can't be drawn
+    ├── RenderError           a stage returned something that can't be drawn
     ├── OutputError           a result can't be written
-    └── PluginError           a plugin can't be loaded, or nothing is called so
+    └── PluginError           a plugin can't be loaded, or no plugin offers this name
 
-The message of each is one line: what was asked, what there is, what to do.
+Each message is one line: what was asked, what there is, what to do.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class SurgeryError(Exception):
-    """Something the caller can put right. The command line prints it without a traceback.
+    """An error that the caller can fix. The command line prints it without a traceback.
 
-    Its text is one line, in which control characters are escaped.
+    ``str(error)`` is one line, with control characters escaped.
     """
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class SurgeryError(Exception):
 
 
 class ModelError(SurgeryError):
-    """A model can't be had from the source that was named."""
+    """A model can't be loaded from the source that was named."""
 
 
 class CheckpointError(ModelError):
@@ -43,7 +43,7 @@ class CheckpointError(ModelError):
 
 
 class TraceError(SurgeryError):
-    """A model can't be traced symbolically. The message names the file and line that stand in the way."""
+    """A model can't be traced. The message has the file and line of the code that prevents it."""
 
 
 class SelectionError(SurgeryError):
@@ -55,7 +55,7 @@ class ImageError(SurgeryError):
 
 
 class RenderError(SurgeryError):
-    """A normalizer, tiler or colormap gave something that can't be drawn."""
+    """A transform, normalizer, tiler or colormap returned something that can't be drawn."""
 
 
 class OutputError(SurgeryError):
@@ -63,17 +63,17 @@ class OutputError(SurgeryError):
 
 
 class PluginError(SurgeryError):
-    """A plugin can't be loaded, or no plugin offers what was named."""
+    """A plugin can't be loaded, or no plugin offers the name that was asked for."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says anything, or the name of its class."""
+    """Return the first line of an error's message that is not empty, or the name of the error's class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 def did_you_mean(asked: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'viridis'?"``, or nothing where no known name is near enough."""
+    """Return ``"; did you mean 'viridis'?"`` for a known name that is similar to `asked`, or an empty text."""
     folded = {name.lower(): name for name in known}
     near = get_close_matches(asked.lower(), folded, n=1, cutoff=0.6)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""The node that is inserted: it returns the very object it got, and tells a listener about it."""
+"""The module that is inserted after an operation: it returns the object it received, and tells a listener about it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ V = TypeVar("V")
 
 
 class ActivationExtractor(InsertedModule):
-    """Passes the value of one operation through, untouched; without a listener it does nothing else.
+    """Returns the value of one operation unchanged, and passes it to its listener if it has one.
 
-    A clone on this path would be wrong: the value may be a view that a later in-place operation is to write through.
+    It must not return a clone: the value may be a view through which a later in-place operation writes.
     """
 
     def __init__(self, operation: Operation) -> None:
@@ -37,7 +37,7 @@ class ActivationExtractor(InsertedModule):
     def forward(self, value: V) -> V:
         if torch.compiler.is_exporting():
             raise TraceError(
-                f"torch.export would drop the value of {self.operation.path}; export surgery.as_outputs(opened), which "
+                f"torch.export would drop the value of {self.operation.path}; export surgery.as_outputs(model), which "
                 "returns it"
             )
         if self.listener is not None:
@@ -48,7 +48,7 @@ class ActivationExtractor(InsertedModule):
         return value
 
     def receive(self, value: Any, /) -> None:
-        """Tell the listener, if there is one. The next operation may work in place, so it takes the value now."""
+        """Pass a value to the listener, which must use it at once: the next operation may overwrite it."""
         if self.listener is not None:
             self.listener(self.operation, value)
 
@@ -56,7 +56,7 @@ class ActivationExtractor(InsertedModule):
         return self.operation.path
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy or a file has no listener: who listens is a matter of this process, and of a `with` block."""
+        """Return the state without the listener, which belongs to a ``with`` block of this process."""
         return {**vars(self), "listener": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -65,13 +65,13 @@ class ActivationExtractor(InsertedModule):
 
 
 def find_extractors(model: nn.Module) -> tuple[ActivationExtractor, ...]:
-    """The extractors that were inserted into a model."""
+    """Return the extractors that were inserted into a model."""
     return tuple(module for module in model.modules() if isinstance(module, ActivationExtractor))
 
 
 @contextmanager
 def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
-    """Within the block, `listener(operation, value)` is called for each extractor of `model` that a run passes."""
+    """Return a context manager; inside it, each extractor that runs calls ``listener(operation, value)``."""
     inserted = find_extractors(model)
     before = [extractor.listener for extractor in inserted]
     try:

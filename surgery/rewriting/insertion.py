@@ -22,81 +22,76 @@ from surgery.rewriting.extractor import ActivationExtractor
 from surgery.types import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-
-_HOME = "extractors"
+_EXTRACTORS = "extractors"
+"""The submodule of a rewritten model that has its extractors, with an underscore added if the model has this name."""
 
 
 def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModule:
-    """A copy of `traced` with an ActivationExtractor after each chosen operation, between it and all its users.
+    """Return a copy of `traced` with an ActivationExtractor after each chosen operation, before all of its users.
 
-    Where the model takes another way in the other mode, the operations of the same paths are chosen there.
-
-    The copy shares the parameters until it is moved or converted (`to`, `half`); its modules, modes and buffers are its
-    own, and it has the same `state_dict` keys. Any graph module will do. Raises SelectionError for an operation that
-    is not in the graph.
+    The copy has the same `state_dict` keys. It shares the parameters until it is moved or converted (`to`, `half`), and
+    has its own modules, modes and buffers. In the graph of the other mode, the operations of the same paths are chosen.
+    `traced` can be any graph module. Raises SelectionError for an operation that is not in the graph.
     """
     check_graph(traced)
     if not isinstance(chosen, (list, tuple)) or not all(isinstance(each, Operation) for each in chosen):
-        raise SelectionError("operations are inserted behind, as surgery.select and surgery.operations give them")
+        raise SelectionError("insert takes a list of operations, as surgery.select and surgery.operations return them")
     owner = copy_sharing_parameters(without_graph(traced))
-    home = _free_name(owner, _HOME)
-    inserted = nn.Module()
+    home = _free_name(owner, _EXTRACTORS)
+    extractors = nn.Module()
     paths = {operation.path for operation in chosen}
     if absent := paths - {operation.path for _, operation in operation_nodes(traced)}:
         raise SelectionError(f"the graph has no operation {min(absent)!r}; select from this graph's operations")
 
-    def rewrite(original: fx.Graph) -> fx.Graph:
+    def add_extractors(original: fx.Graph) -> fx.Graph:
         graph = empty_graph_like(original)
-        known = {node: operation for node, operation in operation_nodes(traced, original) if operation.path in paths}
-        passed: dict[fx.Node, fx.Node] = {}
+        chosen_nodes = {node: each for node, each in operation_nodes(traced, original) if each.path in paths}
+        copies: dict[fx.Node, fx.Node] = {}
         for node in original.nodes:
-            computed = graph.node_copy(node, passed.__getitem__)
-            passed[node] = computed
-            if operation := known.get(node):
-                name = _free_name(inserted, node.name)  # the other mode's graph may have taken it
-                inserted.add_module(name, ActivationExtractor(operation))
-                passed[node] = graph.create_node("call_module", f"{home}.{name}", (computed,))
-                passed[node].meta = {key: value for key, value in computed.meta.items() if key != "nn_module_stack"}
+            computed = copies[node] = graph.node_copy(node, copies.__getitem__)
+            if operation := chosen_nodes.get(node):
+                name = _free_name(extractors, node.name)  # the graph of the other mode may use this name
+                extractors.add_module(name, ActivationExtractor(operation))
+                copies[node] = graph.create_node("call_module", f"{home}.{name}", (computed,))
+                copies[node].meta = {key: value for key, value in computed.meta.items() if key != "nn_module_stack"}
         return graph
 
-    owner.add_module(home, inserted)
-    return build_traced_module(owner, map_graphs(traced, rewrite), type(traced).__name__, traced)
+    owner.add_module(home, extractors)
+    return build_traced_module(owner, map_graphs(traced, add_extractors), type(traced).__name__, traced)
 
 
-def stop_after_last_extractor(opened: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a rewritten model that stops after its last extractor and returns None.
+def stop_after_last_extractor(rewritten: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy of a rewritten model that stops after its last extractor and returns None.
 
-    All that runs before is kept, whether its result is used or not: it may write in place, or to a buffer.
+    All operations before it are kept, used or not, since they may write in place or to a buffer.
     """
 
     def cut(original: fx.Graph) -> fx.Graph:
         graph = empty_graph_like(original)
         nodes = list(original.nodes)
         copies: dict[fx.Node, fx.Node] = {}
-        last = max((place for place, node in enumerate(nodes) if is_extractor(opened, node)), default=-1)
-        for place, node in enumerate(nodes):
-            if place <= last or node.op == "placeholder":
+        last = max((position for position, node in enumerate(nodes) if is_extractor(rewritten, node)), default=-1)
+        for position, node in enumerate(nodes):
+            if position <= last or node.op == "placeholder":
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output(None)
         return graph
 
-    return build_traced_module(
-        copy_sharing_parameters(without_graph(opened)), map_graphs(opened, cut), type(opened).__name__, opened
-    )
+    return _with_graphs(rewritten, cut)
 
 
 def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a rewritten model that returns its output and, by path, what its extractors saw.
+    """Return a copy of a rewritten model that returns its output and the values that its extractors receive.
 
-    The output is ``(output, {"down1.conv": tensor, ...})``; of an operation whose value is a nest of tuples, lists and
-    mappings, that nest. The values are copies, made the moment they are computed. So they are kept by whatever keeps
-    the outputs of a model: `torch.export`, `torch.jit`, ONNX.
+    The result is ``(output, {"down1.conv": tensor, ...})``. If an operation computes a nest of tuples, lists and
+    mappings, that nest stands under its path. The values are copied as soon as they are computed. Whatever keeps the
+    outputs of a model also keeps the activations: `torch.export`, `torch.jit`, ONNX.
     """
     check_graph(opened)
 
-    def gather(original: fx.Graph) -> fx.Graph:
+    def add_outputs(original: fx.Graph) -> fx.Graph:
         graph = empty_graph_like(original)
         copies: dict[fx.Node, fx.Node] = {}
         values: dict[str, fx.Node] = {}
@@ -111,9 +106,13 @@ def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         return graph
 
-    return build_traced_module(
-        copy_sharing_parameters(without_graph(opened)), map_graphs(opened, gather), type(opened).__name__, opened
-    )
+    return _with_graphs(opened, add_outputs)
+
+
+def _with_graphs(model: fx.GraphModule, change: Callable[[fx.Graph], fx.Graph]) -> fx.GraphModule:
+    """Return a copy of a model that shares its parameters and has changed graphs."""
+    owner = copy_sharing_parameters(without_graph(model))
+    return build_traced_module(owner, map_graphs(model, change), type(model).__name__, model)
 
 
 def _free_name(owner: nn.Module, name: str) -> str:

@@ -1,9 +1,9 @@
-"""Which operations: predicates that combine, and the small language in which the command line writes them.
+"""Selections of operations: predicates that can be combined, and the language in which they are written as text.
 
 down*                     operations whose path matches (shell wildcards; * matches dots too)
-op:conv2d                 operations of a kind, whether module, function or method
+op:conv2d                 operations of a kind: modules, functions and methods
 inside:up3                operations in a module, at any depth
-~a    a & b    a | b      not, and, or, binding in this order;  ( ) group
+~a    a & b    a | b      not, and, or, in this order of precedence; ( ) group
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A predicate over operations. Combine with ``&``, ``|`` and ``~``; apply with `select`."""
+    """A predicate over operations. Combine it with ``&``, ``|`` and ``~``, and apply it with `select`."""
 
     text: str
-    """The selection as the command line would write it."""
+    """The selection in the language of the command line."""
     matches: Callable[[Operation], bool]
+    """Whether an operation is selected."""
 
     def __and__(self, other: Selection) -> Selection:
         left, right = self.matches, other.matches
@@ -53,20 +54,20 @@ class Selection:
 
 
 def path(pattern: str) -> Selection:
-    """Operations whose path matches a pattern with the wildcards of a shell: ``"down*"``, ``"blocks.?.conv1"``."""
+    """Select operations whose path matches a pattern with shell wildcards: ``"down*"``, ``"blocks.?.conv1"``."""
     return Selection(pattern, lambda operation: fnmatchcase(operation.path, pattern))
 
 
 def op(kind: str) -> Selection:
-    """Operations of a kind, in any case, underscores or not: ``"Conv2d"``, ``"leaky_relu"``, ``"*norm*"``."""
+    """Select operations of a kind, ignoring case and underscores: ``"Conv2d"``, ``"leaky_relu"``, ``"*norm*"``."""
     if not isinstance(kind, str):
-        raise SelectionError(f"a kind of operations is a text such as 'conv2d', not {type(kind).__name__}")
+        raise SelectionError(f"an operation kind is a text such as 'conv2d', not {type(kind).__name__}")
     folded = _fold(kind)
     return Selection(f"op:{kind}", lambda operation: fnmatchcase(_fold(operation.kind), folded))
 
 
 def inside(module: str) -> Selection:
-    """Operations in a module, at any depth: ``"up3"``, ``"blocks.*"``. A leaf module is inside itself."""
+    """Select operations in a module, at any depth: ``"up3"``, ``"blocks.*"``. A leaf module is inside itself."""
     return Selection(
         f"inside:{module}",
         lambda operation: any(fnmatchcase(scope, module) for scope in operation.scopes),
@@ -78,10 +79,10 @@ ALL_OPERATIONS = path("*")
 
 
 def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
-    """The operations of a graph that a selection matches, in order of execution.
+    """Return the operations of a graph that a selection matches, in order of execution.
 
-    Operations that are known to compute no tensor (sizes, say) are left out. Raises SelectionError, with near misses,
-    where none is left.
+    It leaves out operations that are known to compute no tensor, such as sizes. Raises SelectionError with a suggestion
+    if no operation matches.
     """
     if isinstance(selection, str):
         selection = parse_selection(selection)
@@ -91,55 +92,55 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
     chosen = Operations(operation for operation in known if operation.tensors != () and selection.matches(operation))
     if not chosen:
         raise SelectionError(
-            f"{selection.text!r} matches none of {len(known)} operations{_near(selection, traced, known)}"
+            f"{selection.text!r} matches none of {len(known)} operations{_suggestion(selection, traced, known)}"
         )
     return chosen
 
 
 def parse_selection(text: str) -> Selection:
-    """A selection from its text. Raises SelectionError that shows where the text goes wrong."""
+    """Return the selection that a text describes. Raises SelectionError with the position of a syntax error."""
     tokens = [match.group() for match in _TOKEN.finditer(text)]
-    if len(tokens) > _MOST:
-        raise SelectionError(f"a selection of {len(tokens)} patterns and signs is too long; {_MOST} are the most")
-    selection, rest = _either(text, tokens)
+    if len(tokens) > _MAX_TOKENS:
+        raise SelectionError(f"a selection has at most {_MAX_TOKENS} patterns and operators, not {len(tokens)}")
+    selection, rest = _parse_or(text, tokens)
     if rest:
         raise SelectionError(f"can't read the selection {text!r} at {rest[0]!r}; {_GRAMMAR}")
     return selection
 
 
-_MOST = 200
-"""Patterns and signs in a selection: each may be a level of nesting, and Python has some thousand for all."""
+_MAX_TOKENS = 200
+"""Each token may be a level of recursion, of which Python allows about a thousand."""
 
 _TOKEN = re.compile(r"[&|~()]|[^\s&|~()]+")
 _GRAMMAR = "write patterns of paths, op:KIND and inside:MODULE, joined by & | ~ and ( )"
 _ATOMS = {"path": path, "op": op, "inside": inside}
 
 
-def _either(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
-    selection, tokens = _both(text, tokens)
+def _parse_or(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
+    selection, tokens = _parse_and(text, tokens)
     while tokens and tokens[0] == "|":
-        other, tokens = _both(text, tokens[1:])
+        other, tokens = _parse_and(text, tokens[1:])
         selection |= other
     return selection, tokens
 
 
-def _both(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
-    selection, tokens = _one(text, tokens)
+def _parse_and(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
+    selection, tokens = _parse_atom(text, tokens)
     while tokens and tokens[0] == "&":
-        other, tokens = _one(text, tokens[1:])
+        other, tokens = _parse_atom(text, tokens[1:])
         selection &= other
     return selection, tokens
 
 
-def _one(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
+def _parse_atom(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
     if not tokens:
         raise SelectionError(f"the selection {text!r} ends where a pattern is expected; {_GRAMMAR}")
     token, rest = tokens[0], tokens[1:]
     if token == "~":
-        selection, rest = _one(text, rest)
+        selection, rest = _parse_atom(text, rest)
         return ~selection, rest
     if token == "(":
-        selection, rest = _either(text, rest)
+        selection, rest = _parse_or(text, rest)
         if not rest or rest[0] != ")":
             raise SelectionError(f"the selection {text!r} lacks a closing parenthesis")
         return selection, rest[1:]
@@ -153,8 +154,8 @@ def _one(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[str]]:
     return _ATOMS[prefix](pattern), rest
 
 
-def _near(selection: Selection, traced: fx.GraphModule, known: Sequence[Operation]) -> str:
-    """What may have been meant by the first part of a selection that matches nothing."""
+def _suggestion(selection: Selection, traced: fx.GraphModule, known: Sequence[Operation]) -> str:
+    """Return a suggestion for the first pattern of a selection that matches no operation."""
     classes: dict[str, dict[str, None]] = {}
     for node in traced.graph.nodes:
         for path, kind in node.meta.get("nn_module_stack", {}).values():
@@ -162,8 +163,8 @@ def _near(selection: Selection, traced: fx.GraphModule, known: Sequence[Operatio
     for token in _TOKEN.findall(selection.text):
         if token in "&|~()" or any(parse_selection(token).matches(operation) for operation in known):
             continue
-        if near := suggest_selection(token, known, {name: list(paths) for name, paths in classes.items()}):
-            return near
+        if suggestion := suggest_selection(token, known, {name: list(paths) for name, paths in classes.items()}):
+            return suggestion
     return "; `surgery inspect` lists them"
 
 

@@ -229,7 +229,9 @@ BAD = {
 def test_a_file_of_another_kind_is_told_by_its_kind(kind: str, ending: str, tmp_path: Path) -> None:
     content, said = BAD[kind]
     (tmp_path / f"net.{ending}").write_bytes(content)
-    expected = said if ending == "pth" or kind in ("page", "other page", "gzip", "pointer") else "not a complete safetensors"
+    expected = (
+        said if ending == "pth" or kind in ("page", "other page", "gzip", "pointer") else "not a complete safetensors"
+    )
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path / f"net.{ending}")
     assert expected in str(caught.value)

@@ -22,6 +22,17 @@ from tests.project.documents import run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRUTH = (ROOT / "benchmarks" / "TRUTH.md").read_text(encoding="utf-8")
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+
+
+def measured_models() -> list[dict[str, str]]:
+    """The rows of all tables of models in TRUTH.md."""
+    models: list[dict[str, str]] = []
+    for block in re.findall(r"\| model \| input \|.*?(?=\n\n|\Z)", TRUTH, re.DOTALL):
+        head, _, *rows = ([cell.strip() for cell in line.strip("| \n").split("|")] for line in block.splitlines())
+        models += [dict(zip(head, row, strict=True)) for row in rows]
+    return models
 
 
 def surgery_command(*arguments: str) -> None:
@@ -56,11 +67,7 @@ def test_its_two_commands_set_everything_up() -> None:
 
 
 def test_its_figures_are_those_that_were_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "benchmarks" / "TRUTH.md").read_text(encoding="utf-8")
-    models: list[dict[str, str]] = []
-    for block in re.findall(r"\| model \| input \|.*?(?=\n\n|\Z)", text, re.DOTALL):
-        head, _, *rows = ([cell.strip() for cell in line.strip("| \n").split("|")] for line in block.splitlines())
-        models += [dict(zip(head, row, strict=True)) for row in rows]
+    models = measured_models()
     traced = [model for model in models if model["operations"] != "refused"]
     values = sum(int(model["values"].replace(",", "")) for model in traced)
     assert {model["wrong"] for model in traced} == {"0"}
@@ -69,10 +76,9 @@ def test_its_figures_are_those_that_were_measured(capsys: pytest.CaptureFixture[
     hooked = [re.sub(r"\*", "", model["forward hooks"]).split("/") for model in traced]
     wrong, known = sum(int(wrong) for wrong, _ in hooked), sum(int(known) for _, known in hooked)
     assert f"forward hooks give {wrong / known:.0%}".replace("%", " %") in README
-    measured = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     ratio = re.search(r"takes\n  ([\d.]+) times the CPU time", README)
     assert ratio is not None
-    assert re.search(rf"\| surgery, batch 1 \| [\d.]+ s \| {ratio[1]} \|", measured)
+    assert re.search(rf"\| surgery, batch 1 \| [\d.]+ s \| {ratio[1]} \|", BENCHMARKS)
     surgery_command("check")
     compared = re.search(r"the original  (\d+) ✓", capsys.readouterr().out)
     assert compared is not None
@@ -125,3 +131,34 @@ def test_a_new_package_is_installed_and_used_as_it_says(in_prepared_folder: Path
     )
     manifest = (in_prepared_folder / "activations" / "manifest.json").read_text(encoding="utf-8")
     assert '"normalizer":"Spread(deviations=2.0)"' in manifest.replace('": "', '":"')
+
+
+def test_the_comparison_with_other_tools_has_the_figures_that_were_measured() -> None:
+    page = (ROOT / "docs" / "pages" / "explanation" / "compared.md").read_text(encoding="utf-8")
+    models = measured_models()
+    traced = [model for model in models if model["operations"] != "refused"]
+    assert f"gave {len(models)} models. `surgery` traces {len(traced)} of them" in page
+    columns = {"captum": "captum", "TorchLens": "torchlens", "forward hooks": "forward hooks"}
+    for name, column in {**columns, "torchvision's extractor, which takes 269 of them": "torchvision"}.items():
+        known = [re.sub(r"\*", "", model[column]).split("/") for model in traced if "/" in model[column]]
+        others = [model for model in models if model not in traced and "/" in model[column]]
+        checked, wrong = sum(int(all_) for _, all_ in known), sum(int(wrong) for wrong, _ in known)
+        assert f"| {name} | {checked:,} | {wrong:,} | {len(others)} |" in page
+    ours = re.search(r"\| surgery \S+ \| 273 \| 51 \| [\d,]+ \| ([\d,]+) \| 0 \|", TRUTH)
+    assert ours is not None
+    assert f"| `surgery` | {ours[1]} | 0 | 0 |" in page
+    rows = {
+        "plain forward": "plain forward, batch 1",
+        "`surgery`, a PNG for each operation": "surgery, batch 1",
+        "`surgery`, the overview sheet alone": "surgery, batch 1, overview sheet",
+        "forward hooks, `clamp(0, 1)`, `save_image`": "hooks, clamp, save_image",
+        "torchvision's extractor, `make_grid`, `save_image`": "torchvision, make_grid, save_image",
+        "forward hooks, matplotlib subplots": "hooks, matplotlib subplots",
+    }
+    for name, measured in rows.items():
+        row = re.search(rf"\| {re.escape(measured)} \| ([\d.]+ s) \| ([\d.]+) \|", BENCHMARKS)
+        assert row is not None
+        assert f"| {name} | {row[1]} | {row[2]} |" in page
+    batch = re.search(r"\| surgery / plain forward, batch 8 \| ([\d.]+) \|", BENCHMARKS)
+    assert batch is not None
+    assert f"takes {batch[1]} plain forwards" in page

@@ -1,6 +1,7 @@
-"""Proof: that a rewritten model is the original, and that a folder holds what its manifest says.
+"""Checks of results: a rewritten model against the original, and a folder against its manifest.
 
-A model or a folder comes in; a `Certificate` or a `Verification` goes out.
+A model or a folder comes in. A `Certificate` goes out, the comparison of two models bit for bit, or a `Verification`,
+the list of differences between a folder and its manifest.
 """
 
 import lazy_loader

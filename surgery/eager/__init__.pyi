@@ -11,7 +11,6 @@ from .fingerprints import fingerprint_hooks as fingerprint_hooks
 from .mutating_lines import find_mutating_line as find_mutating_line
 from .operation_observer import UNOBSERVABLE_KINDS as UNOBSERVABLE_KINDS
 from .operation_observer import OperationObserver as OperationObserver
-from .operation_observer import operation_kind as operation_kind
 from .operation_observer import run_observed as run_observed
 from .oracle import compare_values_with_eager as compare_values_with_eager
 from .oracle import find_first_difference as find_first_difference

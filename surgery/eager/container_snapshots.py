@@ -99,17 +99,22 @@ def copy_contents(container: Any) -> Any:
     if isinstance(container, dict):
         return dict(container)
     if has_slots(container):
-        return {name: getattr(container, name) for name in _slot_names(type(container)) if hasattr(container, name)}
+        return {name: getattr(container, name) for name in _slot_names(container) if hasattr(container, name)}
     return set(container) if isinstance(container, set) else list(container)
 
 
 def has_slots(value: Any) -> bool:
     """Return whether a value is an object of a user's class that keeps its attributes in slots."""
-    return bool(_slot_names(type(value)))
+    return bool(_slot_names(value))
+
+
+def _slot_names(value: Any) -> tuple[str, ...]:
+    kind: Any = type(value)  # typed as Any, since mypy takes no class for hashable
+    return _slot_names_of_class(kind)
 
 
 @functools.lru_cache(maxsize=4096)
-def _slot_names(kind: Any) -> tuple[str, ...]:
+def _slot_names_of_class(kind: type) -> tuple[str, ...]:
     if not is_user_file(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen"):
         return ()
     slots_of_bases = [getattr(each, "__slots__", ()) for each in kind.__mro__ if each.__module__ != "builtins"]

@@ -13,6 +13,7 @@ import torch
 
 from surgery.eager import Override, override_in_this_thread, user_classes, user_namespaces
 from surgery.graph import autograd_functions as functions
+from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.proxies import PROXIES
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def _override_cached_parametrizations(tracer: ModelTracer) -> Override:
     original = parametrize.cached
 
     def cached() -> Any:
-        what = "parametrize.cached() ends: a graph computes the weights anew, and their gradients differ a little"
-        tracer.note_hazard("state", what, "keep the module around it whole with leaves=[...]")
+        what = "parametrize.cached() has no effect: a graph computes weights at each use, and gradients differ slightly"
+        tracer.note_hazard("state", what, KEEP_WHOLE)
         return original()
 
     return override_in_this_thread(parametrize, "cached", cached)

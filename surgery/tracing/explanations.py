@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType
 
+KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
+"""The remedy that works for anything in a module's forward: the module is one operation, and runs as it is."""
+
 
 def select_clearest_error(failures: Sequence[tuple[int, Exception]]) -> Exception:
     """Return the error that tells best why all attempts to trace a model failed.

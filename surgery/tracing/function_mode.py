@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from surgery.graph import contexts, inplace
+from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.proxy_types import FACTORIES
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class TracingFunctionMode(TorchFunctionMode):
                 "random",
                 f"random numbers are drawn by {getattr(func, '__name__', func)} and used as plain numbers, and a graph "
                 "keeps those that were drawn while tracing",
-                "keep the module around it whole with leaves=[...]",
+                KEEP_WHOLE,
             )
         return value
 

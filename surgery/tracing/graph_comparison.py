@@ -13,6 +13,7 @@ from surgery.eager import SEED, find_first_difference
 from surgery.errors import first_line
 from surgery.graph import bitwise_equal, describe_difference
 from surgery.tracing.example_runs import ExampleError, RunOutcome, copies_after_first_run, run_comparison
+from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.operation_comparison import GraphDifference, find_operation_difference
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
 def _compare_once(comparison: Comparison) -> GraphDifference | None:
     runs = run_comparison(comparison)
     if (name := _find_stale_attribute(comparison, runs.changed_attributes)) is not None:
-        what = f"the graph holds a value that an earlier run left in {name}, and each run writes there"
+        what = f"the graph holds a value that an earlier run left in {name}, which every run changes"
         return GraphDifference(None, what)
     if isinstance(runs.graph, Exception):
         what = f"the model takes the example, and its graph does not: {first_line(runs.graph)}"
@@ -96,12 +97,9 @@ def _explain_second_run(comparison: Comparison) -> GraphDifference | None:
     return None
 
 
-_KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
-_CHANGES_BETWEEN_RUNS = (
-    "the model computes something else in its second run, and its graph what it computed while tracing"
-)
-_KEEP_IN_BUFFER = f"draw random numbers with torch and keep what changes in a buffer, or {_KEEP_WHOLE}"
-_USE_TENSORS = f"compute with the tensors themselves, or {_KEEP_WHOLE}"
+_CHANGES_BETWEEN_RUNS = "the model computes something else in its second run, and its graph repeats the first"
+_KEEP_IN_BUFFER = f"draw random numbers with torch and keep what changes in a buffer, or {KEEP_WHOLE}"
+_USE_TENSORS = f"compute with the tensors themselves, or {KEEP_WHOLE}"
 _CONSTANTS = (
     (True, False, "the graph holds values of parameters or buffers as they were while tracing"),
     (False, True, "the graph holds values of its inputs as they were while tracing"),

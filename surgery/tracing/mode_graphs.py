@@ -75,7 +75,7 @@ class ModeGraphs:
         if is_same_graph(first, again):
             return
         line = _first_differing_node(first, again).meta.get("surgery_source")
-        what = "forward computes something else each time it is called, by something outside the model"
+        what = "forward computes something else each time it is called, because of something outside the model"
         remedy = "make it part of the model, or an input"
         hazard = Hazard("state", format_location(line), what, remedy, changes_result=True)
         self.request.check(hazard)
@@ -93,7 +93,7 @@ def _mode_name(mode: bool) -> str:
 
 def _first_differing_node(graph: fx.Graph, other: fx.Graph) -> fx.Node:
     """Return the first node of a graph that is not the same in another one; the last one if none is."""
-    nodes = list(graph.nodes)
+    nodes: list[fx.Node] = list(graph.nodes)
     return next((one for one, two in zip(nodes, other.nodes, strict=False) if _step(one) != _step(two)), nodes[-1])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from surgery.eager import UNOBSERVABLE_KINDS
 from surgery.graph import operation_nodes
+from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.observed_operations import shapes_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class GraphDifference:
     kind: HazardKind = "branch"
     remedy: str = (
         "look near that line for `is`, `id()`, `isinstance` or a value of an earlier run, and write it without, or "
-        "keep the module around it whole with leaves=[...]"
+        f"{KEEP_WHOLE}"
     )
 
 

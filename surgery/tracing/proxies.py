@@ -1,7 +1,7 @@
 """The proxies that represent values while a model is traced, and how they answer what a model asks about a value.
 
-Plain torch.fx proxies answer Python's own questions for themselves: they are no tensors, have every attribute, and are
-in no table. A model that asks then takes another branch than in an eager run, without any error. The proxies here
+A proxy of plain torch.fx answers Python's questions for itself: it is no tensor, it has every attribute, and it equals
+no key of a dict. A model that asks takes another branch than in an eager run, without any error. The proxies here
 answer as the value would, where that is known, and record a hazard where it is not.
 """
 
@@ -15,23 +15,22 @@ from torch import Tensor, fx
 
 from surgery.graph import InPlaceProxy, find_user_line, is_user_file
 from surgery.tracing.bytecode import current_opcode, is_compared_by_identity
+from surgery.tracing.explanations import KEEP_WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
-
 
 class ModelProxy(InPlaceProxy):
-    """A proxy that answers questions about its type, attributes and shape as the value would that it represents."""
+    """A proxy that answers questions about type, attributes and shape as the value that it represents would."""
 
     __array_ufunc__ = None  # numpy's scalars then leave an operator to the proxy, as they do for a tensor
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """The type of the value, for `isinstance` in functions of torch and for ``match`` in the user's code.
+        """The type of the value for ``x.__class__`` and ``match`` in the user's code; elsewhere the type of the proxy.
 
-        C code must see the type of the proxy: it would read a proxy that claims to be a tensor as a tensor's memory.
+        Torch's C code must not take a proxy for a tensor: it would read the proxy's memory as that of one.
         """
         frame = sys._getframe(1)  # noqa: SLF001
         if not is_user_file(frame.f_code.co_filename) or current_opcode(frame) not in _READING_CLASS:
@@ -41,8 +40,9 @@ class ModelProxy(InPlaceProxy):
     def __getattr__(self, name: str) -> Any:
         """Return the shape of a parameter or buffer itself, and a proxy for any other attribute.
 
-        `hasattr` and `getattr` with a default reach this method through C code: then the attribute must exist in the
-        value's type. An attribute that the code then compares with `is` gives another answer than in an eager run.
+        `hasattr`, and `getattr` with a default, call this method as well. They must get an AttributeError for an
+        attribute that the value's type does not have. The result of `is` on an attribute is that of two proxies, False,
+        and so a hazard.
         """
         tracer: Any = self.tracer
         if name in _SHAPE_ATTRIBUTES and (tensor := tracer.find_state_tensor(self)) is not None:
@@ -57,12 +57,14 @@ class ModelProxy(InPlaceProxy):
             if kind is None:
                 tracer.note_hazard(
                     "isinstance",
-                    f"{self.node.name}, of a type not known while tracing, is asked for an "
-                    f"attribute {name!r}, and one branch is taken",
-                    _KEEP_WHOLE,
+                    f"{self.node.name} is asked for an attribute {name!r}; its type is not known while tracing, and "
+                    "the graph holds one branch",
+                    KEEP_WHOLE,
                 )
         elif name != "shape" and is_compared_by_identity(frame.f_code, frame.f_lasti):
-            what = f"`is` compares the {name} of a value, which is not known while tracing, and one branch is taken"
+            what = (
+                f"`is` compares the {name} of a value, which is not known while tracing, and the graph holds one branch"
+            )
             tracer.note_hazard("identity", what, "compare with ==")
         return ModelAttribute(self, name)
 
@@ -78,11 +80,11 @@ class ModelProxy(InPlaceProxy):
         super().__setattr__(name, value)
 
     def __hash__(self) -> int:
-        """Hash by identity, as tensors do. Any other value would be found in a table by its equality."""
+        """Hash by identity, as a tensor does. Any other value would be found in a dict by its equality: a hazard."""
         tracer: Any = self.tracer
         if is_user_file(sys._getframe(1).f_code.co_filename) and tracer.infer_type(self) is not Tensor:  # noqa: SLF001
-            what = "a value that is not known while tracing is looked for in a table or set, and not found there"
-            tracer.note_hazard("identity", what, _KEEP_WHOLE)
+            what = "a value that is not known while tracing is looked up in a dict or set, and never found there"
+            tracer.note_hazard("identity", what, KEEP_WHOLE)
         return id(self)
 
     def __repr__(self) -> str:
@@ -121,8 +123,10 @@ def resolve_type(proxy: Any) -> type:
     tracer = proxy.tracer
     kind: type | None = tracer.infer_type(proxy)
     if kind is None:
-        what = f"the type of {proxy.node.name}, not known while tracing, is asked for, and one branch is taken"
-        tracer.note_hazard("isinstance", what, _KEEP_WHOLE)
+        what = (
+            f"the type of {proxy.node.name} is asked for; it is not known while tracing, and the graph holds one branch"
+        )
+        tracer.note_hazard("isinstance", what, KEEP_WHOLE)
         return type(proxy)
     return kind
 

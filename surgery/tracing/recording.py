@@ -47,9 +47,11 @@ def record_graph(tracer: ModelTracer, holder: nn.Module) -> fx.Graph:
 def _hazards_of_calls(findings: CallFindings) -> Iterator[Hazard]:
     for line, message in findings.proxy_errors:
         what = f"a `try` hides that this can't be traced ({message})"
-        yield Hazard("swallowed", format_location(line), what, "take the `try` away", changes_result=True)
+        yield Hazard("swallowed", format_location(line), what, "remove the `try`", changes_result=True)
     for caller, name in findings.custom_gradients:
-        what = f"{name} has a gradient of its own, and is called by a name under which that is not seen"
+        what = (
+            f"{name} has a gradient of its own, which a graph loses: it is called by a name that tracing does not find"
+        )
         yield Hazard("gradient", format_location(caller), what, f"call {name}.apply", changes_result=True)
 
 

@@ -23,6 +23,7 @@ from surgery.eager import (
 )
 from surgery.graph import Hazard, format_location
 from surgery.tracing.cached_values import is_same_when_retraced
+from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.random_generators import (
     find_drawing_line,
     generator_states,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from surgery.eager import ContainerSnapshot, ExternalState, Fingerprints
-
-_KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,9 @@ def _find_values_kept_outside(
     containers = [place.container for place in changed if isinstance(place.container, (dict, list))]
     if changed and not is_same_when_retraced(graph, factory.make_tracer(), holder, containers):
         names = ", ".join(dict.fromkeys(place.name or "a global name" for place in changed))
-        what = f"forward reads what an earlier run left outside the model ({names}), and a graph what this run left"
+        what = (
+            f"forward reads what an earlier run left outside the model ({names}), and a graph reads what this run left"
+        )
         yield Hazard("state", None, what, "keep it in an attribute of the model", changes_result=True)
 
 
@@ -159,12 +160,12 @@ def _find_model_changes(
         return format_location(line or factory.find_line(lambda model: _FINGERPRINTS[kind](model).get(name)))
 
     for name in changed_entries(before["buffer"], after["buffer"]):
-        what = f"forward writes or replaces the buffer {name} in a way that a graph can't hold, and it stays as it was"
+        what = f"forward writes or replaces the buffer {name} in a way that a graph can't hold, so it stays the same"
         remedy = f"write it in place ({name}.copy_(...))"
         yield Hazard("buffer", find_line("buffer", name), what, remedy, changes_result=True)
     for name in changed_entries(before["hook"], after["hook"]):
         what = f"{name} change while the model runs, and a graph keeps what they did while tracing"
-        yield Hazard("hook", find_line("hook", name), what, _KEEP_WHOLE, changes_result=True)
+        yield Hazard("hook", find_line("hook", name), what, KEEP_WHOLE, changes_result=True)
     if changed := changed_entries(before["attribute"], after["attribute"]):
         is_read_again = not is_same_when_retraced(graph, factory.make_tracer(), holder)
         for name in changed:
@@ -174,7 +175,7 @@ def _find_model_changes(
                 if changes_result
                 else "; a graph does not"
             )
-            yield Hazard("attribute", find_line("attribute", name), what, _KEEP_WHOLE, changes_result)
+            yield Hazard("attribute", find_line("attribute", name), what, KEEP_WHOLE, changes_result)
 
 
 def _find_hooks(model: nn.Module, tracer: ModelTracer) -> Iterator[Hazard]:
@@ -193,4 +194,4 @@ def _find_hooks(model: nn.Module, tracer: ModelTracer) -> Iterator[Hazard]:
             what = (
                 f"the backward hooks of {name} are not called by a graph, so that its gradients don't pass through them"
             )
-            yield Hazard("hook", format_location(line), what, _KEEP_WHOLE, changes_result=True)
+            yield Hazard("hook", format_location(line), what, KEEP_WHOLE, changes_result=True)

@@ -60,7 +60,7 @@ def trace(
 
 def _trace(model: nn.Module, example: Any, leaves: Leaves, allow: Sequence[str]) -> fx.GraphModule:
     for kind in set(allow) - set(HAZARD_KINDS):
-        raise TraceError(f"no hazard is called {kind!r}; there is {', '.join(HAZARD_KINDS)}")
+        raise TraceError(f"no kind of hazard is called {kind!r}; there are {', '.join(HAZARD_KINDS)}")
     inputs = bind_example(model, example)
     check_initialized(model)
     request = TraceRequest(model, inputs, leaves, allow, ExternalState(model))

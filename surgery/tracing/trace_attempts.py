@@ -41,7 +41,7 @@ class TraceRequest:
         """Raise TraceError for a hazard that may change what is computed and is not allowed."""
         if hazard.changes_result and hazard.kind not in self.allow:
             raise TraceError(
-                f"{type(self.model).__name__} would not be traced as it is: {hazard}; {hazard.remedy}, or accept it "
+                f"{type(self.model).__name__} can't be traced as it runs: {hazard}; {hazard.remedy}, or accept it "
                 f"with allow=[{hazard.kind!r}] (--allow {hazard.kind})"
             )
 
@@ -80,8 +80,8 @@ def trace_copy(request: TraceRequest, model: nn.Module) -> TracedCopy:
             continue
         _check_leaves_used(model, request.leaves, tracer)
         return TracedCopy(graph, holder, tuple(dict.fromkeys(tracer.hazards)), tracer.attribute_tensors)
-    error = select_clearest_error(failures)
-    raise TraceError(explain_failure(model, error)) from error
+    clearest = select_clearest_error(failures)
+    raise TraceError(explain_failure(model, clearest)) from clearest
 
 
 def _make_holder(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from surgery.errors import TraceError
 from surgery.graph import Hazard, InPlaceTracer, find_user_line, format_location, mutated_nodes, run_model
 from surgery.graph import autograd_functions as functions
+from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.proxies import ModelProxy, find_strings
 from surgery.tracing.proxy_types import FACTORIES, infer_type
 
@@ -201,7 +202,7 @@ class ModelTracer(InPlaceTracer):
         """
         name = None if isinstance(proxy, fx.proxy.Attribute) else str(proxy.node.target)
         if name in self.inputs.settings and proxy.node.op == "placeholder":
-            raise TraceError(f"the type of {name} is asked for, which the example gives as a setting")
+            raise TraceError(f"forward asks for the type of {name}, for which the example gives no tensor")
         return infer_type(proxy, self.root, self.example_types)
 
     def note_hazard(self, kind: Any, what: str, remedy: str) -> None:
@@ -235,8 +236,7 @@ class ModelTracer(InPlaceTracer):
             for text in find_strings((node.args, node.kwargs)):
                 if (line := next((line for part, line in self.proxy_texts.items() if part in text), None)) is not None:
                     what = "text is made of a value that is not known while tracing, and is part of what is computed"
-                    remedy = "keep the module around it whole with leaves=[...]"
-                    self.hazards.append(Hazard("text", format_location(line), what, remedy, changes_result=True))
+                    self.hazards.append(Hazard("text", format_location(line), what, KEEP_WHOLE, changes_result=True))
 
 
 _EARLIER_RUN = "forward uses a value that an earlier run kept; compute it anew, or keep it in a buffer"

@@ -33,9 +33,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.zoo}-{entry.name}")
-def test_a_model_is_traced_as_it_is_wherever_torch_fx_alone_can_and_every_value_is_right(
-    entry: Entry, rows: list[Row]
-) -> None:
+def test_a_model_that_torch_fx_can_trace_is_traced_and_every_value_is_right(entry: Entry, rows: list[Row]) -> None:
     if entry.missing:
         pytest.skip(entry.missing)
     row = examine(entry, ["surgery", "forward hooks", "torchvision"])
@@ -55,7 +53,7 @@ def test_a_model_is_traced_as_it_is_wherever_torch_fx_alone_can_and_every_value_
         assert row.notes == (), "a false alarm"
 
 
-def test_at_least_150_models_are_traced_and_all_that_torch_fx_alone_takes(rows: list[Row]) -> None:
+def test_at_least_150_models_are_traced_and_all_that_torch_fx_can_trace(rows: list[Row]) -> None:
     if len(rows) < 150:
         pytest.skip("only some models were chosen")
     traced = [row for row in rows if not row.refusal]

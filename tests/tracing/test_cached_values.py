@@ -56,7 +56,7 @@ KEPT = (Table, First, Positions)
 
 
 @pytest.mark.parametrize("net", KEPT)
-def test_what_a_model_keeps_is_computed_anew_where_that_is_the_same(net: type[nn.Module]) -> None:
+def test_a_kept_value_that_is_constant_across_runs_is_computed_anew(net: type[nn.Module]) -> None:
     model = net().eval()
     x = torch.randn(2, 2, 2)
     traced = surgery.trace(model, x)
@@ -135,7 +135,7 @@ class Once(Table):
 @pytest.mark.parametrize(
     "net", [Written, WrittenThroughAView, WrittenByAModule, WrittenWhereItComesFrom, Noise, Last, Once]
 )
-def test_what_a_model_keeps_and_would_compute_otherwise_is_refused(net: type[nn.Module]) -> None:
+def test_a_kept_value_that_may_change_between_runs_is_refused(net: type[nn.Module]) -> None:
     why = "writes to the parameter biases|sets the attribute kept, and a later run may read it"
     with pytest.raises(TraceError, match=why):
         surgery.trace(net().eval())

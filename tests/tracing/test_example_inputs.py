@@ -60,7 +60,7 @@ def test_a_dict_gives_inputs_by_their_names() -> None:
     assert [activation.path for activation in activations] == ["cat", "conv"]
 
 
-def test_a_model_of_one_dict_is_given_it() -> None:
+def test_a_model_that_takes_one_dict_receives_it() -> None:
     traced = surgery.trace(OfADict(), {"x": A})
     assert torch.equal(traced({"x": B}), B * 2)
 
@@ -78,7 +78,7 @@ def test_further_keywords_are_inputs_too() -> None:
         (ByKeyword(), (A, B), "the example has 2 inputs"),
     ],
 )
-def test_inputs_that_forward_does_not_take_are_said(model: nn.Module, example: Any, said: str) -> None:
+def test_inputs_that_forward_does_not_take_are_named_in_the_error(model: nn.Module, example: Any, said: str) -> None:
     with pytest.raises(TraceError, match=said) as caught:
         surgery.trace(model, example)
     assert "\n" not in str(caught.value)
@@ -115,14 +115,14 @@ class AskingForAType(nn.Module):
         return x * gain if isinstance(gain, int) else x + gain
 
 
-def test_a_setting_whose_type_is_requested_for_becomes_part_of_the_graph() -> None:
+def test_a_setting_whose_type_is_asked_for_becomes_part_of_the_graph() -> None:
     traced = surgery.trace(AskingForAType(), (A, 2))
     assert torch.equal(traced(B, 2), B * 2)
     with pytest.raises(SurgeryError, match=r"traced with gain=2, not 2\.0"):
         traced(B, 2.0)
 
 
-def test_an_operation_that_no_line_of_the_model_makes_names_none() -> None:
+def test_an_operation_that_no_line_of_the_model_makes_has_no_source_line() -> None:
     plain = surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), A)
     assert [operation.source for operation in surgery.operations(plain)] == [None, None]
     own = surgery.trace(WithFlag(), A)
@@ -155,7 +155,7 @@ class Around(nn.Module):
         return self.outer(x) + 1
 
 
-def test_the_module_that_is_named_is_the_one_whose_forward_runs_and_to_keep_it_helps() -> None:
+def test_the_error_names_the_module_whose_forward_runs_and_keeping_it_whole_helps() -> None:
     with pytest.raises(TraceError, match="leaves=\\['Inner'\\]"):
         surgery.trace(Around(), A)
     with pytest.raises(TraceError, match="leaves=\\['Outer'\\]"):
@@ -171,7 +171,7 @@ def test_the_module_that_is_named_is_the_one_whose_forward_runs_and_to_keep_it_h
         ("unused", "forward does not call unused"),
     ],
 )
-def test_a_leaf_that_is_not_called_is_said(leaf: str, said: str) -> None:
+def test_a_leaf_that_forward_does_not_call_is_an_error(leaf: str, said: str) -> None:
     with pytest.raises(TraceError, match=said):
         surgery.trace(Around(), A, leaves=["Outer", leaf])
 
@@ -186,7 +186,7 @@ class Looping(nn.Module):
         return x
 
 
-def test_the_message_is_of_the_line_that_stands_in_the_way() -> None:
+def test_the_error_names_the_line_that_can_not_be_traced() -> None:
     with pytest.raises(TraceError, match=r"test_example_inputs\.py") as caught:
         surgery.trace(Looping(), A)
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123

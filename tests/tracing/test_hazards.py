@@ -312,12 +312,15 @@ class Branch(nn.Module):
         (Swallowing, "swallowed", "a `try` hides that this can't be traced", "the mark of swallowing"),
         (Replacing, "buffer", "writes or replaces the buffer average", None),
         (Counting, "attribute", "sets the attribute calls, and a later run may read it", None),
-        (UnknownType, "isinstance", "is asked for, and one branch is taken", "the mark of types"),
+        (
+            UnknownType,
+            "isinstance",
+            "is asked for; it is not known while tracing, and the graph holds one branch",
+            "the mark of types",
+        ),
     ],
 )
-def test_a_trap_that_a_graph_can_not_hold_is_refused_unless_it_is_allowed(
-    net: type[nn.Module], kind: Any, what: str, mark: str | None
-) -> None:
+def test_a_hazard_is_refused_unless_it_is_allowed(net: type[nn.Module], kind: Any, what: str, mark: str | None) -> None:
     state = random.getstate()
     with pytest.raises(TraceError, match=what) as caught:
         surgery.trace(net())
@@ -345,7 +348,7 @@ class Packed:
         raise NotImplementedError
 
 
-def test_an_attribute_that_has_no_length_stands_in_nobodys_way() -> None:
+def test_an_attribute_without_a_length_does_not_hinder_tracing() -> None:
     model = nn.ReLU()
     model.packed = Packed()  # type: ignore[assignment]
     assert hazards(surgery.trace(nn.Sequential(model))) == ()
@@ -368,7 +371,7 @@ def test_hooks_of_modules_that_are_traced_into_are_noted() -> None:
 
 
 def test_an_unknown_kind_of_hazard_is_an_error() -> None:
-    with pytest.raises(TraceError, match="no hazard is called 'randm'; there is random, buffer"):
+    with pytest.raises(TraceError, match="no kind of hazard is called 'randm'; there are random, buffer"):
         surgery.trace(nn.ReLU(), allow=["randm"])
 
 

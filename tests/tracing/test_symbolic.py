@@ -130,7 +130,7 @@ def test_the_mode_of_a_traced_model_is_its_own() -> None:
     assert not any(module.training for module in model.modules())
 
 
-def test_a_model_that_takes_another_way_in_train_mode_is_traced_in_both() -> None:
+def test_a_model_that_takes_another_branch_in_train_mode_is_traced_in_both_modes() -> None:
     model = TwoWays().eval()
     x = torch.randn(2, 3)
     traced = surgery.trace(model, x)
@@ -219,7 +219,7 @@ def test_hooks_of_the_root_module_survive(kind: str) -> None:
     assert torch.equal(surgery.trace(model)(x), model(x))
 
 
-def test_a_hook_that_belongs_to_something_outside_is_not_copied_with_it() -> None:
+def test_a_hook_is_copied_without_the_object_outside_the_model_that_it_belongs_to() -> None:
     class Logger:
         def __init__(self) -> None:
             self.calls = 0
@@ -264,7 +264,7 @@ def test_operations_tell_path_kind_shape_and_the_users_line() -> None:
     assert len({operation.path for operation in found}) == len({operation.name for operation in found}) == len(found)
 
 
-def test_a_module_called_again_is_marked() -> None:
+def test_a_second_call_of_a_module_has_a_number_in_its_path() -> None:
     assert [operation.path for operation in surgery.operations(surgery.trace(Reused()))] == [
         "shared",
         "shared@1",
@@ -303,7 +303,7 @@ def test_a_leaf_is_kept_whole(leaf: Any) -> None:
     assert torch.equal(traced(x), model(x))
 
 
-def test_a_leaf_that_is_not_there_is_an_error() -> None:
+def test_a_leaf_that_names_no_module_is_an_error() -> None:
     with pytest.raises(TraceError, match="'nowhere' is neither the path nor the class"):
         surgery.trace(Reused(), leaves=["nowhere"])
 
@@ -351,7 +351,7 @@ def test_an_example_that_does_not_fit_is_one_clear_line() -> None:
         surgery.trace(InPlace(), torch.zeros(1, 5, 4, 4))
 
 
-def test_nothing_that_is_put_in_place_of_torchs_functions_while_tracing_is_left_anywhere() -> None:
+def test_no_override_is_left_anywhere_after_tracing() -> None:
     code = """
 import gc, types, warnings
 import surgery
@@ -371,7 +371,7 @@ print(len(ours) > 10, [name for name in ours if "<locals>" in name])
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\", "a\nb", "\0", "\udce9", '"] + [print("run") or 0'])
-def test_a_module_whose_name_is_no_text_of_code_is_refused(name: str) -> None:
+def test_a_module_whose_name_can_not_be_written_as_code_is_refused(name: str) -> None:
     model = nn.Sequential()
     model.add_module(name, nn.Conv2d(3, 3, 1))
     with pytest.raises(TraceError, match="rename it"):

@@ -69,7 +69,7 @@ def others(*works: Callable[[], Any]) -> Iterator[Counter[str]]:
             thread.join()
 
 
-def test_other_threads_never_see_a_stand_in_while_one_traces() -> None:
+def test_other_threads_never_see_a_proxy_while_one_traces() -> None:
     model, running, x = Busy().eval(), Busy().eval(), torch.randn(1, 4, 4, 4)
     works: list[Callable[[], Any]] = [
         *(partial(torch.zeros, 3), partial(running, x), lambda: running.layers[0].weight.shape, random.random),
@@ -104,7 +104,7 @@ def test_several_threads_may_trace_at_once() -> None:
     assert all(paths == found[0] for paths in found)
 
 
-def test_numbers_that_other_threads_draw_are_not_said_to_be_the_models() -> None:
+def test_random_numbers_of_other_threads_are_not_taken_for_the_models() -> None:
     x = torch.randn(1, 4, 4, 4)
     with others(random.random, lambda: float(np.random.rand()), lambda: torch.rand(3)):  # noqa: NPY002
         for _ in range(3):
@@ -116,7 +116,7 @@ class Drawing(nn.Module):
         return x * random.random()  # noqa: S311
 
 
-def test_numbers_that_the_model_draws_are_found_beside_other_threads() -> None:
+def test_random_numbers_of_the_model_are_found_while_other_threads_draw() -> None:
     with others(lambda: torch.rand(3)), pytest.raises(TraceError, match="random numbers are drawn"):
         surgery.trace(Drawing(), torch.randn(1, 4, 4, 4))
 

@@ -94,7 +94,7 @@ def test_a_trap_is_traced_as_it_is(trap: Trap) -> None:
 
 @pytest.mark.parametrize("trap", KEPT, ids=name)
 @pytest.mark.parametrize("training", [False, True])
-def test_what_is_recorded_of_a_trap_is_what_it_was_when_it_was_computed(trap: Trap, training: bool) -> None:
+def test_each_recorded_value_of_a_trap_is_as_it_was_when_it_was_computed(trap: Trap, training: bool) -> None:
     model, inputs = made(trap)
     traced = surgery.trace(model, inputs).train(training)
     opened = surgery.insert(traced, surgery.operations(traced))
@@ -139,7 +139,7 @@ def test_a_trap_that_no_graph_can_hold_is_refused_with_its_line(trap: Trap) -> N
 
 
 @pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.name.startswith("weights")], ids=name)
-def test_other_weights_are_used_whatever_way_the_model_reaches_them(trap: Trap) -> None:
+def test_other_weights_are_used_however_the_model_reaches_them(trap: Trap) -> None:
     model, inputs = made(trap)
     traced = surgery.trace(model, inputs)
     torch.manual_seed(1)
@@ -178,11 +178,11 @@ def test_tracing_leaves_nothing_of_python_and_torch_changed() -> None:
     assert look() == before
 
 
-KEEPING = [trap for trap in TRAPS if trap.name.startswith(("outside", "lasting-cached_in"))]
+TRAPS_THAT_KEEP_VALUES = [trap for trap in TRAPS if trap.name.startswith(("outside", "lasting-cached_in"))]
 
 
-@pytest.mark.parametrize("trap", KEEPING, ids=name)
-def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
+@pytest.mark.parametrize("trap", TRAPS_THAT_KEEP_VALUES, ids=name)
+def test_no_proxy_is_left_outside_a_model(trap: Trap) -> None:
     outside: Any = importlib.import_module("tests.traps.outside")
     lasting: Any = importlib.import_module("tests.traps.lasting")
     model, inputs = made(trap)
@@ -200,7 +200,7 @@ def test_no_stand_in_is_left_outside_a_model(trap: Trap) -> None:
     model(*inputs)
 
 
-def test_a_cache_of_the_users_holds_no_proxies_after_tracing() -> None:
+def test_a_cached_function_of_the_user_holds_no_proxies_after_tracing() -> None:
     states: Any = importlib.import_module("tests.traps.states")
     states.grid.cache_clear()
     surgery.trace(states.Cached())

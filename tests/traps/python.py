@@ -93,7 +93,7 @@ class Printed(nn.Module):
         return x * 2
 
 
-@trap(refused="looked for in a table")
+@trap(refused="looked up in a dict")
 class Keyed(nn.Module):
     """The type of a tensor as the key of a table."""
 
@@ -101,13 +101,13 @@ class Keyed(nn.Module):
         return x * {torch.float32: 2.0}.get(x.dtype, 1.0)  # here
 
 
-@trap(refused="looked for in a table")
+@trap(refused="looked up in a dict")
 class KeyedByShape(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * {2: 5.0}.get(x.shape[0], 1.0)  # here
 
 
-@trap(refused="looked for in a table")
+@trap(refused="looked up in a dict")
 class InSet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype in {torch.float16, torch.bfloat16}:  # here

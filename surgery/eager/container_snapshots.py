@@ -123,6 +123,6 @@ def _slot_names_of_class(kind: type) -> tuple[str, ...]:
 
 
 def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, ref):
+    if isinstance(value, ref):  # the entry of a weak dictionary
         value = value()
     return any(True for _ in find_instances(value, (Tensor, fx.Proxy)))

@@ -55,6 +55,7 @@ def trace(
     Raises TraceError, naming the line that can't be traced and what to do about it.
     """
     with lock_global_state(), restore_thread_state(), torch.inference_mode(False):
+        # In a copy of the context, so that context variables that forward sets are as before afterwards.
         return copy_context().run(_trace, unwrap_model(model), example, leaves, allow)
 
 

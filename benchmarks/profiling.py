@@ -32,8 +32,8 @@ def profile(console: Console) -> None:
     import surgery
     from surgery.builtin.sinks.png import Png
     from surgery.drawing import batch_drawing as drawing
+    from surgery.drawing import extremes, picture_assembly
     from surgery.drawing import png_files as png
-    from surgery.drawing import statistics as facts
     from surgery.extraction import model_runner, recorder, threads
     from surgery.inputs import image_reader
 
@@ -43,10 +43,10 @@ def profile(console: Console) -> None:
     stages = [
         ("model and all inside it", model_runner.ModelRunner, "run"),
         ("extremes and codes, at once", drawing, "quantize_between_extremes"),
-        ("extremes, alone", facts, "find_extremes"),
+        ("extremes, alone", extremes, "find_extremes"),
         ("quantize, alone", drawing, "quantize"),
         ("quantize_now, in all", drawing.BatchDrawing, "quantize_now"),
-        ("tiles that are laid by themselves", drawing.PictureAssembler, "_tile"),
+        ("tiles that are laid by themselves", picture_assembly.PictureAssembler, "_tile"),
         ("compress", png, "_compressed"),
         ("PNG, in all", png, "png_buffers"),
         ("write", png, "_writev"),

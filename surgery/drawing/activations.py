@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.drawing.batch_drawing import BatchDrawing, WholeBatchDrawing
+from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.color_images import ColorImageDrawing
-from surgery.drawing.quantization import split_by_image
+from surgery.drawing.maps import split_by_image
+from surgery.drawing.whole_batch_drawing import WholeBatchDrawing
 from surgery.graph import named_tensors
 from surgery.layouts import NO_HINTS, LayoutHints, decide_layout
 from surgery.stages import Recipe

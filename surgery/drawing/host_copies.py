@@ -1,4 +1,4 @@
-"""Tensors on their way from a device to the host's memory."""
+"""Copies of tensors from a device to the memory of the host."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ if TYPE_CHECKING:
 
 
 class HostCopy:
-    """A tensor or an array in the host's memory, or on its way there.
+    """An array in the memory of the host that holds a tensor's values, or will hold them soon.
 
-    From a CUDA device it is copied to pinned memory on a stream of its own, behind what has been computed so far:
-    whoever asks for it waits, and the device does not.
+    A CUDA tensor is copied to pinned memory on a stream of its own, after all work that was enqueued so far. Only a
+    reader waits for it, and the device goes on. Tensors and arrays on the host are not copied.
     """
 
     def __init__(self, values: Tensor | NDArray[Any]) -> None:
-        self._event: torch.cuda.Event | None = None
+        self._pending: torch.cuda.Event | None = None
         if isinstance(values, np.ndarray):
             self._array: NDArray[Any] = values
         elif values.device.type != "cuda":
             self._array = values.cpu().numpy()
         else:
-            side = _side_stream(values.device)
-            side.wait_stream(torch.cuda.current_stream(values.device))
-            with torch.cuda.stream(side):
-                here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-                here.copy_(values, non_blocking=True)
-                self._event = torch.cuda.Event()
-                self._event.record(side)
-            values.record_stream(side)  # its memory is not given to others before it was read
-            self._array = here.numpy()
+            stream = _copy_stream(values.device)
+            stream.wait_stream(torch.cuda.current_stream(values.device))
+            with torch.cuda.stream(stream):
+                pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+                pinned.copy_(values, non_blocking=True)
+                self._pending = torch.cuda.Event()
+                self._pending.record(stream)
+            values.record_stream(stream)  # else torch could reuse its memory before it is copied
+            self._array = pinned.numpy()
 
     @property
     def is_complete(self) -> bool:
-        """Whether nobody has to wait for it."""
-        return self._event is None
+        """Whether the values can be read without waiting."""
+        return self._pending is None
 
     @property
     def nbytes(self) -> int:
-        """How much memory it takes."""
+        """The size in bytes."""
         return self._array.nbytes
 
     def numpy(self) -> NDArray[Any]:
-        """Its values, once they are there."""
-        if self._event is not None:
-            self._event.synchronize()
-            self._event = None
+        """Return the values. Waits until they are copied."""
+        if self._pending is not None:
+            self._pending.synchronize()
+            self._pending = None
         return self._array
 
 
 @cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)

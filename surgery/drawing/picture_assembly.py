@@ -1,18 +1,18 @@
-"""From codes to pictures: laid out by the tiler, given their palette, and cut where they are too large to be opened."""
+"""Pictures from codes: tiled by the tiler, with their palette, and split if they are too large for viewers."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from surgery.drawing.palettes import SPECIAL_CODES, add_ink_color, palette_of
 from surgery.drawing.picture_sizes import MAX_MEGAPIXELS, MAX_SIDE
 from surgery.drawing.tiling import find_tile_layout, tile_codes
-from surgery.drawing.transforms import codes_to_rgb, is_color
+from surgery.drawing.transforms import codes_to_rgb, describe_type, is_color
 from surgery.errors import RenderError
 from surgery.plugins import describe_error
 from surgery.stages import declared_attribute
@@ -20,6 +20,8 @@ from surgery.text import describe_stage, sortable_number
 from surgery.types import BACKGROUND, Picture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -27,54 +29,69 @@ if TYPE_CHECKING:
     from surgery.drawing.quantized_maps import QuantizedMaps
     from surgery.stages import Recipe, TileLayout
 
-_FEW = 1 << 20
-"""Codes of a batch that are laid out at once: with their pictures, they stay in the cache until they are packed."""
+    Limit = NDArray[np.float64]
+
+_MAX_BATCH_CODES = 1 << 20
+"""A batch of at most this many codes is tiled at once: its pictures stay in the cache until they are compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """Codes where they lie in pictures: of a batch, ``(B, N, H', W')``, or of an image, ``(N, H', W')``."""
+
+    codes: NDArray[np.uint8]
+    are_scanlines: bool
+    """Whether each line begins with a zero, as in a PNG file. Then W' is the width and 1."""
+
+    def of_image(self, position: int) -> _Tiles:
+        return _Tiles(self.codes[position], self.are_scanlines)
 
 
 class PictureAssembler:
-    """The pictures of a batch's codes."""
+    """Makes the pictures of a batch's quantized maps."""
 
-    def __init__(self, codes: QuantizedMaps, recipe: Recipe) -> None:
-        self.codes = codes
-        self.recipe = recipe
+    def __init__(self, quantized: QuantizedMaps, recipe: Recipe) -> None:
+        self._quantized = quantized
+        self._recipe = recipe
 
     def pictures(self, position: int) -> tuple[Picture, ...]:
-        """Those of one image."""
-        codes = self.codes
-        low, high = (limit[position] for limit in codes.limits())
-        if is_color(self.recipe.transforms):
-            return (Picture(codes_to_rgb(codes.indices(position), SPECIAL_CODES.values()), None, low, high),)
-        label = (
-            declared_attribute(self.recipe.tiler, "draw_labels")
-            if getattr(self.recipe.tiler, "labels", False)
-            else None
-        )
-        if label is not None:
-            lying = torch.from_numpy(codes.numpy()[position : position + 1])
-            laid, ready = label(fold_rows(lying) if codes.folded else lying, low, high)[0].numpy(), False
-        elif codes.layout is not None:
-            laid, ready = codes.numpy()[position], True
-        elif codes.nbytes <= _FEW:
-            laid, ready = self._tiles[0][position], self._tiles[1]
-        else:
-            tiles, ready = self._tile(codes.numpy()[position : position + 1])
-            laid = tiles[0]
-        colors = palette_of(self.recipe) if label is None else add_ink_color(palette_of(self.recipe))
-        found: list[list[Picture]] = []
-        for number, tile in enumerate(laid):
-            channels = self._channels(number, len(laid), len(low))
-            own = slice(None) if channels is None else slice(channels[0], channels[1] + 1)
-            pixels = tile[:, 1:] if ready else tile
-            picture = Picture(pixels, colors, low[own], high[own], tile if ready else None, channels)
-            found.append(self._split(picture))
-        if len(found) == 1 or (self._layout is not None and hasattr(self.recipe.tiler, "megapixels")):
-            return tuple(_numbered([part for parts in found for part in parts]))
+        """Return the pictures of one image."""
+        low, high = (limit[position] for limit in self._quantized.limits())
+        if is_color(self._recipe.transforms):
+            colors = codes_to_rgb(self._quantized.codes_of_image(position), SPECIAL_CODES.values())
+            return (Picture(colors, None, low, high),)
+        parts = [self._split(picture) for picture in self._uncut_pictures(position, low, high)]
+        if len(parts) == 1 or (self._layout is not None and hasattr(self._recipe.tiler, "megapixels")):
+            return tuple(_number_parts([picture for pictures in parts for picture in pictures]))
         return tuple(
-            part for number, parts in enumerate(found) for part in _numbered(parts, f"c{sortable_number(number)}-")
+            picture
+            for number, pictures in enumerate(parts)
+            for picture in _number_parts(pictures, f"c{sortable_number(number)}-")
         )
 
+    def _uncut_pictures(self, position: int, low: Limit, high: Limit) -> Iterator[Picture]:
+        palette = palette_of(self._recipe)
+        draw_labels = self._draw_labels
+        if draw_labels is None:
+            tiles = self._tiles_of_image(position)
+        else:
+            palette = add_ink_color(palette)
+            tiles = _Tiles(draw_labels(self._codes_to_tile(position, position + 1), low, high)[0].numpy(), False)
+        for number, codes in enumerate(tiles.codes):
+            channels = self._channels(number, len(tiles.codes), len(low))
+            own = slice(None) if channels is None else slice(channels[0], channels[1] + 1)
+            pixels, scanlines = (codes[:, 1:], codes) if tiles.are_scanlines else (codes, None)
+            yield Picture(pixels, palette, low[own], high[own], scanlines, channels)
+
+    @property
+    def _draw_labels(self) -> Callable[..., Tensor] | None:
+        """The tiler's method that tiles codes and labels them; None if it draws no labels."""
+        tiler = self._recipe.tiler
+        method: Any = declared_attribute(tiler, "draw_labels") if getattr(tiler, "labels", False) else None
+        return method  # type: ignore[no-any-return]
+
     def _channels(self, number: int, pictures: int, channels: int) -> tuple[int, int] | None:
-        """The first and the last channel in one of several pictures, where that is known."""
+        """Return the first and the last channel in one of several pictures; None if this is unknown."""
         if pictures == 1:
             return None
         layout = self._layout
@@ -85,74 +102,81 @@ class PictureAssembler:
 
     @cached_property
     def _layout(self) -> TileLayout | None:
-        """How the tiler lays the codes, if it says so."""
-        plan = declared_attribute(self.recipe.tiler, "plan")
-        found = self.codes.layout or find_tile_layout(self.recipe.tiler, self.codes.shape)
-        return plan(*self.codes.shape[1:]) if found is None and callable(plan) else found
+        """How the tiler places maps; None if it does not tell."""
+        layout = self._quantized.layout or find_tile_layout(self._recipe.tiler, self._quantized.shape)
+        plan = declared_attribute(self._recipe.tiler, "plan")
+        return plan(*self._quantized.shape[1:]) if layout is None and callable(plan) else layout
 
     def _split(self, picture: Picture) -> list[Picture]:
-        """A picture that is too large to be opened in parts from the top left, line by line; else itself."""
+        """Return a picture in parts that viewers can open, from the top left, row by row."""
         height, width = picture.pixels.shape[:2]
-        most = int(getattr(self.recipe.tiler, "megapixels", MAX_MEGAPIXELS)) * 1_000_000
-        if max(height, width) <= MAX_SIDE and height * width <= most:
+        max_pixels = int(getattr(self._recipe.tiler, "megapixels", MAX_MEGAPIXELS)) * 1_000_000
+        if max(height, width) <= MAX_SIDE and height * width <= max_pixels:
             return [picture]
-        across = min(width, MAX_SIDE)
-        down = max(1, min(MAX_SIDE, most // across))
+        part_width = min(width, MAX_SIDE)
+        part_height = max(1, min(MAX_SIDE, max_pixels // part_width))
         return [
-            replace(picture, pixels=picture.pixels[top : top + down, left : left + across], scanlines=None)
-            for top in range(0, height, down)
-            for left in range(0, width, across)
+            replace(picture, pixels=picture.pixels[top : top + part_height, left : left + part_width], scanlines=None)
+            for top in range(0, height, part_height)
+            for left in range(0, width, part_width)
         ]
 
+    def _tiles_of_image(self, position: int) -> _Tiles:
+        quantized = self._quantized
+        if quantized.layout is not None:
+            return _Tiles(quantized.numpy()[position], are_scanlines=True)
+        if quantized.nbytes <= _MAX_BATCH_CODES:
+            return self._tiles_of_batch.of_image(position)
+        return self._tile(self._codes_to_tile(position, position + 1)).of_image(0)
+
     @cached_property
-    def _tiles(self) -> tuple[NDArray[np.uint8], bool]:
-        """All pictures at once, where they are small."""
-        return self._tile(self.codes.numpy())
+    def _tiles_of_batch(self) -> _Tiles:
+        return self._tile(self._codes_to_tile(None, None))
 
-    def _tile(self, indices: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-        """``(B, C, H, W)`` codes -> ``(B, N, H', W')``, the pictures of each image.
+    def _codes_to_tile(self, start: int | None, stop: int | None) -> Tensor:
+        """Return the codes ``(B, C, H, W)`` of some images, with vectors folded."""
+        codes = torch.from_numpy(self._quantized.numpy()[start:stop])
+        return fold_vectors(codes) if self._quantized.are_vectors else codes
 
-        Or ``(B, N, H', 1 + W')`` and True: with a zero before each line, as PNG files have them.
-        """
-        codes = torch.from_numpy(indices)
-        if self.codes.folded:
-            codes = fold_rows(codes)
-        tiler = self.recipe.tiler
+    def _tile(self, codes: Tensor) -> _Tiles:
+        """Return the tiles of ``(B, C, H, W)`` codes. Raises RenderError if the tiler does not return pictures."""
+        tiler = self._recipe.tiler
         layout = find_tile_layout(tiler, codes.shape)
         try:
             tiles = tiler(codes) if layout is None else tile_codes(codes, layout)
         except Exception as error:
-            said = f"tiler {describe_stage(tiler)} can't lay out {tuple(codes.shape)}: {describe_error(error)}"
-            raise RenderError(said) from error
+            raise RenderError(
+                f"tiler {describe_stage(tiler)} can't lay out {tuple(codes.shape)}: {describe_error(error)}"
+            ) from error
         if not isinstance(tiles, torch.Tensor) or tiles.dtype != torch.uint8 or tiles.ndim != 4:
-            raise RenderError(f"tiler {describe_stage(tiler)} has to give (B, N, H, W) uint8, not {_shown(tiles)}")
+            raise RenderError(
+                f"tiler {describe_stage(tiler)} has to return (B, N, H, W) uint8, not {describe_type(tiles)}"
+            )
         if tiles.shape[0] != codes.shape[0]:
-            given = f"gave pictures of {tiles.shape[0]} images for a batch of {codes.shape[0]}"
-            raise RenderError(f"tiler {describe_stage(tiler)} {given}")
-        return tiles.numpy(), layout is not None
+            raise RenderError(
+                f"tiler {describe_stage(tiler)} returned pictures of {tiles.shape[0]} images "
+                f"for a batch of {codes.shape[0]}"
+            )
+        return _Tiles(tiles.numpy(), are_scanlines=layout is not None)
 
 
-def _numbered(parts: list[Picture], lead: str = "") -> list[Picture]:
-    """Parts of what would be one picture, each with its number."""
+def _number_parts(parts: list[Picture], prefix: str = "") -> list[Picture]:
+    """Return the parts of one picture with their numbers and labels; a single part as it is."""
     if len(parts) == 1:
         return parts
     digits = len(str(len(parts)))
     return [
-        replace(picture, part=(number, len(parts)), label=f"{lead}part{number:0{digits}}")
+        replace(picture, part=(number, len(parts)), label=f"{prefix}part{number:0{digits}}")
         for number, picture in enumerate(parts, 1)
     ]
 
 
-def fold_rows(codes: Tensor) -> Tensor:
-    """Rows ``(B, C, 1, W)`` folded to near-square pictures, the rest of the last line filled with background."""
+def fold_vectors(codes: Tensor) -> Tensor:
+    """Return vectors ``(B, C, 1, W)`` as near-square maps. The rest of the last row is background."""
     width = codes.shape[-1]
     columns = math.ceil(math.sqrt(width))
-    even = [count for count in range(columns, 2 * columns + 1) if width % count == 0]
-    columns = even[0] if even else columns
+    divisors = [count for count in range(columns, 2 * columns + 1) if width % count == 0]
+    columns = divisors[0] if divisors else columns
     rows = math.ceil(width / columns)
     filled = torch.nn.functional.pad(codes, (0, rows * columns - width), value=BACKGROUND)
     return filled.reshape(*codes.shape[:2], rows, columns)
-
-
-def _shown(value: object) -> str:
-    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -15,7 +15,7 @@ import surgery
 from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import Channels, Grid, Strip
-from surgery.drawing import quantization, tiling
+from surgery.drawing import compiled_passes
 from surgery.drawing.batch_drawing import BatchDrawing
 
 
@@ -102,8 +102,7 @@ def digest(pictures: tuple[surgery.Picture, ...]) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_a_picture_is_pixel_for_pixel_what_it_was(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:
-        monkeypatch.setattr(quantization, "_kernels", None)
-        monkeypatch.setattr(tiling, "_kernels", None)
+        monkeypatch.setattr(compiled_passes, "kernels", None)
     values, stages = CASES[name]
     assert digest(surgery.draw(values, **stages)) == GOLDEN[name]
     settled = BatchDrawing(values, replace(DEFAULT_RECIPE, **stages))

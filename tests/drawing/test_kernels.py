@@ -16,9 +16,10 @@ from torch import Tensor
 from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import MinMax, Percentile
 from surgery.builtin.tilers import TILERS
-from surgery.drawing import quantization, tiling
+from surgery.drawing import compiled_passes
 from surgery.drawing.batch_drawing import BatchDrawing
-from surgery.drawing.quantization import find_extremes, quantize, quantize_between_extremes
+from surgery.drawing.extremes import find_extremes
+from surgery.drawing.quantization import quantize, quantize_between_extremes
 from surgery.drawing.tiling import tile_codes, untile_codes
 from surgery.stages import Recipe, TileLayout
 from surgery.types import BACKGROUND, LEVELS
@@ -48,8 +49,7 @@ def random_maps(seed: int, rows: int, size: int, scale: float, offset: float) ->
 
 def without_kernels(call: Any, *args: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantization, "_kernels", None)
-        patch.setattr(tiling, "_kernels", None)
+        patch.setattr(compiled_passes, "kernels", None)
         return call(*args)
 
 

@@ -17,11 +17,10 @@ from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import TILERS, Channels, Grid, Strip
 from surgery.drawing import png_files as png
-from surgery.drawing import statistics as facts
 from surgery.drawing.activations import make_activations, make_image_activations
 from surgery.drawing.batch_drawing import BatchDrawing
+from surgery.drawing.extremes import Extremes, find_finite_extremes
 from surgery.drawing.palettes import palette, palette_of
-from surgery.drawing.quantization import find_finite_extremes
 from surgery.errors import RenderError
 from surgery.graph.tensors import named_tensors
 from surgery.output.json_values import as_json, picture_limits
@@ -364,13 +363,13 @@ def laid(layout: object) -> Tiler:
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ({"normalizer": lambda values: values.mean()}, "did not give a pair"),
+        ({"normalizer": lambda values: values.mean()}, "did not return a pair"),
         ({"normalizer": lambda values: (values.amax(), values.amin())}, "low <= high"),
         ({"normalizer": lambda values: (values[0, 0, 0], values[0, 0, 0])}, "can't be broadcast"),
-        ({"tiler": lambda levels: levels[0]}, r"has to give \(B, N, H, W\) uint8"),
-        ({"tiler": lambda levels: levels.float()}, "has to give"),
-        ({"tiler": laid("rows")}, "has to give a layout of 3 maps, not 'rows'"),
-        ({"tiler": laid(TileLayout(4, 4, 2))}, "has to give a layout of 3 maps, not TileLayout"),
+        ({"tiler": lambda levels: levels[0]}, r"has to return \(B, N, H, W\) uint8"),
+        ({"tiler": lambda levels: levels.float()}, "has to return"),
+        ({"tiler": laid("rows")}, "has to return a layout of 3 maps, not 'rows'"),
+        ({"tiler": laid(TileLayout(4, 4, 2))}, "has to return a layout of 3 maps, not TileLayout"),
         (
             {"tiler": laid(lambda: TileLayout(3, 2, 2))},
             r"can't lay out \(2, 3, 2, 2\): .*3 maps don't fill",
@@ -421,12 +420,12 @@ def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypat
         values[0, 1, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
     here = drawing(values)
 
-    def from_maps(maps: Tensor) -> facts.Extremes:
+    def from_maps(maps: Tensor) -> Extremes:
         spoiled = torch.stack((maps.isnan(), maps.isinf())).flatten(2).any(2)
         raw = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
-        return facts.Extremes(raw, find_finite_extremes(maps), spoiled, None)
+        return Extremes(raw, find_finite_extremes(maps), spoiled, None)
 
-    monkeypatch.setattr(facts.Extremes, "from_maps", from_maps)
+    monkeypatch.setattr(Extremes, "from_maps", from_maps)
     # What is no float32 on the CPU is quantized as it is on any other device.
     there = drawing(values.double())
     for position in range(2):

@@ -207,15 +207,15 @@ def test_a_transform_that_breaks_its_promise_is_one_clear_line() -> None:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "writes to its input, which are the model's own values" in message(writes)
-    assert "has to give (B, C, H, W) float, not (2, 4, 3) torch.float32" in message(lambda maps: maps[..., 0])
-    assert "has to give (B, C, H, W) float, not (2, 4, 3, 3) torch.int64" in message(lambda maps: maps.long())
-    assert "has to give (B, C, H, W) float, not list" in message(lambda maps: maps.tolist())
-    assert "gave (1, 4, 3, 3) for maps of (2, 4, 3, 3)" in message(lambda maps: maps[:1])
-    assert "gave (2, 0, 3, 3) for maps of (2, 4, 3, 3)" in message(lambda maps: maps[:, :0])
+    assert "writes to its input, which is memory of the model" in message(writes)
+    assert "has to return (B, C, H, W) float, not (2, 4, 3) torch.float32" in message(lambda maps: maps[..., 0])
+    assert "has to return (B, C, H, W) float, not (2, 4, 3, 3) torch.int64" in message(lambda maps: maps.long())
+    assert "has to return (B, C, H, W) float, not list" in message(lambda maps: maps.tolist())
+    assert "returned (1, 4, 3, 3) for maps of (2, 4, 3, 3)" in message(lambda maps: maps[:1])
+    assert "returned (2, 0, 3, 3) for maps of (2, 4, 3, 3)" in message(lambda maps: maps[:, :0])
     assert "can't take (2, 4, 3, 3): IndexError: index 9 is out of bounds" in message(lambda maps: maps[:, 9])
     color = type("Two", (), {"color": True, "__call__": lambda self, maps: maps[:, :2]})()
-    assert "has to give 3 channels of color, not 2" in message(color)
+    assert "has to return 3 channels of color, not 2" in message(color)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

@@ -1,0 +1,25 @@
+"""The compiled passes over values and pixels, and whether they can be used.
+
+`kernels` is None if the package was installed without a C compiler. Then torch computes the same, bit for bit, in more
+passes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+try:
+    from surgery.drawing import _kernels as kernels
+except ImportError:
+    kernels = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def has_compiled_pass(maps: Tensor) -> bool:
+    """Whether a compiled pass can read these maps: contiguous float32 in the memory of the CPU, and not empty."""
+    import torch
+
+    is_plain = maps.dtype == torch.float32 and maps.device.type == "cpu" and not maps.is_neg()
+    return kernels is not None and is_plain and maps.is_contiguous() and maps.numel() > 0

@@ -1,4 +1,4 @@
-"""On a GPU: images a second, and how long the device waits."""
+"""Throughput on a GPU, and the share of time in which the device is idle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from benchmarks.ways import hooks, images, loaded, network
+from benchmarks.baselines import benchmark_images, calibrated_network, hooks, load_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ IMAGES, BATCH = 256, 8
 
 
 def compare(console: Console, device: str) -> None:
-    """Print images a second of the plain forward, of ours and of hooks with save_image."""
+    """Print the images per second of a plain forward, of `surgery.extract` and of hooks with save_image."""
     import torch
 
     import surgery
@@ -31,40 +31,40 @@ def compare(console: Console, device: str) -> None:
     if not torch.cuda.is_available():
         console.print("There is no GPU here, so nothing was measured.")
         return
-    model = network().to(device)
+    model = calibrated_network().to(device)
 
     def plain() -> None:
         with torch.no_grad():
-            for values in loaded(IMAGES, BATCH, device):
+            for values in load_batches(IMAGES, BATCH, device):
                 model(values)
         torch.cuda.synchronize()
 
     def draw(folder: Path) -> None:
-        surgery.extract(model, images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH, device=device)
+        surgery.extract(model, benchmark_images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH, device=device)
 
-    def snippet(folder: Path) -> None:
+    def save_images(folder: Path) -> None:
         with torch.no_grad():
-            hooks(copy.deepcopy(model), loaded(BATCH, BATCH, device), folder)
+            hooks(copy.deepcopy(model), load_batches(BATCH, BATCH, device), folder)
 
-    table = Table("way", "images a second", "the device waits", box=box.MARKDOWN)
+    table = Table("", "images per second", "the device is idle", box=box.MARKDOWN)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         plain()
-        draw(folder)  # once before, so that kernels are chosen and memory is there
-        busy = timed(plain)
-        for name, way, count in (
+        draw(folder)  # a first time, so that kernels are chosen and memory is allocated
+        busy = measure_seconds(plain)
+        for name, run, count in (
             ("plain forward", plain, IMAGES),
             ("surgery", lambda: draw(folder), IMAGES),
-            ("hooks, clamp, save_image", lambda: snippet(folder), BATCH),
+            ("hooks, clamp, save_image", lambda: save_images(folder), BATCH),
         ):
-            seconds = timed(way)
+            seconds = measure_seconds(run)
             share = 1 - busy / IMAGES * count / seconds
             table.add_row(name, f"{count / seconds:.1f}", f"{max(0.0, share):.0%}")
     console.print(torch.cuda.get_device_name())
     console.print(table)
 
 
-def timed(way: Callable[[], None]) -> float:
+def measure_seconds(run: Callable[[], None]) -> float:
     started = time.perf_counter()
-    way()
+    run()
     return time.perf_counter() - started

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from benchmarks.measuring import MEMORY
-from benchmarks.ways import images, network
+from benchmarks.baselines import benchmark_images, calibrated_network
+from benchmarks.measurement import SCRATCH_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def profile(console: Console) -> None:
     from surgery.inputs import image_reader
 
     torch.set_num_threads(1)
-    model = network()
+    model = calibrated_network()
     taken: dict[str, float] = defaultdict(float)
     stages = [
         ("model and all inside it", model_runner.ModelRunner, "run"),
@@ -53,12 +53,12 @@ def profile(console: Console) -> None:
         ("draw, encode, write, record: in all", recorder.Recorder, "write"),
         ("read ahead", image_reader, "load_image"),
     ]
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        surgery.extract(model, images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)
+    with tempfile.TemporaryDirectory(dir=SCRATCH_FOLDER) as folder:
+        surgery.extract(model, benchmark_images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)
         waited = 0.0
         with _timed(stages, taken), _waiting(threads.BackgroundWriter) as waits:
             started = time.perf_counter()
-            surgery.extract(model, images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
+            surgery.extract(model, benchmark_images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
             wall = time.perf_counter() - started
             waited = sum(waits)
     table = Table("stage", "CPU of an image", box=box.MARKDOWN)

@@ -1,4 +1,4 @@
-"""The models of torchvision, timm and segmentation_models_pytorch that are held against the truth, made small."""
+"""The models that `benchmarks.truth` examines: those of torchvision, timm and segmentation_models_pytorch, small."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A model of a zoo, and the smallest input that it is run on."""
+class ZooModel:
+    """A model of a zoo, and the shape of its smallest input."""
 
     zoo: str
     """``torchvision.segmentation``."""
     name: str
     factory: Callable[[], nn.Module]
     shape: tuple[int, ...]
-    """Of one input, without the batch."""
-    needs: tuple[str, ...] = ()
-    """Packages that may not be installed."""
+    """The shape of one input, without the batch."""
+    required_packages: tuple[str, ...] = ()
+    """Packages that may be missing."""
 
     @property
-    def missing(self) -> str | None:
-        """Why the model can't be built here."""
-        absent = [name for name in self.needs if find_spec(name) is None]
+    def missing_package(self) -> str | None:
+        """Return a message about a package that is missing; None if the model can be built."""
+        absent = [name for name in self.required_packages if find_spec(name) is None]
         return f"{absent[0]} is not installed: pip install -e '.[zoo]'" if absent else None
 
-    def model(self) -> nn.Module:
-        """The model in eval mode, with random weights that are the same each time."""
+    def build(self) -> nn.Module:
+        """Return the model in eval mode, with random weights that are the same each time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = self.factory().eval()
-            _wake(model)
+            _randomize_constant_weights(model)
         return model
 
     def inputs(self, size: int) -> tuple[Any, ...]:
-        """What its forward takes by position, for a batch of that size; the same each time."""
+        """Return the positional arguments of its forward for a batch of `size` inputs; the same each time."""
         generator = torch.Generator().manual_seed(size)
         images = torch.randn((size, *self.shape), generator=generator)
         if self.zoo == "torchvision.detection":
@@ -53,8 +53,8 @@ class Entry:
         return (images,)
 
 
-def entries() -> Iterator[Entry]:
-    """All of them: what torchvision lists, and one small model a family of the other two."""
+def list_models() -> Iterator[ZooModel]:
+    """Yield every model that torchvision lists, and a small one of each family of timm and of smp."""
     from torchvision import models
 
     for zoo, names in (
@@ -66,15 +66,15 @@ def entries() -> Iterator[Entry]:
         ("torchvision.optical_flow", models.list_models(models.optical_flow)),
     ):
         for name in names:
-            yield Entry(zoo, name, partial(_torchvision, name), _shape(name))
+            yield ZooModel(zoo, name, partial(_torchvision, name), _shape(name))
     for name in models.list_models(models.quantization):
-        yield Entry("torchvision.int8", f"{name}_int8", partial(_torchvision, name, quantize=True), _shape(name))
+        yield ZooModel("torchvision.int8", f"{name}_int8", partial(_torchvision, name, quantize=True), _shape(name))
     for size, names in TIMM.items():
         for name in names.split():
-            yield Entry("timm", name, partial(_timm, name), (3, size, size), ("timm",))
+            yield ZooModel("timm", name, partial(_timm, name), (3, size, size), ("timm",))
     for name in SMP.split():
-        size, needs = {"DPT": 224, "PAN": 128}.get(name, 64), ("segmentation_models_pytorch",)
-        yield Entry("segmentation_models_pytorch", name, partial(_smp, name), (3, size, size), needs)
+        size, packages = {"DPT": 224, "PAN": 128}.get(name, 64), ("segmentation_models_pytorch",)
+        yield ZooModel("segmentation_models_pytorch", name, partial(_smp, name), (3, size, size), packages)
 
 
 def _torchvision(name: str, **options: Any) -> nn.Module:
@@ -93,7 +93,7 @@ def _torchvision(name: str, **options: Any) -> nn.Module:
 
 
 def _small_mvit(name: str) -> nn.Module:
-    """A film of the size of `_shape`: torchvision's function says 16 frames of 224 x 224, and lets nobody else say."""
+    """Build a model for videos of the size `_shape`: torchvision's own function fixes 16 frames of 224 x 224."""
     from torchvision.models.video import mvit
 
     _, frames, *spatial = _shape(name)
@@ -108,7 +108,7 @@ def _small_mvit(name: str) -> nn.Module:
 
 
 def _shape(name: str) -> tuple[int, ...]:
-    """The smallest that each takes, or near it; the largest models get 32 pixels."""
+    """Return about the smallest input that a model takes; the largest models get 32 pixels."""
     first = name.removeprefix("quantized_").partition("_")[0]
     return {
         "alexnet": (3, 64, 64),
@@ -144,8 +144,8 @@ def _smp(name: str) -> nn.Module:
     return model
 
 
-def _wake(model: nn.Module) -> None:
-    """Let no weight be zero, one or 1e-6 all over, nor statistics: then no operation leaves its input as it is."""
+def _randomize_constant_weights(model: nn.Module) -> None:
+    """Randomize weights and statistics that have one value, such as 0 or 1: then every operation changes its input."""
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         constant = value.is_floating_point() and value.numel() > 0 and bool((value == value.flatten()[0]).all())
         if constant and (value.requires_grad or name.endswith(("running_mean", "running_var"))):

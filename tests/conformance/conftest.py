@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.table import summary
+from benchmarks.truth_table import render_summary
 
 if TYPE_CHECKING:
-    from benchmarks.truth import Row
+    from benchmarks.model_result import ModelResult
 
-ROWS = pytest.StashKey[list["Row"]]()
+ROWS = pytest.StashKey[list["ModelResult"]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -17,7 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def rows(pytestconfig: pytest.Config) -> list[Row]:
+def rows(pytestconfig: pytest.Config) -> list[ModelResult]:
     """What was found of the models so far."""
     return pytestconfig.stash[ROWS]
 
@@ -25,4 +25,4 @@ def rows(pytestconfig: pytest.Config) -> list[Row]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if rows := config.stash.get(ROWS, None):
         terminalreporter.section("the zoos")
-        terminalreporter.write_line(summary(rows))
+        terminalreporter.write_line(render_summary(rows))

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from benchmarks.truth import examine
-from benchmarks.zoo import entries
+from benchmarks.examination import examine
+from benchmarks.zoo import list_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.truth import Row
-    from benchmarks.zoo import Entry
+    from benchmarks.model_result import ModelResult
+    from benchmarks.zoo import ZooModel
 
 # What the models of others warn of is not ours to raise.
 pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]
 
-ENTRIES = tuple(entries())
+ENTRIES = tuple(list_models())
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.zoo}-{entry.name}")
-def test_a_model_that_torch_fx_can_trace_is_traced_and_every_value_is_right(entry: Entry, rows: list[Row]) -> None:
-    if entry.missing:
-        pytest.skip(entry.missing)
+def test_a_model_that_torch_fx_can_trace_is_traced_and_every_value_is_right(
+    entry: ZooModel, rows: list[ModelResult]
+) -> None:
+    if entry.missing_package:
+        pytest.skip(entry.missing_package)
     row = examine(entry, ["surgery", "forward hooks", "torchvision"])
     rows.append(row)
     if row.refusal:
@@ -44,8 +46,8 @@ def test_a_model_that_torch_fx_can_trace_is_traced_and_every_value_is_right(entr
         return
     assert row.differences == ()
     assert row.unsure == ()
-    assert row.wrong == row.peers["surgery"].wrong == 0
-    assert row.values >= row.peers["surgery"].known > 0
+    assert row.wrong == row.tools["surgery"].wrong == 0
+    assert row.values >= row.tools["surgery"].known > 0
     assert row.batches == 2
     assert row.train
     assert row.untouched
@@ -53,11 +55,11 @@ def test_a_model_that_torch_fx_can_trace_is_traced_and_every_value_is_right(entr
         assert row.notes == (), "a false alarm"
 
 
-def test_at_least_150_models_are_traced_and_all_that_torch_fx_can_trace(rows: list[Row]) -> None:
+def test_at_least_150_models_are_traced_and_all_that_torch_fx_can_trace(rows: list[ModelResult]) -> None:
     if len(rows) < 150:
         pytest.skip("only some models were chosen")
     traced = [row for row in rows if not row.refusal]
     assert len(traced) >= 150
     assert len(traced) >= sum(row.plain == "right" for row in rows)
     assert sum(row.wrong for row in traced) == 0
-    assert sum(row.peers["forward hooks"].wrong for row in rows) > 1000, "the yardstick sees what hooks get wrong"
+    assert sum(row.tools["forward hooks"].wrong for row in rows) > 1000, "the yardstick sees what hooks get wrong"

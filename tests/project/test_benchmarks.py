@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import surgery
-from benchmarks.peers import ask, truth_of
-from benchmarks.table import summary, written
-from benchmarks.truth import chosen, examine, is_bad
-from benchmarks.zoo import Entry, entries
+from benchmarks.examination import examine
+from benchmarks.tools import compute_reference, run_tool
+from benchmarks.truth import choose_models
+from benchmarks.truth_table import render_summary, render_table
+from benchmarks.zoo import ZooModel, list_models
 from surgery.rewriting.extractor import ActivationExtractor
 from tests.nets import Branching, Containers, InPlace, Reused
 
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TRUTH = Path(__file__).parents[2] / "benchmarks" / "TRUTH.md"
-IN_PLACE = Entry("tests", "in_place", InPlace, (3, 6, 6))
-BRANCHING = Entry("tests", "branching", Branching, (3, 6, 6))
+IN_PLACE = ZooModel("tests", "in_place", InPlace, (3, 6, 6))
+BRANCHING = ZooModel("tests", "branching", Branching, (3, 6, 6))
 
 
 def asked(tool: str, model: nn.Module, *inputs: Tensor) -> Any:
     with torch.no_grad():
-        return ask(tool, model, inputs, truth_of(model, inputs))
+        return run_tool(tool, model, inputs, compute_reference(model, inputs))
 
 
 def test_what_hooks_and_torchvision_give_is_seen_to_be_overwritten_and_ours_is_not() -> None:
-    model, x = IN_PLACE.model(), torch.randn(1, 3, 6, 6)
+    model, x = IN_PLACE.build(), torch.randn(1, 3, 6, 6)
     given = asked("forward hooks", model, x)
     assert (given.values, given.known, given.wrong, given.first) == (4, 4, 2, "norm")
     given = asked("surgery", model, x)
@@ -63,13 +64,13 @@ def test_a_tool_that_raises_gives_nothing_and_says_why() -> None:
 
 
 def test_a_tool_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import peers
+    from benchmarks import tools
 
-    monkeypatch.setitem(peers.PEERS, "captum", ("no_such_package", peers.PEERS["captum"][1]))
+    monkeypatch.setitem(tools.TOOLS, "captum", ("no_such_package", tools.TOOLS["captum"][1]))
     assert asked("captum", nn.ReLU(), torch.zeros(1)).failure == "no_such_package is not installed"
-    entry = replace(IN_PLACE, needs=("torch", "no_such_package"))
-    assert entry.missing == "no_such_package is not installed: pip install -e '.[zoo]'"
-    assert IN_PLACE.missing is None
+    entry = replace(IN_PLACE, required_packages=("torch", "no_such_package"))
+    assert entry.missing_package == "no_such_package is not installed: pip install -e '.[zoo]'"
+    assert IN_PLACE.missing_package is None
 
 
 def test_a_model_that_is_as_it_is_gives_a_line_that_says_so() -> None:
@@ -77,7 +78,7 @@ def test_a_model_that_is_as_it_is_gives_a_line_that_says_so() -> None:
     assert (row.plain, row.refusal, row.differences, row.unsure) == ("refuses", "", (), ())
     assert (row.batches, row.sizes, row.wrong, row.train, row.untouched) == (2, 2, 0, True, True)
     assert row.values == 4 * 10  # on one, on two, on a wide one, and on two in train mode
-    assert not is_bad(row)
+    assert not row.is_bad
 
 
 def late(waiting: list[Callable[[], None]]) -> Callable[[ActivationExtractor, Any], Any]:
@@ -97,22 +98,22 @@ def test_a_wrong_value_of_ours_would_be_counted_and_named(monkeypatch: pytest.Mo
     monkeypatch.setattr(ActivationExtractor, "forward", late([]))
     row = examine(IN_PLACE, ["surgery"])
     assert row.wrong > 3
-    assert row.peers["surgery"].wrong > 0
-    assert is_bad(row)
+    assert row.tools["surgery"].wrong > 0
+    assert row.is_bad
     assert row.differences[0].startswith("values (eval example): norm (")
-    text = written([row], [], [])
+    text = render_table([row], [], [])
     assert "## What differs" in text
     assert f"| **all** | 1 | 0 | 1 | {row.values} | {row.wrong} | 0 | 0 |" in text
-    assert f"surgery: {row.wrong} wrong values of {row.values}" in summary([row])
+    assert f"surgery: {row.wrong} wrong values of {row.values}" in render_summary([row])
 
 
 def test_a_refusal_is_bad_where_torch_fx_alone_is_right() -> None:
     row = replace(examine(BRANCHING, []), seconds=60)
     assert row.plain == "refuses"
     assert "tests/nets.py:" in row.refusal
-    assert not is_bad(row)
-    assert is_bad(replace(row, plain="right"))
-    text = written([row], ["tests other: not installed"], ["branching"])
+    assert not row.is_bad
+    assert replace(row, plain="right").is_bad
+    text = render_table([row], ["tests other: not installed"], ["branching"])
     assert f"`tests` `branching`: {row.refusal}" in text
     assert "Made by `python -m benchmarks.truth branching` in 1 minutes of CPU" in text
     assert "- tests other: not installed" in text
@@ -143,31 +144,33 @@ def test_a_model_that_was_touched_is_bad(touch: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(surgery, "trace", touching)
     row = examine(IN_PLACE, [])
     assert not row.untouched
-    assert is_bad(row)
+    assert row.is_bad
 
 
 def test_the_models_are_all_of_torchvision_and_many_of_the_others() -> None:
     from torchvision import models
 
-    every = list(entries())
+    every = list(list_models())
     names = [(entry.zoo, entry.name) for entry in every]
     assert len(set(names)) == len(names) > 300
     ours = {name.removesuffix("_int8") for zoo, name in names if zoo.startswith("torchvision.")}
     assert ours == set(models.list_models())
     assert sum(zoo == "timm" for zoo, _ in names) > 150
-    assert [entry.name for entry in chosen(["resnet1?", "torchvision.optical_flow"])] == [
+    assert [entry.name for entry in choose_models(["resnet1?", "torchvision.optical_flow"])] == [
         *("resnet18", "raft_large", "raft_small")
     ]
-    assert [entry.zoo for entry in chosen(["torchvision.classification/resnet18"])] == ["torchvision.classification"]
+    assert [entry.zoo for entry in choose_models(["torchvision.classification/resnet18"])] == [
+        "torchvision.classification"
+    ]
 
 
 def test_weights_are_random_and_the_same_each_time() -> None:
-    entry = next(entry for entry in entries() if entry.name == "resnet18")
-    model = entry.model()
+    entry = next(entry for entry in list_models() if entry.name == "resnet18")
+    model = entry.build()
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if value.is_floating_point():
             assert value.std() > 0.01, name
-    other = entry.model()
+    other = entry.build()
     assert all(torch.equal(one, same) for one, same in zip(model.parameters(), other.parameters(), strict=True))
     assert torch.equal(entry.inputs(2)[0], entry.inputs(2)[0])
     assert not model.training
@@ -179,7 +182,7 @@ def test_the_table_was_made_by_a_full_run_in_which_nothing_was_wrong() -> None:
     row = re.search(r"\| \*\*all\*\* \| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \|", text)
     assert row is not None
     models, plain, traced, values, wrong, others, touched = (int(cell.replace(",", "")) for cell in row.groups())
-    assert models == len(list(entries()))
+    assert models == len(list(list_models()))
     assert traced >= max(plain, 150)
     assert values > 100_000
     assert (wrong, others, touched) == (0, 0, 0)

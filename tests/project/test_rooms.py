@@ -17,6 +17,7 @@ HOUSE = ROOT / "surgery"
 TEMPLATES = HOUSE / "plugins" / "templates"
 """What `surgery plugins new` writes, as a stranger would."""
 MODULES = sorted(path for path in HOUSE.rglob("*.py") if not path.is_relative_to(TEMPLATES))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 ORDER = (
     "text",
@@ -54,13 +55,13 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def imports(path: Path) -> Iterator[tuple[str, str]]:
-    """What a file imports from ours, in functions and for types too: the module, and the name."""
+def imports(path: Path, package: str = "surgery") -> Iterator[tuple[str, str]]:
+    """Yield what a file imports from a package, in functions and for types too: the module, and the name."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").partition(".")[0] == "surgery":
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").partition(".")[0] == package:
             yield from ((str(node.module), alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names if alias.name.partition(".")[0] == "surgery")
+            yield from ((alias.name, "") for alias in node.names if alias.name.partition(".")[0] == package)
 
 
 @cache
@@ -99,10 +100,16 @@ def test_a_module_imports_from_the_faces_of_the_rooms_below_its_own(path: Path) 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {
-        name_of(path): {found for module, name in imports(path) if (found := defining(module, name)) != name_of(path)}
-        for path in MODULES
+        name_of(path): {
+            found
+            for package in ("surgery", "benchmarks")
+            for module, name in imports(path, package)
+            if (found := defining(module, name)) != name_of(path)
+        }
+        for path in (*MODULES, *BENCHMARKS)
         if path.name != "__init__.py" or path.parent.parent != HOUSE
     }
+    assert "benchmarks.tools" in graph["benchmarks.examination"]
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:

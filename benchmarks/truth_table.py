@@ -1,4 +1,4 @@
-"""What was found of the models of the zoos, as Markdown."""
+"""The results of `benchmarks.truth` as Markdown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import surgery
-from benchmarks.peers import PEERS
+from benchmarks.tools import TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from benchmarks.peers import Given
-    from benchmarks.truth import Row
+    from benchmarks.model_result import ModelResult
+    from benchmarks.tools import ToolResult
 
 _HEAD = """# Truth
 
@@ -35,26 +35,26 @@ gives nothing for that model.
 """
 
 
-def written(rows: Sequence[Row], skipped: Sequence[str], arguments: Sequence[str]) -> str:
-    """The whole file: summaries first, then what was refused or noted, then a line a model."""
-    parts = [_HEAD, _made(arguments, sum(row.seconds for row in rows)), "## Ours\n", _ours(rows)]
-    if any(row.peers for row in rows):
-        parts += ["## Beside others\n", _TOOLS.format(count=sum(bool(row.peers) for row in rows)), _others(rows)]
+def render_table(rows: Sequence[ModelResult], skipped: Sequence[str], arguments: Sequence[str]) -> str:
+    """Return the whole file: summaries, then differences, refusals and notes, then a row for each model."""
+    parts = [_HEAD, _origin(arguments, sum(row.seconds for row in rows)), "## Ours\n", _surgery_summary(rows)]
+    if any(row.tools for row in rows):
+        parts += ["## Beside others\n", _TOOLS.format(count=sum(bool(row.tools) for row in rows)), _tools_summary(rows)]
     if differing := [row for row in rows if row.differences or not row.untouched]:
         lines = [f"{row.name}: {difference}" for row in differing for difference in row.differences or ["touched"]]
         parts += ["## What differs\n", _list(lines)]
     unsure = [f"{row.name}: {line}" for row in rows for line in row.unsure]
     parts += ["## Where the original differs from itself\n", _list(unsure)] if unsure else []
-    parts += ["## What is refused\n", _refused(rows)]
-    noted = [f"`{row.name}`: {_few(row.notes)}" for row in rows if row.notes]
+    parts += ["## What is refused\n", _refusals(rows)]
+    noted = [f"`{row.name}`: {_condense(row.notes)}" for row in rows if row.notes]
     parts += ["## What was noted while tracing\n", _list(noted)] if noted else []
     parts += ["## What was not run\n", _list(skipped)] if skipped else []
     for zoo, some in groupby(rows, key=lambda row: row.zoo):
-        parts += [f"## {zoo}\n", _models(list(some))]
+        parts += [f"## {zoo}\n", _model_rows(list(some))]
     return "\n".join(parts)
 
 
-def _made(arguments: Sequence[str], seconds: float) -> str:
+def _origin(arguments: Sequence[str], seconds: float) -> str:
     names = ["torch", "torchvision", "timm", "segmentation-models-pytorch"]
     known = [f"{name} {found}" for name in names if (found := _version(name))]
     command = " ".join(["python -m benchmarks.truth", *arguments])
@@ -72,7 +72,7 @@ def _version(name: str) -> str:
         return ""
 
 
-def _ours(rows: Sequence[Row]) -> str:
+def _surgery_summary(rows: Sequence[ModelResult]) -> str:
     head = ["zoo", "models", "torch.fx alone", "traced", "values", "wrong", "other differences", "originals touched"]
     lines = []
     for zoo, some in [*((zoo, list(some)) for zoo, some in groupby(rows, key=lambda row: row.zoo)), ("**all**", rows)]:
@@ -86,25 +86,35 @@ def _ours(rows: Sequence[Row]) -> str:
     return _table(head, lines) + "\n" + explained
 
 
-def _others(rows: Sequence[Row]) -> str:
+def _tools_summary(rows: Sequence[ModelResult]) -> str:
     head = ["tool", "models", "raises on", "values", "known", "wrong", "of known", "models with a wrong value", "CPU"]
     lines = []
-    for tool in dict.fromkeys(tool for row in rows for tool in row.peers):
-        given = [row.peers[tool] for row in rows if tool in row.peers]
+    for tool in dict.fromkeys(tool for row in rows for tool in row.tools):
+        given = [row.tools[tool] for row in rows if tool in row.tools]
         gave = [one for one in given if not one.failure]
         known, wrong = sum(one.known for one in gave), sum(one.wrong for one in gave)
         share = f"{wrong / known:.1%}" if known else "–"
-        spoilt = sum(one.wrong > 0 for one in gave)
+        wrong_models = sum(one.wrong > 0 for one in gave)
         taken = f"{sum(one.seconds for one in given):.0f} s"
         values = f"{sum(one.values for one in gave):,}"
         name = f"{tool} {_version(tool)}".strip()
         lines.append(
-            [name, len(gave), len(given) - len(gave), values, f"{known:,}", f"{wrong:,}", share, spoilt, taken]
+            [
+                name,
+                len(gave),
+                len(given) - len(gave),
+                values,
+                f"{known:,}",
+                f"{wrong:,}",
+                share,
+                wrong_models,
+                taken,
+            ]
         )
     return _table(head, lines)
 
 
-def _refused(rows: Sequence[Row]) -> str:
+def _refusals(rows: Sequence[ModelResult]) -> str:
     lines = []
     for row in rows:
         if row.refusal:
@@ -113,8 +123,8 @@ def _refused(rows: Sequence[Row]) -> str:
     return _list(lines) if lines else "Nothing.\n"
 
 
-def _models(rows: Sequence[Row]) -> str:
-    tools = list(dict.fromkeys(tool for row in rows for tool in row.peers if tool != "surgery"))
+def _model_rows(rows: Sequence[ModelResult]) -> str:
+    tools = list(dict.fromkeys(tool for row in rows for tool in row.tools if tool != "surgery"))
     head = ["model", "input", "operations", "values", "wrong", "batches", "sizes", "train", "untouched", *tools]
     lines = []
     for row in rows:
@@ -122,12 +132,12 @@ def _models(rows: Sequence[Row]) -> str:
         facts = [row.operations, row.values, row.wrong, row.batches, row.sizes, _tick(row.train), _tick(row.untouched)]
         found = ["refused", *["–"] * (len(facts) - 1)] if row.refusal else facts
         lines.append(
-            [row.name, shape, *found, *(_given(row.peers[tool]) if tool in row.peers else "" for tool in tools)]
+            [row.name, shape, *found, *(_tool_cell(row.tools[tool]) if tool in row.tools else "" for tool in tools)]
         )
     return _table(head, lines)
 
 
-def _given(one: Given) -> str:
+def _tool_cell(one: ToolResult) -> str:
     return "raises" if one.failure else f"**{one.wrong}**/{one.known}" if one.wrong else f"0/{one.known}"
 
 
@@ -135,7 +145,7 @@ def _tick(yes: bool) -> str:
     return "✓" if yes else "✗"
 
 
-def _few(notes: Iterable[str]) -> str:
+def _condense(notes: Iterable[str]) -> str:
     counted = Counter(notes)
     first = next(iter(counted))
     return first if len(counted) == 1 else f"{first}; and {len(counted) - 1} more like it"
@@ -150,8 +160,8 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """A few lines for the terminal."""
+def render_summary(rows: Sequence[ModelResult]) -> str:
+    """Return a few lines for the terminal."""
     traced = [row for row in rows if not row.refusal]
     values, wrong = sum(row.values for row in traced), sum(row.wrong for row in traced)
     plain = sum(row.plain == "right" for row in rows)
@@ -159,8 +169,8 @@ def summary(rows: Sequence[Row]) -> str:
         f"{len(rows)} models, {len(traced)} traced, {plain} by torch.fx alone",
         f"surgery: {wrong} wrong values of {values:,}",
     ]
-    for tool in PEERS:
-        given = [row.peers[tool] for row in rows if tool in row.peers and not row.peers[tool].failure]
+    for tool in TOOLS:
+        given = [row.tools[tool] for row in rows if tool in row.tools and not row.tools[tool].failure]
         if given and tool != "surgery":
             wrong, known = sum(one.wrong for one in given), sum(one.known for one in given)
             lines.append(f"{tool}: {wrong:,} wrong values of {known:,}")

@@ -1,7 +1,7 @@
-"""The ways that are compared, as a user would write them: ``python -m benchmarks.ways WAY MODEL IMAGES BATCH FOLDER``.
+"""What `surgery extract` is compared with: other ways to write pictures of activations, as a user would write them.
 
-Each runs the network of a checkpoint on so many images of 256 x 256 in batches, and writes to the folder.
-``python -m benchmarks.ways network FILE`` writes the checkpoint.
+``python -m benchmarks.baselines NAME MODEL IMAGES BATCH FOLDER`` runs one of `BASELINES`: the network of a weights file
+on so many images of 256 x 256, in batches. ``python -m benchmarks.baselines network FILE`` writes the weights file.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-SHARES = (40, 20)
-"""Matplotlib draws one channel in so many; what two of them take tells what all would (`measuring.extrapolated`)."""
+MATPLOTLIB_STRIDES = (40, 20)
+"""matplotlib draws every 40th and every 20th channel; `measurement.extrapolate_channels` computes the cost of all."""
 
 
-def images(count: int) -> list[Path]:
-    """Label maps that ship with the project, over and over."""
+def benchmark_images(count: int) -> list[Path]:
+    """Return the paths of `count` label maps: the shipped ones, repeated."""
     from surgery.data import inputs
 
-    known = [Path(path) for path in inputs()]
-    return [known[number % len(known)] for number in range(count)]
+    shipped = [Path(path) for path in inputs()]
+    return [shipped[number % len(shipped)] for number in range(count)]
 
 
-def network() -> nn.Module:
-    """pix2pix's unet_256 with 64 channels: random weights, and norms that hold the statistics of these images.
+def calibrated_network() -> nn.Module:
+    """Return pix2pix's unet_256 with 64 channels: random weights, and norms with the statistics of these images.
 
-    As those of a trained network do. With the statistics that a new norm has, values shrink from layer to layer, and
-    what is clamped to 0..1 is nearly black, which no trained network's pictures are.
+    With the statistics of new norms, values would shrink from layer to layer, and pictures of values clamped to 0..1
+    would be nearly black, unlike those of a trained network.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -46,29 +46,29 @@ def network() -> nn.Module:
             part.momentum = None  # the mean of all batches
             part.reset_running_stats()
     with torch.no_grad():
-        for values in loaded(16, 8):
+        for values in load_batches(16, 8):
             model(values)
     return model.eval()
 
 
-def loaded(count: int, batch: int, device: str = "cpu") -> Iterator[Tensor]:
-    """The images in batches ``(B, 3, 256, 256)``."""
+def load_batches(count: int, batch: int, device: str = "cpu") -> Iterator[Tensor]:
+    """Yield the images in batches ``(B, 3, 256, 256)``."""
     import torch
 
     from surgery import load_image
 
-    for paths in _batched(images(count), batch):
+    for paths in _batched(benchmark_images(count), batch):
         yield torch.cat([load_image(path, size=256) for path in paths]).to(device)
 
 
 def plain(model: nn.Module, batches: Iterator[Tensor], _folder: Path) -> None:
-    """Nothing but the network."""
+    """Run the network, and nothing else."""
     for values in batches:
         model(values)
 
 
-def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
-    """The network, and as many files of pictures that were drawn before: what it costs if drawing costs nothing."""
+def ready_pictures(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
+    """Run the network and write pictures that were drawn before: the cost if drawing cost nothing."""
     import surgery
     from surgery.drawing.png_files import save_png
     from surgery.output.json_values import as_json, picture_limits
@@ -88,7 +88,7 @@ def files(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
 
 
 def hooks(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
-    """The snippet that is passed around: hooks on every layer, clamp, a grid of channels."""
+    """Hook every layer, clamp the values and save a grid of channels: a common snippet."""
     from torchvision.utils import save_image
 
     kept: dict[str, Tensor] = {}
@@ -111,7 +111,7 @@ def hooks(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
 
 
 def torchvision(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> None:
-    """The extractor of torchvision, each channel scaled by itself, a grid of channels."""
+    """Use the extractor of torchvision, scale each channel by itself and save a grid of channels."""
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
     from torchvision.utils import make_grid, save_image
 
@@ -125,8 +125,8 @@ def torchvision(model: nn.Module, batches: Iterator[Tensor], folder: Path) -> No
                 save_image(grid, folder / f"{number}-{place}-{name}.png")
 
 
-def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path, share: int) -> None:
-    """Hooks and subplots: one figure for each layer, one axis for each channel, of one in `share` of them."""
+def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path, stride: int) -> None:
+    """Hook every layer and save a figure for each, with an axis for every channel whose number `stride` divides."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -144,7 +144,7 @@ def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path, share:
         model(values)
         for name, maps in kept.items():
             for place, image in enumerate(maps):
-                drawn = image[::share]
+                drawn = image[::stride]
                 side = max(1, round(len(drawn) ** 0.5))
                 figure, axes = plt.subplots(-(-len(drawn) // side), side, squeeze=False)
                 for axis, channel in zip(axes.flat, drawn, strict=False):
@@ -154,9 +154,9 @@ def matplotlib(model: nn.Module, batches: Iterator[Tensor], folder: Path, share:
                 plt.close(figure)
 
 
-WAYS: dict[str, Callable[[nn.Module, Iterator[Tensor], Path], None]] = {
-    **{way.__name__: way for way in (plain, files, hooks, torchvision)},
-    **{f"matplotlib-{share}": partial(matplotlib, share=share) for share in SHARES},
+BASELINES: dict[str, Callable[[nn.Module, Iterator[Tensor], Path], None]] = {
+    **{baseline.__name__: baseline for baseline in (plain, ready_pictures, hooks, torchvision)},
+    **{f"matplotlib-{stride}": partial(matplotlib, stride=stride) for stride in MATPLOTLIB_STRIDES},
 }
 
 
@@ -165,16 +165,16 @@ def main() -> None:
 
     import surgery
 
-    way, path = sys.argv[1:3]
-    if way == "network":
+    name, path = sys.argv[1:3]
+    if name == "network":
         from safetensors.torch import save_file
 
-        save_file(network().state_dict(), path)
+        save_file(calibrated_network().state_dict(), path)
         return
     count, batch, folder = int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])
     model = surgery.load_model(path).eval()
     with torch.no_grad():
-        WAYS[way](model, loaded(count, batch), folder)
+        BASELINES[name](model, load_batches(count, batch), folder)
 
 
 def _batched(paths: list[Path], size: int) -> Iterator[list[Path]]:

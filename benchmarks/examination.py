@@ -1,0 +1,114 @@
+"""The examination of one model: its traced graph compared with an eager run that clones every value."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+import surgery
+from benchmarks.model_result import ModelResult
+from benchmarks.tools import compute_reference, run_tool
+from surgery.eager.oracle import compare_values_with_eager, insert_everywhere
+from surgery.errors import TraceError
+from surgery.graph.bitwise import bitwise_equal
+from surgery.graph.copies import copy_sharing_parameters
+from surgery.graph.hazard_kinds import hazards
+from surgery.graph.tensors import clone_inputs, named_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from torch import nn
+
+    from benchmarks.tools import ToolResult
+    from benchmarks.zoo import ZooModel
+    from surgery.verification.certificate import Certificate, Comparison
+
+
+def examine(entry: ZooModel, tools: Collection[str]) -> ModelResult:
+    """Trace a model, insert extractors everywhere, compare it with the original in both modes, and run the tools."""
+    started = time.process_time()
+    model = entry.build()
+    inputs = entry.inputs(1)
+    plain, before = _symbolic_trace_verdict(model, inputs), _fingerprint(model)
+    head: dict[str, Any] = {"zoo": entry.zoo, "name": entry.name, "shape": entry.shape, "plain": plain}
+    try:
+        traced = surgery.trace(model, inputs)
+    except TraceError as error:
+        facts: dict[str, Any] = {"refusal": str(error)}
+    else:
+        rewritten = surgery.insert(traced, surgery.operations(traced))
+        evaluated = surgery.certify(model, rewritten, *inputs, modes=["eval"])
+        trained = surgery.certify(model, rewritten, *entry.inputs(2), modes=["train"], others=False)
+        facts = _certificate_facts(evaluated, trained)
+        facts["wrong"] = _count_wrong_values(model, rewritten, inputs, [*evaluated.comparisons, *trained.comparisons])
+        facts["notes"] = tuple(map(str, hazards(traced)))
+        del traced, rewritten
+    facts["untouched"] = facts.get("untouched", True) and _fingerprint(model) == before
+    results: dict[str, ToolResult] = {}
+    if tools:
+        with torch.no_grad():
+            reference = compute_reference(model, inputs)
+        results = {tool: run_tool(tool, model, inputs, reference) for tool in tools}
+    return ModelResult(**head, **facts, tools=results, seconds=time.process_time() - started)
+
+
+def _fingerprint(model: nn.Module) -> list[object]:
+    """Return everything of a model that tracing could change; of tensors, their identity, version and sum."""
+    parts: list[object] = []
+    for path, module in model.named_modules():
+        hooks = [(name, tuple(value)) for name, value in vars(module).items() if name.endswith("_hooks")]
+        parts.append((path, module.training, tuple(vars(module)), hooks))
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        parts.append((name, id(value), value._version, value.requires_grad, repr(value.detach().double().sum())))  # noqa: SLF001
+    return parts
+
+
+def _symbolic_trace_verdict(model: nn.Module, inputs: Sequence[Any]) -> str:
+    """Return what `torch.fx.symbolic_trace` does with a model: "right", "wrong" or "refuses"."""
+    model = copy_sharing_parameters(model)
+    try:
+        traced = fx.symbolic_trace(model)
+    except Exception:  # noqa: BLE001 - whatever it raises
+        return "refuses"
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        expected = named_tensors(model(*map(clone_inputs, inputs)))
+        torch.manual_seed(0)
+        try:
+            actual = named_tensors(traced(*map(clone_inputs, inputs)))
+            same = all(bitwise_equal(one, other) for (_, one), (_, other) in zip(expected, actual, strict=True))
+        except Exception:  # noqa: BLE001
+            same = False
+    return "right" if same else "wrong"
+
+
+def _certificate_facts(evaluated: Certificate, trained: Certificate) -> dict[str, Any]:
+    """Return the fields of a result that the certificates in eval and in train mode give."""
+    both = (*evaluated.comparisons, *trained.comparisons)
+    cases = {c.case for c in evaluated.comparisons if c.what == "output" and c.same}
+    lines = {c: f"{c.what} ({c.mode} {c.case}): {c.difference}" for c in both}
+    return {
+        "operations": evaluated.operations,
+        "values": sum(c.count for c in both if c.what == "values"),
+        "batches": sum(case == "example" or case.startswith("batch") for case in cases),
+        "sizes": sum(case == "example" or "x" in case.removeprefix("example") for case in cases),
+        "train": trained.same and any(c.what == "output" and c.same for c in trained.comparisons),
+        "differences": tuple(lines[c] for c in both if c.same is False),
+        "unsure": tuple(lines[c] for c in both if c.same is None and c.difference),
+        "untouched": all(c.same for c in both if c.what == "the original"),
+    }
+
+
+def _count_wrong_values(
+    model: nn.Module, rewritten: fx.GraphModule, inputs: Sequence[Any], comparisons: Sequence[Comparison]
+) -> int:
+    """Return how many values differ. A certificate names the first one of each case only."""
+    cases = [c for c in comparisons if c.what == "values" and c.same is False]
+    if not cases:
+        return 0
+    _, others = compare_values_with_eager(model, insert_everywhere(rewritten, training=False), inputs, False, seed=0)
+    return max(len(others), len(cases))

@@ -113,7 +113,7 @@ def run(page: str) -> None:
 
 def _run_commands(block: Block) -> None:
     if block.language == "sh":
-        for line in filter(None, block.text.splitlines()):
+        for line in filter(None, block.text.replace("\\\n", " ").splitlines()):
             _run_command(line.partition("  #")[0], block)
         return
     parts = re.split(r"^\$ (.*)\n", block.text, flags=re.MULTILINE)

@@ -72,8 +72,8 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def did_you_mean(asked: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'viridis'?"`` for a known name that is similar to `asked`, or an empty text."""
-    folded = {name.lower(): name for name in known}
-    near = get_close_matches(asked.lower(), folded, n=1, cutoff=0.6)
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'viridis'?"`` for the choice that is most similar to `name`, or an empty text."""
+    folded = {choice.lower(): choice for choice in choices}
+    near = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Small models that are hard in one way each, and the oracle that tells what they compute."""
+"""Small models, each difficult in one way, and two references for the values that they compute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def eager_values(model: nn.Module, *inputs: Any) -> dict[str, list[Tensor]]:
-    """What each module of torch itself computes when the model runs eagerly, cloned the moment it is produced."""
+    """Return the values of each torch module in an eager run, by its path, cloned as soon as they are computed."""
     seen: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -38,7 +38,7 @@ def _is_torchs(module: nn.Module) -> bool:
 
 
 class Oracle(fx.Interpreter):
-    """Runs a traced graph node by node without any extractor, and clones what each computes as it is produced."""
+    """Runs a traced graph node by node without extractors, and clones each value as soon as it is computed."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__(traced)
@@ -74,7 +74,7 @@ class InPlace(nn.Module):
 
 
 class Containers(nn.Module):
-    """Operations whose values are tuples, lists and no tensors at all."""
+    """Operations whose values are tuples, lists and numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Containers(nn.Module):
 
 
 class Reused(nn.Module):
-    """One module called twice, one parameter shared by two."""
+    """A module that is called twice, and a parameter that two modules share."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Reused(nn.Module):
 
 
 class Counting(nn.Module):
-    """Writes to its buffers when it runs."""
+    """Writes to its buffers in forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Counting(nn.Module):
 
 
 class TwoWays(nn.Module):
-    """Does something else in train mode: by an argument, by a branch, and by what it returns."""
+    """Does something else in train mode: an argument, a branch and the output depend on it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Constant(nn.Module):
 
 
 class Branching(nn.Module):
-    """Can't be traced, because of one module in it."""
+    """Can't be traced because of one module."""
 
     class Gate(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def copy_closure(function: Any, memo: dict[int, Any]) -> Any:
     """Return a function whose closure and defaults hold copies of containers; return anything else as it is.
 
     Other functions in the closure are copied in the same way, and all other values are shared. `memo` maps the identity
-    of an original to its copy.
+    of an original to its copy; a function that it maps to itself is copied nevertheless.
     """
     if isinstance(function, functools.partial):
         args = [_copy_closed_over(value, memo) for value in function.args]
@@ -114,7 +114,7 @@ def copy_closure(function: Any, memo: dict[int, Any]) -> Any:
         return functools.partial(copy_closure(function.func, memo), *args, **keywords)
     if not isinstance(function, types.FunctionType) or not (function.__closure__ or function.__defaults__):
         return function
-    if id(function) in memo:
+    if memo.get(id(function), function) is not function:
         return memo[id(function)]
     cells = tuple(memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ())
     result = memo[id(function)] = _function_like(function, cells, ())
@@ -126,10 +126,10 @@ def copy_closure(function: Any, memo: dict[int, Any]) -> Any:
 
 
 def _copy_closed_over(value: Any, memo: dict[int, Any]) -> Any:
-    if id(value) in memo:
-        return memo[id(value)]
     if isinstance(value, types.FunctionType):
         return copy_closure(value, memo)
+    if id(value) in memo:
+        return memo[id(value)]
     if type(value) not in _CONTAINERS:
         return value
     try:

@@ -88,12 +88,11 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
         selection = parse_selection(selection)
     if not isinstance(selection, Selection):
         raise SelectionError(f"a selection is a text or a surgery.Selection, not {type(selection).__name__}")
-    known = operations(traced)
-    chosen = Operations(operation for operation in known if operation.tensors != () and selection.matches(operation))
+    candidates = operations(traced)
+    chosen = Operations(each for each in candidates if each.tensors != () and selection.matches(each))
     if not chosen:
-        raise SelectionError(
-            f"{selection.text!r} matches none of {len(known)} operations{_suggestion(selection, traced, known)}"
-        )
+        suggestion = _suggestion(selection, traced, candidates)
+        raise SelectionError(f"{selection.text!r} matches none of {len(candidates)} operations{suggestion}")
     return chosen
 
 
@@ -154,16 +153,16 @@ def _parse_atom(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[s
     return _ATOMS[prefix](pattern), rest
 
 
-def _suggestion(selection: Selection, traced: fx.GraphModule, known: Sequence[Operation]) -> str:
+def _suggestion(selection: Selection, traced: fx.GraphModule, candidates: Sequence[Operation]) -> str:
     """Return a suggestion for the first pattern of a selection that matches no operation."""
     classes: dict[str, dict[str, None]] = {}
     for node in traced.graph.nodes:
         for path, kind in node.meta.get("nn_module_stack", {}).values():
             classes.setdefault(getattr(kind, "__name__", str(kind).rpartition(".")[2]), {})[path] = None
     for token in _TOKEN.findall(selection.text):
-        if token in "&|~()" or any(parse_selection(token).matches(operation) for operation in known):
+        if token in "&|~()" or any(parse_selection(token).matches(operation) for operation in candidates):
             continue
-        if suggestion := suggest_selection(token, known, {name: list(paths) for name, paths in classes.items()}):
+        if suggestion := suggest_selection(token, candidates, {name: list(paths) for name, paths in classes.items()}):
             return suggestion
     return "; `surgery inspect` lists them"
 

@@ -17,21 +17,21 @@ _NUMBER = re.compile(r"[a-z]?0*(\d+)(?:$|-.*)")
 """The number of an operation as a table writes it, or the file name of a picture: ``012-down1.conv.png``."""
 
 
-def suggest_selection(pattern: str, known: Sequence[Operation], classes: Mapping[str, Sequence[str]]) -> str:
-    """Return ``"; did you mean 'down*'?"`` for a pattern that matches none of the `known` operations.
+def suggest_selection(pattern: str, candidates: Sequence[Operation], classes: Mapping[str, Sequence[str]]) -> str:
+    """Return ``"; did you mean 'down*'?"`` for a pattern that matches none of the candidates.
 
     The result is empty if there is nothing to suggest. `classes` has the paths of the modules of each class.
     """
     prefix = next((prefix for prefix in ("op:", "inside:") if pattern.startswith(prefix)), "")
     body = pattern.removeprefix(prefix)
-    paths = [operation.path for operation in known]
-    kinds = sorted({operation.kind for operation in known})
-    scopes = list(dict.fromkeys(scope for operation in known for scope in operation.scopes))
+    paths = [operation.path for operation in candidates]
+    kinds = sorted({operation.kind for operation in candidates})
+    scopes = list(dict.fromkeys(scope for operation in candidates for scope in operation.scopes))
     names = {"": paths, "op:": kinds, "inside:": scopes}[prefix]
     meant = (
         _in_other_case(prefix, body, names)
         or _with_other_prefix(body, paths, kinds, scopes)
-        or _by_number(body, known)
+        or _by_number(body, candidates)
         or _by_beginning(prefix, body, names)
         or _by_class(body, classes)
         or _by_substring(prefix, body, names)
@@ -39,8 +39,8 @@ def suggest_selection(pattern: str, known: Sequence[Operation], classes: Mapping
     if meant:
         return f"; did you mean {meant!r}?"
     stem, star, _ = body.partition("*")
-    candidates = {name[: len(stem)] for name in names} if star else names
-    similar = did_you_mean(stem, candidates).replace("'", f"'{prefix}", 1)
+    beginnings = {name[: len(stem)] for name in names} if star else names
+    similar = did_you_mean(stem, beginnings).replace("'", f"'{prefix}", 1)
     return f"{similar[:-2]}{star}{similar[-2:]}" if similar else ""
 
 
@@ -62,9 +62,9 @@ def _with_other_prefix(pattern: str, paths: Sequence[str], kinds: Sequence[str],
     return f"op:{pattern if '*' in pattern else kind}" if kind is not None else None
 
 
-def _by_number(pattern: str, known: Sequence[Operation]) -> str | None:
+def _by_number(pattern: str, candidates: Sequence[Operation]) -> str | None:
     number = _NUMBER.match(pattern)
-    return next((each.path for each in known if number and each.index == int(number[1])), None)
+    return next((each.path for each in candidates if number and each.index == int(number[1])), None)
 
 
 def _by_class(pattern: str, classes: Mapping[str, Sequence[str]]) -> str | None:

@@ -121,9 +121,9 @@ class UniquePaths:
         return name
 
 
-def unique_image_names(stems: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Return a unique, safe name for each image, different from the names in `taken` and from the run's own names."""
-    used = {collision_key(name) for name in (BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER, *taken)}
+def unique_image_names(stems: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
+    """Return a unique, safe name for each image, not one of the `reserved` names or of the run's own names."""
+    used = {collision_key(name) for name in (BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER, *reserved)}
     last_number: dict[str, int] = {}
     names = []
     for stem in stems:

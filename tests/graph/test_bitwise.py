@@ -12,9 +12,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.complex64, torch.i
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 16])
 @pytest.mark.parametrize("offset", [0, 1])
-def test_one_other_element_is_seen_wherever_the_values_begin_and_end(
-    dtype: torch.dtype, count: int, offset: int
-) -> None:
+def test_one_changed_element_is_found_at_any_offset_and_alignment(dtype: torch.dtype, count: int, offset: int) -> None:
     values = torch.arange(count + offset).remainder(2).to(dtype)
     some, others = values[offset:], values[offset:].clone()
     assert bitwise_equal(some, others)
@@ -34,11 +32,11 @@ def test_one_other_element_is_seen_wherever_the_values_begin_and_end(
         (torch.ones(2), torch.ones(2).to_sparse()),
     ],
 )
-def test_what_only_compares_equal_is_not_the_same(one: Tensor, other: Tensor) -> None:
+def test_tensors_that_only_compare_equal_are_not_bitwise_equal(one: Tensor, other: Tensor) -> None:
     assert not bitwise_equal(one, other)
 
 
-def test_nan_is_itself_and_strides_do_not_matter() -> None:
+def test_nan_equals_itself_and_strides_do_not_matter() -> None:
     values = torch.tensor([[1.0, float("nan")], [2.0, 3.0]])
     assert bitwise_equal(values, values.clone())
     assert bitwise_equal(values.t(), values.t().contiguous())

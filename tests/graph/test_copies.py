@@ -12,7 +12,7 @@ from surgery.graph.copies import copy_sharing_parameters
 
 
 class Entangled(nn.Module):
-    """Modules that are the same, that hold one dict together, that know their parent, and that stand in a list."""
+    """A module under two names, a shared dict, a reference to the parent, and modules in a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Entangled(nn.Module):
         return self.others[0](self.second(self.again(x)))
 
 
-def test_a_twin_has_parameters_in_common_and_nothing_else() -> None:
+def test_a_copy_shares_parameters_and_nothing_else() -> None:
     model = Entangled()
     other = copy_sharing_parameters(model)
     assert type(other) is Entangled
@@ -50,7 +50,7 @@ def test_a_twin_has_parameters_in_common_and_nothing_else() -> None:
     assert other._non_persistent_buffers_set == {"scratch"}
 
 
-def test_what_is_one_thing_in_a_model_is_one_thing_in_its_twin() -> None:
+def test_an_object_that_occurs_twice_in_a_model_occurs_twice_in_its_copy() -> None:
     other: Any = copy_sharing_parameters(Entangled())
     assert other.again is other.first
     assert other.others[1] is other.first
@@ -61,7 +61,7 @@ def test_what_is_one_thing_in_a_model_is_one_thing_in_its_twin() -> None:
 
 
 class Own(nn.Linear):
-    """Says itself how it is copied."""
+    """Has a `__getstate__` of its own."""
 
     how = ""
 
@@ -79,7 +79,7 @@ class Deep(nn.Linear):
 
 
 @pytest.mark.parametrize(("kind", "how"), [(Own, "pickled"), (Deep, "deep")])
-def test_a_module_that_says_how_it_is_copied_is_requested(kind: type[Any], how: str) -> None:
+def test_the_copy_protocol_of_a_module_is_used(kind: type[Any], how: str) -> None:
     assert copy_sharing_parameters(kind(2, 2)).how == how
     assert copy_sharing_parameters(nn.Sequential(nn.ReLU(), kind(2, 2)))[1].how == how
 
@@ -92,7 +92,7 @@ def test_a_parametrized_module_is_copied() -> None:
     assert copied[0].parametrizations.weight.original0 is model[0].parametrizations.weight.original0
 
 
-def test_a_compiled_call_is_left_behind_as_in_any_copy() -> None:
+def test_a_compiled_call_is_not_copied() -> None:
     model = nn.Linear(2, 2)
     model.compile(backend="eager")
     assert "_compiled_call_impl" not in vars(copy_sharing_parameters(model))

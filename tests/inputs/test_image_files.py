@@ -252,7 +252,7 @@ def test_a_squeezed_pair_is_said_and_others_are_not(pair: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(("side", "halves"), [("both", (-1, 1)), ("left,right", (-1, 1)), ("right,left", (1, -1))])
 @pytest.mark.parametrize("channels", [6, 2])
-def test_both_halves_are_channels_in_the_order_that_is_requested_for(
+def test_both_halves_are_channels_in_the_requested_order(
     pair: Path, side: Any, halves: tuple[int, int], channels: int
 ) -> None:
     values = load_image(pair, side=side, channels=channels, size=(4, 6))

@@ -232,7 +232,7 @@ def test_a_run_obeys_the_preprocessing_that_a_model_carries(photo: Path, tmp_pat
     assert settings["preprocessing"]["mean"] == [0.2, 0.4, 0.6]
 
 
-def test_a_range_that_is_requested_for_stands_before_the_preprocessing(photo: Path, tmp_path: Path) -> None:
+def test_a_requested_range_takes_precedence_over_the_preprocessing(photo: Path, tmp_path: Path) -> None:
     model = Same()
     model.preprocessing = IMAGENET  # type: ignore[assignment]
     surgery.extract(model, photo, out=tmp_path / "out", sinks=[Npz()], range=(0, 1))

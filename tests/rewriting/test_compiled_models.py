@@ -1,4 +1,4 @@
-"""Rewritten models in torch.compile and torch.export: the activations arrive there too."""
+"""Rewritten models in torch.compile and torch.export."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 
 
 class Views(nn.Module):
-    """In-place operations on views, so that a value that is taken too late is another."""
+    """In-place operations on views, which change a value that is read too late."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Views(nn.Module):
 
 
 class Nests(nn.Module):
-    """Operations whose values are tuples and lists; what they are made of is written to later."""
+    """Operations whose values are tuples and lists, with tensors that are written to later."""
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         first, second = torch.split(x * 2, 3, dim=1)
@@ -62,7 +62,7 @@ def exact(activations: tuple[Activation, ...]) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(("net", "shape", "gradients"), [*((*case, False) for case in NETS), (*NETS[0], True)])
-def test_a_compiled_model_tells_what_it_computed_in_order(
+def test_a_compiled_model_passes_its_values_to_the_listener_in_order(
     net: type[nn.Module], shape: tuple[int, ...], gradients: bool
 ) -> None:
     torch._dynamo.reset()
@@ -76,7 +76,7 @@ def test_a_compiled_model_tells_what_it_computed_in_order(
     assert len(truth) >= 5
 
 
-def test_listening_to_compiled_code_compiles_it_once_more_and_not_again() -> None:
+def test_listening_to_a_compiled_model_compiles_it_once_more_and_not_again() -> None:
     torch._dynamo.reset()
     from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -125,7 +125,7 @@ def test_activations_arrive_from_inductor() -> None:
         torch.testing.assert_close(one.values, other.values)
 
 
-def test_exporting_a_rewritten_model_says_what_to_do() -> None:
+def test_the_error_of_exporting_a_rewritten_model_says_what_to_do() -> None:
     with pytest.raises(TraceError, match=r"torch.export would drop the value of conv; export surgery.as_outputs"):
         torch.export.export(everywhere(Views()), (torch.randn(2, 3, 8, 8),), strict=False)
 

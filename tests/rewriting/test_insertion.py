@@ -27,16 +27,16 @@ def everywhere(model: nn.Module) -> tuple[fx.GraphModule, fx.GraphModule]:
 def test_inserting_everywhere_changes_no_bit(net: type[nn.Module], shape: tuple[int, ...], training: bool) -> None:
     model = net().train(training)
     _, opened = everywhere(model)
-    twin = copy.deepcopy(model)
+    original = copy.deepcopy(model)
     for seed in range(2):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         results = []
-        for candidate in (twin, opened):
+        for candidate in (original, opened):
             torch.manual_seed(seed)
             with listening(opened, lambda operation, value: None):
                 results.append((list(flat(candidate(x.clone()))), torch.get_rng_state().tolist()))
         assert results[0] == results[1]
-        for name, value in twin.named_buffers():
+        for name, value in original.named_buffers():
             assert torch.equal(value, opened.get_buffer(name)), name
 
 
@@ -137,13 +137,13 @@ def test_inserting_into_a_rewritten_model_adds_to_it() -> None:
     assert surgery.operations(opened) == (first, second, third)
 
 
-def test_an_operation_of_another_graph_is_an_error() -> None:
+def test_inserting_after_an_operation_of_another_graph_is_an_error() -> None:
     elsewhere = surgery.operations(surgery.trace(InPlace()))[0]
     with pytest.raises(SelectionError, match="no operation 'conv'"):
         surgery.insert(surgery.trace(Reused()), [elsewhere])
 
 
-def test_a_name_that_the_model_uses_itself_is_not_taken() -> None:
+def test_a_submodule_of_the_model_called_extractors_is_kept() -> None:
     class Taken(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -158,7 +158,7 @@ def test_a_name_that_the_model_uses_itself_is_not_taken() -> None:
     assert torch.equal(opened(x), model(x))
 
 
-def test_a_model_stopped_after_its_last_extractor_keeps_what_was_written_before() -> None:
+def test_a_model_that_stops_after_its_last_extractor_keeps_earlier_writes_to_buffers() -> None:
     model = Counting()
     traced = surgery.trace(model)
     chosen = surgery.select(traced, "op:mean")
@@ -217,7 +217,7 @@ def test_real_networks_are_recorded_as_they_run_eagerly(name: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(by_module[name_], values, strict=True)), name_
 
 
-def test_the_recorded_paths_say_which_tensor_of_a_container_it_is() -> None:
+def test_the_path_of_a_tensor_in_a_container_ends_with_its_key() -> None:
     _, opened = everywhere(Containers())
     paths = [activation.path for activation in surgery.record(opened, torch.zeros(2, 6, 4))]
     assert paths[:3] == ["lstm[0]", "lstm[1][0]", "lstm[1][1]"]
@@ -225,7 +225,7 @@ def test_the_recorded_paths_say_which_tensor_of_a_container_it_is() -> None:
     assert "split[1]" in paths
 
 
-def test_a_copy_that_is_made_while_somebody_listens_has_no_listener() -> None:
+def test_a_copy_of_a_model_with_a_listener_has_no_listener() -> None:
     _, opened = everywhere(InPlace())
     heard: list[Any] = []
     with listening(opened, lambda operation, value: heard.append(operation)):

@@ -52,11 +52,11 @@ def test_a_kind_is_the_same_for_modules_and_functions_in_any_case(traced: fx.Gra
     assert paths(traced, op(kind)) == ["down1.act", "down2.act", "leaky_relu"]
 
 
-def test_a_method_with_a_trailing_underscore_is_of_the_plain_kind(traced: fx.GraphModule) -> None:
+def test_an_in_place_method_has_the_kind_of_the_method_without_underscore(traced: fx.GraphModule) -> None:
     assert paths(traced, op("relu")) == ["relu"]
 
 
-def test_inside_takes_a_module_with_all_it_contains(traced: fx.GraphModule) -> None:
+def test_inside_selects_all_operations_of_a_module(traced: fx.GraphModule) -> None:
     assert paths(traced, inside("down2") & op("conv2d")) == ["down2.conv"]
 
 
@@ -72,7 +72,7 @@ def test_the_text_of_a_selection_reads_back_to_the_same(traced: fx.GraphModule) 
     assert paths(traced, parse_selection(str(combined))) == paths(traced, combined)
 
 
-def test_what_is_known_to_be_no_tensor_is_never_chosen(traced: fx.GraphModule) -> None:
+def test_an_operation_that_computes_no_tensor_is_never_selected(traced: fx.GraphModule) -> None:
     assert any(operation.kind == "getattr" for operation in surgery.operations(traced))
     assert not any("getattr" in chosen for chosen in paths(traced, "*"))
 
@@ -86,19 +86,21 @@ def test_what_is_known_to_be_no_tensor_is_never_chosen(traced: fx.GraphModule) -
         ("zzz", "'zzz' matches none of 15 operations; `surgery inspect` lists them"),
     ],
 )
-def test_a_selection_that_matches_nothing_names_near_misses(traced: fx.GraphModule, text: str, message: str) -> None:
+def test_the_error_of_a_selection_without_matches_has_a_suggestion(
+    traced: fx.GraphModule, text: str, message: str
+) -> None:
     with pytest.raises(surgery.SurgeryError) as caught:
         select(traced, text)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("text", ["", "a &", "(a", "a b", "& a", "a )", "kind:conv", "op:"])
-def test_a_selection_that_cannot_be_read_says_so(text: str) -> None:
+def test_a_syntax_error_in_a_selection_is_a_selection_error(text: str) -> None:
     with pytest.raises(surgery.SurgeryError, match="selection"):
         parse_selection(text)
 
 
-def test_what_is_of_another_type_is_refused_in_one_line() -> None:
+def test_an_argument_of_the_wrong_type_is_an_error_of_one_line() -> None:
     from surgery.errors import SurgeryError
 
     model = torch.nn.Sequential(torch.nn.ReLU())

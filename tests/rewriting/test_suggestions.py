@@ -1,4 +1,4 @@
-"""What is suggested where a selection matches nothing, and in whose words a message is."""
+"""Suggestions for selections that match nothing, and messages in the words of the command line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def traced() -> Any:
         ("inside:upp3", "inside:up3"),
     ],
 )
-def test_what_was_meant_is_suggested_and_matches(traced: Any, asked: str, meant: str | None) -> None:
+def test_the_suggested_selection_matches_and_is_what_was_meant(traced: Any, asked: str, meant: str | None) -> None:
     with pytest.raises(SelectionError) as caught:
         surgery.select(traced, asked)
     found = re.search(r"; did you mean '(.*)'\?$", str(caught.value))
@@ -66,7 +66,7 @@ class Squeeze(nn.Module):
         return x.relu()
 
 
-def test_the_class_of_a_module_is_the_module() -> None:
+def test_the_class_of_a_module_suggests_the_first_module_of_that_class() -> None:
     traced = surgery.trace(nn.Sequential(nn.Tanh(), Squeeze(), Squeeze()))
     for asked in ("Squeeze", "squeeze", "inside:Squeeze"):
         with pytest.raises(SelectionError, match=r"did you mean 'inside:1'\?"):

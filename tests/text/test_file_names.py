@@ -1,4 +1,4 @@
-"""No name of an image, an operation, a key or a batch leads out of the output folder, or to another one's file."""
+"""No name of an image, an operation, a key or a batch leads out of the output folder or to another file."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_name_is_one_part_of_a_path_that_every_file_system_takes(text: str, ma
     assert list(tmp_path.iterdir()) == [tmp_path / name]
 
 
-def test_what_is_safe_is_kept_as_it_is() -> None:
+def test_a_safe_name_is_not_changed() -> None:
     for text in ("photo", "two words, é", "IMG_0001 (2)", "日本語", "a.b.c", "x~2", "-1", "naïve"):
         assert sanitize_path_part(text) == text
     assert surgery.file_name("layer1.0.conv@1[0]") == "layer1.0.conv@1[0]"
@@ -109,7 +109,7 @@ def test_names_sort_in_order_of_their_numbers_however_many_there_are() -> None:
     assert [sortable_number(number, 4) for number in (7, 10000)] == ["0007", "a10000"]
 
 
-def test_images_whose_names_a_file_system_takes_for_one_have_names_of_their_own() -> None:
+def test_images_get_unique_names_on_every_file_system() -> None:
     stems = [
         "a",
         "A",
@@ -126,18 +126,18 @@ def test_images_whose_names_a_file_system_takes_for_one_have_names_of_their_own(
         "ß",
         "SS",
     ]
-    names = unique_image_names(stems, taken=["video"])
+    names = unique_image_names(stems, reserved=["video"])
     assert len({collision_key(name) for name in names}) == len(stems)
     assert names[:3] == ["a", "A-2", "é"]
     assert not {"batch", "manifest.json", "video", "..", "."} & {name.lower() for name in names}
-    assert unique_image_names(["video"], taken=["video"]) == ["video-2"]
+    assert unique_image_names(["video"], reserved=["video"]) == ["video-2"]
     assert len(set(unique_image_names(["0001"] * 20_000))) == 20_000  # at once, not by trying all
 
 
 @pytest.mark.parametrize(
     "name", ["../x", "/x", "a/../../x", "..", "a/..", "./..", "a//..//..//x", "caf\udce9", "x" * 300]
 )
-def test_a_sink_writes_inside_the_folder_whatever_it_asks_for(name: str, tmp_path: Path) -> None:
+def test_a_sink_writes_inside_the_output_folder_whatever_name_it_requests(name: str, tmp_path: Path) -> None:
     place = surgery.OutputFolder(tmp_path / "out")
     for kept in (name, f"{place.place(name)}/a.txt", f"{place.place(None)}/{name}"):
         with place.file(kept) as path:
@@ -151,7 +151,7 @@ def test_a_sink_writes_inside_the_folder_whatever_it_asks_for(name: str, tmp_pat
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
-def test_names_that_differ_in_case_or_form_alone_or_in_what_was_changed_are_told_apart() -> None:
+def test_requests_that_would_collide_get_different_paths() -> None:
     names = UniquePaths()
     asked = [
         "x/A.png",
@@ -179,7 +179,7 @@ def test_names_that_differ_in_case_or_form_alone_or_in_what_was_changed_are_told
 
 
 class Odd(nn.Module):
-    """Gives values under odd keys."""
+    """Returns values under odd keys."""
 
     keys = ("../../../../x", "a/b", "\ud800", "caf\udce9", "file", "long" * 100, "A", "a", "nul\0", "%s", "x.npy")
 
@@ -189,7 +189,7 @@ class Odd(nn.Module):
 
 @contextmanager
 def naive(folder: surgery.OutputFolder) -> Iterator[Any]:
-    """As somebody writes it who does not think of names."""
+    """A sink that uses names of images and operations as they are."""
 
     def write(activation: surgery.Activation) -> None:
         with folder.file(f"{activation.image}/{activation.path}.txt", activation) as path:
@@ -229,7 +229,7 @@ def test_images_and_keys_of_any_name_are_written_inside_the_folder_and_listed(tm
 
 
 @pytest.mark.parametrize("sink", [Npz(), Safetensors()])
-def test_exact_values_of_any_path_are_kept_under_it(sink: Sink, tmp_path: Path) -> None:
+def test_exact_values_are_stored_under_any_operation_path(sink: Sink, tmp_path: Path) -> None:
     paths = ["file", "allow_pickle", "self", "__metadata__", "caf\udce9", "\ud800", "../x", "nul\0x", "x.npy"]
     place = surgery.OutputFolder(tmp_path)
     with sink(place) as write:
@@ -250,7 +250,7 @@ def test_exact_values_of_any_path_are_kept_under_it(sink: Sink, tmp_path: Path) 
     assert kept["../x"] == 6
 
 
-def test_text_that_is_no_utf_8_is_made_readable() -> None:
+def test_surrogates_are_escaped() -> None:
     assert escape_surrogates("caf\udce9") == "caf\\xe9"
     assert escape_surrogates("\ud800x") == "\\ud800x"
     assert escape_surrogates("é") == "é"

@@ -1,4 +1,4 @@
-"""What a notebook, and a prompt, show of the project's values."""
+"""The HTML and the reprs of the project's values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pictures(html: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
 
 
-def test_what_a_run_gives_is_said_in_few_characters(model: nn.Module, opened: Any, tmp_path: Path) -> None:
+def test_the_reprs_of_results_are_short(model: nn.Module, opened: Any, tmp_path: Path) -> None:
     image = torch.zeros(1, 3, 64, 64)
     activations = surgery.record(opened, image)
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
@@ -80,7 +80,7 @@ def test_a_notebook_shows_pictures_of_bounded_number_and_size(opened: Any) -> No
     assert len(shown) < 400_000
 
 
-def test_large_pictures_are_made_smaller() -> None:
+def test_large_pictures_are_scaled_down() -> None:
     (picture,) = surgery.draw(torch.randn(1, 1, 2100, 3000))
     with Image.open(io.BytesIO(picture._repr_png_())) as shown:
         assert shown.size == (2048, 1434)
@@ -104,7 +104,7 @@ def test_reports_and_certificates_are_tables(model: nn.Module, opened: Any, tmp_
     assert "39 ✓" in certificate
 
 
-def test_names_in_a_notebook_are_text() -> None:
+def test_names_are_escaped_in_html() -> None:
     class Odd(nn.Module):
         def forward(self, x: Tensor) -> dict[str, Tensor]:
             return {"<script>alert(1)</script>": x + 1, "\x1b[31m": x + 2}
@@ -123,7 +123,7 @@ def test_names_in_a_notebook_are_text() -> None:
         assert "\x1b" not in html
 
 
-def test_what_can_not_be_drawn_is_said_in_its_place() -> None:
+def test_html_has_the_reason_in_place_of_a_picture_that_can_not_be_drawn() -> None:
     class Numbers(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.complex(x, x).resolve_conj() * 1j

@@ -5,13 +5,13 @@ from .discovery import find_plugin_files as find_plugin_files
 from .discovery import find_plugins_at as find_plugins_at
 from .discovery import find_requests as find_requests
 from .discovery import normalize_name as normalize_name
-from .file_modules import compute_digests as compute_digests
+from .file_digests import compute_digests as compute_digests
 from .guarded_calls import call_plugin as call_plugin
 from .guarded_calls import describe_error as describe_error
 from .hook_markers import hookimpl as hookimpl
+from .kinds import KINDS as KINDS
+from .kinds import Kind as Kind
 from .options import format_option_value as format_option_value
-from .plugin import KINDS as KINDS
-from .plugin import Kind as Kind
 from .plugin import Plugin as Plugin
 from .registry import BUILTIN as BUILTIN
 from .registry import Plugins as Plugins

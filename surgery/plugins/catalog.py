@@ -1,4 +1,4 @@
-"""All that a name stands for: of which kind, whose it is, what it says of itself, its options, and a sample."""
+"""Everything that a name refers to: for each kind the object, its plugin, its documentation and its options."""
 
 from __future__ import annotations
 
@@ -11,93 +11,94 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError, did_you_mean
+from surgery.plugins.kinds import KINDS
 from surgery.plugins.options import Option, list_options
-from surgery.plugins.plugin import KINDS
 from surgery.stages import ModelFamily
 
 if TYPE_CHECKING:
-    from surgery.plugins.plugin import Kind, Plugin
+    from surgery.plugins.kinds import Kind
+    from surgery.plugins.plugin import Plugin
     from surgery.plugins.registry import Plugins
 
 
-CONFIGURABLE_KINDS = ("transform", "normalizer", "tiler", "sink", "reader")
-"""Kinds of which a command line sets options."""
+_KINDS_WITH_OPTIONS = ("transform", "normalizer", "tiler", "sink", "reader")
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One thing that a name stands for."""
+    """One object that a name refers to."""
 
     kind: Kind
     name: str
-    """As it was asked for, with options."""
+    """The name as it was requested, with options."""
     plugin: Plugin
     value: Any
     summary: str
-    """The first line of its docstring, or what it is in a few words."""
+    """The first line of its docstring, or a few words on what it is; empty if it has no docstring."""
     options: tuple[Option, ...]
     option_notes: dict[str, str]
-    """What its author wrote below an option."""
+    """The string that its author wrote below the field of an option, by the name of the option."""
 
 
 def find_entries(name: str, plugins: Plugins) -> list[CatalogEntry]:
-    """Everything that is called `name`, with the options behind its colon, whatever its kind.
+    """Return the objects of every kind that a name refers to, with the options after its colon set.
 
-    Raises PluginError where nothing is called so, or where its options are wrong.
+    Raises PluginError for an unknown name, and for options that no kind accepts.
     """
-    found: list[CatalogEntry] = []
-    refused: PluginError | None = None
+    entries: list[CatalogEntry] = []
+    first_error: PluginError | None = None
     for kind in KINDS:
         try:
-            known = plugins.find(kind, name) or (_find_family_member(name, plugins) if kind == "model" else None)
-        except PluginError as error:  # its options may be those of another kind
-            refused = refused or error
+            found = plugins.find(kind, name) or (_find_family_member(name, plugins) if kind == "model" else None)
+        except PluginError as error:  # the options may be those of another kind
+            first_error = first_error or error
             continue
-        if known is not None:
-            owner, thing = known
-            options = tuple(list_options(thing)) if kind in CONFIGURABLE_KINDS else ()
-            found.append(CatalogEntry(kind, name, owner, thing, summarize(thing), options, _read_option_notes(thing)))
-    if found:
-        return found
-    if refused is not None:
-        raise refused
-    asked = name.partition(":")[0] if "=" in name else name
-    names = [known for kind in KINDS for known in plugins.names(kind)]
-    near = did_you_mean(asked, names) or "; `surgery plugins` lists what there is"
-    raise PluginError(f"nothing is called {asked!r}{near}")
+        if found is not None:
+            plugin, value = found
+            options = tuple(list_options(value)) if kind in _KINDS_WITH_OPTIONS else ()
+            entries.append(CatalogEntry(kind, name, plugin, value, _summarize(value), options, _option_notes(value)))
+    if entries:
+        return entries
+    if first_error is not None:
+        raise first_error
+    bare_name = name.partition(":")[0] if "=" in name else name
+    known = [known for kind in KINDS for known in plugins.names(kind)]
+    hint = did_you_mean(bare_name, known) or "; `surgery plugins` lists what there is"
+    raise PluginError(f"nothing is called {bare_name!r}{hint}")
 
 
 def _find_family_member(name: str, plugins: Plugins) -> tuple[Plugin, Any] | None:
-    """One of a family of models, under ``family/name``."""
-    family, slash, bare = name.partition("/")
-    known = plugins.find("model", family) if slash else None
-    if known is None or not isinstance(known[1], ModelFamily):
+    """Return the plugin and a factory of the model ``family/name``, or None if there is no such family."""
+    family, slash, member = name.partition("/")
+    found = plugins.find("model", family) if slash else None
+    if found is None or not isinstance(found[1], ModelFamily):
         return None
-    return known[0], partial(known[1].build, bare)
+    return found[0], partial(found[1].build, member)
 
 
-def summarize(thing: Any) -> str:
-    """The first line of a thing's docstring; of colors, how many and which; else nothing."""
-    if isinstance(thing, str):
-        return f"cmap's {thing}"
-    if isinstance(thing, (list, tuple)):
-        shown = ", ".join(map(str, thing[:6]))
-        return f"{len(thing)} colors: {shown}{' and more' if len(thing) > 6 else ''}"
-    if isinstance(thing, partial):
-        return summarize(thing.func)
-    described = thing if inspect.isroutine(thing) or inspect.isclass(thing) else type(thing)
-    text = inspect.cleandoc(described.__doc__ or "")
-    generated = is_dataclass(described) and text.startswith(f"{described.__name__}(")
-    ours = getattr(described, "__module__", None) not in ("builtins", "numpy", "surgery.types")
-    return text.partition("\n")[0] if ours and not generated else ""
+def _summarize(value: Any) -> str:
+    """Return the first line of an object's docstring; of a list of colors, their number and the first six."""
+    if isinstance(value, str):
+        return f"cmap's {value}"
+    if isinstance(value, (list, tuple)):
+        first = ", ".join(map(str, value[:6]))
+        return f"{len(value)} colors: {first}{' and more' if len(value) > 6 else ''}"
+    if isinstance(value, partial):
+        return _summarize(value.func)
+    documented = value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
+    if getattr(documented, "__module__", None) in ("builtins", "numpy", "surgery.stages"):
+        return ""  # the docstring is that of a general type
+    text = inspect.cleandoc(documented.__doc__ or "")
+    is_generated = is_dataclass(documented) and text.startswith(f"{documented.__name__}(")
+    return "" if is_generated else text.partition("\n")[0]
 
 
-def _read_option_notes(thing: Any) -> dict[str, str]:
-    """The strings that stand below the fields of a dataclass, as far as its source can be had."""
-    if not is_dataclass(thing):
+def _option_notes(value: Any) -> dict[str, str]:
+    """Return the strings below the fields of a dataclass; none if its source can't be read."""
+    if not is_dataclass(value):
         return {}
     try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(type(thing)))).body
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(type(value)))).body
     except (OSError, TypeError, SyntaxError, ValueError):
         return {}
     body = tree.body if isinstance(tree, ast.ClassDef) else []

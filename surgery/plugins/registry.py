@@ -1,4 +1,4 @@
-"""All plugins of one use, and the values that their names stand for."""
+"""All plugins that one command or call uses, and the lookup of names among them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from surgery.plugins.discovery import (
     find_requests,
     normalize_name,
 )
+from surgery.plugins.kinds import KINDS, Kind
+from surgery.plugins.name_lookup import Match, find_match
 from surgery.plugins.options import configure
-from surgery.plugins.plugin import KINDS, Kind, Plugin
+from surgery.plugins.plugin import Plugin
 from surgery.plugins.trusted_files import UntrustedPlugins, describe_untrusted, look_up_trust
 
 if TYPE_CHECKING:
@@ -25,26 +27,24 @@ if TYPE_CHECKING:
 
     from surgery.output import Watcher
 
-__all__ = ["BUILTIN", "KINDS", "Kind", "Plugin", "Plugins"]
-
 BUILTIN = "surgery"
+"""The name of the built-in plugin."""
 
 
 class Plugins:
-    """The plugins of one use: the built-in one, those that are named, and those that are installed.
+    """The built-in plugin, the plugins that the user names, and the installed ones.
 
-    Named are `files` (Python files and folders), those in the environment variable ``SURGERY_PLUGINS``, and those under
-    ``[tool.surgery]`` in the nearest pyproject.toml from the working directory upward. They are imported at once, and
-    installed ones when they are needed. `blocked` are left out by name; with `bare`, all are but the built-in one and
-    `files`.
+    The user names plugins by `files` (Python files and folders), in the environment variable ``SURGERY_PLUGINS``, and
+    under ``[tool.surgery]`` in the nearest pyproject.toml, from the working directory upward. Named plugins are
+    imported at once, installed ones when they are needed. Plugins whose names are in `blocked` are left out. With
+    `bare`, only the built-in plugin and `files` are used.
 
-    Those that the working directory decides on, by its pyproject.toml or a relative path in ``SURGERY_PLUGINS``, run
-    once the user trusts them (`trusted_files`). `confirm_trust` is asked for those that are not: it is given
-    `UntrustedPlugins` and returns whether they may run. Without it they do not.
+    Named plugins whose path depends on the working directory run only if the user has trusted them. For those that are
+    not trusted, `confirm_trust` is called and returns whether they may run; without it, they don't run.
 
-    What is wrong with a plugin is a line in `warnings`, told to `on_warning` at once; what is broken is left out. With
-    `strict`, everything is imported and asked at once, and what is wrong raises PluginError. So does a file that is not
-    there.
+    Each problem with a plugin is one line in `warnings`, with which `on_warning` is called at once. Broken plugins are
+    left out. With `strict`, all plugins are imported at once and each problem raises PluginError. A path in `files`
+    that does not exist, or a name in `blocked` that no plugin has, raises PluginError.
     """
 
     def __init__(
@@ -65,81 +65,80 @@ class Plugins:
         self._blocked = {normalize_name(name): name for name in blocked}
         self._builtin = create_builtin_plugin()
         self._builtin.load()
-        self._near = [self._builtin]
+        self._eager = [self._builtin]
         self._add([plugin for file in files for plugin in find_plugins_at(file)])
         if not bare:
-            self._add(self._of_the_user())
+            self._add(self._find_requested_plugins())
         self._check_blocked()
         if strict:
             self.check()
 
     @property
     def plugins(self) -> list[Plugin]:
-        """All that were found: built in, named, installed. Those that are ``waiting`` are not imported yet."""
-        return [*self._near, *self._installed]
+        """All plugins that were found: built in, named, installed. Those that are ``waiting`` are not imported yet."""
+        return [*self._eager, *self._installed]
 
     def resolve(self, kind: Kind, text: str) -> Any:
-        """The value of a name, with the options behind its colon: ``grid:columns=8,gap=2``.
+        """Return the object of a name, with the options after its colon set: ``grid:columns=8,gap=2``.
 
-        Raises PluginError, saying what there is, for an unknown name or option and for a name offered twice.
+        Raises PluginError for an unknown name or option, and for a name that several plugins offer.
         """
         found = self.find(kind, text)
         if found is None:
-            raise PluginError(self._unknown(kind, text))
+            raise PluginError(self._describe_unknown(kind, text))
         return found[1]
 
     def find(self, kind: Kind, text: str) -> tuple[Plugin, Any] | None:
-        """Whose a name is, and its value with the options behind its colon; None where nothing is called so.
+        """Return the plugin that offers a name and the object with its options set, or None for an unknown name.
 
-        Raises PluginError for an unknown option and for a name offered twice.
+        Raises PluginError for an unknown option, and for a name that several plugins offer.
         """
-        found = self._find(kind, text)
-        if found is None:
+        match = self._find_match(kind, text)
+        if match is None:
             return None
-        name, (owner, value), options = found
-        return owner, configure(name, value, options) if options else value
+        value = configure(match.name, match.value, match.options) if match.options else match.value
+        return match.plugin, value
 
     def names(self, kind: Kind) -> list[str]:
-        """All names of a kind, as they are offered."""
-        return [name for _, offered in self.list_offers(kind) for name in offered]
+        """Return all names of a kind. All plugins are imported."""
+        return [name for _, objects in self.list_offers(kind) for name in objects]
 
     def list_offers(self, kind: Kind) -> list[tuple[Plugin, Mapping[str, Any]]]:
-        """What each plugin offers of a kind. All of them are imported."""
+        """Return each plugin with the objects of a kind that it offers, by name. All plugins are imported."""
         return list(self.iterate_offers(kind))
 
     def iterate_offers(self, kind: Kind) -> Iterator[tuple[Plugin, Mapping[str, Any]]]:
-        """What each plugin offers of a kind, the next plugin imported when it is asked for."""
-        for plugin in self._all():
-            if offered := self._ask(plugin, kind):
-                yield plugin, offered
+        """Yield each plugin with the objects of a kind that it offers. Each plugin is imported when its turn comes."""
+        for plugin in self._iterate_all():
+            if objects := self._collect_offers(plugin, kind):
+                yield plugin, objects
 
     def watchers(self) -> list[Watcher]:
-        """The functions of plugins that are to be called in the course of a run."""
-        watching = (plugin.create_watcher() for plugin in self.plugins if plugin.watches_runs and self._loaded(plugin))
-        return [watcher for watcher in watching if watcher]
+        """Return the watchers of all plugins that follow runs."""
+        watchers = [plugin.create_watcher() for plugin in self.plugins if plugin.follows_runs and self._load(plugin)]
+        return [watcher for watcher in watchers if watcher]
 
     def check(self) -> None:
-        """Import and ask every plugin, and find the names that two of them offer."""
+        """Import every plugin, call its hooks, and warn of each name that several plugins offer."""
         for kind in KINDS:
             owners: dict[str, list[Plugin]] = {}
-            for plugin, values in self.list_offers(kind):
+            for plugin, objects in self.list_offers(kind):
                 if plugin is not self._builtin:
-                    for name in values:
+                    for name in objects:
                         owners.setdefault(name, []).append(plugin)
-            if kind == "checkpoint":  # nobody asks for these by name
+            if kind == "checkpoint":  # checkpoint readers are not requested by name
                 continue
-            own = self._ask(self._builtin, kind) if kind != "colormap" else {}
-            for name, several in owners.items():
-                said = " and ".join(plugin.name for plugin in several)
-                if name in own:
-                    self.warn(
-                        f"plugin {said} offers {kind} {name!r}, which is surgery's own; write {several[0].name}:{name}"
-                    )
-                elif len(several) > 1:
-                    self.warn(f"{kind} {name!r} is offered by {said}; write {several[0].name}:{name}")
+            builtin = self._collect_offers(self._builtin, kind) if kind != "colormap" else {}
+            for name, plugins in owners.items():
+                listed = " and ".join(plugin.name for plugin in plugins)
+                full_name = f"{plugins[0].name}:{name}"
+                if name in builtin:
+                    self.warn(f"plugin {listed} offers {kind} {name!r}, which is surgery's own; write {full_name}")
+                elif len(plugins) > 1:
+                    self.warn(f"{kind} {name!r} is offered by {listed}; write {full_name}")
 
     def warn(self, line: str) -> None:
-        """Have it said that something is wrong with a plugin, once; raises PluginError where that is an error."""
+        """Add a line to `warnings` unless it is there; raise PluginError instead if the plugins are `strict`."""
         if line in self.warnings:
             return
         self.warnings.append(line)
@@ -152,56 +151,54 @@ class Plugins:
     def _installed(self) -> list[Plugin]:
         if self._bare:
             return []
+        taken = {normalize_name(plugin.name): plugin for plugin in self._eager}
         found = []
         for plugin in find_installed_plugins():
             self._block(plugin)
-            other = next(
-                (near for near in self._near if normalize_name(near.name) == normalize_name(plugin.name)), None
-            )
-            if other is not None:
+            if other := taken.get(normalize_name(plugin.name)):
                 self.warn(f"plugin {plugin.name} is left out: {other.origin} has its name")
             else:
                 found.append(plugin)
         return found
 
-    def _all(self) -> Iterator[Plugin]:
-        yield from self._near
+    def _iterate_all(self) -> Iterator[Plugin]:
+        yield from self._eager
         yield from self._installed
 
-    def _of_the_user(self) -> list[Plugin]:
-        """The plugins that the environment and the user's pyproject.toml name."""
-        asked, absent = find_requests(Path.cwd())
-        for line in absent:
+    def _find_requested_plugins(self) -> list[Plugin]:
+        """Return the plugins that the environment and the pyproject.toml name; those that may not run are marked."""
+        requests, problems = find_requests(Path.cwd())
+        for line in problems:
             self.warn(line)
         found: list[Plugin] = []
-        unvetted: list[UntrustedPlugins] = []
-        for request in asked:
+        untrusted: list[UntrustedPlugins] = []
+        for request in requests:
             try:
                 plugins = find_plugins_at(request.path)
                 if not request.is_local or all(normalize_name(plugin.name) in self._blocked for plugin in plugins):
                     found += plugins
                     continue
-                standing, files = look_up_trust(request.path, find_plugin_files(request.path))
-                found += (plugins := find_plugins_at(request.path, files))
+                status, digests = look_up_trust(request.path, find_plugin_files(request.path))
+                plugins = find_plugins_at(request.path, digests)
             except PluginError as error:
                 self.warn(str(error))
                 continue
-            if standing != "trusted":
-                unvetted.append(UntrustedPlugins(request, plugins, standing, files))
-        if unvetted and (self._confirm_trust is None or not self._confirm_trust(unvetted)):
-            for one in unvetted:
-                for plugin in one.plugins:
-                    plugin.state = "untrusted"
-            self.warn(describe_untrusted(unvetted))
+            found += plugins
+            if status != "trusted":
+                untrusted.append(UntrustedPlugins(request, plugins, status, digests))
+        if untrusted and (self._confirm_trust is None or not self._confirm_trust(untrusted)):
+            for plugin in (plugin for group in untrusted for plugin in group.plugins):
+                plugin.state = "untrusted"
+            self.warn(describe_untrusted(untrusted))
         return found
 
-    def _add(self, found: Iterable[Plugin]) -> None:
-        for plugin in found:
-            other = next((near for near in self._near if near.name == plugin.name), None)
+    def _add(self, plugins: Iterable[Plugin]) -> None:
+        for plugin in plugins:
+            other = next((known for known in self._eager if known.name == plugin.name), None)
             if other is None:
                 self._block(plugin)
-                self._near.append(plugin)
-                self._loaded(plugin)
+                self._eager.append(plugin)
+                self._load(plugin)
             elif Path(other.origin).resolve() != Path(plugin.origin).resolve():
                 self.warn(f"plugin {plugin.origin} is left out: {other.origin} has its name; rename one of them")
 
@@ -210,16 +207,16 @@ class Plugins:
             plugin.state = "blocked"
 
     def _check_blocked(self) -> None:
-        if self._blocked:
-            there = {normalize_name(plugin.name): plugin.name for plugin in self.plugins if plugin is not self._builtin}
-            for name, asked in self._blocked.items():
-                if name not in there and not self._bare:
-                    listed = f"; there is {', '.join(there.values()) or 'none'}"
-                    near = did_you_mean(asked, there.values()) or listed
-                    raise PluginError(f"no plugin is called {asked!r}{near}")
+        if not self._blocked or self._bare:
+            return
+        known = {normalize_name(plugin.name): plugin.name for plugin in self.plugins if plugin is not self._builtin}
+        for normalized, name in self._blocked.items():
+            if normalized not in known:
+                listed = f"; there is {', '.join(known.values()) or 'none'}"
+                raise PluginError(f"no plugin is called {name!r}{did_you_mean(name, known.values()) or listed}")
 
-    def _loaded(self, plugin: Plugin) -> bool:
-        """Import a plugin, if that was not done, and say whether it can be asked."""
+    def _load(self, plugin: Plugin) -> bool:
+        """Import a plugin unless that was done before; return whether it can be used."""
         try:
             remarks = plugin.load()
         except PluginError as error:
@@ -231,11 +228,11 @@ class Plugins:
             self.warn(f"plugin {plugin.name} {remark}")
         return plugin.state == "ready"
 
-    def _ask(self, plugin: Plugin, kind: Kind) -> Mapping[str, Any]:
-        if not self._loaded(plugin):
+    def _collect_offers(self, plugin: Plugin, kind: Kind) -> Mapping[str, Any]:
+        if not self._load(plugin):
             return {}
         try:
-            offered, remarks = plugin.collect_offers(kind)
+            objects, remarks = plugin.collect_offers(kind)
         except PluginError as error:
             plugin.problems.append(str(error))
             self.warn(f"plugin {plugin.name}: {error}; its {kind}s are left out")
@@ -243,54 +240,28 @@ class Plugins:
         plugin.problems += remarks
         for remark in remarks:
             self.warn(f"plugin {plugin.name}: {remark}")
-        return offered
+        return objects
 
-    def _find(self, kind: Kind, text: str) -> tuple[str, tuple[Plugin, Any], str] | None:
-        """Name, owner and value, options. Installed plugins are imported if the name may be one of theirs."""
-        near = [(plugin, self._ask(plugin, kind)) for plugin in self._near]
-        found = self._look(kind, text, near)
-        if found is None or kind == "colormap" or found[1][0] is not self._builtin:
-            owner = normalize_name(text.partition(":")[0])
-            asked = [plugin for plugin in self._installed if normalize_name(plugin.name) == owner] or self._installed
-            found = self._look(kind, text, [*near, *((plugin, self._ask(plugin, kind)) for plugin in asked)])
-        return found
+    def _find_match(self, kind: Kind, text: str) -> Match | None:
+        """Find a name, first without importing installed plugins, then among those that may offer it."""
+        offers = [(plugin, self._collect_offers(plugin, kind)) for plugin in self._eager]
+        match = find_match(kind, text, offers, self._builtin)
+        if match is not None and match.plugin is self._builtin and kind != "colormap":
+            return match
+        owner = normalize_name(text.partition(":")[0])
+        candidates = [plugin for plugin in self._installed if normalize_name(plugin.name) == owner] or self._installed
+        offers += [(plugin, self._collect_offers(plugin, kind)) for plugin in candidates]
+        return find_match(kind, text, offers, self._builtin)
 
-    def _look(
-        self, kind: Kind, text: str, offered: Sequence[tuple[Plugin, Mapping[str, Any]]]
-    ) -> tuple[str, tuple[Plugin, Any], str] | None:
-        """A name's owner and value among what is offered. A colon may belong to the name, its owner or the options."""
-        cuts = [index for index, letter in enumerate(text) if letter == ":"]
-        for cut in (len(text), *reversed(cuts)):
-            name, options = text[:cut], text[cut + 1 :]
-            if options and "=" not in options:
-                continue
-            owners = [(plugin, values[name]) for plugin, values in offered if name in values]
-            if not owners and ":" in name:
-                owner, _, bare = name.partition(":")
-                owners = [
-                    (plugin, values[bare])
-                    for plugin, values in offered
-                    if normalize_name(plugin.name) == normalize_name(owner) and bare in values
-                ]
-            if len(owners) > 1 and kind == "colormap":  # cmap has so many names that a new one often meets another
-                owners = [owner for owner in owners if owner[0] is not self._builtin]
-            if len(owners) > 1:
-                said = " and ".join(plugin.name for plugin, _ in owners)
-                both = "both " if len(owners) == 2 else ""
-                raise PluginError(f"{kind} {name!r} is offered by {both}{said}; write {owners[-1][0].name}:{name}")
-            if owners:
-                return name, owners[0], options
-        return None
-
-    def _unknown(self, kind: Kind, text: str) -> str:
-        asked = text.partition(":")[0] if "=" in text else text
+    def _describe_unknown(self, kind: Kind, text: str) -> str:
+        name = text.partition(":")[0] if "=" in text else text
         known = self.names(kind)
         listed = f"; there is {', '.join(known)}" if len(known) <= 12 else "; `surgery plugins` lists them"
         broken = [plugin.name for plugin in self.plugins if plugin.state in ("broken", "untrusted")]
-        left = f"; left out {'is' if len(broken) == 1 else 'are'} {', '.join(broken)}" if broken else ""
-        return f"no {kind} is called {asked!r}{did_you_mean(asked, known) or listed}{left}"
+        left_out = f"; left out {'is' if len(broken) == 1 else 'are'} {', '.join(broken)}" if broken else ""
+        return f"no {kind} is called {name!r}{did_you_mean(name, known) or listed}{left_out}"
 
 
 def create_builtin_plugin() -> Plugin:
-    """What comes with the project, as a plugin."""
+    """Return the plugin of everything that comes with the project. It is not imported yet."""
     return Plugin(BUILTIN, __version__, "built in", lambda: [import_module("surgery.builtin.hooks")])

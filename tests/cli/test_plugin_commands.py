@@ -18,7 +18,7 @@ from PIL import Image
 
 from surgery.cli.terminal_pictures import SHADES, TerminalPicture
 from surgery.drawing.palettes import palette
-from surgery.plugins.plugin import KINDS
+from surgery.plugins.kinds import KINDS
 from surgery.plugins.scaffold import TEMPLATES
 from surgery.testing import check_plugin
 from tests.broken import BROKEN, offering
@@ -168,11 +168,11 @@ def test_a_new_distribution_is_built_and_its_test_run_as_its_readme_says(run: An
             "'json' would hide the Python module of that name; choose another, such",
         ),
         (["numpy", "--kind", "reader"], "'numpy' would hide the Python module of that name; "),
-        (["print", "--kind", "sink"], "'print' would hide what is called so already; choose another name, such as my_"),
-        (["surgery", "--kind", "model"], "'surgery' would hide what is called so already; choose another name"),
+        (["print", "--kind", "sink"], "'print' would hide another thing of that name; choose another, such as my_"),
+        (["surgery", "--kind", "model"], "'surgery' would hide another thing of that name; choose another"),
         (["grid", "--kind", "tiler"], "there is a tiler 'grid', of surgery; choose another name, such as my_grid"),
-        (["there", "--kind", "tiler"], "there.py is there already; choose another name, or another folder with -o"),
-        (["there", "--kind", "tiler", "--package"], "surgery-there is there already; choose another name, or another"),
+        (["there", "--kind", "tiler"], "there.py exists already; choose another name, or another folder with -o"),
+        (["there", "--kind", "tiler", "--package"], "surgery-there exists already; choose another name, or another"),
         (["new", "--kind", "tiler", "-o", "there.py"], "can't write there.py/new.py: file exists"),
         (
             ["mine", "--kind", "tiler", "--plugin", "mine.py"],
@@ -248,7 +248,7 @@ def test_what_a_plugin_prints_while_it_is_checked_is_kept_apart(run: Any, tmp_pa
         ("gone.py", "there is no plugin file gone.py"),
         ("surgry", "no plugin is called 'surgry', and there is no such file; did you mean 'surgery'?"),
         ("gone", "no plugin is called 'gone', and there is no such file; installed are surgery"),
-        ("words.txt", "words.txt is no Python file; a plugin is a module like ember.py"),
+        ("words.txt", "words.txt is not a Python file; a plugin is a module like ember.py"),
     ],
 )
 def test_a_plugin_that_is_not_there_can_not_be_checked(run: Any, tmp_path: Path, what: str, message: str) -> None:

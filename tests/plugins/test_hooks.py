@@ -18,7 +18,7 @@ import surgery
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.output.report import RunStart
 from surgery.plugins import hook_specifications as hookspecs
-from surgery.plugins.plugin import KINDS
+from surgery.plugins.kinds import KINDS
 from surgery.plugins.registry import Plugins
 from surgery.testing import check_plugin
 from tests.distributions import Site, plugin
@@ -248,4 +248,4 @@ def test_an_installed_plugin_watches_by_an_entry_point_of_its_own(site: Site) ->
     assert [entry.state for entry in found.plugins[1:]] == ["ready", "waiting"]
     found.check()
     (line,) = found.warnings
-    assert line.startswith("plugin surgery-silent watches runs, and is called only if it has an entry point of group")
+    assert line.startswith("plugin surgery-silent follows runs, but is not called: it has no entry point in the group")

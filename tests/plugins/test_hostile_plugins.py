@@ -72,15 +72,18 @@ BROKEN = {
     "forgets to return": (hook("colormap", "pass"), r"has to return a mapping of names, not None \(.*:2\)"),
     "offers a number": (
         hook("colormap", "return {'soot': 3}"),
-        r"offers 3 as colormap 'soot'; .* \(.*:2\); that is left",
+        r"offers 3 as colormap 'soot'; .* \(.*:2\); it is left",
     ),
-    "offers without a name": (hook("colormap", "return {3: 'red'}"), r"offers a colormap under 3, and a name is text"),
+    "offers without a name": (
+        hook("colormap", "return {3: 'red'}"),
+        r"offers a colormap under the name 3; a name is a string",
+    ),
     "offers a class": (
         hook("tiler", "return {'pile': dict}"),
-        r"surgery_tilers offers the class dict as tiler 'pile'; it is an instance, dict\(\) \(.*:2\); that is left out",
+        r"surgery_tilers offers the class dict as tiler 'pile'; offer an instance, dict\(\) \(.*:2\); it is left out",
     ),
     "offers no function": (hook("normalizer", "return {'soot': (0, 1)}"), r"offers \(0, 1\) as normalizer 'soot'"),
-    "offers no model": (hook("model", "return {'soot': 'resnet'}"), r"offers 'resnet' as model 'soot'; it is a func"),
+    "offers no model": (hook("model", "return {'soot': 'resnet'}"), r"offers 'resnet' as model 'soot'; offer a func"),
     "prints at import": (
         f"{IMPORT}print('hello\\nthere')\n{COLORMAPS}",
         r"prints 'hello', which is kept from standard output",
@@ -91,7 +94,7 @@ BROKEN = {
     ),
     "sleeps at import": (
         f"{IMPORT}time.sleep(1.1)\n{COLORMAPS}",
-        r"takes 1\.\d s to import; what takes long belongs ins",
+        r"takes 1\.\d s to import; import large libraries ins",
     ),
 }
 KEPT = ("prints at import", "prints in a hook", "sleeps at import")

@@ -13,8 +13,8 @@ import surgery
 from surgery.builtin.normalizers import Fixed, Percentile
 from surgery.builtin.tilers import Grid
 from surgery.errors import ModelError, PluginError
+from surgery.plugins.kinds import KINDS
 from surgery.plugins.options import Option, list_options
-from surgery.plugins.plugin import KINDS
 from surgery.plugins.registry import Plugins
 from tests.distributions import Site, plugin
 
@@ -99,7 +99,7 @@ def test_a_colormap_of_a_plugin_stands_before_one_of_cmaps(tmp_path: Path) -> No
 def test_a_plugin_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="there is no plugin file"):
         Plugins([tmp_path / "gone.py"])
-    with pytest.raises(PluginError, match="is no Python file"):
+    with pytest.raises(PluginError, match="is not a Python file"):
         Plugins([plugin(tmp_path, EMBER, "mine.txt")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(PluginError, match=r"no plugin in the folder .*empty: no \*.py with @surgery.hookimpl"):

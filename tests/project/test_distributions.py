@@ -68,9 +68,9 @@ def test_a_plugin_requires_this_project_by_its_name_and_version(
 def test_a_new_package_requires_this_project_by_its_name_and_version(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_plugin("spread", kind, tmp_path, package=True, known=Plugins(bare=True))  # type: ignore[arg-type]
+    folder = write_plugin("brandnew", kind, tmp_path, package=True, known=Plugins(bare=True))  # type: ignore[arg-type]
     metadata = built(folder, tmp_path, monkeypatch)
-    assert metadata["Name"] == "surgery-spread"
+    assert metadata["Name"] == "surgery-brandnew"
     assert list(required(metadata)) == ["torch-surgery", "pytest"]
     assert surgery.__version__ in required(metadata)["torch-surgery"]
     assert "://" not in str(metadata)

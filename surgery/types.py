@@ -96,7 +96,7 @@ class Levels:
     """
 
     codes: NDArray[np.uint8]
-    """``(C, H, W)``. Codes from 251 are `INK`, `NAN`, `MINUS_INF`, `PLUS_INF` and `BACKGROUND`."""
+    """``(C, H, W)``. Codes that stand for no finite value are `NAN`, `MINUS_INF`, `PLUS_INF` and `BACKGROUND`."""
     low: NDArray[np.float64]
     """``(C,)``, the value of code 0."""
     high: NDArray[np.float64]

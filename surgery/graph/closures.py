@@ -29,9 +29,9 @@ def hook_dicts(module: nn.Module) -> Iterator[dict[Any, Any]]:
 def rebind_modules(model: M, memo: dict[int, Any]) -> M:
     """Make the functions of a copied model refer to the copies of its modules; return `model`.
 
-    The functions are hooks and functions in attributes. `memo` maps the identity of an original to its copy. A function
-    that has closed over a module of the original is replaced by one that has closed over the copy. All else that it has
-    closed over stays shared with the original.
+    The functions are hooks and functions in attributes. `memo` maps the identity of an original to its copy. If the
+    closure of a function contains a module of the original, the function is replaced by one whose closure contains the
+    copy. Everything else in the closure stays shared with the original.
     """
     rebinder = _ModuleRebinder(memo)
     for module in model.modules():

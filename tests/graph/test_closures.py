@@ -18,7 +18,7 @@ class Scaled(nn.Module):
         super().__init__()
         self.inner = nn.Linear(2, 2)
         inner = self.inner
-        self.feature = lambda x: inner(x).clone()
+        self.feature: Any = lambda x: inner(x).clone()
         self.partial = functools.partial(self._call, inner)
         self.default = _with_default(inner)
 
@@ -60,7 +60,7 @@ def test_a_function_that_refers_to_nothing_of_the_model_is_shared() -> None:
 
 
 def model_with_hooks(features: dict[str, Any]) -> nn.Module:
-    """A model with a hook that stores in a dict, and one that calls the first."""
+    """A model with a hook that stores values in a dict, a hook that calls it, and a partial function with the dict."""
 
     def keep(_module: nn.Module, _inputs: Any, value: Tensor, name: str = "first") -> None:
         features[name] = value

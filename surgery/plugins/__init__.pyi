@@ -11,7 +11,7 @@ from .guarded_calls import describe_error as describe_error
 from .hook_markers import hookimpl as hookimpl
 from .kinds import KINDS as KINDS
 from .kinds import Kind as Kind
-from .options import format_option_value as format_option_value
+from .option_types import format_option_value as format_option_value
 from .plugin import Plugin as Plugin
 from .registry import BUILTIN as BUILTIN
 from .registry import Plugins as Plugins

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, NewType, Optional, Sequence, Union  
 import pytest
 
 from surgery.errors import PluginError, RenderError
-from surgery.plugins.options import configure, format_option_value, list_options
+from surgery.plugins.option_types import format_option_value
+from surgery.plugins.options import configure, list_options
 from surgery.plugins.registry import Plugins
 from tests.distributions import plugin
 

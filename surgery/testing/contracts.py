@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from surgery.plugins import Plugin
+from surgery.testing.checkpoint_checks import checkpoint_violations
 from surgery.testing.drawing_checks import (
     colormap_violations,
     normalizer_violations,
@@ -13,7 +14,7 @@ from surgery.testing.drawing_checks import (
 )
 from surgery.testing.model_checks import model_violations
 from surgery.testing.plugin_checks import run_checks
-from surgery.testing.reader_checks import checkpoint_violations, reader_violations
+from surgery.testing.reader_checks import reader_violations
 from surgery.testing.sink_checks import sink_violations
 from surgery.testing.violations import summarize_violations
 from surgery.testing.watcher_checks import watcher_violations

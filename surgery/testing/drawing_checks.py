@@ -1,4 +1,4 @@
-"""What the stages that draw promise: transforms, normalizers, tilers and colormaps."""
+"""Checks of the stages of a picture: transforms, normalizers, tilers and colormaps."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
 
 
 def transform_violations(transform: Transform) -> Iterator[Violation]:
-    """``(B, C', H', W')`` float, each image's own, the same each time; the input is not written to."""
+    """Yield a violation for each input of which a transform makes wrong maps.
+
+    Maps are ``(B, C', H', W')`` float, the same at every call, and independent of the other images of the batch.
+    """
     for name, values in (*generate_finite_maps(), *generate_nonfinite_maps()):
-        given = values.clone()
+        argument = values.clone()
         try:
             with detect_state_changes(name) as found:
-                maps, again, last = transform(given), transform(given), transform(given[-1:])
+                maps, again, last = transform(argument), transform(argument), transform(argument[-1:])
         except Exception as error:  # noqa: BLE001
             yield Violation(describe_exception(error), name)
             continue
@@ -49,14 +52,14 @@ def transform_violations(transform: Transform) -> Iterator[Violation]:
             continue
         if getattr(transform, "color", False) and maps.shape[1] != 3:
             yield Violation(f"says that it gives colors, and gives {maps.shape[1]} channels, not 3", name)
-        if maps.device != given.device:
+        if maps.device != argument.device:
             yield Violation(f"gives maps on {maps.device}", name)
-        if not is_equal(given, values):
+        if not is_equal(argument, values):
             yield Violation("writes to its input", name)
             continue
         if not is_equal(maps, again):
             yield Violation("gives other maps the second time", name)
-        # Sums over a batch may be rounded otherwise than those over an image.
+        # Sums over a batch may be rounded differently from sums over one image.
         elif not torch.allclose(maps[-1:], last, rtol=1e-3, atol=1e-5 * _largest_magnitude(last), equal_nan=True):
             yield Violation("lets the other images of a batch change an image's maps", name)
 
@@ -67,38 +70,45 @@ def _largest_magnitude(maps: Tensor) -> float:
 
 
 def normalizer_violations(normalizer: Normalizer) -> Iterator[Violation]:
-    """Limits that are finite, ordered and broadcastable, the same each time; the input is not written to."""
+    """Yield a violation for each input of which a normalizer computes wrong limits.
+
+    Limits are finite, ordered, broadcastable, the same at every call, and the same by the declared shortcuts.
+    """
     repaired = ((f"{name}, repaired", replace_nonfinite(values)) for name, values in generate_nonfinite_maps())
     for name, values in (*generate_finite_maps(), *repaired):
-        given = values.clone()
+        argument = values.clone()
         try:
             with detect_state_changes(name) as found:
-                limits = find_limits(normalizer, given)
-                again = find_limits(normalizer, given)
+                limits = find_limits(normalizer, argument)
+                again = find_limits(normalizer, argument)
                 check_limits(normalizer, *limits.cpu().numpy())
-                fast = find_limits(normalizer, given, find_extremes(given))
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is its fault
+                fast = find_limits(normalizer, argument, find_extremes(argument))
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             yield Violation(describe_exception(error).removeprefix(f"normalizer {describe_stage(normalizer)} "), name)
             continue
         yield from found
-        if not is_equal(given, values):  # and so what it gives the second time is of something else
+        if not is_equal(argument, values):  # the second call received other values
             yield Violation("writes to its input", name)
             continue
         if not is_equal(limits, again):
             yield Violation("gives other limits the second time", name)
         elif not is_equal(limits, fast):
             yield Violation("gives other limits by of_extremes than when it is called", name)
-        elif declared_attribute(normalizer, "are_extremes") and not is_equal(limits, find_extremes(given).double()):
+        elif declared_attribute(normalizer, "are_extremes") and not is_equal(limits, find_extremes(argument).double()):
             yield Violation("says that its limits are the extremes of each channel, and they are not", name)
 
 
 def tiler_violations(tiler: Tiler) -> Iterator[Violation]:
-    """``(B, N, H', W')`` codes of the input or background, each image's own, the same each time; its input is kept."""
+    """Yield a violation for each input of which a tiler makes wrong pictures.
+
+    Pictures are ``(B, N, H', W')`` uint8 with codes of the input or background, the same at every call, independent of
+    the other images of the batch, and as the declared layout describes them.
+    """
     for name, values in generate_codes():
-        given = values.clone()
+        argument = values.clone()
         try:
             with detect_state_changes(name) as found:
-                tiles, again, last = tiler(given), tiler(given), tiler(given[-1:])
+                tiles, again, last = tiler(argument), tiler(argument), tiler(argument[-1:])
         except Exception as error:  # noqa: BLE001
             yield Violation(describe_exception(error), name)
             continue
@@ -109,12 +119,12 @@ def tiler_violations(tiler: Tiler) -> Iterator[Violation]:
         if len(tiles) != len(values) or tiles.numel() == 0:
             yield Violation(f"gives pictures of shape {tuple(tiles.shape)}", name)
             continue
-        if not is_equal(given, values):
+        if not is_equal(argument, values):
             yield Violation("writes to its input", name)
             continue
         if not is_equal(tiles, again):
             yield Violation("gives other pictures the second time", name)
-        yield from _layout_violations(tiler, given, tiles, name)
+        yield from _layout_violations(tiler, argument, tiles, name)
         if not is_equal(tiles[-1:], last):
             yield Violation("lets the other images of a batch change an image's pictures", name)
         if made := set(tiles.unique().tolist()) - {*values.unique().tolist(), BACKGROUND}:
@@ -122,7 +132,7 @@ def tiler_violations(tiler: Tiler) -> Iterator[Violation]:
 
 
 def _layout_violations(tiler: Tiler, levels: Tensor, tiles: Tensor, name: str) -> Iterator[Violation]:
-    """A layout, if it has one, of the same pictures as it gives."""
+    """Check that the layout that a tiler declares, if any, describes the pictures that it returned."""
     try:
         layout = find_tile_layout(tiler, levels.shape)
     except RenderError as error:
@@ -133,7 +143,10 @@ def _layout_violations(tiler: Tiler, levels: Tensor, tiles: Tensor, name: str) -
 
 
 def colormap_violations(colormap: Colormap) -> Iterator[Violation]:
-    """``(N, 3)`` or ``(N, 4)`` in [0, 1] for any N levels, each level's color its own, or what `cmap` takes."""
+    """Yield a violation if a colormap is not one that `cmap` takes, or for each N for which its colors are wrong.
+
+    Colors are ``(N, 3)`` or ``(N, 4)`` in [0, 1], the same at every call, and each depends only on its own level.
+    """
     try:
         with detect_state_changes(f"{LEVELS} levels") as found:
             palette(colormap)
@@ -150,9 +163,9 @@ def colormap_violations(colormap: Colormap) -> Iterator[Violation]:
         yield Violation("gives other colors the second time")
     for count in (1, 2, 1000):
         levels = np.linspace(0, 1, count)
-        given = levels.copy()
+        argument = levels.copy()
         try:
-            colors = np.asarray(colormap(given))
+            colors = np.asarray(colormap(argument))
         except Exception as error:  # noqa: BLE001
             yield Violation(describe_exception(error), f"{count} levels")
             continue
@@ -160,5 +173,5 @@ def colormap_violations(colormap: Colormap) -> Iterator[Violation]:
             yield Violation(f"gives {colors.shape}, not ({count}, 3) or ({count}, 4)", f"{count} levels")
         elif not np.allclose(colors[:1], whole[:1]) or (count > 1 and not np.allclose(colors[-1], whole[-1])):
             yield Violation(f"gives a level another color when there are {count} levels")
-        if not np.array_equal(given, levels):
+        if not np.array_equal(argument, levels):
             yield Violation("writes to its input", f"{count} levels")

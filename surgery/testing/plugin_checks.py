@@ -10,6 +10,7 @@ from warnings import warn
 
 from surgery.errors import PluginError
 from surgery.plugins import KINDS
+from surgery.testing.checkpoint_checks import checkpoint_violations
 from surgery.testing.drawing_checks import (
     colormap_violations,
     normalizer_violations,
@@ -17,7 +18,7 @@ from surgery.testing.drawing_checks import (
     transform_violations,
 )
 from surgery.testing.model_checks import model_violations
-from surgery.testing.reader_checks import checkpoint_violations, reader_violations
+from surgery.testing.reader_checks import reader_violations
 from surgery.testing.sink_checks import sink_violations
 from surgery.testing.violations import summarize_violations
 from surgery.testing.watcher_checks import watcher_violations

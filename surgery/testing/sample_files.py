@@ -1,4 +1,4 @@
-"""Files for readers to prove themselves on: small ones of the common kinds, and spoiled ones."""
+"""Sample files that checks give to readers: small valid ones of common kinds, and invalid ones."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_valid_files(place: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """A small file of each kind among `suffixes` that is common enough for everybody to know what is in it."""
+def write_valid_files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Write a small valid file for each of `suffixes` whose content is well known, and yield its path."""
     values = np.random.default_rng(0).standard_normal((1, 3, 8, 6)).astype(np.float32)
     pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8))
     for suffix in suffixes:
-        file = place / f"good{suffix}"
+        file = folder / f"good{suffix}"
         if suffix == ".npy":
             np.save(file, values)
         elif suffix == ".npz":
@@ -35,20 +35,20 @@ def write_valid_files(place: Path, suffixes: Sequence[str]) -> Iterator[Path]:
         yield file
 
 
-def write_invalid_files(place: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Files with the first of `suffixes` that nobody can read, and what each is in words."""
+def write_invalid_files(folder: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Write invalid files with the first of `suffixes`; yield a name and the path of each."""
     suffix = suffixes[0] if suffixes else ".bin"
-    yield "a file that is not there", place / f"gone{suffix}"
-    empty = place / f"empty{suffix}"
+    yield "a file that is not there", folder / f"gone{suffix}"
+    empty = folder / f"empty{suffix}"
     empty.write_bytes(b"")
     yield "an empty file", empty
-    noise = place / f"noise{suffix}"
+    noise = folder / f"noise{suffix}"
     noise.write_bytes(bytes(np.random.default_rng(0).integers(0, 256, 300, np.uint8)))
     yield "a file of random bytes", noise
-    folder = place / f"folder{suffix}"
-    folder.mkdir()
-    yield "a folder", folder
-    for good in write_valid_files(place, suffixes[:1]):
-        cut = place / f"cut{suffix}"
+    directory = folder / f"folder{suffix}"
+    directory.mkdir()
+    yield "a folder", directory
+    for good in write_valid_files(folder, suffixes[:1]):
+        cut = folder / f"cut{suffix}"
         cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
         yield f"half of a {suffix} file", cut

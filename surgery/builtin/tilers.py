@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from surgery.drawing import MAX_MEGAPIXELS, MAX_SIDE, tile_codes
+from surgery.drawing import LABEL_HEIGHT, MAX_MEGAPIXELS, MAX_SIDE, tile_codes
 from surgery.errors import RenderError
 from surgery.stages import TileLayout
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from surgery.stages import Tiler
 
-LABELED_SIDE, LABEL_HEIGHT = 32, 13
-"""Pixels of a map with a label, at least, and of the label's height."""
+LABELED_SIDE = 32
+"""Pixels of a map's longer side, at least, if it has a label."""
 MIN_SIDE = 16
 """Maps smaller than this, in pixels, are enlarged by a whole factor until they reach it."""
 

@@ -1,6 +1,8 @@
-"""From values to pictures: quantization to bytes, tiling, palettes, labels, PNG files.
+"""Values to pictures: maps, limits, codes, tiles, palettes and PNG files.
 
-Tensors and a `Recipe` come in; indexed pictures and their limits go out.
+`make_activations` takes the values that an operation computed and a `Recipe`, and returns activations. Their pictures,
+codes and facts are computed when they are first read, once for all images of a batch. Where the package was installed
+with a C compiler, `kernels.c` reads the values and writes the codes; torch computes the same otherwise.
 """
 
 import lazy_loader

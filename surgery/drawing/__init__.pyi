@@ -10,6 +10,7 @@ from .limits import find_limits as find_limits
 from .maps import replace_nonfinite as replace_nonfinite
 from .palettes import SPECIAL_CODES as SPECIAL_CODES
 from .palettes import palette as palette
+from .picture_sizes import LABEL_HEIGHT as LABEL_HEIGHT
 from .picture_sizes import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 from .picture_sizes import MAX_SIDE as MAX_SIDE
 from .png_files import encode_png as encode_png

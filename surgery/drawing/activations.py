@@ -1,4 +1,4 @@
-"""From activations to pictures."""
+"""Activations: the values of an operation, with the drawing that makes their pictures."""
 
 from __future__ import annotations
 
@@ -31,22 +31,26 @@ def make_activations(
     images: Sequence[str] | None,
     recipe: Recipe,
     key: str = "",
-    known: Callable[[str], LayoutHints] = lambda _: NO_HINTS,
+    find_hints: Callable[[str], LayoutHints] = lambda _: NO_HINTS,
 ) -> Iterator[Activation]:
-    """Activations of what an operation computed for a batch of `images`; of the batch as one where that is None.
+    """Yield an activation for each tensor in an operation's value and each of the images.
 
-    `known` tells, by its place in the value, what is known of a tensor's axes.
+    `value` is a tensor or a container of tensors; if it is a part of the operation's value, `key` is its place there.
+    `images` are names, in the order of the batch. If they are None, or if a tensor can't be split by image, there is a
+    single activation of the whole batch. `find_hints` takes the key of a tensor and returns what is known about it.
     """
-    asked = recipe.layout_for(operation.path)
-    for where, tensor in named_tensors(value, key):
-        path = operation.path + where
-        hints = replace(known(where), requested=asked) if asked is not None else known(where)
-        layout_decision = decide_layout(tuple(tensor.shape), None if images is None else len(images), hints)
+    requested = recipe.layout_for(operation.path)
+    batch = None if images is None else len(images)
+    for tensor_key, tensor in named_tensors(value, key):
+        path = operation.path + tensor_key
+        hints = find_hints(tensor_key)
+        hints = hints if requested is None else replace(hints, requested=requested)
+        layout_decision = decide_layout(tuple(tensor.shape), batch, hints)
         if images is None:
             yield Activation(operation, path, None, tensor, WholeBatchDrawing(tensor, recipe, layout_decision))
             continue
-        lying = tensor.movedim(layout_decision.batch_axis, 0) if layout_decision.batch_axis else tensor
-        parts = split_by_image(lying, len(images))
+        batch_first = tensor.movedim(layout_decision.batch_axis, 0) if layout_decision.batch_axis else tensor
+        parts = split_by_image(batch_first, len(images))
         if parts is None:
             yield Activation(operation, path, None, tensor, BatchDrawing(tensor[None], recipe))
             continue
@@ -62,14 +66,17 @@ def make_image_activations(
     limits: Limits,
     recipe: Recipe,
 ) -> Iterator[Activation]:
-    """Activations that are color by nature: ``(B, 3, H, W)`` or ``(B, 1, H, W)`` within `limits`, drawn as RGB."""
+    """Yield an activation for each image of ``(B, 3, H, W)`` or ``(B, 1, H, W)`` values, drawn in its own colors.
+
+    `limits` are the values of black and of white.
+    """
     drawing = ColorImageDrawing(values, limits, recipe)
     for position, image in enumerate(images):
         yield Activation(operation, operation.path, image, values[position], drawing, position)
 
 
 def strip_values(activation: Activation) -> Activation:
-    """An activation whose values have their shape and dtype, and nothing in them."""
+    """Return the activation with a meta tensor in place of its values, which frees their memory."""
     empty = _empty(activation.values.shape, activation.values.dtype)
     return Activation(
         activation.operation, activation.path, activation.image, empty, activation.drawing, activation.position

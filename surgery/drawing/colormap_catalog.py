@@ -1,4 +1,4 @@
-"""The colormaps that come with the project: all that the `cmap` library knows, by name."""
+"""The names of the colormaps in the `cmap` library."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from functools import cache
 
 
 class _Catalog(Mapping[str, str]):
-    """The names of cmap's catalog, each its own value, in any case; `_r` behind a name turns it around."""
+    """Name of a colormap -> its name in cmap. Case is ignored, and the suffix ``_r`` reverses a colormap."""
 
     def __getitem__(self, name: str) -> str:
-        known = _names()
+        names = _names()
         bare = name.lower().removesuffix("_r")
-        if name.lower() in known:
-            return known[name.lower()]
-        if bare in known:
-            return known[bare] + "_r"
+        if name.lower() in names:
+            return names[name.lower()]
+        if bare in names:
+            return names[bare] + "_r"
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -27,7 +27,7 @@ class _Catalog(Mapping[str, str]):
 
 @cache
 def _names() -> dict[str, str]:
-    """Lower-case name -> name as cmap has it; `magma` and `bids:magma` alike."""
+    """Return lower-case name -> name in cmap, for short and qualified names (``magma``, ``bids:magma``)."""
     import cmap
 
     catalog = cmap.Catalog()

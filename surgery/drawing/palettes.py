@@ -1,4 +1,4 @@
-"""From colormaps to palettes."""
+"""Palettes: the colors of all 256 codes."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ MIN_DIFFERENCE = 10.0
 
 
 def palette_of(recipe: Recipe) -> NDArray[np.uint8]:
-    """The palette of a recipe: its colormap's, or the one that its normalizer names, or viridis."""
+    """Return the palette of the recipe's colormap, else of the colormap that its normalizer names, else of viridis."""
     chosen = recipe.colormap if recipe.colormap is not None else getattr(recipe.normalizer, "colormap", "viridis")
     try:
         return _cached_palette(chosen)
-    except TypeError:  # a list of colors has no hash
+    except TypeError:  # a list of colors can't be hashed
         return palette(chosen)
 
 
 def palette(colormap: Colormap) -> NDArray[np.uint8]:
-    """``(256, 3)`` uint8: a colormap at the 251 levels, and the colors of what is no value.
+    """Return ``(256, 3)`` uint8: a colormap at 251 levels, and the colors of the special codes.
 
-    Raises RenderError for a name that no colormap has, and for a function that gives no colors.
+    Raises RenderError if no colormap has this name, or if a function raises or does not return colors.
     """
     levels = np.linspace(0.0, 1.0, LEVELS)
     try:
@@ -55,7 +55,7 @@ def palette(colormap: Colormap) -> NDArray[np.uint8]:
         ) from error
     if sampled.shape not in ((LEVELS, 3), (LEVELS, 4)) or not np.isfinite(sampled).all():
         raise RenderError(
-            f"colormap {describe_stage(colormap)} has to give ({LEVELS}, 3) or ({LEVELS}, 4) finite, "
+            f"colormap {describe_stage(colormap)} has to return ({LEVELS}, 3) or ({LEVELS}, 4) finite, "
             f"not {sampled.shape}"
         )
     colors = np.zeros((256, 3), np.uint8)
@@ -71,20 +71,21 @@ def choose_background(colors: NDArray[np.uint8]) -> tuple[int, int, int]:
 
     If none does, return the one with the greatest distance.
     """
-    apart = [float(np.linalg.norm(_to_lab(np.array([color])) - _to_lab(colors), axis=1).min()) for color in BACKGROUNDS]
-    first = next((place for place, distance in enumerate(apart) if distance >= MIN_DIFFERENCE), int(np.argmax(apart)))
-    return BACKGROUNDS[first]
+    candidates, lab = _to_lab(np.array(BACKGROUNDS)), _to_lab(colors)
+    distances = [float(np.linalg.norm(candidate - lab, axis=1).min()) for candidate in candidates]
+    distinct = (place for place, distance in enumerate(distances) if distance >= MIN_DIFFERENCE)
+    return BACKGROUNDS[next(distinct, int(np.argmax(distances)))]
 
 
 def add_ink_color(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A palette in which what is written stands out from the background."""
+    """Return the palette with a color for text that is readable on its background."""
     inked = colors.copy()
     inked[INK] = (20, 20, 22) if int(colors[BACKGROUND].sum()) > 380 else (235, 235, 230)
     return inked
 
 
 def _to_lab(colors: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """SRGB ``(N, 3)`` from 0 to 255 as CIE L*a*b*, of the white point D65."""
+    """Return sRGB ``(N, 3)`` from 0 to 255 as CIE L*a*b* with the white point D65."""
     part = colors / 255.0
     linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
     matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])

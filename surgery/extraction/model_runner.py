@@ -88,8 +88,8 @@ class ModelRunner:
             tensors = tensor_specs(value)
             if tensors != operation.tensors:  # of another size or number of images than the example
                 operation = replace(operation, tensors=tensors)
-            evidence = partial(self._model.hints, operation.name)
-            self._consume(make_activations(operation, value, images, self._plan.recipe, known=evidence))
+            find_hints = partial(self._model.hints, operation.name)
+            self._consume(make_activations(operation, value, images, self._plan.recipe, find_hints=find_hints))
         except Exception as error:
             self._consumer_error = error
             raise
@@ -120,8 +120,8 @@ class ModelRunner:
         if is_image(values, output, plan.value_range):
             self._consume(make_image_activations(operation, output, images, plan.value_range, plan.recipe))
         else:
-            evidence = partial(self._model.hints, "output")
-            self._consume(make_activations(operation, output, images, plan.recipe, known=evidence))
+            find_hints = partial(self._model.hints, "output")
+            self._consume(make_activations(operation, output, images, plan.recipe, find_hints=find_hints))
 
 
 def is_image(values: Tensor, output: Any, value_range: tuple[float, float]) -> bool:

@@ -8,9 +8,9 @@ import torch
 
 import surgery
 from surgery.builtin.normalizers import Fixed, MinMax
-from surgery.builtin.tilers import LABEL_HEIGHT, Grid
-from surgery.drawing.labels import BAR
-from surgery.drawing.labels import STRIP as LINES
+from surgery.builtin.tilers import Grid
+from surgery.drawing import LABEL_HEIGHT
+from surgery.drawing.labels import BAR_HEIGHT
 from surgery.drawing.palettes import MIN_DIFFERENCE, choose_background, palette
 from surgery.plugins.registry import Plugins
 from surgery.types import BACKGROUND, INK, LEVELS
@@ -39,7 +39,6 @@ def test_that_holds_for_colors_of_ones_own(colors: list[object]) -> None:
 def test_labels_stand_above_the_maps_and_change_no_value() -> None:
     (plain,) = surgery.draw(VALUES, tiler=Grid(columns=2, gap=3))
     (marked,) = surgery.draw(VALUES, tiler=Grid(columns=2, gap=3, labels=True))
-    assert LINES == LABEL_HEIGHT
     tall = 40 + LABEL_HEIGHT + 3
     for number in range(5):
         row, column = divmod(number, 2)
@@ -57,8 +56,8 @@ def test_labels_stand_above_the_maps_and_change_no_value() -> None:
 
 
 def bar(picture: surgery.Picture) -> tuple[list[int], bytes]:
-    lines = picture.pixels[-(BAR + LABEL_HEIGHT) :]
-    return lines[0].tolist(), lines[BAR:].tobytes()
+    lines = picture.pixels[-(BAR_HEIGHT + LABEL_HEIGHT) :]
+    return lines[0].tolist(), lines[BAR_HEIGHT:].tobytes()
 
 
 def test_the_scale_bar_has_all_levels_and_the_limits_where_there_is_one_pair() -> None:

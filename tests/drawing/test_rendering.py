@@ -383,7 +383,7 @@ def laid(layout: object) -> Tiler:
             r"can't lay out \(2, 3, 2, 2\): .*a tile layout needs whole numbers",
         ),  # type: ignore[arg-type]
         ({"tiler": lambda levels: levels.repeat(2, 1, 1, 1)}, "4 images for a batch of 2"),
-        ({"colormap": lambda values: values}, "has to give"),
+        ({"colormap": lambda values: values}, "has to return"),
         ({"colormap": lambda values: 1 / 0}, "can't be sampled"),
     ],
 )

@@ -387,5 +387,5 @@ def test_a_stage_that_can_not_draw_says_at_which_activation_it_was(
     def tiler(levels: Tensor) -> Tensor:
         return levels[:, :, :, :, None]
 
-    with pytest.raises(RenderError, match=r"^at conv of 0: tiler .* has to give \(B, N, H, W\)"):
+    with pytest.raises(RenderError, match=r"^at conv of 0: tiler .* has to return \(B, N, H, W\)"):
         surgery.extract(model, photos, out=tmp_path / "out", tiler=tiler, sinks=[Png()])

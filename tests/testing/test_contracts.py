@@ -104,7 +104,7 @@ BROKEN = [
     ("tiler", shuffles, "lets the other images of a batch change"),
     ("tiler", paints_on_its_input, "writes to its input"),
     ("colormap", "viridiss", "did you mean"),
-    ("colormap", lambda levels: levels, "has to (give|return)"),
+    ("colormap", lambda levels: levels, "has to return"),
     ("colormap", lambda levels: np.zeros((251, 3)), "given 1 levels"),
     ("colormap", lambda levels: np.stack([levels * 255] * 3, 1), "not within"),
     (

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 try:
-    from surgery.drawing import _kernels as kernels
+    from surgery.drawing import _kernels
 except ImportError:
-    kernels = None  # type: ignore[assignment]
+    _kernels = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+kernels = _kernels
 
 
 def has_compiled_pass(maps: Tensor) -> bool:

@@ -131,10 +131,10 @@ def reshape_axes(axes: Axes, shape: Sequence[int]) -> Axes | None:
         remaining += [axis] if axis.has_extra_entries else list(axis.factors)
     items: list[Axis] = []
     for size in shape:
-        axis, remaining = _take_axis(remaining, size)
-        if axis is None:
+        taken, remaining = _take_axis(remaining, size)
+        if taken is None:
             return None
-        items.append(axis)
+        items.append(taken)
     if any(factor.size != 1 for factor in remaining):
         return None
     return replace(axes, items=tuple(items))

@@ -8,7 +8,7 @@ from rich.console import Group
 
 from surgery.cli.console import Text
 from surgery.cli.tables import fitted_table, format_count, format_shapes, plain_table
-from surgery.output import layout_notes, layout_remark
+from surgery.output import drawing_notes, unusual_layout
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +30,7 @@ def report_view(report: Report, width: int) -> RenderableType:
         return last_line
     rows = [_operation_row(summary) for summary in report.summaries]
     table = fitted_table(rows, ["", "operation", "kind", "shape", "range", "remarks"], width)
-    notes = [Text(line, style="dim") for line in layout_notes(report.summaries)]
+    notes = [Text(line, style="dim") for line in drawing_notes(report.summaries)]
     overview = [Text.assemble(("look at ", "dim"), f"{report.overview}")] if report.overview is not None else []
     return Group(table, Text(), *notes, last_line, *overview)
 
@@ -40,7 +40,7 @@ def _operation_row(summary: OperationSummary) -> dict[str, Text]:
     remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
     remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
     remarks += [f"in {summary.pictures} parts"] if summary.pictures > 1 else []
-    remarks += [layout] if (layout := layout_remark(summary)) else []
+    remarks += [layout] if (layout := unusual_layout(summary)) else []
     return {
         "": Text(f"{operation.index:03}", style="dim"),
         "operation": Text(operation.path, style="bold"),

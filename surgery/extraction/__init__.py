@@ -1,6 +1,8 @@
-"""The whole job: images through a rewritten model, and every activation to the sinks.
+"""Runs: images go through a rewritten model, and activations go to sinks, to memory or to pictures.
 
-A model, images and stages come in; a folder of pictures and its report go out, or activations in memory.
+`extract` takes a model, images and stages, and writes a folder with a manifest. `record` takes a rewritten model and
+its inputs, and returns activations. `draw` takes a tensor and returns pictures. Each activation of `extract` passes
+reader, model, sinks and manifest in this order: `sink_pipeline` has the details.
 """
 
 import lazy_loader

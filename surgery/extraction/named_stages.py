@@ -1,4 +1,4 @@
-"""Stages by their names, in Python as on the command line: ``"percentile:low=2"`` is a `Percentile(low=2)`."""
+"""Stages by name, in Python as on the command line: ``"percentile:low=2"`` becomes ``Percentile(low=2)``."""
 
 from __future__ import annotations
 
@@ -15,41 +15,44 @@ if TYPE_CHECKING:
 
 
 class StageResolver:
-    """What a function was given as stages: values as they are, and for names what `plugins` offer.
+    """Returns stages for the arguments of a function: values as they are, and for names what `plugins` offer.
 
-    Without `plugins` they are looked for as the command line looks for them, once a name is asked for.
+    Without `plugins`, the first name loads those that the command line finds.
     """
 
     def __init__(self, plugins: Plugins | None = None) -> None:
         self._explicit_plugins = plugins
 
-    def resolve(self, kind: Kind, given: Any) -> Any:
-        """The stage of a kind. Raises PluginError for a name that nobody offers, RenderError for what is no stage."""
-        if isinstance(given, str):
+    def resolve(self, kind: Kind, stage: Any) -> Any:
+        """Return a stage for a value or a name.
+
+        Raises PluginError for a name that no plugin offers, and RenderError for a value that can't be a stage.
+        """
+        if isinstance(stage, str):
             if kind == "colormap":  # a name that no plugin offers may be one that `cmap` reads, such as "red"
-                found = self._plugins.find(kind, given)
+                found = self._plugins.find(kind, stage)
                 if found is not None:
                     return found[1]
-                palette(given)  # which raises for what is none
-                return given
-            return self._plugins.resolve(kind, given)
-        if kind != "colormap" and not callable(given):
-            raise RenderError(f"a {kind} is a name, such as {_EXAMPLES[kind]!r}, or a function, not {given!r:.60}")
-        return given
+                palette(stage)  # raises an error for any other text
+                return stage
+            return self._plugins.resolve(kind, stage)
+        if kind != "colormap" and not callable(stage):
+            raise RenderError(f"a {kind} is a name, such as {_EXAMPLES[kind]!r}, or a function, not {stage!r:.60}")
+        return stage
 
-    def resolve_all(self, kind: Kind, given: Any) -> tuple[Any, ...]:
-        """The stages of a kind, of one or a sequence of them."""
-        if isinstance(given, str) or callable(given):
-            return (self.resolve(kind, given),)
+    def resolve_all(self, kind: Kind, stages: Any) -> tuple[Any, ...]:
+        """Return stages for one value or name, or for a sequence of them."""
+        if isinstance(stages, str) or callable(stages):
+            return (self.resolve(kind, stages),)
         try:
-            return tuple(self.resolve(kind, each) for each in given)
+            return tuple(self.resolve(kind, each) for each in stages)
         except TypeError as error:
-            if hasattr(given, "__iter__"):
+            if hasattr(stages, "__iter__"):
                 raise
-            raise RenderError(f"{kind}s are a list of names or functions, not {given!r:.60}") from error
+            raise RenderError(f"{kind}s are a list of names or functions, not {stages!r:.60}") from error
 
     def recipe(self, normalizer: Any, tiler: Any, colormap: Any, transforms: Any) -> Recipe:
-        """How activations are drawn by these stages."""
+        """Return the recipe of these stages, which are values or names."""
         return Recipe(
             self.resolve("normalizer", normalizer),
             self.resolve("tiler", tiler),

@@ -75,41 +75,53 @@ def extract(
     plugins: Plugins | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """Run `model` on images, and give what the operations chosen by `at` compute to the sinks, with a manifest.
+    """Run a model on images, and give the values of selected operations to the sinks.
 
-    `images` are files, folders and patterns. `at` may be several selections; each must match something. `size` and
-    `range` None are the network's own (an attribute `preprocessing`, or `size`), else each image's own size, and -1 to
-    1. `size` and `side`, as `surgery.load_image` has them, are of the default reader, which reads images; another
-    `reader` takes options of its own. `mode` says whether the model runs as in evaluation, as in training (the test
-    mode of the public pix2pix code: batch statistics, dropout on), or as it is; the model itself stays in its mode. The
-    random generators are seeded with `seed` before every batch, and buffers (running statistics) are put back, so that
-    what an image gives depends on its batch alone. Without `output` the model is run no further than its last chosen
-    operation. With `check` the original runs on the first batch as well, and its output has to be the same, bit for
-    bit; that is recorded. `source` is recorded as where the model came from.
+    - `model`: The model, which stays as it is. The run uses a copy that shares its parameters.
+    - `images`: Files, folders and patterns such as ``facades/*.png``.
+    - `at`: Which operations: one selection or several, each of which must match something.
+    - `out`: The folder for files and manifest, made if missing. See below for a folder that holds a run.
+    - `normalizer`, `tiler`, `colormap`, `transforms`: How pictures are drawn.
+    - `layout`: How values are read as maps, such as ``surgery.layouts.ChannelsLast()``: for every operation that it
+      fits, or a mapping from selections to layouts. By default the axes of each value are tracked through the graph, or
+      guessed from their number. The manifest has each decision with its reason.
+    - `sinks`: What writes files. With several `jobs`, only sinks that keep images apart.
+    - `inputs`: The other inputs of a model that takes several: names of forward's parameters, with files as in
+      `images`. The files are one for each image, by name or in order, or one for all. Sinks and manifest call them
+      ``input.NAME``.
+    - `reader`: What reads the images.
+    - `readers`: What reads the other inputs, by name; by default they are read as images.
+    - `size`, `side`: Options of the default reader, as in `surgery.load_image`. By default the size that the network
+      wants (its attribute `preprocessing` or `size`), else that of each image.
+    - `range`: The values of black and white. By default those that the network wants, else -1 and 1.
+    - `batch_size`: How many images run at once.
+    - `device`: Where the model runs.
+    - `mode`: ``eval``; ``train``, as in the test mode of the public pix2pix code (batch statistics, dropout); or
+      ``as-is``.
+    - `seed`: Seeds torch's random generators before every batch. Buffers, such as running statistics, are restored
+      before every batch too, so that the values of an image depend on its batch alone.
+    - `stats`: Whether facts include mean, deviation, zeros and counts, which takes further passes over the values.
+    - `output`: Whether the model runs to its end. Without, it stops after the last selected operation.
+    - `jobs`: With 1, threads read images and write files beside the model. With more, so many processes share the
+      batches, with one thread each: faster for many images on many cores.
+    - `check`: Whether the original runs on the first batch too. Its output must be the same, bit for bit.
+    - `leaves`: Modules to keep whole while tracing, as in `surgery.trace`.
+    - `allow`: Hazards to allow while tracing, as in `surgery.trace`.
+    - `source`: Where the model comes from, for the manifest.
+    - `overwrite`: Whether to replace a run in the folder.
+    - `watchers`: Functions to call during the run. One that raises an error is not called again, and is reported.
+    - `plugins`: Where names of stages are looked up; by default the plugins that the command line finds.
+    - `progress`: Called after each batch.
 
-    Normalizer, tiler, colormap, transforms, sinks and reader are values, or names that `plugins` offer (None: those of
-    the command line), with options: ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
+    Normalizer, tiler, colormap, transforms, sinks and readers are values, or names that plugins offer, with options:
+    ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
 
-    `inputs` are what a model of several inputs takes beside the image: the name of forward's parameter, and files as in
-    `images`, one for each image (by their names, or in order) or one for all. They are read as images, or by what
-    `readers` has for the name; the manifest and the sinks have them as ``input.NAME``.
+    Raises OutputError for a folder that holds a run, unless `overwrite` is true. Then the files that its manifest
+    lists, and no others, are removed when the first image of the new run is finished. A run that finishes no image
+    leaves the folder as it was. Two runs can't write to one folder at the same time.
 
-    With one of `jobs` images are read and pictures written on threads beside the one that runs the model. Several are
-    processes that share the images, batch by batch, each with one thread for everything: faster where there are many
-    images for each core. Every sink has to be one that keeps images describe_difference.
-
-    `layout` says how values are read as maps, such as ``surgery.layouts.ChannelsLast()``, for all operations that it
-    fits, or, as a mapping from selections to layouts, for some. None is to find it: what the axes of a value are is
-    followed through the graph, and told by their number where that is not known. What was decided stands in the
-    manifest, and why.
-
-    `out` is made if it is not there. A folder with a finished run is refused, with OutputError, unless `overwrite` is
-    true: then the files that its manifest lists are removed, and nothing else, once an image of this run is finished.
-    A run that finishes no image leaves the folder as it was. Two runs can't write to one folder at once.
-
-    `watchers` are told of the run while it goes on; one that raises is left out of the rest and stands in the report.
-    An image that can't be read, or that the model can't take, is left out and reported; all else that goes wrong
-    raises a SurgeryError. Ctrl-C ends the run after what is finished.
+    An image that can't be read, or that the model can't take, is skipped and reported. Any other error is raised after
+    the finished images are recorded. Ctrl-C ends the run, and the finished images stay.
     """
     started = time.perf_counter()
     check_settings(mode, batch_size, side, jobs, device, seed)

@@ -1,4 +1,4 @@
-"""Pictures of a tensor, without a model."""
+"""`draw`: pictures of a tensor, without a model."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def draw(
     layout: ValueLayout | None = None,
     plugins: Plugins | None = None,
 ) -> tuple[Picture, ...]:
-    """Pictures of a tensor whose first axis is the batch: one for each image, or as many as the tiler makes of one.
+    """Return the pictures of a tensor whose first axis is the batch, one or several for each image.
 
-    Stages are values, or names with options as on the command line: ``normalizer="percentile:low=2"``. Names are those
-    that `plugins` offer, by default all that the command line finds.
+    Stages are values, or names with options as on the command line: ``normalizer="percentile:low=2"``. `plugins` offer
+    the names; None stands for those that the command line finds.
 
-    `layout` says how the values are read as maps, such as ``surgery.layouts.ChannelsLast()`` or ``Tokens(14, 14)``;
-    None is by the number of axes: ``(B, C, H, W)`` are C maps, ``(B, T, D)`` one, and ``(B, C)`` a vector.
+    `layout` says how the values are read as maps, such as ``surgery.layouts.ChannelsLast()`` or ``Tokens(14, 14)``.
+    Without it the number of axes decides: ``(B, C, H, W)`` are C maps, ``(B, T, D)`` one map, and ``(B, C)`` a vector.
 
-    Raises RenderError where a stage gives something that can't be drawn, PluginError for a name that nobody offers.
+    Raises RenderError for a value that can't be drawn, and PluginError for a name that no plugin offers.
     """
     if not isinstance(values, torch.Tensor) or values.is_meta or values.layout is not torch.strided:
-        said = f"a tensor on the device {values.device}" if isinstance(values, torch.Tensor) else type(values).__name__
-        raise RenderError(f"a dense tensor with values is drawn, not {said}")
+        kind = f"a tensor on the device {values.device}" if isinstance(values, torch.Tensor) else type(values).__name__
+        raise RenderError(f"draw takes a dense tensor with values, not {kind}")
     rules = () if layout is None else (LayoutRule(layout),)
     recipe = replace(StageResolver(plugins).recipe(normalizer, tiler, colormap, transforms), layouts=rules)
     drawing = BatchDrawing(values if values.ndim else values[None], recipe)

@@ -1,4 +1,4 @@
-"""Those who watch a run: told of it while it goes on, and never in its way."""
+"""The watchers of a run: plugin functions that are called at its start, with each activation, and at its end."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
 
 
 class WatcherList:
-    """The watchers of one run. One that raises is not called again, and is a line in the report."""
+    """Calls the watchers of one run. A watcher that raises an error is not called again, and the run goes on."""
 
     def __init__(self, watchers: Sequence[Watcher]) -> None:
-        self._there = dict(enumerate(watchers))
+        self._active = dict(enumerate(watchers))
         self._warnings: list[str] = []
 
     @property
     def writes(self) -> list[Write]:
-        """What is to be called with each activation, as a sink's; empty where nobody watches them."""
-        return [self._write(number) for number, watcher in self._there.items() if watcher.activation]
+        """The functions to call with each activation; none if no watcher wants activations."""
+        return [self._write(number) for number, watcher in self._active.items() if watcher.activation]
 
     def started(self, start: RunStart) -> None:
-        """Tell that a run is about to begin."""
-        for number, watcher in list(self._there.items()):
-            self._tell(number, watcher.started, start)
+        """Call the watchers before the first image."""
+        for number, watcher in list(self._active.items()):
+            self._call(number, watcher.started, start)
 
     def finished(self, report: Report) -> Report:
-        """Tell that a run is over. Returns the report, with a line for each watcher that raised at any time."""
-        for number, watcher in list(self._there.items()):
-            self._tell(number, watcher.finished, report)
+        """Call the watchers after the last image. Return the report with a warning for each that raised an error."""
+        for number, watcher in list(self._active.items()):
+            self._call(number, watcher.finished, report)
         return replace(report, warnings=tuple(self._warnings))
 
     def _write(self, number: int) -> Write:
         def write(activation: Any) -> None:
-            if number in self._there:
-                self._tell(number, self._there[number].activation, activation)
+            if number in self._active:
+                self._call(number, self._active[number].activation, activation)
 
         return write
 
-    def _tell(self, number: int, call: Callable[[Any], object] | None, value: object) -> None:
-        if call is None:
+    def _call(self, number: int, function: Callable[[Any], object] | None, value: object) -> None:
+        if function is None:
             return
         try:
-            call(value)
-        except Exception as error:  # noqa: BLE001 - whoever watches does not end a run
-            name = self._there.pop(number).name
+            function(value)
+        except Exception as error:  # noqa: BLE001 - a watcher must not end a run
+            name = self._active.pop(number).name
             self._warnings.append(f"{name} raised {describe_error(error)}; it was left out of the rest of the run")

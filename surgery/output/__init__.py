@@ -1,6 +1,7 @@
-"""The folder of a run: file names, locks, the journal, the manifest, recovery after a run that was killed.
+"""The folder of a run: its files, its locks, its manifest, and recovery after a run that was killed.
 
-Sinks write whole files into an `OutputFolder`; a `Report` and a manifest that describes every file go out.
+Sinks write files into an `OutputFolder`. What was written is recorded in a `Manifest`, image by image, so that a killed
+run can be recovered. At the end, a `Report` and `manifest.json` go out, which `ManifestReader` reads.
 """
 
 import lazy_loader

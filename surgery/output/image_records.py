@@ -1,4 +1,4 @@
-"""What is recorded of each image of a run, in its workspace, and the manifest that is put together of it at the end."""
+"""The records of finished images in the workspace of a run, and the manifest that is made from them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from surgery.errors import OutputError
 from surgery.output.json_values import encodable
 from surgery.output.manifest_reader import IMAGES_LINE
+from surgery.output.os_errors import describe_os_error
 from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
@@ -25,29 +26,34 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getatt
 
 
 class ImageRecords:
-    """A file with a line for each image that one process has finished, and as much room again for the manifest.
+    """The records of one process: a file with a line for each finished image.
 
-    A line is there whole or not at all, also where the disk is full.
+    As many bytes again are reserved on the disk for the manifest. A line is written completely or not at all, even if
+    the disk is full. Raises OutputError if the files can't be made.
     """
 
-    def __init__(self, workspace: Path, number: int, room: int = 0) -> None:
+    def __init__(self, workspace: Path, number: int, reserved_bytes: int = 0) -> None:
+        """`number` is that of the process. `reserved_bytes` are for the manifest's head."""
         self._folder = workspace.parent
-        self._size = self._room = 0
+        self._size = self._reserved_bytes = 0
         try:
             self._file = os.open(workspace / f"images-{number}", _NEW, 0o666)
-            self._reserve = os.open(workspace / f"reserve-{number}", _NEW, 0o666)
-            self._keep(room)
+            self._reserve_file = os.open(workspace / f"reserve-{number}", _NEW, 0o666)
+            self._reserve_disk(reserved_bytes)
         except OSError as error:
             raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
 
     def add(self, number: int, files: int, entry: bytes) -> None:
-        """Write the line of the `number`-th image, which has so many files. Raises OutputError."""
+        """Append the record of an image: its number, how many files it has, and its entry in the manifest as JSON.
+
+        Raises OutputError if the disk is full.
+        """
         line = b"%d\t%d\t%b\n" % (number, files, entry)
         try:
-            self._keep(len(line))
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            self._reserve_disk(len(line))
+            remaining = memoryview(line)
+            while remaining:
+                remaining = remaining[os.write(self._file, remaining) :]
         except OSError as error:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
@@ -55,38 +61,39 @@ class ImageRecords:
         self._size += len(line)
 
     def close(self) -> None:
-        """Nothing more will be added."""
+        """Close the files, to which nothing more will be added."""
         os.close(self._file)
-        os.close(self._reserve)
+        os.close(self._reserve_file)
 
-    def _keep(self, room: int) -> None:
-        """Have so much more of the disk."""
+    def _reserve_disk(self, count: int) -> None:
+        """Reserve more bytes on the disk. Raises OSError if it is full."""
         try:
             if not hasattr(os, "posix_fallocate"):
-                raise OSError(errno.ENOSYS, "no room in advance")  # noqa: TRY301
-            os.posix_fallocate(self._reserve, self._room, max(1, room))
+                raise OSError(errno.ENOSYS, "no posix_fallocate")  # noqa: TRY301
+            os.posix_fallocate(self._reserve_file, self._reserved_bytes, max(1, count))
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            os.lseek(self._reserve, self._room, os.SEEK_SET)
-            if os.write(self._reserve, bytes(room)) < room:
+            os.lseek(self._reserve_file, self._reserved_bytes, os.SEEK_SET)
+            if os.write(self._reserve_file, bytes(count)) < count:
                 raise OSError(errno.ENOSPC, "No space left on device") from error
-        self._room += room
+        self._reserved_bytes += count
 
 
 def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterable[str]) -> int:
-    """Put `manifest.json` together of `content`, the run's own `files`, and the records of all processes.
+    """Write `manifest.json` from `content`, `files` of the whole run, and the image records of all processes.
 
-    Returns the number of files of the run, the manifest included. Raises OutputError.
+    Return the number of files of the run, the manifest included. Raises OutputError if it can't be written.
     """
-    own = list(files)
-    stores = {name: found for name in own if (found := _contents(workspace.folder / name)) is not None}
-    more: dict[str, Any] = {"files": own} | ({"stores": stores} if stores else {})
+    run_files = list(files)
+    contents = {name: _store_contents(workspace.folder / name) for name in run_files}
+    stores = {name: names for name, names in contents.items() if names is not None}
+    more: dict[str, Any] = {"files": run_files} | ({"stores": stores} if stores else {})
     head = json.dumps(encodable({**content, **more}), indent=1, allow_nan=False)
     part = workspace.path / f"{MANIFEST_FILE}.part"
-    total = len(own) + 1
+    total = len(run_files) + 1
     for reserve in workspace.path.glob("reserve-*"):
-        os.truncate(reserve, 0)  # to remove a file that is open gives nothing back
+        os.truncate(reserve, 0)  # removing an open file would not free the disk
     try:
         with ExitStack() as stack, part.open("wb") as file:
             file.write(head.removesuffix("\n}").encode() + b",\n" + IMAGES_LINE)
@@ -105,7 +112,7 @@ def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterabl
 
 
 def has_finished_images(workspace: Path) -> bool:
-    """Whether an image was finished."""
+    """Return whether a run has finished an image."""
     for path in workspace.glob("images-*"):
         with path.open("rb") as file:
             if next(_lines(file), None) is not None:
@@ -113,23 +120,16 @@ def has_finished_images(workspace: Path) -> bool:
     return False
 
 
-def describe_os_error(error: OSError) -> str:
-    """What the system says, in words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    return (error.strerror or str(error)).lower()
-
-
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """The number of each image, in order, how many files it has, and what was recorded of it."""
+    """Yield the number of each image in order, the number of its files, and its entry in the manifest."""
     for line in file:
-        if line.endswith(b"\n"):  # another one was cut when its process was killed
+        if line.endswith(b"\n"):  # a line without it was cut when its process was killed
             number, files, entry = line.rstrip(b"\n").split(b"\t", 2)
             yield int(number), int(files), entry
 
 
-def _contents(store: Path) -> list[str] | None:
-    """The files in the directory of a store; None for a file."""
+def _store_contents(store: Path) -> list[str] | None:
+    """Return the files in the directory of a store, relative to it; None for a path that is a file."""
     if not store.is_dir():
         return None
     return sorted(path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file())

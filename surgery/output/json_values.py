@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def as_json(value: Any) -> bytes:
-    """A value as compact JSON in UTF-8; arrays are lists, what is no number is null."""
+    """Return a value as compact JSON in UTF-8. Arrays become lists; NaN and infinities become null."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError:  # a name that is no UTF-8 is in it
+    except TypeError:  # it holds a name that is not valid UTF-8
         return orjson.dumps(encodable(value), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def encodable(value: Any) -> Any:
-    """A value whose texts, in mappings, lists and tuples too, can be encoded as UTF-8."""
+    """Return a value with every text in it, in mappings, lists and tuples too, made valid UTF-8."""
     if isinstance(value, str):
         return escape_surrogates(value)
     if isinstance(value, dict):
@@ -33,11 +33,11 @@ def encodable(value: Any) -> Any:
     return type(value)(map(encodable, value)) if type(value) in (list, tuple) else value
 
 
-@lru_cache(maxsize=1)  # since a picture's own text and the manifest ask one after the other
+@lru_cache(maxsize=1)  # the text of a picture and the manifest need the same
 def picture_limits(picture: Picture) -> Mapping[str, Any]:
-    """The `low` and `high` of a picture, for `as_json`: in the shortest digits that give their float32 back.
+    """Return the `low` and `high` of a picture for `as_json`, in the fewest digits that give the same float32.
 
-    Of one of several pictures, the `channels` in it as well, and which `part` it is, of how many.
+    For one of several pictures of an activation, also the `channels` in it, its `part` and the number of `parts`.
     """
     both = np.array((picture.low, picture.high))
     with np.errstate(over="ignore"):

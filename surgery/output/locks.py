@@ -1,4 +1,4 @@
-"""A lock on a file that lasts no longer than the process that holds it, however that ends."""
+"""A lock on a file, which the system releases when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_TIMEOUT = 1.5
-"""Seconds that a lock is waited for: the jobs of a run that was killed hold its lock for as long as they need to notice
-it."""
-_UNABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What file systems without locks say."""
+"""Seconds to wait for a lock: the worker processes of a killed run hold its lock until they notice that it is gone."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""The error numbers of file systems that have no locks."""
 
 
 class LockHeldError(Exception):
@@ -25,13 +24,14 @@ class LockHeldError(Exception):
     def __init__(self, holder: str) -> None:
         super().__init__(holder)
         self.holder = holder
-        """``process 123``, or who else it is."""
+        """Who holds it: ``process 123`` or ``another process``."""
 
 
 class Lock:
-    """Held from `acquire` to `release`, or until this process and all its forks have ended.
+    """A lock that is held from `acquire` to `release`, or until this process and all its forks have ended.
 
-    Where the file system has no locks, the number of the process in the file stands for one.
+    The file holds the number of the process. On a file system without locks, the lock is held as long as that process
+    exists.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,16 +39,19 @@ class Lock:
         self._file = -1
 
     def acquire(self, patience: float | None = None) -> None:
-        """Take the lock; its file is made. Raises LockHeldError where another has it, and OSError."""
+        """Make the file and take its lock. Waits for at most `patience` seconds, by default `LOCK_TIMEOUT`.
+
+        Raises LockHeldError if another run holds the lock, and OSError if the file can't be made.
+        """
         end = time.monotonic() + (LOCK_TIMEOUT if patience is None else patience)
         while True:
             self.path.parent.mkdir(exist_ok=True)
             try:
                 file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-            except FileNotFoundError:  # who held it has just removed the folder
+            except FileNotFoundError:  # the run that held the lock has just removed the folder
                 continue
             holder = _holder(file)
-            if _lock(file, holder) and self._is(file):
+            if _lock(file, holder) and self._still_has_name(file):
                 os.ftruncate(file, 0)
                 os.pwrite(file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
                 self._file = file
@@ -59,25 +62,25 @@ class Lock:
             time.sleep(0.02)
 
     def release(self) -> None:
-        """Let it go, its file removed."""
+        """Release the lock and remove its file."""
         if self._file < 0:
             return
-        if sys.platform == "win32":  # where a file that is open can't be removed
+        if sys.platform == "win32":  # an open file can't be removed there
             os.close(self._file)
         self.path.unlink(missing_ok=True)
         if sys.platform != "win32":
             os.close(self._file)
         self._file = -1
 
-    def _is(self, file: int) -> bool:
-        """Whether the file that was opened still has its name, which who held the lock may have removed."""
+    def _still_has_name(self, file: int) -> bool:
+        """Return whether an open file still has the name of the lock: the last holder may have removed it."""
         with suppress(OSError):
             return os.path.samestat(os.fstat(file), self.path.stat())
         return False
 
 
 def lock_holder(path: Path) -> str | None:
-    """Who holds the lock of this file, or None."""
+    """Return who holds the lock of a file, such as ``process 123``; None if it is free or doesn't exist."""
     if not path.exists():
         return None
     lock = Lock(path)
@@ -92,10 +95,12 @@ def lock_holder(path: Path) -> str | None:
 
 
 def _holder(file: int) -> str:
+    """Return the number of the process in the file of a lock; empty if there is none."""
     return os.read(file, 20).decode("ascii", "replace").strip("\0 \n")
 
 
 def _lock(file: int, holder: str) -> bool:
+    """Lock an open file. Return whether it worked."""
     try:
         import fcntl
     except ImportError:
@@ -105,14 +110,14 @@ def _lock(file: int, holder: str) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in _UNABLE:
+        if error.errno not in _NO_LOCKS:
             raise
         return not _is_alive(holder)
     return True
 
 
 def _lock_bytes(file: int) -> bool:
-    """Of Windows: a byte far behind the text, so that who holds it can be read."""
+    """Lock a file on Windows: one byte far behind the text, so that the text can still be read."""
     import msvcrt
 
     os.lseek(file, 1 << 20, os.SEEK_SET)
@@ -125,6 +130,7 @@ def _lock_bytes(file: int) -> bool:
 
 
 def _is_alive(holder: str) -> bool:
+    """Return whether a process, which is not this one, exists."""
     if not holder.isdigit() or int(holder) == os.getpid():
         return False
     try:

@@ -1,25 +1,19 @@
-"""The record of a run: `manifest.json`."""
+"""The manifest of a run while it goes on: `manifest.json` is written at its end."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
-from operator import attrgetter
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from surgery import __version__
 from surgery.errors import OutputError, first_line
-from surgery.output.image_records import ImageRecords, describe_os_error, write_manifest
-from surgery.output.json_values import as_json, encodable, picture_limits
+from surgery.output.image_records import ImageRecords, write_manifest
+from surgery.output.json_values import as_json, encodable
+from surgery.output.manifest_entries import activation_entry, operation_entry, run_entry, summary_entry
 from surgery.output.manifest_reader import flat_settings
+from surgery.output.os_errors import describe_os_error
 from surgery.output.workspace import HEAD
-from surgery.types import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,29 +21,34 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from surgery.output.report import Failure, OperationSummary
+    from surgery.output.report import Failure
+    from surgery.output.summaries import OperationSummary
     from surgery.output.workspace import Workspace
     from surgery.types import Activation, Operation
+
+    WrittenFiles = Iterable[tuple[str, Activation | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """What a worker process knows at its end that is not in its records."""
+    """What a worker process knows for the manifest beside its records on disk."""
 
     run_files: list[str]
     """Files that belong to no single image."""
     check: str | None
+    """What was compared with the original model; None for a worker that did not compare."""
 
 
 class Manifest:
-    """Collects what a run did, image by image, in its workspace, so that memory does not grow with their number."""
+    """Records what a run does, image by image, in its workspace. Memory does not grow with the number of images."""
 
     def __init__(self, head: dict[str, Any]) -> None:
-        self.head: dict[str, Any] = json.loads(json.dumps(encodable(head)))  # as who reads the manifest has it
+        self.head: dict[str, Any] = json.loads(json.dumps(encodable(head)))  # the same values as in the file
         self.about = {name: str(value) for name, value in flat_settings(self.head)}
         self._open: dict[str | None, dict[str, Any]] = {}
+        """Entries of unfinished images by name, and under None that of the batch."""
         self._run_files: list[str] = []
-        self._parts: list[Manifest] = []
+        self._workers: list[Manifest] = []
         self._workspace: Workspace
         self._records: ImageRecords
 
@@ -63,96 +62,76 @@ class Manifest:
         recipe: Mapping[str, str],
         weights: str | None = None,
     ) -> Manifest:
-        """The manifest of a run that is about to begin; `weights` says where those of the model come from."""
-        return cls(
-            {
-                "surgery": __version__,
-                "model": {
-                    "class": type(model).__name__,
-                    "source": source,
-                    "weights": weights,
-                    "weights_sha256": weights_sha256(model),
-                },
-                "settings": settings,
-                "recipe": dict(recipe),
-                "versions": {
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "pillow": version("pillow"),
-                },
-            }
-        )
+        """Return the manifest of a run. `source` and `weights` say where the model and its weights come from."""
+        return cls(run_entry(model, source, weights, settings, recipe))
 
     @contextmanager
     def recording(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
-        """Within the block, what is recorded is kept in the workspace. `operations` are those that were chosen."""
+        """Within the block, write records to the workspace. `operations` are the selected ones.
+
+        Raises OutputError if the workspace can't be written.
+        """
         self._workspace = workspace
-        chosen = [_operation_entry(operation) for operation in operations]
-        begun = as_json({**self.head, "operations": chosen})
+        head = as_json({**self.head, "operations": [operation_entry(operation) for operation in operations]})
         try:
-            (workspace.path / HEAD).write_bytes(begun)
+            (workspace.path / HEAD).write_bytes(head)
         except OSError as error:
             raise OutputError(f"can't write to {workspace.folder}: {describe_os_error(error)}") from error
-        self._records = ImageRecords(workspace.path, 0, room=4 * len(begun) + (64 << 10))
+        self._records = ImageRecords(workspace.path, 0, reserved_bytes=4 * len(head) + (64 << 10))
         try:
             yield
         finally:
-            for each in (self, *self._parts):
-                each._records.close()  # noqa: SLF001
+            for manifest in (self, *self._workers):
+                manifest._records.close()  # noqa: SLF001
 
     def for_worker(self) -> Manifest:
-        """Return a manifest for a worker process; `add_worker_state` adds what the worker recorded to this one."""
-        part = Manifest(self.head)
-        part._workspace = self._workspace
-        part._records = ImageRecords(self._workspace.path, len(self._parts) + 1)
-        self._parts.append(part)
-        return part
+        """Return the manifest of a worker process, which has records of its own in the same workspace.
+
+        `write` includes those records. The rest comes back by `worker_state` and `add_worker_state`.
+        """
+        worker = Manifest(self.head)
+        worker._workspace = self._workspace
+        worker._records = ImageRecords(self._workspace.path, len(self._workers) + 1)
+        self._workers.append(worker)
+        return worker
 
     def worker_state(self) -> WorkerState:
-        """Return what a worker's manifest knows beside the records on disk."""
+        """Return what the manifest of a worker knows beside its records."""
         return WorkerState(self._run_files, self.head.get("check"))
 
     def add_worker_state(self, state: WorkerState) -> None:
-        """Add what the manifest of a worker process knows."""
+        """Add what the manifest of a worker knows beside its records."""
         self._run_files += state.run_files
         if state.check is not None:
             self.head["check"] = state.check
 
     def record_check(self) -> None:
-        """Record that the first output was compared with the original model's."""
+        """Record that the first output is that of the original model."""
         self.head["check"] = "the output of the first batch is the original model's, bit for bit"
 
     def record_notes(self, notes: Sequence[str]) -> None:
         """Record notes about the inputs, one line each."""
         self.head["notes"] = notes
 
-    def add_activation(self, activation: Activation, written: Iterable[tuple[str, Activation | None]]) -> None:
-        """Record one activation and the files that were written of it."""
-        entry: dict[str, Any] = {"path": activation.path, "index": activation.operation.index}
-        entry |= {"shape": list(activation.values.shape), "dtype": str(activation.values.dtype).removeprefix("torch.")}
-        entry |= {"layout": activation.layout.name, "layout_reason": activation.layout.reason}
-        entry |= known_facts(activation.facts)
-        pictures = []
-        for number, (name, of) in enumerate(written):
-            picture: dict[str, Any] = {"file": name}
-            if of is not None and number < len(of.pictures):
-                picture |= picture_limits(of.pictures[number])
-            pictures.append(picture)
-        entry["files"] = pictures
-        self._image(activation.image)["activations"].append(entry)
+    def add_activation(self, activation: Activation, written: WrittenFiles) -> None:
+        """Record an activation and the files that were written of it."""
+        self._entry(activation.image)["activations"].append(activation_entry(activation, written))
 
-    def add_files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
-        """Record files that are of no single activation: a sheet, an archive. They belong to the folder they are in."""
+    def add_files(self, written: WrittenFiles) -> None:
+        """Record files of several activations, such as a sheet; each belongs to the image whose folder it is in."""
         for name, _ in written:
             image = name.partition("/")[0]
-            self._image(image if image in self._open else None)["files"].append(name)
+            self._entry(image if image in self._open else None)["files"].append(name)
 
-    def set_run_files(self, written: Iterable[tuple[str, Activation | None]]) -> None:
-        """Record files that were written when the sinks were closed: they are the run's."""
+    def set_run_files(self, written: WrittenFiles) -> None:
+        """Record the files that were written when the sinks were closed. They belong to no image."""
         self._run_files = [name for name, _ in written]
 
     def finish_image(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
-        """Record that an image is done, the `number`-th of the run, and forget it. Raises OutputError."""
+        """Write the record of an image, and of its batch. Raises OutputError if the disk is full.
+
+        `size` is the height and width of its input, `number` its place among the images of the run.
+        """
         for name in (image, None):
             if name in self._open:
                 entry = self._open[name]
@@ -164,7 +143,7 @@ class Manifest:
         self._workspace.discard_previous_run()
 
     def drop_image(self, image: str | None) -> None:
-        """Forget what was recorded of an image that failed."""
+        """Forget an image that failed."""
         self._open.pop(image, None)
 
     def write(
@@ -175,48 +154,19 @@ class Manifest:
         interrupted: bool,
         error: BaseException | None = None,
     ) -> int:
-        """Write `manifest.json`. Returns the number of files of the run, itself included. Raises OutputError."""
-        operations = [_summary_entry(summary) for summary in summaries.values()]
-        content = {**self.head, "operations": operations, "failed": [asdict(failure) for failure in failed]}
-        content["interrupted"] = interrupted
+        """Write `manifest.json`. Return the number of files of the run, itself included.
+
+        Raises OutputError if it can't be written.
+        """
+        content = {
+            **self.head,
+            "operations": [summary_entry(summary) for summary in summaries.values()],
+            "failed": [asdict(failure) for failure in failed],
+            "interrupted": interrupted,
+        }
         if error is not None:
             content["error"] = first_line(error)
         return write_manifest(self._workspace, content, self._run_files)
 
-    def _image(self, name: str | None) -> dict[str, Any]:
-        return self._open.setdefault(name, {"files": [], "activations": []})
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over every entry of the state_dict, in order: name, dtype, shape and bytes."""
-    total = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            if value.numel():
-                total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
-def _operation_entry(operation: Operation) -> dict[str, Any]:
-    entry: dict[str, Any] = {"path": operation.path, "kind": operation.kind, "index": operation.index}
-    entry["source"] = operation.source
-    entry["tensors"] = [asdict(spec) for spec in operation.tensors or ()]
-    return entry
-
-
-def _summary_entry(summary: OperationSummary) -> dict[str, Any]:
-    entry = _operation_entry(summary.operation)
-    if summary.layout is not None:
-        entry |= {"layout": summary.layout.name, "layout_reason": summary.layout.reason}
-    return entry | known_facts(summary.facts)
-
-
-def known_facts(facts: Facts) -> dict[str, Any]:
-    """The facts that are known, by name."""
-    named = zip(_FACTS, _values(facts), strict=True)
-    return {name: value for name, value in named if value is not None}
-
-
-_FACTS = tuple(field.name for field in fields(Facts))
-_values = attrgetter(*_FACTS)
+    def _entry(self, image: str | None) -> dict[str, Any]:
+        return self._open.setdefault(image, {"files": [], "activations": []})

@@ -1,4 +1,4 @@
-"""What the manifest of a finished run says is in its folder. It is read line by line, and trusted in nothing."""
+"""The manifest of a finished run, read line by line. It may be damaged, or written by another program."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
+from surgery.output.os_errors import describe_os_error
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IMAGES_LINE = b' "images": ['
-"""The line of a manifest behind which each image has a line of its own."""
+"""The line of a manifest after which each image has a line of its own."""
 
 
 class ManifestReader:
-    """A manifest that was read: `head` is all of it but its images, which are read each time they are asked for.
+    """Reads `manifest.json` in a folder: `head` at once, and the images when they are iterated over.
 
-    Raises OutputError for a file that is no manifest of a run.
+    Raises OutputError if the file can't be read, or is not the manifest of a run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +33,7 @@ class ManifestReader:
         try:
             self.head = self._read_head()
         except OSError as error:
-            raise OutputError(f"can't read {self.path}: {(error.strerror or str(error)).lower()}") from error
+            raise OutputError(f"can't read {self.path}: {describe_os_error(error)}") from error
         except (ValueError, RecursionError) as error:
             raise self._not_a_manifest() from error
         if not isinstance(self.head.get("surgery"), str):
@@ -40,7 +41,7 @@ class ManifestReader:
 
     @property
     def images(self) -> Iterator[dict[str, Any]]:
-        """What is recorded of each image."""
+        """Iterate over the entries of images and batches. Raises OutputError if one is damaged."""
         try:
             for image in self._read_images():
                 if not isinstance(image, dict):
@@ -50,20 +51,20 @@ class ManifestReader:
             raise self._not_a_manifest() from error
 
     def all_files(self) -> Iterator[str]:
-        """Every file that is listed: of images, of the run, and in its stores. Not the manifest itself."""
+        """Yield every listed file, those in stores too, without the manifest itself."""
         for image in self.images:
             yield from listed_files(image)
         yield from self.run_files()
 
     def run_files(self) -> Iterator[str]:
-        """The files that are of no single image or batch, those in its stores among them."""
+        """Yield the files that belong to no single image or batch, those in stores too."""
         stores = self.stores()
         yield from (name for name in listed_files(self.head) if name not in stores)
         for store, names in stores.items():
             yield from (f"{store}/{name}" for name in names)
 
     def stores(self) -> dict[str, list[str]]:
-        """The directories of the run that keep files of their own, and these."""
+        """Return the stores of the run, directories by name, with the files in each."""
         stores = self.head.get("stores")
         return {name: _strings(files) for name, files in stores.items()} if isinstance(stores, dict) else {}
 
@@ -71,6 +72,7 @@ class ManifestReader:
         return OutputError(f"{self.path} is no manifest of a run")
 
     def _read_head(self) -> dict[str, Any]:
+        """Read everything before the images; all of it, if the images are not on lines of their own."""
         lines: list[bytes] = []
         with self.path.open("rb") as file:
             for line in file:
@@ -98,11 +100,11 @@ class ManifestReader:
                 if text.startswith(b"]"):
                     return
                 yield json.loads(text.removesuffix(b","))
-        raise self._not_a_manifest()  # its end is not there
+        raise self._not_a_manifest()  # the end is missing
 
 
 def flat_settings(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """The settings of a run one by one, for the files that sinks write."""
+    """Yield the settings of a run by name, as sinks write them into their files."""
     yield "model", head["model"]["source"] or head["model"]["class"]
     if head["model"].get("weights"):
         yield "weights", head["model"]["weights"]
@@ -112,7 +114,7 @@ def flat_settings(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def listed_files(entry: dict[str, Any]) -> list[str]:
-    """The files that are listed in what is recorded of an image or of the run."""
+    """Return the files that are listed in the entry of an image, or in the head."""
     found = _strings(entry.get("files"))
     activations = entry.get("activations")
     for activation in activations if isinstance(activations, list) else ():
@@ -124,7 +126,7 @@ def listed_files(entry: dict[str, Any]) -> list[str]:
 
 
 def has_manifest(folder: Path) -> bool:
-    """Whether there is a manifest of a run in a folder, by its first bytes."""
+    """Return whether a folder has the manifest of a run, by its first bytes."""
     try:
         with (folder / MANIFEST_FILE).open("rb") as file:
             return file.read(64).replace(b" ", b"").startswith(b'{\n"surgery":')
@@ -133,9 +135,9 @@ def has_manifest(folder: Path) -> bool:
 
 
 def existing_files(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Of the names in a manifest those that are files, or links, inside the folder, with their paths.
+    """Yield those names from a manifest that are files or links inside the folder, with their paths.
 
-    Those that lead out of it, themselves or by a link to a folder, are passed over, and so are folders.
+    Skips folders, and names that lead out of the folder, directly or by a link.
     """
     root = os.path.realpath(folder)
     known: dict[str, bool] = {}
@@ -153,7 +155,7 @@ def existing_files(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Pa
 
 
 def is_file_or_link(path: Path) -> bool:
-    """Whether there is a file, or a link to anything."""
+    """Return whether a path is a file, or a link to anything."""
     try:
         mode = os.lstat(path).st_mode
     except (OSError, ValueError):
@@ -162,4 +164,5 @@ def is_file_or_link(path: Path) -> bool:
 
 
 def _strings(values: Any) -> list[str]:
+    """Return the strings in a list; nothing for another value."""
     return [value for value in values if isinstance(value, str)] if isinstance(values, (list, tuple)) else []

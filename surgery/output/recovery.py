@@ -1,4 +1,4 @@
-"""A folder for a run to write to: free of another run, and of what a run that was killed has left."""
+"""A folder for one run: locked against other runs, and recovered after a run that was killed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from surgery.errors import OutputError
-from surgery.output.image_records import describe_os_error, has_finished_images, write_manifest
+from surgery.output.image_records import has_finished_images, write_manifest
 from surgery.output.manifest_reader import ManifestReader
+from surgery.output.os_errors import describe_os_error
 from surgery.output.workspace import HEAD, Workspace
 from surgery.text import MANIFEST_FILE
 
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KILLED = "the run was killed"
+"""The error in the manifest that is written for a run that was killed."""
 
 
 @contextmanager
 def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Iterator[Workspace]:
-    """Within the block, the folder, which is made, is one run's alone.
+    """Make a folder, and yield its workspace, which belongs to one run for as long as the block lasts.
 
-    What a run that was killed has left there is put in order before. A folder with a finished run is refused, with
-    OutputError, unless it is to be overwritten: then its files are removed once an image of the new run is finished.
-    A run that finishes none leaves the folder as it was.
+    First, a run that was killed in the folder is recovered. With `overwrite`, the files of an earlier run are removed
+    when the first image of the new run is finished; a run that finishes no image leaves the folder as it was. `inputs`
+    are the files that the run reads.
+
+    Raises OutputError if the folder can't be written, if another run writes to it, if it holds a run and `overwrite` is
+    false, and if one of `inputs` would be overwritten.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -47,12 +52,12 @@ def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable
             _close(workspace)
     finally:
         for path in made:
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # not empty
                 path.rmdir()
 
 
 def check_overwrite(folder: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where a folder holds a run that is not to be overwritten, or a manifest of something else."""
+    """Raise OutputError if a folder holds a run and `overwrite` is false, or a manifest of another program."""
     if not os.path.lexists(folder / MANIFEST_FILE):
         return
     try:
@@ -62,18 +67,18 @@ def check_overwrite(folder: Path, *, overwrite: bool) -> None:
     if not overwrite:
         model = head.get("model")
         name = (model.get("source") or model.get("class")) if isinstance(model, dict) else None
-        what = f"a run of {name}" if name else "a run"
+        run = f"a run of {name}" if name else "a run"
         killed = ", which was killed" if head.get("error") == KILLED else ""
         raise OutputError(
-            f"{folder} holds {what} already{killed}; replace it by --overwrite (overwrite=True), or write to another "
+            f"{folder} holds {run} already{killed}; replace it by --overwrite (overwrite=True), or write to another "
             "folder"
         )
 
 
 def recover(workspace: Workspace) -> None:
-    """Put in order what a run that was killed has left: a manifest of the images that it finished, and nothing else.
+    """Complete a run that was killed: write a manifest of its finished images, and remove its other files.
 
-    Where it finished none, the run that it was to replace comes back. Raises OutputError.
+    If it finished no image, the run that it was to overwrite is restored. Raises OutputError if that can't be done.
     """
     folder = workspace.folder
     if not (folder / MANIFEST_FILE).exists() and has_finished_images(workspace.path):
@@ -85,7 +90,7 @@ def recover(workspace: Workspace) -> None:
             name[:-1] for name in workspace.journal_entries() if name.endswith("/") and (folder / name).is_dir()
         )
         for store in stores:
-            for part in (folder / store).rglob(".*.part"):  # what a store was writing
+            for part in (folder / store).rglob(".*.part"):  # unfinished files of the store
                 part.unlink(missing_ok=True)
         write_manifest(workspace, {**head, "failed": [], "interrupted": True, "error": KILLED}, stores)
     workspace.remove_unlisted_files()
@@ -95,8 +100,9 @@ def recover(workspace: Workspace) -> None:
 
 
 def _close(workspace: Workspace) -> None:
+    """Close the workspace of a run that has ended, with or without a manifest."""
     done = (workspace.folder / MANIFEST_FILE).exists()
-    if not done and has_finished_images(workspace.path):  # the manifest could not be written: the next run will do it
+    if not done and has_finished_images(workspace.path):  # the next run writes the manifest
         workspace.close(keep=True)
         return
     if not done:

@@ -17,7 +17,7 @@ from surgery.cli.documents import render_document
 from surgery.cli.graph_view import code_view, graph_record
 from surgery.cli.plugin_views import plugins_view
 from surgery.cli.run_views import report_view
-from surgery.output.report import Failure, OperationSummary, Report
+from surgery.output import Failure, OperationSummary, Report
 from surgery.types import Facts, Operation, TensorSpec
 
 

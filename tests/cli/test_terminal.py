@@ -25,7 +25,7 @@ from surgery.cli.progress import ProgressBar
 from surgery.cli.run_views import report_view
 from surgery.cli.standard_streams import SafeStream, print_message, safe_standard_streams
 from surgery.errors import OutputError, PluginError
-from surgery.output.report import OperationSummary, Progress, Report
+from surgery.output import OperationSummary, Progress, Report
 from surgery.testing import CheckResult
 from surgery.text.characters import escape_unprintable, replace_unencodable
 from surgery.types import Facts, Operation

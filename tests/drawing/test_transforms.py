@@ -20,7 +20,7 @@ from surgery.builtin.transforms import FFT, PCA, TRANSFORMS, Abs, Mean, TopK
 from surgery.drawing.activations import make_activations
 from surgery.drawing.palettes import SPECIAL_CODES
 from surgery.errors import RenderError
-from surgery.output.report import Watcher
+from surgery.output import Watcher
 from surgery.plugins.registry import Plugins
 from surgery.stages import Recipe
 from surgery.text.descriptions import describe_stage

@@ -18,7 +18,7 @@ from surgery.errors import ImageError, ModelError, SelectionError, TraceError
 from surgery.graph.copies import copy_sharing_parameters
 from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_search import find_images
-from surgery.output.report import Progress
+from surgery.output import Progress
 from tests.tracing.test_symbolic import assert_same, state
 
 

@@ -14,7 +14,7 @@ from torch import nn
 import surgery
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.extraction.watchers import WatcherList
-from surgery.output.report import Report, RunStart, Watcher
+from surgery.output import Report, RunStart, Watcher
 
 
 @pytest.fixture

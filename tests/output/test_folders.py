@@ -558,3 +558,22 @@ def test_ctrl_c_leaves_what_is_finished_and_a_whole_folder(photos: Path, tmp_pat
     assert report.interrupted
     assert_whole(out)
     assert issubclass(OutputError, SurgeryError)
+
+
+def test_a_folder_is_in_the_journal_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").mkdir()
+    workspace = Workspace(tmp_path)
+    workspace.open_journal()
+    folder = surgery.OutputFolder(tmp_path, workspace=workspace)
+
+    def killed(path: str) -> None:
+        assert list(workspace.journal_entries())[-1] == f"{Path(path).relative_to(tmp_path).as_posix()}/."
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", killed)
+        for name in ("new/x.txt", "old/deep/x.txt"):
+            with pytest.raises(KeyboardInterrupt), folder.file(name):
+                pass
+    assert list(workspace.journal_entries()) == ["new/.", "old/deep/."], "a folder of others is not the run's"
+    workspace.close()

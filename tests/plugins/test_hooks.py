@@ -16,7 +16,7 @@ from torch import nn
 
 import surgery
 from surgery.builtin.sinks.tensor_archives import Npz
-from surgery.output.report import RunStart
+from surgery.output import RunStart
 from surgery.plugins import hook_specifications as hookspecs
 from surgery.plugins.kinds import KINDS
 from surgery.plugins.registry import Plugins

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import surgery
 from surgery.graph.listings import Listing
 from surgery.models.pix2pix.unet import UNet
-from surgery.output.report import Failure, Report, RunStart
+from surgery.output import Failure, Report, RunStart
 from surgery.text.html import MAX_PICTURES, MAX_TABLE_ROWS, html_table
 
 if TYPE_CHECKING:

@@ -1,0 +1,109 @@
+"""The entries of a manifest: what is said about a run, its operations and its activations."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from surgery import __version__
+from surgery.output.json_values import picture_limits
+from surgery.types import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import nn
+
+    from surgery.output.summaries import OperationSummary
+    from surgery.types import Activation, Operation
+
+
+def run_entry(
+    model: nn.Module, source: str | None, weights: str | None, settings: dict[str, Any], recipe: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the head of a manifest: the versions, the model with a hash of its weights, the settings, the recipe.
+
+    `source` and `weights` say where the model and its weights come from.
+    """
+    return {
+        "surgery": __version__,
+        "model": {
+            "class": type(model).__name__,
+            "source": source,
+            "weights": weights,
+            "weights_sha256": hash_weights(model),
+        },
+        "settings": settings,
+        "recipe": dict(recipe),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pillow": version("pillow"),
+        },
+    }
+
+
+def operation_entry(operation: Operation) -> dict[str, Any]:
+    """Return the entry of a selected operation."""
+    return {
+        "path": operation.path,
+        "kind": operation.kind,
+        "index": operation.index,
+        "source": operation.source,
+        "tensors": [asdict(spec) for spec in operation.tensors or ()],
+    }
+
+
+def summary_entry(summary: OperationSummary) -> dict[str, Any]:
+    """Return the entry of an operation, with its layout and its facts over all images."""
+    entry = operation_entry(summary.operation)
+    if summary.layout is not None:
+        entry |= {"layout": summary.layout.name, "layout_reason": summary.layout.reason}
+    return entry | known_facts(summary.facts)
+
+
+def activation_entry(activation: Activation, written: Iterable[tuple[str, Activation | None]]) -> dict[str, Any]:
+    """Return the entry of an activation, with the files that were written of it and the limits of its pictures."""
+    files = []
+    for number, (name, of) in enumerate(written):
+        file: dict[str, Any] = {"file": name}
+        if of is not None and number < len(of.pictures):
+            file |= picture_limits(of.pictures[number])
+        files.append(file)
+    return {
+        "path": activation.path,
+        "index": activation.operation.index,
+        "shape": list(activation.values.shape),
+        "dtype": str(activation.values.dtype).removeprefix("torch."),
+        "layout": activation.layout.name,
+        "layout_reason": activation.layout.reason,
+        **known_facts(activation.facts),
+        "files": files,
+    }
+
+
+_FACT_NAMES = tuple(field.name for field in fields(Facts))
+_fact_values = attrgetter(*_FACT_NAMES)
+
+
+def known_facts(facts: Facts) -> dict[str, Any]:
+    """Return the facts by name, without those that are None."""
+    pairs = zip(_FACT_NAMES, _fact_values(facts), strict=True)
+    return {name: value for name, value in pairs if value is not None}
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Return the SHA-256 over the state_dict in order: the name, dtype, shape and bytes of each entry."""
+    total = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            if value.numel():
+                total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -34,21 +34,22 @@ def trace(
 ) -> fx.GraphModule:
     """Return `model` as a graph module that computes what the model computes, in train and in eval mode.
 
-    The graph module has the model's `state_dict` keys and shares its parameters until it is moved or converted; its
-    buffers and modules are copies. So running it, changing its mode or moving it does not touch the model. Hooks of the
-    model run as part of the graph.
+    The graph module has the model's `state_dict` keys and shares its parameters until it is moved or converted. Its
+    buffers and modules are copies, so that running it, changing its mode or moving it does not touch the model. Hooks
+    of the model run as part of the graph.
 
     `example` is a tensor, the sequence of the model's positional inputs, or a dict of its inputs by the names of
-    `forward`'s parameters. The model and its graph both run on copies of it, once in each mode, without a trace in
-    buffers or random numbers: a graph that does something else than the model is not returned, and its operations know
-    their shapes. Flags, numbers and None in the example become part of the graph where it can't be traced otherwise.
-    Without an example the inputs are the parameters of `forward` that have no default, and nothing is compared.
+    `forward`'s parameters. The model and its graph both run on copies of it in each mode, and leave buffers and random
+    generators as they were. A graph that does something else than the model is refused; the operations of a graph that
+    is returned know their shapes. Flags, numbers and None in the example become constants of the graph if it can't be
+    traced otherwise. Without an example, the inputs are the parameters of `forward` that have no default, and nothing
+    is compared.
 
     `leaves` are modules to be kept whole: classes, names of classes, or paths with the wildcards of a shell.
 
-    Blocks such as ``no_grad`` and ``autocast``, tensors and random numbers that are made in forward, buffers that it
-    writes and in-place operators are recorded, and run in the graph as in the model. What can't be, and may change
-    what is computed, is an error that names the line, unless `allow` names its kind (`surgery.graph.hazard_kinds`).
+    The graph records blocks such as ``no_grad`` and ``autocast``, tensors and random numbers that forward makes,
+    buffers that it writes, and in-place operators. Anything that it can't record and that may change a result is an
+    error that names the line, unless `allow` names its kind (see `surgery.graph.hazard_kinds`).
 
     Models may be traced in several threads; each waits for the one before. Other threads may run models meanwhile.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
 
-from surgery.eager import Override, override_in_this_thread, override_names
+from surgery.eager import Override, override_in_this_thread, override_names, user_namespaces
 from surgery.graph import contexts, is_user_file
 from surgery.tracing.autograd_overrides import override_autograd
 from surgery.tracing.module_overrides import override_modules
@@ -24,6 +25,8 @@ from surgery.tracing.whole_functions import override_whole_functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from torch import nn
 
     from surgery.tracing.tracer import ModelTracer
 
@@ -42,12 +45,32 @@ def override_torch(tracer: ModelTracer) -> Iterator[None]:
         *override_whole_functions(tracer.root),
         *override_autograd(tracer),
     ]
+    overrides += _override_imported_names(overrides, tracer.root)
     with override_names(overrides):
         yield
 
 
+def _override_imported_names(overrides: list[Override], root: nn.Module) -> list[Override]:
+    """Return the overrides of the user's own names for overridden functions, as after ``from torch import is_tensor``.
+
+    Such a name means the original, whatever becomes of ``torch.is_tensor``. Names in the user's modules are found; a
+    function that is held elsewhere, in an attribute or a default argument, is not.
+    """
+    replacements = {id(getattr(home, name)): value for home, name, value in overrides if isinstance(home, ModuleType)}
+    return [
+        (namespace, name, replacements[id(value)])
+        for namespace in user_namespaces(root)
+        for name, value in namespace.items()
+        if id(value) in replacements
+    ]
+
+
 def _override_blocks(tracer: ModelTracer) -> Iterator[Override]:
-    """Yield the overrides of the blocks of `autocast` and `inference_mode`; plain tracing leaves them out."""
+    """Yield the overrides of the blocks of `autocast` and `inference_mode`, which plain tracing leaves out.
+
+    The graph gets a call for the beginning and one for the end, since it has no blocks. An end without a recorded
+    beginning, of a block that was entered before the trace, is not recorded.
+    """
 
     def record_autocast(block: Any) -> fx.Proxy:
         settings = (block.device, block.fast_dtype, block._enabled, block._cache_enabled)  # noqa: SLF001

@@ -13,7 +13,7 @@ from surgery.graph.hazard_kinds import hazards
 
 
 class Table(nn.Module):
-    """Attention biases as in LeViT: taken out of a parameter once, and kept for the next run."""
+    """Attention biases as in LeViT: indexed from a parameter once, and kept for the next runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Table(nn.Module):
 
 
 class First(Table):
-    """Operand of a function of torch, and on its left."""
+    """The kept value is the first operand of a function of torch."""
 
     def forward(self, x: Tensor) -> Tensor:
         table = self.table(x.device)
@@ -40,7 +40,7 @@ class First(Table):
 
 
 class Positions(nn.Module):
-    """Made of constants when they are first needed."""
+    """The kept value is computed from constants in the first run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def test_a_kept_value_that_is_constant_across_runs_is_computed_anew(net: type[nn
 
 
 class Written(Table):
-    """Doubles what it has kept in every run."""
+    """Doubles the kept value in every run."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.table(x.device).mul_(2)
@@ -93,7 +93,7 @@ class WrittenByAModule(Table):
 
 
 class WrittenWhereItComesFrom(Table):
-    """The parameter changes from run to run, and what was kept does not."""
+    """The parameter changes from run to run, and the kept value does not."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -111,7 +111,7 @@ class Noise(Table):
 
 
 class Last(nn.Module):
-    """Adds what the last run had."""
+    """Adds the last run's value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Last(nn.Module):
 
 
 class Once(Table):
-    """Does something else in its first run."""
+    """Computes something else in its first run."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.kept:

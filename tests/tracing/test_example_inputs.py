@@ -1,4 +1,4 @@
-"""What an example gives a model: by position, by keyword, as a flag; and what is said where it can not be traced."""
+"""The inputs that an example gives: by position, by keyword, as a flag; and errors where a model can't be traced."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_leaf_that_forward_does_not_call_is_an_error(leaf: str, said: str) -> 
 
 
 class Looping(nn.Module):
-    """What stands in the way is the loop; a later attempt fails in the line before it."""
+    """The loop can't be traced; a later attempt fails in the line before it."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x / torch.sqrt(torch.tensor(x.shape[1]).float())
@@ -225,7 +225,7 @@ def test_functions_and_layers_of_einops_are_operations() -> None:
 
 
 class Backwards(nn.Module):
-    """Registers first what runs last."""
+    """Registers the modules in another order than they run."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One trap a model: each is traced as it is, bit for bit, or refused with the line that stands in the way."""
+"""Models that are hard to trace: each is traced exactly, bit for bit, or refused with the line that can't be traced."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.traps.chance import Noise
 
 
 def line_of(text: str) -> int:
-    """The number of the line of this file that ends with a text."""
+    """Return the number of the line of this file that ends with a text."""
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123
         return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(text))
 
 
 class Accumulating(nn.Module):
-    """Writes to a tensor that it makes anew in each run."""
+    """Writes to a tensor that each run makes anew."""
 
     def forward(self, x: Tensor) -> Tensor:
         total = torch.zeros(3, 1, 1)
@@ -103,7 +103,7 @@ class Views(nn.Module):
 
 
 class Out(nn.Module):
-    """Writes to a tensor that is given for it, which autograd refuses."""
+    """Writes to the tensor given as `out`, which autograd refuses."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.empty(0)
@@ -342,7 +342,7 @@ def test_a_branch_on_a_value_is_refused_with_its_line() -> None:
 
 
 class Packed:
-    """As the packed weights of quantized modules: something whose length nobody knows."""
+    """Has an attribute whose `len` raises an error, as the packed weights of quantized modules do."""
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def state(model: nn.Module) -> dict[str, Any]:
-    """All of a model that somebody could notice a change in."""
+    """Return all state of a model that tracing might change."""
     return {
         "values": {name: value.clone() for name, value in model.state_dict().items()},
         "modes": {name: module.training for name, module in model.named_modules()},
@@ -327,7 +327,7 @@ def test_optional_inputs_keep_their_defaults_unless_the_example_gives_them() -> 
 
 @fx.wrap
 def shrink(window: list[int], sizes: dict[str, list[int]]) -> list[int]:
-    """Writes to the lists that it is given, as `swin3d` of torchvision does."""
+    """Writes to the lists that it receives, as torchvision's `swin3d` does."""
     window[0] = min(window[0], 2)
     sizes["first"].append(window[0])
     return sizes["first"]

@@ -1,4 +1,4 @@
-"""What a thread that traces does is its own business: other threads of the process are not touched by it."""
+"""Tracing in one thread does not affect other threads of the process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from surgery.errors import TraceError
 
 
 class Busy(nn.Module):
-    """Uses all that is replaced while a model is traced."""
+    """Uses everything that is overridden while a model is traced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Busy(nn.Module):
 
 @contextmanager
 def others(*works: Callable[[], Any]) -> Iterator[Counter[str]]:
-    """Within the block other threads work; what went wrong in them is counted."""
+    """Within the block, other threads work; count their errors and values of wrong types."""
     stop, wrong = threading.Event(), Counter[str]()
 
     def go(work: Callable[[], Any]) -> None:
@@ -122,7 +122,7 @@ def test_random_numbers_of_the_model_are_found_while_other_threads_draw() -> Non
 
 
 def replaced() -> list[object]:
-    """What tracing replaces, as it is now."""
+    """Return the current values of names that tracing overrides."""
     names = ("zeros", "arange", "is_tensor", "manual_seed", "rand", "is_grad_enabled")
     return [
         *(getattr(torch, name) for name in names),

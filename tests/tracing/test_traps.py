@@ -1,4 +1,4 @@
-"""Each trap of `tests/traps` gives the right value everywhere, or is refused with its line: never another value."""
+"""Each trap of `tests/traps` gives the right values everywhere, or is refused with its line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import importlib
 import inspect
 import io
+import pkgutil
 import random
 import sys
 from contextlib import suppress
@@ -26,26 +27,12 @@ from surgery.graph.copies import copy_sharing_parameters
 from surgery.graph.hazard_kinds import hazards
 from surgery.graph.tensors import clone_inputs
 from surgery.verification.model_state import compare_state, model_state
+from tests import traps
 from tests.nets import Oracle
 from tests.traps import TRAPS, Trap
 
-for _name in (
-    *(
-        "aliasing",
-        "autograd",
-        "calls",
-        "chance",
-        "hooks",
-        "identity",
-        "kinds",
-        "lasting",
-        "library",
-        "outside",
-        "python",
-    ),
-    *("states", "weights"),
-):
-    importlib.import_module(f"tests.traps.{_name}")
+for _module in pkgutil.iter_modules(traps.__path__):
+    importlib.import_module(f"tests.traps.{_module.name}")
 
 KEPT = [trap for trap in TRAPS if not trap.refused]
 REFUSED = [trap for trap in TRAPS if trap.refused]

@@ -1,7 +1,7 @@
-"""Small nasty modules, one for each trap. Each is traced as it is, bit for bit, or refused with its line.
+"""Small modules that are hard to trace. Each is traced exactly, bit for bit, or refused with its line.
 
-A trap registers itself with `@trap`. One that has to be refused says why, and the line that the refusal has to name
-ends in ``# here``.
+A class or a function with the decorator `@trap` is a trap. If it has to be refused, `refused` is a part of the message,
+and the line that the message has to name ends in ``# here``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Trap:
     make: Callable[[], nn.Module]
     inputs: Inputs
     refused: str
-    """What the refusal says; empty where the model has to be traced as it is."""
+    """A part of the error message; empty for a model that has to be traced."""
     picklable: bool
-    """False where torch itself does not copy or write the model whole."""
+    """False for a model that torch itself can't copy or write to a file."""
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ class ViewThenWrite(nn.Module):
 
 @trap()
 class WriteToBaseAfterView(nn.Module):
-    """A view that was taken before shows what is written to its base after."""
+    """Reads a view after a write to its base."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = x + 0
@@ -130,7 +130,7 @@ class Where(nn.Module):
 
 @trap()
 class ByOut(nn.Module):
-    """Results are written where `out` says; autograd refuses that."""
+    """Writes results to `out`, which autograd refuses."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.empty(0)
@@ -188,7 +188,7 @@ class OnItsInput(nn.Module):
 
 @trap()
 class MaybeAView(nn.Module):
-    """`reshape` and `contiguous` give a view, or a copy."""
+    """`reshape` and `contiguous` return a view or a copy."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = x * 1
@@ -211,7 +211,7 @@ class ExpandedWrite(nn.Module):
 
 @trap()
 class Swapped(nn.Module):
-    """Names go round."""
+    """Variables swap their values."""
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = x * 1, x * 2

@@ -1,4 +1,4 @@
-"""Gradients, precision, and everything that stands around operations as a block."""
+"""Gradients, precision, and blocks around operations."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ trap()(AutocastDecorated)
 
 
 class Square(torch.autograd.Function):
-    """A function of one's own whose gradient is not the gradient."""
+    """A custom function whose gradient is not that of its forward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class OwnFunction(nn.Module):
 
 
 class Straight(nn.Module):
-    """Straight-through: the value of one, the gradient of another."""
+    """Straight-through estimator: the value of one term, the gradient of another."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + (x.round() - x).detach()
@@ -159,7 +159,7 @@ class RequiresGrad(nn.Module):
 
 @trap()
 class GradInside(nn.Module):
-    """Takes a gradient in forward."""
+    """Computes a gradient in forward."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -197,7 +197,7 @@ class Profiled(nn.Module):
 
 @trap()
 class DefaultDtype(nn.Module):
-    """Changes what floats are made by default."""
+    """Changes the default dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
         torch.set_default_dtype(torch.float64)
@@ -217,7 +217,7 @@ class Reverse(torch.autograd.Function):
 
 
 class Rounded(torch.autograd.Function):
-    """Whose context is set up apart."""
+    """A custom function with a separate `setup_context`."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What goes in and what comes out."""
+"""Inputs and outputs of every structure."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class NamedOutput(nn.Module):
 
 @trap()
 class NamedInside(nn.Module):
-    """The library's named tuples, by name and by number."""
+    """Torch's named tuples, read by name and by index."""
 
     def forward(self, x: Tensor) -> Tensor:
         top = x.max(1)
@@ -207,7 +207,7 @@ class CalledByKeyword(nn.Module):
 
 @trap(refused="a branch or loop")
 class ForwardCalled(nn.Module):
-    """Calls `forward` of its parts itself, past their hooks."""
+    """Calls `forward` of its submodules directly, without their hooks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class OtherMethods(nn.Module):
 
 @trap(refused="is not an instance of torch.Tensor")
 class Functional(nn.Module):
-    """Calls a part with other weights."""
+    """Calls a submodule with other weights."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ class Dropouts(nn.Module):
 
 @trap()
 class DropPath(nn.Module):
-    """Stochastic depth as everyone writes it."""
+    """Stochastic depth in its usual form."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -58,7 +58,7 @@ class DropPath(nn.Module):
 
 @trap()
 class Seeded(nn.Module):
-    """Seeds the generator of everybody."""
+    """Seeds torch's global generator."""
 
     def forward(self, x: Tensor) -> Tensor:
         torch.manual_seed(7)
@@ -75,7 +75,7 @@ trap(refused="random numbers are drawn by randn")(OwnGenerator)
 
 
 class KeptGenerator(nn.Module):
-    """A generator that goes on from run to run."""
+    """A generator whose state continues from run to run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class LayerDrop(nn.Module):
 
 @trap()
 class Rates(nn.Module):
-    """Needs the values of a tensor that it makes, while it is traced."""
+    """Needs the values of a tensor that it makes while it is traced."""
 
     def forward(self, x: Tensor) -> Tensor:
         for rate in torch.linspace(0, 1, 4).tolist():
@@ -156,7 +156,7 @@ trap()(Forked)
 
 @trap()
 class Accumulating(nn.Module):
-    """Writes to a tensor that it makes anew in each run."""
+    """Writes to a tensor that each run makes anew."""
 
     def forward(self, x: Tensor) -> Tensor:
         total = torch.zeros(3, 1, 1)

@@ -1,4 +1,4 @@
-"""Hooks of every kind, and what is built of them."""
+"""Hooks of every kind, and features of torch that use them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def backward_on_the_root() -> nn.Module:
 
 
 class OnTensors(nn.Module):
-    """Hooks on values, which forward registers."""
+    """Registers hooks on tensors in forward."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = x * 2
@@ -168,7 +168,7 @@ trap()(Removing)
 
 
 class RemovingContainer(nn.Module):
-    """A hook of a module that is traced into removes itself, so that the second run is another."""
+    """A hook of a module that is traced into removes itself, so that the second run differs."""
 
     def __init__(self) -> None:
         super().__init__()

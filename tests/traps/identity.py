@@ -1,4 +1,4 @@
-"""Python's `is`, `id` and `isinstance`, which answer for a stand-in while a model is traced."""
+"""Python's `is`, `id` and `isinstance`, which answer for a proxy while a model is traced."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SameInPlace(Base):
 
 @trap(refused="the graph gives another mul")
 class SameInEvalMode(Base):
-    """A dropout gives its input in eval mode, and another tensor in train mode."""
+    """A dropout returns its input in eval mode, and a new tensor in train mode."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * (2 if self.drop(x) is x else 1)  # here
@@ -63,7 +63,7 @@ class SameInEvalMode(Base):
 
 @trap(refused="the graph gives another mul")
 class SameInTrainMode(Base):
-    """Only the mode that the model is not in goes another way."""
+    """Only the mode that the model is not in takes another branch."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.training else x * 1

@@ -1,4 +1,4 @@
-"""Tensors of every kind: types, layouts, empty and without dimensions, subclasses."""
+"""Tensors of every kind: dtypes, layouts, empty ones, scalars, subclasses."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Tokens(nn.Module):
 
 
 class MaxNorm(nn.Module):
-    """An embedding that renormalises its own weights when it is looked into."""
+    """An embedding that renormalizes the weights that it reads."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a model keeps outside torch and that another run finds otherwise: generators, flags, caches."""
+"""State outside torch that changes from run to run: generators, flags, caches."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ TABLES: defaultdict[Any, list[Any]] = defaultdict(list)
 
 
 class CachedIn(nn.Module):
-    """Keeps what it computes of its first input in a place outside itself, and uses it from then on."""
+    """Keeps a value of its first input outside itself, and uses it in all later runs."""
 
     def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Modules of torch itself that are not what they seem."""
+"""Modules of torch itself that behave in unexpected ways."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ trap(refused="ScriptFunction cannot be pickled")(ScriptedFunction)
 
 @trap()
 def graph_part() -> nn.Module:
-    """A part that was traced before."""
+    """A submodule that was traced before."""
     return nn.Sequential(nn.Conv2d(3, 3, 1), torch.fx.symbolic_trace(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1))))
 
 
@@ -133,7 +133,7 @@ class Norms(nn.Module):
 
 @trap()
 class FunctionalNorm(nn.Module):
-    """Writes its running statistics through the function."""
+    """Updates running statistics through the function, not the module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Einsum(nn.Module):
 
 @trap()
 class MixedModes(nn.Module):
-    """Keeps a norm in eval mode, whatever it is told."""
+    """Keeps a norm in eval mode in both modes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class MixedModes(nn.Module):
 
 @trap()
 def frozen_part() -> nn.Module:
-    """Part of it is in eval mode, by hand."""
+    """One submodule was put into eval mode."""
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Dropout())
     model[0].requires_grad_(False)
     model[1].eval()

@@ -1,4 +1,4 @@
-"""Values that a model keeps outside itself, or in itself by another name, from one run for the next."""
+"""Values that a model keeps for its next run outside itself, or in itself under another name."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def stale_features() -> nn.Module:
 
 @trap(refused="an earlier run left in features")
 def stale_features_by_name() -> nn.Module:
-    """As in a notebook, where the hook knows the model by a global name."""
+    """A hook that reaches the model by a global name, as in a notebook."""
     model = MODELS["reads"] = ReadsFeatures().eval()
     model.conv.register_forward_hook(lambda _m, _i, value: MODELS["reads"].features.__setitem__("conv", value))
     model(torch.randn(2, 3, 8, 8))
@@ -146,7 +146,7 @@ class ReadBeforeWritten(nn.Module):
 
 
 class Keeps(nn.Module):
-    """Keeps a value of its last run in one of its attributes, as models that give features do."""
+    """Keeps a value of its last run in an attribute, as models that return features do."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What Python does around the operations."""
+"""Python code around the operations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.traps import trap
 
 @trap()
 class Shapes(nn.Module):
-    """Arithmetic with sizes, which has to follow the input."""
+    """Arithmetic with sizes, which depends on the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -72,7 +72,7 @@ class ItemUsed(nn.Module):
 
 @trap()
 class ItemRecorded(nn.Module):
-    """A number out of a tensor may go back into an operation."""
+    """Passes a number that was read from a tensor to an operation."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * x.abs().sum().item() + x.max().item() ** 2
@@ -95,7 +95,7 @@ class Printed(nn.Module):
 
 @trap(refused="looked up in a dict")
 class Keyed(nn.Module):
-    """The type of a tensor as the key of a table."""
+    """The dtype of a tensor as the key of a dict."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * {torch.float32: 2.0}.get(x.dtype, 1.0)  # here
@@ -130,7 +130,7 @@ class NoGradient(nn.Module):
 
 @trap()
 class NotNone(nn.Module):
-    """`is None` of what is there."""
+    """Compares values that are not None with None."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         h = x * 2
@@ -146,7 +146,7 @@ class DtypeIs(nn.Module):
 
 @trap()
 class HasAttribute(nn.Module):
-    """A proxy has any attribute."""
+    """Asks for attributes that a tensor does not have."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if hasattr(x, "names_of_mine") else x * 3
@@ -182,7 +182,7 @@ class IsTensor(nn.Module):
 
 @trap()
 class Matched(nn.Module):
-    """A pattern of classes."""
+    """A `match` on classes."""
 
     def forward(self, x: Any) -> Tensor:
         match x:
@@ -281,7 +281,7 @@ class TryFinally(nn.Module):
 
 @trap()
 class RealTry(nn.Module):
-    """An error of its own that it handles."""
+    """Raises and catches an error of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
         try:
@@ -344,7 +344,7 @@ def rearranged(x: Tensor, heads: int) -> Tensor:
 
 @trap(refused="unpacking")
 class Unpacking(nn.Module):
-    """A star takes as many as there are."""
+    """Unpacks with a star."""
 
     def forward(self, x: Tensor) -> Tensor:
         return rearranged(x, 3) * 2
@@ -364,7 +364,7 @@ class Scripting(nn.Module):
 
 @trap()
 class Tracing(nn.Module):
-    """Asks whether torch.fx traces, and then does something else."""
+    """Asks whether torch.fx is tracing, and takes another branch then."""
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.fx._symbolic_trace.is_fx_tracing():
@@ -407,7 +407,7 @@ class NumpyConstant(nn.Module):
 
 @trap()
 class NumpyFirst(nn.Module):
-    """A numpy number on the left takes the operator for itself."""
+    """Operators with a numpy scalar on the left."""
 
     def forward(self, x: Tensor) -> Tensor:
         return np.float32(2) * x + np.float64(1)
@@ -485,7 +485,7 @@ class OrDefault(nn.Module):
 
 @trap(refused="a branch or loop")
 class IsGrad(nn.Module):
-    """Asks whether gradients are on, which the caller decides."""
+    """Branches on the gradient mode, which the caller sets."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if torch.is_grad_enabled() else x * 3  # here
@@ -503,7 +503,7 @@ class FromShape(nn.Module):
 
 @trap()
 class CopiedValue(nn.Module):
-    """A beginner's residual."""
+    """Copies of values with the `copy` module."""
 
     def forward(self, x: Tensor) -> Tensor:
         kept, shallow, listed = copy.deepcopy(x), copy.copy(x), copy.deepcopy((x, {"x": x}))

@@ -1,4 +1,4 @@
-"""What a model remembers from one run to the next: buffers, attributes, caches, globals."""
+"""State that a model keeps from run to run: buffers, attributes, caches, globals."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BufferData(nn.Module):
 
 @trap()
 class ParameterWritten(nn.Module):
-    """Weights that forward itself normalises."""
+    """Weights that forward itself normalizes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class ParameterWritten(nn.Module):
 
 @trap(refused="the parameter weight")
 class ParameterChanged(nn.Module):
-    """Forward writes to a parameter, which the traced model shares."""
+    """Writes to a parameter, which the traced model shares."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class FirstTime(nn.Module):
 
 @trap(refused="attribute inner.log")
 class Mutated(nn.Module):
-    """A list that grows decides."""
+    """Branches on the length of a list that grows."""
 
     class Inner(nn.Module):
         def __init__(self) -> None:
@@ -154,7 +154,7 @@ class Box:
 
 @trap(refused="attribute box")
 class MutatedObject(nn.Module):
-    """An object of one's own that counts."""
+    """Counts in an object of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class MutatedObject(nn.Module):
 
 @trap(refused="attribute last")
 class Recurrent(nn.Module):
-    """Remembers the value of the run before."""
+    """Uses the value of the previous run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class Recurrent(nn.Module):
 
 @trap()
 class Remembering(nn.Module):
-    """Remembers what it does not use again."""
+    """Keeps a value and never reads it."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.shape = x.shape
@@ -191,7 +191,7 @@ class Remembering(nn.Module):
 
 @trap()
 class PlainTensor(nn.Module):
-    """A tensor that is neither parameter nor buffer, and written."""
+    """Writes to a tensor that is neither a parameter nor a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class CachedProperty(nn.Module):
 
 @trap()
 class CachedAndReset(nn.Module):
-    """Makes what it remembers anew in each run."""
+    """Replaces its kept value in each run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class CachedAndReset(nn.Module):
 
 @trap(refused="a function with a cache")
 class CachedWritten(nn.Module):
-    """Writes to what its cache holds, so that the next run is another."""
+    """Writes to a cached value, so that the next run differs."""
 
     def forward(self, x: Tensor) -> Tensor:
         table = grid(8, 8)
@@ -293,7 +293,7 @@ class CachedWritten(nn.Module):
 
 @trap(refused="attribute kept")
 class CachedByShape(nn.Module):
-    """Makes a table the first time, and again when the size changes."""
+    """Makes a table in the first run, and again when the size changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -330,7 +330,7 @@ class LazyButReady(nn.Module):
 
 @trap(refused="mode")
 class ChangesItsMode(nn.Module):
-    """Puts a part of itself into another mode when it runs."""
+    """Changes the mode of a submodule in forward."""
 
     def __init__(self) -> None:
         super().__init__()

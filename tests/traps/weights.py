@@ -1,4 +1,4 @@
-"""The ways to a parameter or buffer that are no attribute of a module."""
+"""Ways to reach a parameter or buffer other than an attribute of its module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def doubled(values: Tensor) -> Tensor:
 
 
 class Weighted(nn.Module):
-    """Multiplies what a convolution gives by a weight that it reaches in some way."""
+    """Multiplies the output of a convolution by a weight that it reaches in the given way."""
 
     def __init__(self, weight: Callable[[Any], Any]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-# Compiled from kernels.c, which says what they do. Arrays that do not fit each other raise ValueError.
+# Compiled from kernels.c, which documents these functions. They raise ValueError if the arrays do not fit each other.
 
 from typing import TypeAlias
 
@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 Grid: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 
-def extremes(values: NDArray[np.float32], found: NDArray[np.float32], /) -> bool: ...
-def quantise(
+def find_extremes(values: NDArray[np.float32], extremes: NDArray[np.float32], /) -> bool: ...
+def quantize(
     values: NDArray[np.float32], scales: NDArray[np.float32], canvas: NDArray[np.uint8], top: int, grid: Grid, /
 ) -> None: ...
-def quantise_between_extremes(
-    values: NDArray[np.float32], found: NDArray[np.float32], canvas: NDArray[np.uint8], top: int, grid: Grid, /
+def quantize_between_extremes(
+    values: NDArray[np.float32], extremes: NDArray[np.float32], canvas: NDArray[np.uint8], top: int, grid: Grid, /
 ) -> bool: ...
-def lay(codes: NDArray[np.uint8], canvas: NDArray[np.uint8], grid: Grid, /) -> None: ...
+def tile_codes(codes: NDArray[np.uint8], canvas: NDArray[np.uint8], grid: Grid, /) -> None: ...

@@ -24,7 +24,8 @@ def find_extremes(maps: Tensor) -> Tensor:
     if maps.device.type != "cpu":
         return torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     extremes = maps.new_empty((2, maps.shape[0] * maps.shape[1]))
-    if compiled_passes.has_compiled_pass(maps) and compiled_passes.kernels.extremes(maps.numpy(), extremes.numpy()):
+    kernels = compiled_passes.kernels
+    if compiled_passes.has_compiled_pass(maps) and kernels.find_extremes(maps.numpy(), extremes.numpy()):
         return extremes.view(2, *maps.shape[:2])
     for rows, least, greatest in row_blocks(maps, extremes[0], extremes[1]):
         torch.amin(rows, 1, out=least)

@@ -1,9 +1,9 @@
-/* What is done to every value and to every pixel, compiled: each in one pass, where torch takes several.
+/* The passes over values and pixels that take the most time, compiled. Each is a single pass where torch needs several.
 
-   The module `surgery.drawing._kernels` is built on installation where there is a C compiler, and not missed where there is
-   none: `surgery/quantising.py` and `surgery/tiling.py` do the same by torch, to the bit. Compiled without
-   contraction (a * b + c rounds twice, as in torch), and with finite values taken for granted: whether they are finite
-   is found of their bits. */
+   The module `surgery.drawing._kernels` is built on installation if there is a C compiler. Without it, the Python
+   modules of `surgery.drawing` compute the same by torch, bit for bit. For that, it is compiled without contraction
+   (a * b + c rounds twice, as in torch). It is also compiled for finite values only, so whether a value is finite is
+   read from its bits. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -13,14 +13,14 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Compiled for plain x86-64 and for AVX2, and chosen when the module is loaded. */
+/* Functions that are compiled for plain x86-64 and for AVX2. The loader chooses one. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
 #if __has_attribute(target_clones)
-#define WIDE __attribute__((target_clones("avx2", "default")))
+#define VECTORIZED __attribute__((target_clones("avx2", "default")))
 #endif
 #endif
-#ifndef WIDE
-#define WIDE
+#ifndef VECTORIZED
+#define VECTORIZED
 #endif
 
 #if defined(_MSC_VER)
@@ -30,65 +30,65 @@
 #define INLINE static inline __attribute__((always_inline))
 #endif
 
-/* ---- where pixels lie ---- */
+/* ---- places in pictures ---- */
 
-/* Pictures of `count` maps each: in rows of `columns`, with gaps between, filled up with background. Each line has so
-   many zeros before it (`lead`): one is PNG's name for a line that is not filtered. */
+/* Pictures of `count` maps each, in rows of `columns` maps, on a background. Each line begins with `lead` zeros. (In a
+   PNG file one zero says that the line is not filtered.) */
 struct grid {
-    Py_ssize_t count, height, width; /* of the maps */
-    Py_ssize_t columns, factor, gap, lead;
+    Py_ssize_t count, height, width; /* of the maps in one picture */
+    Py_ssize_t columns;
+    Py_ssize_t factor; /* each pixel of a map becomes factor x factor pixels */
+    Py_ssize_t gap;    /* pixels between maps */
+    Py_ssize_t lead;
     int background;
 };
 
-static Py_ssize_t length_of(const struct grid *grid)
+/* Pixels in a line, without the leading zeros. */
+static Py_ssize_t line_length(const struct grid *grid)
 {
     return grid->columns * (grid->width * grid->factor + grid->gap) - grid->gap;
 }
 
-static Py_ssize_t lines_of(const struct grid *grid)
+static Py_ssize_t lines_in_picture(const struct grid *grid)
 {
     return (grid->count + grid->columns - 1) / grid->columns * (grid->height * grid->factor + grid->gap) - grid->gap;
 }
 
-/* Background from here to there; returns where that is. */
-INLINE uint8_t *fill(uint8_t *line, uint8_t *end, int background)
+/* Fill the pixels from `line` to `end` with background. Returns `end`. */
+INLINE uint8_t *fill_background(uint8_t *line, uint8_t *end, int background)
 {
     memset(line, background, end - line);
     return end;
 }
 
-/* Lines without a map. */
-INLINE uint8_t *fill_lines(uint8_t *line, Py_ssize_t count, const struct grid *grid)
+/* Write `count` lines without a map. Returns the end of the last one. */
+INLINE uint8_t *fill_gap_lines(uint8_t *line, Py_ssize_t count, const struct grid *grid)
 {
     for (Py_ssize_t y = 0; y < count; y++) {
         memset(line, 0, grid->lead);
-        line = fill(line + grid->lead, line + grid->lead + length_of(grid), grid->background);
+        line = fill_background(line + grid->lead, line + grid->lead + line_length(grid), grid->background);
     }
     return line;
 }
 
-/* ---- values ---- */
+/* ---- extremes ---- */
 
-struct scale {
-    float low, scale, rounding;
-};
-
-struct seen {
+struct extremes {
     float low, high;
-    int32_t magnitude; /* bits without the sign: in the order of magnitudes, infinity and then NaN at the end */
+    int32_t magnitude; /* the greatest bits without the sign; those of infinity and NaN are the greatest of all */
 };
 
-INLINE void look(float value, struct seen *seen)
+INLINE void include_value(float value, struct extremes *extremes)
 {
     int32_t bits;
     memcpy(&bits, &value, sizeof bits);
     bits &= 0x7fffffff;
-    seen->magnitude = bits > seen->magnitude ? bits : seen->magnitude;
-    seen->low = value < seen->low ? value : seen->low;
-    seen->high = value > seen->high ? value : seen->high;
+    extremes->magnitude = bits > extremes->magnitude ? bits : extremes->magnitude;
+    extremes->low = value < extremes->low ? value : extremes->low;
+    extremes->high = value > extremes->high ? value : extremes->high;
 }
 
-INLINE struct seen both(struct seen one, struct seen other)
+INLINE struct extremes merge_extremes(struct extremes one, struct extremes other)
 {
     one.magnitude = other.magnitude > one.magnitude ? other.magnitude : one.magnitude;
     one.low = other.low < one.low ? other.low : one.low;
@@ -96,160 +96,170 @@ INLINE struct seen both(struct seen one, struct seen other)
     return one;
 }
 
-/* The least and the greatest of some values; returns whether all are finite, without which neither means anything.
-   Four parts are looked through side by side, so that none waits for the one before; all of it stays in registers. */
-INLINE bool find_extremes(const float *restrict values, Py_ssize_t size, float *least, float *most)
+/* Find the least and the greatest of `size` values. Returns whether all are finite; if not, both are meaningless.
+   Four parts of the values are read side by side, so that no comparison waits for the one before. */
+INLINE bool find_row_extremes(const float *restrict values, Py_ssize_t size, float *least, float *greatest)
 {
-    struct seen a = {FLT_MAX, -FLT_MAX, 0}, b = a, c = a, d = a;
+    struct extremes a = {FLT_MAX, -FLT_MAX, 0}, b = a, c = a, d = a;
     const Py_ssize_t part = size / 4;
     for (Py_ssize_t i = 0; i < part; i++) {
-        look(values[i], &a);
-        look(values[part + i], &b);
-        look(values[2 * part + i], &c);
-        look(values[3 * part + i], &d);
+        include_value(values[i], &a);
+        include_value(values[part + i], &b);
+        include_value(values[2 * part + i], &c);
+        include_value(values[3 * part + i], &d);
     }
     for (Py_ssize_t i = 4 * part; i < size; i++)
-        look(values[i], &a);
-    a = both(both(a, b), both(c, d));
+        include_value(values[i], &a);
+    a = merge_extremes(merge_extremes(a, b), merge_extremes(c, d));
     *least = a.low;
-    *most = a.high;
+    *greatest = a.high;
     return a.magnitude < 0x7f800000;
 }
 
-/* The whole part of (value - low) * scale + rounding; where it may lie `outside`, no less than 0 and no more than
-   `top`. */
-INLINE void find_codes(
-    const float *restrict values, Py_ssize_t size, struct scale scale, bool outside, int top, uint8_t *restrict codes)
+VECTORIZED static bool find_extremes_of_rows(
+    const float *values, Py_ssize_t rows, Py_ssize_t size, float *least, float *greatest)
 {
-    const float most = top + 0.5f;
+    bool finite = true;
+    for (Py_ssize_t row = 0; row < rows; row++)
+        finite &= find_row_extremes(values + row * size, size, least + row, greatest + row);
+    return finite;
+}
+
+/* ---- codes from values ---- */
+
+/* The code of a value is the whole part of (value - low) * scale + rounding. */
+struct scale {
+    float low, scale, rounding;
+};
+
+/* Write the codes of `size` values. If `clamp`, values outside of the limits get the codes 0 and `top`. */
+INLINE void quantize_values(
+    const float *restrict values, Py_ssize_t size, struct scale scale, bool clamp, int top, uint8_t *restrict codes)
+{
+    const float greatest = top + 0.5f;
     for (Py_ssize_t i = 0; i < size; i++) {
         float level = (values[i] - scale.low) * scale.scale + scale.rounding;
-        if (outside) {
+        if (clamp) {
             level = level < 0 ? 0 : level;
-            level = level > most ? most : level;
+            level = level > greatest ? greatest : level;
         }
         codes[i] = (uint8_t)(int32_t)level;
     }
 }
 
-WIDE static bool extremes_of_rows(
-    const float *values, Py_ssize_t rows, Py_ssize_t size, float *least, float *most)
-{
-    bool finite = true;
-    for (Py_ssize_t row = 0; row < rows; row++)
-        finite &= find_extremes(values + row * size, size, least + row, most + row);
-    return finite;
-}
-
-/* Have values on their way to the cache while others are worked on. */
-INLINE void fetch(const float *values, Py_ssize_t count)
+/* Start to load values into the cache. */
+INLINE void prefetch(const float *values, Py_ssize_t count)
 {
 #ifdef __GNUC__
-    for (Py_ssize_t i = 0; i < count; i += 64 / sizeof(float)) /* a line of the cache */
+    for (Py_ssize_t i = 0; i < count; i += 64 / sizeof(float)) /* a cache line holds 64 bytes */
         __builtin_prefetch(values + i);
 #else
     (void)values, (void)count;
 #endif
 }
 
-#define STEP 256   /* values between one look ahead and the next */
-#define AHEAD 2048 /* values: the next map, or more of them where they are short */
+#define PREFETCH_STEP 256      /* values between two calls of prefetch */
+#define PREFETCH_DISTANCE 2048 /* values: as far as this, or as far as the next map if that is farther */
 
-/* The codes of one map, where they lie in its picture: the `number`-th there. Its row's gaps are filled with it. `left`
-   is how many values there are from its first on, to be fetched. */
-INLINE void lay_codes(
-    const float *values, Py_ssize_t left, struct scale scale, bool outside, int top, Py_ssize_t number,
+/* Write the codes of a map, the `number`-th of its picture, at its place, and the background to the right of it. The
+   first map of a row also fills the gap above the row. `left` values follow from the first of this map on; no value
+   after them is prefetched. */
+INLINE void quantize_map(
+    const float *values, Py_ssize_t left, struct scale scale, bool clamp, int top, Py_ssize_t number,
     const struct grid *grid, uint8_t *picture)
 {
     const Py_ssize_t height = grid->height, width = grid->width, size = height * width;
-    const Py_ssize_t ahead = size > AHEAD ? size : AHEAD, stride = grid->lead + length_of(grid);
+    const Py_ssize_t distance = size > PREFETCH_DISTANCE ? size : PREFETCH_DISTANCE;
+    const Py_ssize_t stride = grid->lead + line_length(grid);
     const Py_ssize_t row = number / grid->columns, column = number % grid->columns;
-    const bool last = column + 1 == grid->columns || number + 1 == grid->count;
+    const bool is_last = column + 1 == grid->columns || number + 1 == grid->count;
     uint8_t *line = picture + row * (height + grid->gap) * stride;
     if (row && !column)
-        fill_lines(line - grid->gap * stride, grid->gap, grid);
+        fill_gap_lines(line - grid->gap * stride, grid->gap, grid);
     for (Py_ssize_t y = 0; y < height; y++, line += stride, values += width, left -= width) {
         uint8_t *codes = line + grid->lead + column * (width + grid->gap);
-        for (Py_ssize_t start = 0; start < width; start += STEP) {
-            Py_ssize_t count = width - start < STEP ? width - start : STEP;
-            if (start + ahead + count <= left)
-                fetch(values + start + ahead, count);
-            find_codes(values + start, count, scale, outside, top, codes + start);
+        for (Py_ssize_t start = 0; start < width; start += PREFETCH_STEP) {
+            Py_ssize_t count = width - start < PREFETCH_STEP ? width - start : PREFETCH_STEP;
+            if (start + distance + count <= left)
+                prefetch(values + start + distance, count);
+            quantize_values(values + start, count, scale, clamp, top, codes + start);
         }
         if (!column)
             memset(line, 0, grid->lead);
-        fill(codes + width, last ? line + stride : codes + width + grid->gap, grid->background);
+        fill_background(codes + width, is_last ? line + stride : codes + width + grid->gap, grid->background);
     }
 }
 
-INLINE uint8_t *picture_of(Py_ssize_t map, const struct grid *grid, uint8_t *pictures)
+/* The picture that contains a map. */
+INLINE uint8_t *picture_of_map(Py_ssize_t map, const struct grid *grid, uint8_t *pictures)
 {
-    return pictures + map / grid->count * lines_of(grid) * (grid->lead + length_of(grid));
+    return pictures + map / grid->count * lines_in_picture(grid) * (grid->lead + line_length(grid));
 }
 
-WIDE static void codes_of_maps(
+VECTORIZED static void quantize_maps(
     const float *values, Py_ssize_t maps, const float *low, const float *scale, const float *rounding, int top,
     const struct grid *grid, uint8_t *pictures)
 {
     const Py_ssize_t size = grid->height * grid->width;
     for (Py_ssize_t map = 0; map < maps; map++) {
-        struct scale found = {low[map], scale[map], rounding[map]};
-        lay_codes(
-            values + map * size, (maps - map) * size, found, true, top, map % grid->count, grid,
-            picture_of(map, grid, pictures));
+        struct scale its_scale = {low[map], scale[map], rounding[map]};
+        quantize_map(
+            values + map * size, (maps - map) * size, its_scale, true, top, map % grid->count, grid,
+            picture_of_map(map, grid, pictures));
     }
 }
 
-/* Both at once, a map while it is in the cache. Returns false where one needs more than float32. */
-WIDE static bool codes_between_extremes(
-    const float *values, Py_ssize_t maps, float *least, float *most, int top, const struct grid *grid,
+/* Find the extremes of each map and write its codes between them, while the map is in the cache. Returns false if a
+   value is not finite or float32 would overflow. Then not all codes are written. */
+VECTORIZED static bool quantize_maps_between_extremes(
+    const float *values, Py_ssize_t maps, float *least, float *greatest, int top, const struct grid *grid,
     uint8_t *pictures)
 {
     const Py_ssize_t size = grid->height * grid->width;
     for (Py_ssize_t map = 0; map < maps; map++) {
-        if (!find_extremes(values + map * size, size, least + map, most + map))
+        if (!find_row_extremes(values + map * size, size, least + map, greatest + map))
             return false;
-        float low = least[map], high = most[map];
+        float low = least[map], high = greatest[map];
         double span = (double)high - low;
         double scale = span == 0 ? 0 : top / span;
         if (low < -FLT_MAX / 2 || high > FLT_MAX / 2 || scale > FLT_MAX)
             return false;
-        struct scale found = {low, (float)scale, span == 0 ? top / 2.0f + 0.5f : 0.5f};
-        lay_codes(
-            values + map * size, (maps - map) * size, found, false, top, map % grid->count, grid,
-            picture_of(map, grid, pictures));
+        struct scale its_scale = {low, (float)scale, span == 0 ? top / 2.0f + 0.5f : 0.5f};
+        quantize_map(
+            values + map * size, (maps - map) * size, its_scale, false, top, map % grid->count, grid,
+            picture_of_map(map, grid, pictures));
     }
     return true;
 }
 
-/* ---- codes that are there ---- */
+/* ---- tiles from codes ---- */
 
-/* One line of a map, each pixel `factor` times. Returns where it ends. */
-INLINE uint8_t *enlarge_by(const uint8_t *codes, Py_ssize_t width, Py_ssize_t factor, uint8_t *line)
+/* Write one line of a map with each pixel `factor` times. Returns its end. */
+INLINE uint8_t *repeat_pixels(const uint8_t *codes, Py_ssize_t width, Py_ssize_t factor, uint8_t *line)
 {
     for (Py_ssize_t x = 0; x < width; x++, line += factor)
         memset(line, codes[x], factor);
     return line;
 }
 
-static uint8_t *enlarge(const uint8_t *codes, Py_ssize_t width, Py_ssize_t factor, uint8_t *line)
+static uint8_t *enlarge_line(const uint8_t *codes, Py_ssize_t width, Py_ssize_t factor, uint8_t *line)
 {
-    switch (factor) { /* which the compiler makes stores of */
+    switch (factor) { /* for a constant factor the compiler makes a single store of each memset */
     case 2:
-        return enlarge_by(codes, width, 2, line);
+        return repeat_pixels(codes, width, 2, line);
     case 4:
-        return enlarge_by(codes, width, 4, line);
+        return repeat_pixels(codes, width, 4, line);
     case 8:
-        return enlarge_by(codes, width, 8, line);
+        return repeat_pixels(codes, width, 8, line);
     case 16:
-        return enlarge_by(codes, width, 16, line);
+        return repeat_pixels(codes, width, 16, line);
     default:
-        return enlarge_by(codes, width, factor, line);
+        return repeat_pixels(codes, width, factor, line);
     }
 }
 
-/* One line of one row of tiles: of so many maps, each pixel `factor` times. */
-INLINE void lay_line(const uint8_t *codes, Py_ssize_t tiles, const struct grid *grid, uint8_t *line, uint8_t *end)
+/* Write one line of a row of tiles. `codes` is the line in the first of the maps. */
+INLINE void tile_line(const uint8_t *codes, Py_ssize_t tiles, const struct grid *grid, uint8_t *line, uint8_t *end)
 {
     for (Py_ssize_t tile = 0; tile < tiles; tile++) {
         const uint8_t *map = codes + tile * grid->height * grid->width;
@@ -257,101 +267,102 @@ INLINE void lay_line(const uint8_t *codes, Py_ssize_t tiles, const struct grid *
             memcpy(line, map, grid->width);
             line += grid->width;
         } else {
-            line = enlarge(map, grid->width, grid->factor, line);
+            line = enlarge_line(map, grid->width, grid->factor, line);
         }
         if (line < end)
-            line = fill(line, line + grid->gap, grid->background);
+            line = fill_background(line, line + grid->gap, grid->background);
     }
-    fill(line, end, grid->background);
+    fill_background(line, end, grid->background);
 }
 
-static void lay_picture(const uint8_t *codes, const struct grid *grid, uint8_t *line)
+static void tile_picture(const uint8_t *codes, const struct grid *grid, uint8_t *line)
 {
-    const Py_ssize_t stride = grid->lead + length_of(grid);
+    const Py_ssize_t stride = grid->lead + line_length(grid);
     for (Py_ssize_t first = 0; first < grid->count; first += grid->columns) {
         if (first)
-            line = fill_lines(line, grid->gap, grid);
+            line = fill_gap_lines(line, grid->gap, grid);
         Py_ssize_t left = grid->count - first;
         Py_ssize_t tiles = left < grid->columns ? left : grid->columns;
         const uint8_t *maps = codes + first * grid->height * grid->width;
         for (Py_ssize_t y = 0; y < grid->height; y++) {
-            const uint8_t *one = line;
+            const uint8_t *original = line;
             memset(line, 0, grid->lead);
-            lay_line(maps + y * grid->width, tiles, grid, line + grid->lead, line + stride);
+            tile_line(maps + y * grid->width, tiles, grid, line + grid->lead, line + stride);
             line += stride;
-            for (Py_ssize_t again = 1; again < grid->factor; again++, line += stride)
-                memcpy(line, one, stride);
+            for (Py_ssize_t copy = 1; copy < grid->factor; copy++, line += stride)
+                memcpy(line, original, stride);
         }
     }
 }
 
 /* ---- the module ---- */
 
-static bool refuse(bool wrong)
+static bool raise_if(bool wrong)
 {
     if (wrong)
         PyErr_SetString(PyExc_ValueError, "buffers do not fit each other");
     return wrong;
 }
 
-/* extremes(values, found): least and greatest of each row, found being (2, rows). Returns whether all are finite; where
-   they are not, what is found means nothing. */
-static PyObject *extremes(PyObject *module, PyObject *arguments)
+/* Convert a tuple (count, height, width, columns, factor, gap, lead, background) to a grid. */
+static int parse_grid(PyObject *tuple, void *result)
 {
-    Py_buffer values, found;
-    if (!PyArg_ParseTuple(arguments, "y*w*", &values, &found))
-        return NULL;
-    Py_ssize_t count = values.len / sizeof(float), rows = found.len / (2 * sizeof(float));
-    bool wrong = refuse(rows == 0 || count == 0 || count % rows), finite = false;
-    if (!wrong) {
-        Py_BEGIN_ALLOW_THREADS
-        finite = extremes_of_rows(values.buf, rows, count / rows, found.buf, (float *)found.buf + rows);
-        Py_END_ALLOW_THREADS
-    }
-    PyBuffer_Release(&values);
-    PyBuffer_Release(&found);
-    return wrong ? NULL : PyBool_FromLong(finite);
-}
-
-/* A grid from a tuple: (count, height, width, columns, factor, gap, lead, background). */
-static int grid_from(PyObject *given, void *found)
-{
-    struct grid *grid = found;
-    if (!PyTuple_Check(given)) {
+    struct grid *grid = result;
+    if (!PyTuple_Check(tuple)) {
         PyErr_SetString(PyExc_TypeError, "a grid is a tuple");
         return 0;
     }
     return PyArg_ParseTuple(
-        given, "nnnnnnni", &grid->count, &grid->height, &grid->width, &grid->columns, &grid->factor, &grid->gap,
+        tuple, "nnnnnnni", &grid->count, &grid->height, &grid->width, &grid->columns, &grid->factor, &grid->gap,
         &grid->lead, &grid->background);
 }
 
-/* How many pictures so many pixels of maps make on a canvas of so many bytes; 0 where they don't fit it. */
-static Py_ssize_t pictures_of(const struct grid *grid, Py_ssize_t pixels, Py_ssize_t bytes)
+/* The number of pictures that maps of this many pixels make on a canvas of this many bytes; 0 if they do not fit. */
+static Py_ssize_t count_pictures(const struct grid *grid, Py_ssize_t pixels, Py_ssize_t bytes)
 {
     if (grid->count < 1 || grid->height < 1 || grid->width < 1 || grid->columns < 1 || grid->factor < 1)
         return 0;
     if (grid->gap < 0 || grid->lead < 0 || pixels % (grid->count * grid->height * grid->width))
         return 0;
     Py_ssize_t pictures = pixels / (grid->count * grid->height * grid->width);
-    return pictures * lines_of(grid) * (grid->lead + length_of(grid)) == bytes ? pictures : 0;
+    return pictures * lines_in_picture(grid) * (grid->lead + line_length(grid)) == bytes ? pictures : 0;
 }
 
-/* quantise(values, scales, canvas, top, grid): of finite values, the codes where the grid has them; scales are low,
-   scale and rounding of each map, (3, maps). Of a grid whose factor is 1. */
-static PyObject *quantise(PyObject *module, PyObject *arguments)
+/* find_extremes(values, extremes): write the least and the greatest value of each row to extremes, (2, rows). Returns
+   whether all values are finite; if not, the extremes are meaningless. */
+static PyObject *find_extremes(PyObject *module, PyObject *arguments)
+{
+    Py_buffer values, extremes;
+    if (!PyArg_ParseTuple(arguments, "y*w*", &values, &extremes))
+        return NULL;
+    Py_ssize_t count = values.len / sizeof(float), rows = extremes.len / (2 * sizeof(float));
+    bool wrong = raise_if(rows == 0 || count == 0 || count % rows), finite = false;
+    if (!wrong) {
+        float *least = extremes.buf;
+        Py_BEGIN_ALLOW_THREADS
+        finite = find_extremes_of_rows(values.buf, rows, count / rows, least, least + rows);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&extremes);
+    return wrong ? NULL : PyBool_FromLong(finite);
+}
+
+/* quantize(values, scales, canvas, top, grid): write the codes of finite values to their places on the canvas. The
+   scales (3, maps) are low, scale and rounding of each map. The factor of the grid is 1. */
+static PyObject *quantize(PyObject *module, PyObject *arguments)
 {
     Py_buffer values, scales, canvas;
     struct grid grid;
     int top;
-    if (!PyArg_ParseTuple(arguments, "y*y*w*iO&", &values, &scales, &canvas, &top, grid_from, &grid))
+    if (!PyArg_ParseTuple(arguments, "y*y*w*iO&", &values, &scales, &canvas, &top, parse_grid, &grid))
         return NULL;
-    Py_ssize_t maps = grid.count * pictures_of(&grid, values.len / sizeof(float), canvas.len);
-    bool wrong = refuse(maps == 0 || grid.factor != 1 || scales.len != maps * 3 * (Py_ssize_t)sizeof(float));
+    Py_ssize_t maps = grid.count * count_pictures(&grid, values.len / sizeof(float), canvas.len);
+    bool wrong = raise_if(maps == 0 || grid.factor != 1 || scales.len != maps * 3 * (Py_ssize_t)sizeof(float));
     if (!wrong) {
         const float *low = scales.buf;
         Py_BEGIN_ALLOW_THREADS
-        codes_of_maps(values.buf, maps, low, low + maps, low + 2 * maps, top, &grid, canvas.buf);
+        quantize_maps(values.buf, maps, low, low + maps, low + 2 * maps, top, &grid, canvas.buf);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&values);
@@ -360,44 +371,45 @@ static PyObject *quantise(PyObject *module, PyObject *arguments)
     return wrong ? NULL : Py_NewRef(Py_None);
 }
 
-/* quantise_between_extremes(values, found, canvas, top, grid): both, low and high being a map's extremes, (2, maps).
-   Returns whether that could be done; where it could not, nothing that was written is right. */
-static PyObject *quantise_between_extremes(PyObject *module, PyObject *arguments)
+/* quantize_between_extremes(values, extremes, canvas, top, grid): write the extremes (2, maps) of each map, and its
+   codes between them to their places on the canvas. The factor of the grid is 1. Returns False if a value is not finite
+   or float32 would overflow; then extremes and codes are meaningless. */
+static PyObject *quantize_between_extremes(PyObject *module, PyObject *arguments)
 {
-    Py_buffer values, found, canvas;
+    Py_buffer values, extremes, canvas;
     struct grid grid;
     int top;
-    if (!PyArg_ParseTuple(arguments, "y*w*w*iO&", &values, &found, &canvas, &top, grid_from, &grid))
+    if (!PyArg_ParseTuple(arguments, "y*w*w*iO&", &values, &extremes, &canvas, &top, parse_grid, &grid))
         return NULL;
-    Py_ssize_t maps = grid.count * pictures_of(&grid, values.len / sizeof(float), canvas.len);
-    bool wrong = refuse(maps == 0 || grid.factor != 1 || found.len != maps * 2 * (Py_ssize_t)sizeof(float));
+    Py_ssize_t maps = grid.count * count_pictures(&grid, values.len / sizeof(float), canvas.len);
+    bool wrong = raise_if(maps == 0 || grid.factor != 1 || extremes.len != maps * 2 * (Py_ssize_t)sizeof(float));
     bool done = false;
     if (!wrong) {
-        float *least = found.buf;
+        float *least = extremes.buf;
         Py_BEGIN_ALLOW_THREADS
-        done = codes_between_extremes(values.buf, maps, least, least + maps, top, &grid, canvas.buf);
+        done = quantize_maps_between_extremes(values.buf, maps, least, least + maps, top, &grid, canvas.buf);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&values);
-    PyBuffer_Release(&found);
+    PyBuffer_Release(&extremes);
     PyBuffer_Release(&canvas);
     return wrong ? NULL : PyBool_FromLong(done);
 }
 
-/* lay(codes, canvas, grid): codes of maps where the grid has them. */
-static PyObject *lay(PyObject *module, PyObject *arguments)
+/* tile_codes(codes, canvas, grid): write the codes of maps to their places on the canvas. */
+static PyObject *tile_codes(PyObject *module, PyObject *arguments)
 {
     Py_buffer codes, canvas;
     struct grid grid;
-    if (!PyArg_ParseTuple(arguments, "y*w*O&", &codes, &canvas, grid_from, &grid))
+    if (!PyArg_ParseTuple(arguments, "y*w*O&", &codes, &canvas, parse_grid, &grid))
         return NULL;
-    Py_ssize_t pictures = pictures_of(&grid, codes.len, canvas.len);
-    bool wrong = refuse(pictures == 0);
+    Py_ssize_t pictures = count_pictures(&grid, codes.len, canvas.len);
+    bool wrong = raise_if(pictures == 0);
     if (!wrong) {
         Py_ssize_t size = codes.len / pictures, room = canvas.len / pictures;
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t picture = 0; picture < pictures; picture++)
-            lay_picture((const uint8_t *)codes.buf + picture * size, &grid, (uint8_t *)canvas.buf + picture * room);
+            tile_picture((const uint8_t *)codes.buf + picture * size, &grid, (uint8_t *)canvas.buf + picture * room);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&codes);
@@ -406,10 +418,10 @@ static PyObject *lay(PyObject *module, PyObject *arguments)
 }
 
 static PyMethodDef methods[] = {
-    {"extremes", extremes, METH_VARARGS, NULL},
-    {"quantise", quantise, METH_VARARGS, NULL},
-    {"quantise_between_extremes", quantise_between_extremes, METH_VARARGS, NULL},
-    {"lay", lay, METH_VARARGS, NULL},
+    {"find_extremes", find_extremes, METH_VARARGS, NULL},
+    {"quantize", quantize, METH_VARARGS, NULL},
+    {"quantize_between_extremes", quantize_between_extremes, METH_VARARGS, NULL},
+    {"tile_codes", tile_codes, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

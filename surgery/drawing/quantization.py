@@ -36,7 +36,7 @@ def quantize(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layou
         scales = _float32_scales(bounds)
         if scales is not None and compiled_passes.has_compiled_pass(maps):
             canvas, grid = _make_canvas(maps, layout)
-            compiled_passes.kernels.quantise(maps.numpy(), scales, canvas, _TOP, grid)
+            compiled_passes.kernels.quantize(maps.numpy(), scales, canvas, _TOP, grid)
             return torch.from_numpy(canvas)
         if scales is not None:
             codes = _quantize_blocks(maps, scales, clamp=not _are_within(bounds, extremes))
@@ -56,7 +56,7 @@ def quantize_between_extremes(
         return None
     extremes = np.empty((2, *maps.shape[:2]), np.float32)
     canvas, grid = _make_canvas(maps, layout)
-    done = compiled_passes.kernels.quantise_between_extremes(maps.numpy(), extremes, canvas, _TOP, grid)
+    done = compiled_passes.kernels.quantize_between_extremes(maps.numpy(), extremes, canvas, _TOP, grid)
     return (extremes, canvas) if done else None
 
 

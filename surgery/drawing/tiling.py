@@ -57,7 +57,7 @@ def tile_codes(codes: Tensor, layout: TileLayout) -> Tensor:
     if kernels is None or codes.device.type != "cpu" or codes.element_size() != 1 or not shown.numel():
         return _tile_by_torch(shown, layout)
     canvas = codes.new_empty(canvas_shape(layout, shown.shape))
-    kernels.lay(shown.contiguous().numpy(), canvas.numpy(), kernel_grid(layout, shown.shape))
+    kernels.tile_codes(shown.contiguous().numpy(), canvas.numpy(), kernel_grid(layout, shown.shape))
     return canvas
 
 

@@ -93,7 +93,7 @@ def test_values_outside_their_limits_become_the_last_codes_as_by_torch(
 def test_a_value_that_is_not_finite_is_seen_wherever_it_is(value: float, place: int) -> None:
     maps = random_maps(0, 3, 103, 1, 0)
     maps[0, 1, 0, place] = value
-    assert not kernels.extremes(maps.numpy(), np.empty((2, 3), np.float32))
+    assert not kernels.find_extremes(maps.numpy(), np.empty((2, 3), np.float32))
     assert quantize_between_extremes(maps) is None
     extremes = torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     assert torch.equal(find_extremes(maps).nan_to_num(), extremes.nan_to_num())
@@ -194,29 +194,29 @@ def test_buffers_that_do_not_fit_are_refused_before_anything_is_written() -> Non
     def other(grid: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:
         return (*grid[:place], value, *grid[place + 1 :])
 
-    kernels.quantise(values, scales, codes.copy(), TOP, plain)
-    kernels.quantise_between_extremes(values, found, codes.copy(), TOP, plain)
-    kernels.lay(codes, canvas, grid)
-    kernels.quantise(values, scales[:, :3].copy(), canvas, TOP, grid)
+    kernels.quantize(values, scales, codes.copy(), TOP, plain)
+    kernels.quantize_between_extremes(values, found, codes.copy(), TOP, plain)
+    kernels.tile_codes(codes, canvas, grid)
+    kernels.quantize(values, scales[:, :3].copy(), canvas, TOP, grid)
     wrong: list[tuple[Any, ...]] = [
-        (kernels.extremes, values, np.empty((2, 5), np.float32)),
-        (kernels.extremes, values, np.empty(0, np.float32)),
-        (kernels.quantise, values, scales, codes[:11], TOP, plain),
-        (kernels.quantise, values, np.empty((3, 5), np.float32), codes, TOP, plain),
-        (kernels.quantise, values, scales[:, :3].copy(), np.empty(90, np.uint8), TOP, other(grid, 4, 2)),
-        (kernels.quantise_between_extremes, values, found, codes[:11], TOP, plain),
-        (kernels.quantise_between_extremes, values[:0], found, codes[:0], TOP, plain),
-        (kernels.quantise_between_extremes, values, found[:1].copy(), codes, TOP, plain),
-        (kernels.lay, codes, canvas[:29], grid),
-        *((kernels.lay, codes, canvas, other(grid, place, 0)) for place in range(5)),
-        (kernels.lay, codes, np.empty(12, np.uint8), other(grid, 5, -1)),
-        (kernels.lay, codes, np.empty(20, np.uint8), other(grid, 6, -1)),
+        (kernels.find_extremes, values, np.empty((2, 5), np.float32)),
+        (kernels.find_extremes, values, np.empty(0, np.float32)),
+        (kernels.quantize, values, scales, codes[:11], TOP, plain),
+        (kernels.quantize, values, np.empty((3, 5), np.float32), codes, TOP, plain),
+        (kernels.quantize, values, scales[:, :3].copy(), np.empty(90, np.uint8), TOP, other(grid, 4, 2)),
+        (kernels.quantize_between_extremes, values, found, codes[:11], TOP, plain),
+        (kernels.quantize_between_extremes, values[:0], found, codes[:0], TOP, plain),
+        (kernels.quantize_between_extremes, values, found[:1].copy(), codes, TOP, plain),
+        (kernels.tile_codes, codes, canvas[:29], grid),
+        *((kernels.tile_codes, codes, canvas, other(grid, place, 0)) for place in range(5)),
+        (kernels.tile_codes, codes, np.empty(12, np.uint8), other(grid, 5, -1)),
+        (kernels.tile_codes, codes, np.empty(20, np.uint8), other(grid, 6, -1)),
     ]
     for kernel, *arguments in wrong:
         with pytest.raises(ValueError, match="do not fit"):
             kernel(*arguments)
     with pytest.raises(TypeError, match="a grid is a tuple"):
-        kernels.lay(codes, canvas, list(grid))
+        kernels.tile_codes(codes, canvas, list(grid))
     with pytest.raises((ValueError, BufferError)):
-        kernels.extremes(values[::2], np.empty((2, 2), np.float32))
+        kernels.find_extremes(values[::2], np.empty((2, 2), np.float32))
     assert (codes == 7).all()

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from surgery.builtin import DEFAULT_RECIPE, Grid
 from surgery.data import inputs
-from surgery.drawing import SPECIAL_CODES, make_image_activations, palette
+from surgery.drawing import SPECIAL_CODES, make_image_activations, make_palette
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction import draw, extract, record
 from surgery.inputs import input_channels, load_image
@@ -57,7 +57,7 @@ def preview(kind: Kind, value: Any) -> Preview:
     if kind == "colormap":
         width, height = COLORMAP_CODE_SIZE
         codes = np.arange(LEVELS, dtype=np.uint8)[None].repeat(height, 0).repeat(width, 1)
-        return Preview(Image.fromarray(palette(value)[codes]))
+        return Preview(Image.fromarray(make_palette(value)[codes]))
     if kind in ("transform", "normalizer", "tiler"):
         stages: dict[str, Any] = {"transforms": [value]} if kind == "transform" else {kind: value}
         pictures = draw(preview_activation(), **{"tiler": Grid(columns=4), **stages})

@@ -9,7 +9,7 @@ from .limits import check_limits as check_limits
 from .limits import find_limits as find_limits
 from .maps import replace_nonfinite as replace_nonfinite
 from .palettes import SPECIAL_CODES as SPECIAL_CODES
-from .palettes import palette as palette
+from .palettes import make_palette as make_palette
 from .picture_sizes import LABEL_HEIGHT as LABEL_HEIGHT
 from .picture_sizes import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 from .picture_sizes import MAX_SIDE as MAX_SIDE

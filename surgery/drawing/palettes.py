@@ -30,16 +30,16 @@ MIN_DIFFERENCE = 10.0
 """Smallest CIE 1976 color difference between the background and each color of a colormap."""
 
 
-def palette_of(recipe: Recipe) -> NDArray[np.uint8]:
+def recipe_palette(recipe: Recipe) -> NDArray[np.uint8]:
     """Return the palette of the recipe's colormap, else of the colormap that its normalizer names, else of viridis."""
     chosen = recipe.colormap if recipe.colormap is not None else getattr(recipe.normalizer, "colormap", "viridis")
     try:
         return _cached_palette(chosen)
     except TypeError:  # a list of colors can't be hashed
-        return palette(chosen)
+        return make_palette(chosen)
 
 
-def palette(colormap: Colormap) -> NDArray[np.uint8]:
+def make_palette(colormap: Colormap) -> NDArray[np.uint8]:
     """Return ``(256, 3)`` uint8: a colormap at 251 levels, and the colors of the special codes.
 
     Raises RenderError if no colormap has this name, or if a function raises or does not return colors.
@@ -94,7 +94,7 @@ def _to_lab(colors: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     return np.stack((116 * cube[:, 1] - 16, 500 * (cube[:, 0] - cube[:, 1]), 200 * (cube[:, 1] - cube[:, 2])), 1)
 
 
-_cached_palette = lru_cache(maxsize=64)(palette)
+_cached_palette = lru_cache(maxsize=64)(make_palette)
 
 
 def _from_cmap(colormap: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.drawing.palettes import SPECIAL_CODES, add_ink_color, palette_of
+from surgery.drawing.palettes import SPECIAL_CODES, add_ink_color, recipe_palette
 from surgery.drawing.picture_sizes import MAX_MEGAPIXELS, MAX_SIDE
 from surgery.drawing.tiling import find_tile_layout, tile_codes
 from surgery.drawing.transforms import codes_to_rgb, describe_type, is_color
@@ -70,7 +70,7 @@ class PictureAssembler:
         )
 
     def _uncut_pictures(self, position: int, low: Limit, high: Limit) -> Iterator[Picture]:
-        palette = palette_of(self._recipe)
+        palette = recipe_palette(self._recipe)
         draw_labels = self._draw_labels
         if draw_labels is None:
             tiles = self._tiles_of_image(position)

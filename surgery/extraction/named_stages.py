@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from surgery.drawing import palette
+from surgery.drawing import make_palette
 from surgery.errors import RenderError
 from surgery.plugins import Plugins
 from surgery.stages import Recipe
@@ -33,7 +33,7 @@ class StageResolver:
                 found = self._plugins.find(kind, stage)
                 if found is not None:
                     return found[1]
-                palette(stage)  # raises an error for any other text
+                make_palette(stage)  # raises an error for any other text
                 return stage
             return self._plugins.resolve(kind, stage)
         if kind != "colormap" and not callable(stage):

@@ -61,9 +61,9 @@ class AxisTracker(GraphInterpreter):
 
     def hints(self, name: str, key: str) -> LayoutHints:
         """Return what is known about a tensor in the value of the operation of this name."""
-        return LayoutHints(self.axes_of(name, key), image_size=self.image_size)
+        return LayoutHints(self._find_axes(name, key), image_size=self.image_size)
 
-    def axes_of(self, name: str, key: str) -> Axes | None:
+    def _find_axes(self, name: str, key: str) -> Axes | None:
         """Return the axes of a tensor in a node's value; None if they were not tracked.
 
         `key` is the tensor's place in the value: ``""`` for the value itself, ``"[0]"`` for the first of several.

@@ -13,7 +13,7 @@ from surgery.drawing import (
     find_extremes,
     find_limits,
     find_tile_layout,
-    palette,
+    make_palette,
     replace_nonfinite,
     tile_codes,
 )
@@ -149,7 +149,7 @@ def colormap_violations(colormap: Colormap) -> Iterator[Violation]:
     """
     try:
         with detect_state_changes(f"{LEVELS} levels") as found:
-            palette(colormap)
+            make_palette(colormap)
     except Exception as error:  # noqa: BLE001
         yield Violation(describe_exception(error).removeprefix(f"colormap {describe_stage(colormap)} "))
         return

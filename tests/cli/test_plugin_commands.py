@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from surgery.cli.terminal_pictures import SHADES, TerminalPicture
-from surgery.drawing.palettes import palette
+from surgery.drawing.palettes import make_palette
 from surgery.plugins.kinds import KINDS
 from surgery.plugins.scaffold import TEMPLATES
 from surgery.testing import check_plugin
@@ -333,7 +333,7 @@ def test_a_colormap_is_saved_as_a_bar_from_low_to_high(run: Any, tmp_path: Path)
     assert "4 colors: black, darkred, orange, white\n" in result.out
     assert result.out.endswith("bar.png  1004x64\n")
     with Image.open("bar.png") as image:
-        assert np.array_equal(np.asarray(image)[0, ::4], palette(["black", "darkred", "orange", "white"])[:251])
+        assert np.array_equal(np.asarray(image)[0, ::4], make_palette(["black", "darkred", "orange", "white"])[:251])
 
 
 @pytest.mark.parametrize("name", ["abs", "pca", "topk", "fft", "percentile", "channels", "png", "sheet", "image"])

@@ -1,4 +1,4 @@
-"""Golden pixels: pictures of fixed tensors, byte for byte what they were when they were first looked at."""
+"""Golden pixels: pictures of fixed tensors, compared byte for byte with those that were once reviewed by eye."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from surgery.drawing.batch_drawing import BatchDrawing
 
 
 def waves(*shape: int, scale: float = 1.0, shift: float = 0.0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor made of integer arithmetic alone, so that it is the same everywhere."""
+    """Return a tensor computed by integer arithmetic alone, so that it is the same on every machine."""
     count = int(np.prod(shape))
     steps = (np.arange(count, dtype=np.int64) * 7919 + np.arange(count, dtype=np.int64) ** 2 % 10007) % 65536
     return (torch.from_numpy(steps).double().reshape(shape) / 32768 * scale + shift).to(dtype)
@@ -100,12 +100,12 @@ def digest(pictures: tuple[surgery.Picture, ...]) -> str:
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "by torch"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_picture_is_pixel_for_pixel_what_it_was(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_have_their_golden_pixels(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:
         monkeypatch.setattr(compiled_passes, "kernels", None)
     values, stages = CASES[name]
     assert digest(surgery.draw(values, **stages)) == GOLDEN[name]
-    settled = BatchDrawing(values, replace(DEFAULT_RECIPE, **stages))
-    settled.quantize_now(pixels=True)
-    pictures = tuple(picture for position in range(len(values)) for picture in settled.pictures(position))
+    quantized = BatchDrawing(values, replace(DEFAULT_RECIPE, **stages))
+    quantized.quantize_now(pixels=True)
+    pictures = tuple(picture for position in range(len(values)) for picture in quantized.pictures(position))
     assert digest(pictures) == GOLDEN[name]

@@ -1,4 +1,4 @@
-"""What would be too large for viewers goes into several pictures, and is said to."""
+"""Maps that would make a picture too large for viewers are drawn in several, and the run says so."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         (Strip(), 64, 2048, 2048),
     ],
 )
-def test_no_picture_is_larger_than_viewers_open(tiler: Any, channels: int, height: int, width: int) -> None:
+def test_no_picture_is_larger_than_viewers_can_open(tiler: Any, channels: int, height: int, width: int) -> None:
     layout = tiler.layout(channels, height, width)
     rows = -(-layout.tiles // layout.columns)
     sides = rows * (height * layout.factor + layout.gap), layout.columns * (width * layout.factor + layout.gap)
@@ -47,7 +47,7 @@ def test_no_picture_is_larger_than_viewers_open(tiler: Any, channels: int, heigh
     assert layout.tiles * pictures - channels < pictures  # no picture is much emptier than the others
 
 
-def test_parts_hold_all_channels_in_order_with_their_own_limits() -> None:
+def test_parts_contain_all_channels_in_order_with_their_limits() -> None:
     values = torch.randn(1, 7, 600, 500)
     parts = surgery.draw(values, tiler=Grid(megapixels=1, gap=0, columns=3))
     assert [picture.part for picture in parts] == [(1, 3), (2, 3), (3, 3)]
@@ -60,7 +60,7 @@ def test_parts_hold_all_channels_in_order_with_their_own_limits() -> None:
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_uneven_parts_are_the_same_by_torch(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_picture_may_have_fewer_maps(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from surgery.drawing import compiled_passes, tiling
 
     codes = torch.randint(0, 250, (2, 5, 3, 4), dtype=torch.uint8)
@@ -74,7 +74,7 @@ def test_uneven_parts_are_the_same_by_torch(compiled: bool, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("tiler", [Channels(), Grid(megapixels=1), lambda levels: levels])
-def test_a_map_that_is_too_large_by_itself_is_cut(tiler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_map_that_is_too_large_is_split(tiler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture_assembly, "MAX_MEGAPIXELS", 1)
     values = torch.randn(1, 1, 1500, 1000)
     parts = surgery.draw(values, tiler=tiler)
@@ -86,7 +86,7 @@ def test_a_map_that_is_too_large_by_itself_is_cut(tiler: Any, monkeypatch: pytes
     assert [picture.label for picture in two] == ["c000-part1", "c000-part2", "c001-part1", "c001-part2"]
 
 
-def test_the_run_the_manifest_and_each_file_say_it(tmp_path: Path) -> None:
+def test_the_report_the_manifest_and_each_file_name_the_parts(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (700, 800, 3), np.uint8)).save(tmp_path / "a.png")
     how: Any = {"tiler": Grid(megapixels=1), "sinks": [Png()], "output": False}
     report = surgery.extract(nn.Conv2d(3, 5, 1), tmp_path / "a.png", out=tmp_path / "o", **how)

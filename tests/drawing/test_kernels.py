@@ -33,7 +33,7 @@ COMPILER = shutil.which("cc") and Path(sysconfig.get_paths()["include"], "Python
 
 kernels: Any
 if COMPILER:
-    from surgery.drawing import _kernels as kernels  # built on installation, and missed here where it was not
+    from surgery.drawing import _kernels as kernels  # a test failure if it was not built
 else:
     kernels = pytest.importorskip("surgery.drawing._kernels", reason="there was no compiler on installation")
 
@@ -61,7 +61,7 @@ def without_kernels(call: Any, *args: Any) -> Any:
     some.sampled_from(SCALES),
     some.sampled_from((0.0, 1.0, -1e6, 2.5e38)),
 )
-def test_codes_between_extremes_are_those_of_torch_to_the_bit(
+def test_codes_between_extremes_equal_those_of_torch(
     seed: int, rows: int, size: int, scale: float, offset: float
 ) -> None:
     maps = random_maps(seed, rows, size, scale, offset)
@@ -80,7 +80,7 @@ def test_codes_between_extremes_are_those_of_torch_to_the_bit(
 
 @settings(max_examples=100, deadline=None)
 @given(some.integers(0, 1000), some.integers(1, 9), some.integers(1, 99), some.floats(0, 2), some.floats(0, 2))
-def test_values_outside_their_limits_become_the_last_codes_as_by_torch(
+def test_values_outside_their_limits_get_the_first_and_last_code_as_by_torch(
     seed: int, rows: int, size: int, below: float, above: float
 ) -> None:
     maps = random_maps(seed, rows, size, 1e6, 0)
@@ -89,8 +89,10 @@ def test_values_outside_their_limits_become_the_last_codes_as_by_torch(
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("place", [0, 30, 60, 90, 102])  # in each of the parts looked through at once, and behind
-def test_a_value_that_is_not_finite_is_seen_wherever_it_is(value: float, place: int) -> None:
+@pytest.mark.parametrize(
+    "place", [0, 30, 60, 90, 102]
+)  # in each of the four parts that are read side by side, and after them
+def test_a_nonfinite_value_is_found_at_every_position(value: float, place: int) -> None:
     maps = random_maps(0, 3, 103, 1, 0)
     maps[0, 1, 0, place] = value
     assert not kernels.find_extremes(maps.numpy(), np.empty((2, 3), np.float32))
@@ -104,7 +106,7 @@ def test_a_value_that_is_not_finite_is_seen_wherever_it_is(value: float, place: 
     assert one.facts(0) == other.facts(0)
 
 
-def test_maps_that_lie_otherwise_are_left_to_torch() -> None:
+def test_maps_that_are_not_contiguous_float32_are_left_to_torch() -> None:
     maps = torch.randn(2, 6, 5, 4)
     for other in (
         maps.contiguous(memory_format=torch.channels_last),
@@ -126,7 +128,7 @@ def test_maps_that_lie_otherwise_are_left_to_torch() -> None:
     some.integers(0, 3),
     some.booleans(),
 )
-def test_tiles_lie_as_torch_lays_them(
+def test_compiled_tiles_equal_those_of_torch(
     shape: tuple[int, int, int, int], columns: int, factor: int, gap: int, each: bool
 ) -> None:
     codes = torch.arange(math.prod(shape)).remainder(LEVELS).byte().reshape(shape)
@@ -134,7 +136,7 @@ def test_tiles_lie_as_torch_lays_them(
     lines = tile_codes(codes, layout)
     assert torch.equal(lines, without_kernels(tile_codes, codes, layout))
     assert not lines[..., 0].any()
-    assert torch.equal(tile_codes(codes.short(), layout), lines.short())  # which no compiled code takes
+    assert torch.equal(tile_codes(codes.short(), layout), lines.short())  # not read by the compiled pass
 
 
 @settings(max_examples=200, deadline=None)
@@ -144,7 +146,7 @@ def test_tiles_lie_as_torch_lays_them(
     some.integers(0, 3),
     some.booleans(),
 )
-def test_codes_that_are_made_where_they_lie_are_those_that_are_laid_there(
+def test_codes_written_directly_to_tiles_equal_codes_that_are_tiled_later(
     shape: tuple[int, int, int, int], columns: int, gap: int, each: bool
 ) -> None:
     maps = torch.randn(shape, generator=torch.Generator().manual_seed(math.prod(shape)))
@@ -165,7 +167,7 @@ def test_codes_that_are_made_where_they_lie_are_those_that_are_laid_there(
 @pytest.mark.parametrize("normalizer", [MinMax(), Percentile()])
 @pytest.mark.parametrize("transforms", [(), (lambda maps: maps.flip(1)[..., ::2],)])
 @pytest.mark.parametrize("scale", [1, 1e38])
-def test_what_is_settled_has_the_levels_and_pictures_of_torch(
+def test_levels_and_pictures_quantized_at_once_equal_those_of_torch(
     name: str, normalizer: Normalizer, transforms: tuple[Transform, ...], scale: float
 ) -> None:
     values = torch.randn(3, 5, 9, 130, generator=torch.Generator().manual_seed(1)).mul_(scale)

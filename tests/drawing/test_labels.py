@@ -1,4 +1,4 @@
-"""Labels in grids, and cells without a channel that look like no value."""
+"""Labels in grids, and the background color."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from surgery.builtin.normalizers import Fixed, MinMax
 from surgery.builtin.tilers import Grid
 from surgery.drawing import LABEL_HEIGHT
 from surgery.drawing.labels import BAR_HEIGHT
-from surgery.drawing.palettes import MIN_DIFFERENCE, choose_background, palette
+from surgery.drawing.palettes import MIN_DIFFERENCE, choose_background, make_palette
 from surgery.plugins.registry import Plugins
 from surgery.types import BACKGROUND, INK, LEVELS
 
@@ -21,22 +21,22 @@ VALUES = torch.randn(1, 5, 40, 50, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize(
     "name", ["viridis", "magma", "gray", "gray_r", "bone", "inferno", "cividis", "turbo", "binary", "twilight"]
 )
-def test_a_cell_without_a_channel_looks_like_no_value(name: str) -> None:
+def test_the_background_differs_from_all_colors_of_a_colormap(name: str) -> None:
     from surgery.drawing.palettes import _to_lab
 
-    colors = palette(name)
+    colors = make_palette(name)
     distance = np.linalg.norm(_to_lab(colors[BACKGROUND][None]) - _to_lab(colors[:LEVELS]), axis=1)
     assert distance.min() >= MIN_DIFFERENCE
     assert tuple(colors[BACKGROUND]) == choose_background(colors[:LEVELS])
 
 
 @pytest.mark.parametrize("colors", [["black", "white"], ["#202126", "red"], [(0.125, 0.13, 0.15), (0.3, 0.3, 0.3)]])
-def test_that_holds_for_colors_of_ones_own(colors: list[object]) -> None:
-    assert tuple(palette(colors)[BACKGROUND]) != (32, 33, 38)
-    assert tuple(palette(["#440154", "#fde725"])[BACKGROUND]) == (32, 33, 38)
+def test_the_background_differs_from_the_colors_of_a_list(colors: list[object]) -> None:
+    assert tuple(make_palette(colors)[BACKGROUND]) != (32, 33, 38)
+    assert tuple(make_palette(["#440154", "#fde725"])[BACKGROUND]) == (32, 33, 38)
 
 
-def test_labels_stand_above_the_maps_and_change_no_value() -> None:
+def test_labels_are_above_the_maps_and_change_no_code_of_a_map() -> None:
     (plain,) = surgery.draw(VALUES, tiler=Grid(columns=2, gap=3))
     (marked,) = surgery.draw(VALUES, tiler=Grid(columns=2, gap=3, labels=True))
     tall = 40 + LABEL_HEIGHT + 3
@@ -60,7 +60,7 @@ def bar(picture: surgery.Picture) -> tuple[list[int], bytes]:
     return lines[0].tolist(), lines[BAR_HEIGHT:].tobytes()
 
 
-def test_the_scale_bar_has_all_levels_and_the_limits_where_there_is_one_pair() -> None:
+def test_the_scale_bar_shows_all_levels_and_the_limits_that_all_channels_share() -> None:
     several = surgery.draw(VALUES, tiler=Grid(labels=True))[0]
     layer = surgery.draw(VALUES, tiler=Grid(labels=True), normalizer=MinMax("layer"))[0]
     fixed = surgery.draw(VALUES, tiler=Grid(labels=True), normalizer=Fixed(-1, 1))[0]
@@ -72,17 +72,17 @@ def test_the_scale_bar_has_all_levels_and_the_limits_where_there_is_one_pair() -
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 40), (1, 300, 2, 2), (2, 1, 9, 7)])
-def test_small_maps_and_vectors_take_labels_too(shape: tuple[int, ...]) -> None:
+def test_small_maps_and_vectors_have_labels_too(shape: tuple[int, ...]) -> None:
     for picture in surgery.draw(torch.randn(shape), tiler=Grid(labels=True)):
         assert INK in picture.pixels
         assert picture.pixels.shape[1] >= 100
 
 
-def test_labelled_parts_go_on_counting() -> None:
+def test_the_channel_numbers_continue_in_the_next_part() -> None:
     one, two = surgery.draw(VALUES.repeat(1, 1, 12, 12), tiler=Grid(labels=True, megapixels=1, columns=3))
     assert (one.channels, two.channels) == ((0, 2), (3, 4))
     assert not np.array_equal(one.pixels[:LABEL_HEIGHT, :50], two.pixels[:LABEL_HEIGHT, :50])
 
 
-def test_the_command_line_says_labels() -> None:
+def test_labels_are_an_option_on_the_command_line() -> None:
     assert Plugins(bare=True).resolve("tiler", "grid:labels=yes") == Grid(labels=True)

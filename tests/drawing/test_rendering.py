@@ -20,7 +20,7 @@ from surgery.drawing import png_files as png
 from surgery.drawing.activations import make_activations, make_image_activations
 from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.extremes import Extremes, find_finite_extremes
-from surgery.drawing.palettes import palette, palette_of
+from surgery.drawing.palettes import make_palette, recipe_palette
 from surgery.errors import RenderError
 from surgery.graph.tensors import named_tensors
 from surgery.output.json_values import as_json, picture_limits
@@ -68,7 +68,7 @@ def test_limits_at_the_ends_of_float32_do_not_overflow() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "code"), [(-1.7e308, 1.7e308, 125), (1e300, 2e300, 0), (-3e38, 3e38, 125), (-1.0, 5e-324, 250)]
 )
-def test_fixed_limits_may_be_any_that_float64_holds(low: float, high: float, code: int) -> None:
+def test_fixed_limits_may_be_any_float64_values(low: float, high: float, code: int) -> None:
     picture = surgery.draw(torch.ones(1, 1, 16, 16), normalizer=Fixed(low, high))[0]
     assert (picture.pixels == code).all()
     assert [*picture.low, *picture.high] == [low, high]
@@ -76,7 +76,7 @@ def test_fixed_limits_may_be_any_that_float64_holds(low: float, high: float, cod
 
 
 @pytest.mark.parametrize("channels", [4, 10, 70])
-def test_maps_that_lie_channels_last_are_drawn_as_any_others(channels: int) -> None:
+def test_channels_last_memory_is_drawn_like_contiguous_memory(channels: int) -> None:
     maps = torch.randn(3, channels, 128, 128)  # four of them are worked on at once
     lying = maps.contiguous(memory_format=torch.channels_last)
     for one, other in zip(surgery.draw(maps), surgery.draw(lying), strict=True):
@@ -84,7 +84,7 @@ def test_maps_that_lie_channels_last_are_drawn_as_any_others(channels: int) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.uint8])
-def test_values_are_not_written_to_whatever_is_drawn_of_them(dtype: torch.dtype) -> None:
+def test_drawing_does_not_write_to_the_values(dtype: torch.dtype) -> None:
     values = (torch.rand(2, 3, 9, 9) * 2 - 1).to(dtype)
     before = values.clone()
     drawn = [make_image_activations(OPERATION, values, ["a", "b"], (-1.0, 1.0), DEFAULT_RECIPE)]
@@ -116,7 +116,7 @@ def test_one_nan_does_not_blank_a_picture() -> None:
     assert (facts.min, facts.max, facts.nan, facts.inf) == (1.0, 7.0, True, True)
 
 
-def test_constant_channels_are_counted_where_there_is_more_than_one_value() -> None:
+def test_constant_channels_are_counted_in_maps_of_several_values() -> None:
     values = torch.zeros(1, 4, 2, 2)
     values[0, 1, 0, 0] = 1
     values[0, 2, 0, 0] = torch.nan
@@ -134,7 +134,7 @@ def test_a_channel_without_any_finite_value_is_drawn(name: str) -> None:
     assert one.facts(0).min is None
 
 
-def test_exact_statistics_are_those_of_numpy() -> None:
+def test_exact_statistics_equal_those_of_numpy() -> None:
     values = torch.tensor([[[[0.0, 1.0], [2.0, torch.nan]], [[0.0, 0.0], [torch.inf, 5.0]]]])
     facts = drawing(values, stats=True).facts(0)
     finite = np.array([0, 1, 2, 0, 0, 5.0])
@@ -167,7 +167,7 @@ def test_sparse_values_are_drawn() -> None:
         ((8, 5), 1, 1),
     ],
 )
-def test_values_of_any_rank_are_laid_out(shape: tuple[int, ...], pictures: int, channels: int) -> None:
+def test_values_of_any_rank_are_drawn_as_maps(shape: tuple[int, ...], pictures: int, channels: int) -> None:
     values = torch.randn(shape)
     found = list(make_activations(OPERATION, values, ["a", "b"], DEFAULT_RECIPE))
     assert [activation.image for activation in found] == ["a", "b"]
@@ -179,7 +179,7 @@ def test_values_of_any_rank_are_laid_out(shape: tuple[int, ...], pictures: int, 
 
 
 @pytest.mark.parametrize("shape", [(), (3, 4), (1, 2, 3)])
-def test_what_can_not_be_shared_out_belongs_to_the_whole_batch(shape: tuple[int, ...]) -> None:
+def test_values_that_can_not_be_split_by_image_belong_to_the_whole_batch(shape: tuple[int, ...]) -> None:
     found = list(make_activations(OPERATION, torch.randn(shape), ["a", "b"], DEFAULT_RECIPE))
     assert [(activation.image, activation.values.shape) for activation in found] == [(None, torch.Size(shape))]
     assert len(found[0].pictures) == 1
@@ -217,7 +217,7 @@ def test_a_long_vector_is_folded_to_a_near_square() -> None:
 
 
 @pytest.mark.parametrize("per", ["channel", "layer", "batch"])
-def test_limits_are_shared_as_far_as_asked(per: Any) -> None:
+def test_limits_are_shared_by_a_layer_or_a_batch_as_requested(per: Any) -> None:
     values = torch.arange(24.0).reshape(2, 3, 2, 2)
     low, high = MinMax(per)(values)
     expected = {"channel": (2, 3), "layer": (2, 1), "batch": (1, 1)}[per]
@@ -231,11 +231,11 @@ def test_limits_are_shared_as_far_as_asked(per: Any) -> None:
 def test_symmetric_puts_zero_in_the_middle_and_diverges() -> None:
     values = torch.tensor([[[[-1.0, 0.0, 4.0]]]])
     assert drawing(values, normalizer=Symmetric()).levels(0).codes.ravel().tolist() == [94, 125, 250]
-    middle = palette_of(Recipe(Symmetric(), Grid()))[125].astype(int)
+    middle = recipe_palette(Recipe(Symmetric(), Grid()))[125].astype(int)
     assert middle.max() - middle.min() < 10
 
 
-def test_fixed_is_the_old_clamp() -> None:
+def test_fixed_clamps_values() -> None:
     values = torch.tensor([[[[-1.0, 0.0, 0.5, 1.0, 2.0]]]])
     assert drawing(values, normalizer=Fixed(0, 1)).levels(0).codes.ravel().tolist() == [0, 0, 125, 250, 250]
 
@@ -291,7 +291,7 @@ def test_a_grid_is_near_square(count: int, side: int) -> None:
     assert 0.6 <= shape[2] / shape[3] <= 1.7
 
 
-def test_the_other_tilers_lay_a_row_and_single_pictures() -> None:
+def test_strip_makes_one_row_and_channels_makes_single_pictures() -> None:
     levels = torch.arange(12, dtype=torch.uint8).reshape(2, 3, 1, 2)
     assert Strip(least=1, gap=0)(levels)[1, 0].tolist() == [[6, 7, 8, 9, 10, 11]]
     assert Channels(least=1)(levels)[1].tolist() == [[[6, 7]], [[8, 9]], [[10, 11]]]
@@ -306,7 +306,7 @@ def test_a_tiler_does_not_write_to_its_input(name: str) -> None:
     assert torch.equal(levels, before)
 
 
-def test_what_a_subclass_inherits_does_not_stand_for_how_it_is_called() -> None:
+def test_a_subclass_with_its_own_call_does_not_inherit_shortcuts() -> None:
     class Turned(Grid):
         def __call__(self, levels: Tensor, /) -> Tensor:
             return super().__call__(levels.flip(1))
@@ -327,7 +327,7 @@ def test_what_a_subclass_inherits_does_not_stand_for_how_it_is_called() -> None:
     assert np.allclose(wider.levels(0).low, exact.levels(0).low - 1)
 
 
-def test_a_copy_of_a_picture_with_other_pixels_is_written_with_those() -> None:
+def test_a_copy_of_a_picture_is_written_with_its_own_pixels() -> None:
     picture = surgery.draw(torch.randn(1, 2, 16, 16))[0]
     assert picture.scanlines is not None
     other = replace(picture, pixels=np.ascontiguousarray(picture.pixels[::-1]))
@@ -336,22 +336,22 @@ def test_a_copy_of_a_picture_with_other_pixels_is_written_with_those() -> None:
     assert replace(picture, palette=picture.palette).scanlines is picture.scanlines
 
 
-def test_a_palette_samples_its_colormap_and_sets_four_colors_apart() -> None:
-    colors = palette(lambda values: np.stack([values, values, values], 1))
+def test_a_palette_has_the_colors_of_its_colormap_and_four_distinct_special_ones() -> None:
+    colors = make_palette(lambda values: np.stack([values, values, values], 1))
     assert colors[:LEVELS:125].tolist() == [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
     apart = [tuple(colors[code]) for code in (NAN, MINUS_INF, PLUS_INF, BACKGROUND)]
     assert len(set(apart)) == 4
-    assert palette("viridis")[0].tolist() == [68, 1, 84]
-    assert palette(["black", "white"])[250].tolist() == [255, 255, 255]
+    assert make_palette("viridis")[0].tolist() == [68, 1, 84]
+    assert make_palette(["black", "white"])[250].tolist() == [255, 255, 255]
 
 
-def test_a_colormap_that_is_not_there_has_a_near_miss() -> None:
+def test_an_unknown_colormap_is_refused_with_a_suggestion() -> None:
     with pytest.raises(RenderError, match="no colormap is called 'virdis'; did you mean 'viridis'"):
-        palette("virdis")
+        make_palette("virdis")
 
 
 def laid(layout: object) -> Tiler:
-    """A tiler that says how it lays maps."""
+    """Return a tiler that declares this layout."""
 
     def tiler(levels: Tensor) -> Tensor:
         return levels
@@ -392,7 +392,7 @@ def test_a_broken_stage_is_named(stages: dict[str, Any], message: str) -> None:
         drawing(torch.arange(24.0).reshape(2, 3, 2, 2), **stages).pictures(0)
 
 
-def test_an_image_in_its_own_colors_asks_no_tiler_how_it_lies() -> None:
+def test_an_image_in_its_own_colors_does_not_use_the_tiler() -> None:
     recipe = replace(DEFAULT_RECIPE, tiler=laid(lambda: 1 / 0))
     (activation,) = make_image_activations(OPERATION, torch.rand(1, 3, 60, 60), ["a"], (0.0, 1.0), recipe)
     activation.drawing.quantize_now(pixels=True)
@@ -400,7 +400,7 @@ def test_an_image_in_its_own_colors_asks_no_tiler_how_it_lies() -> None:
     assert activation.levels.codes.shape == (3, 60, 60)
 
 
-def test_an_option_of_a_tiler_that_is_called_layout_is_no_layout() -> None:
+def test_an_option_named_layout_is_not_a_layout_method() -> None:
     @dataclass(frozen=True)
     class Named:
         layout: str = "first"
@@ -413,7 +413,7 @@ def test_an_option_of_a_tiler_that_is_called_layout_is_no_layout() -> None:
 
 
 @pytest.mark.parametrize("spoil", [False, True])
-def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_must_not_wait_gives_the_same_pictures(spoil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
     values[1, 2] = 3
     if spoil:
@@ -426,7 +426,7 @@ def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypat
         return Extremes(raw, find_finite_extremes(maps), spoiled, None)
 
     monkeypatch.setattr(Extremes, "from_maps", from_maps)
-    # What is no float32 on the CPU is quantized as it is on any other device.
+    # float64 is quantized by the code for other devices.
     there = drawing(values.double())
     for position in range(2):
         one, other = here.levels(position), there.levels(position)
@@ -435,7 +435,7 @@ def test_a_device_that_nobody_may_wait_for_draws_the_same(spoil: bool, monkeypat
         assert here.facts(position) == there.facts(position)
 
 
-def test_settled_drawings_need_their_values_no_more() -> None:
+def test_after_quantize_now_the_values_are_not_needed() -> None:
     values = torch.randn(2, 3, 5, 5)
     one, other = drawing(values.clone(), stats=True), drawing(values, stats=True)
     assert other.quantize_now(pixels=True) == 2 * 3 * 5 * 5
@@ -451,7 +451,7 @@ def test_settled_drawings_need_their_values_no_more() -> None:
         numbers.levels(0)
 
 
-def test_steps_are_made_once_for_all_who_ask() -> None:
+def test_each_step_is_computed_once_for_a_batch() -> None:
     calls: list[str] = []
 
     def normalizer(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -468,7 +468,7 @@ def test_steps_are_made_once_for_all_who_ask() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 3, 3), (2, 3, 0, 4)])
-def test_of_what_has_no_values_there_are_levels_without_pixels(shape: tuple[int, ...]) -> None:
+def test_empty_values_have_levels_without_pixels(shape: tuple[int, ...]) -> None:
     one, two = make_activations(Operation("a", "a", "k", 1), torch.zeros(shape), ["one", "two"], DEFAULT_RECIPE)
     one.drawing.quantize_now(pixels=True)
     assert one.pictures == ()

@@ -40,7 +40,7 @@ def test_abs_draws_magnitudes() -> None:
     assert picture.pixels[0, 0] == 250
 
 
-def test_mean_is_one_map_and_nan_where_a_channel_is() -> None:
+def test_mean_gives_one_map_that_is_nan_where_any_channel_is() -> None:
     maps = normal(2, 3, 5, 4)
     maps[1, 2, 0, 0] = torch.nan
     made = Mean()(maps)
@@ -49,7 +49,7 @@ def test_mean_is_one_map_and_nan_where_a_channel_is() -> None:
     assert made.isnan().nonzero().tolist() == [[1, 0, 0, 0]]
 
 
-def test_topk_takes_the_channels_that_vary_most_in_order_of_number() -> None:
+def test_topk_keeps_the_channels_with_the_most_variance_in_their_order() -> None:
     scale = torch.tensor([[1.0, 9.0, 3.0, 5.0], [5.0, 1.0, 9.0, 3.0]])
     maps = normal(1, 1, 6, 6) * scale[:, :, None, None] + 100
     made = TopK(2)(maps)
@@ -58,7 +58,7 @@ def test_topk_takes_the_channels_that_vary_most_in_order_of_number() -> None:
     assert torch.equal(TopK(9)(maps), maps)
 
 
-def test_topk_counts_what_is_finite_and_takes_the_first_of_equals() -> None:
+def test_topk_ignores_nonfinite_values_and_prefers_the_first_of_equal_channels() -> None:
     maps = torch.zeros(1, 5, 4, 4)
     maps[0, 1] = normal(4, 4)
     maps[0, 3] = normal(4, 4)
@@ -82,7 +82,7 @@ def test_fft_has_frequency_zero_in_the_middle_and_a_checkerboard_at_the_corner()
     assert FFT()(board[None, None])[0, 0, 0, 0] == pytest.approx(math.log1p(128))
 
 
-def test_fft_takes_what_is_not_finite_as_the_mean() -> None:
+def test_fft_replaces_nonfinite_values_by_the_mean() -> None:
     maps = torch.full((1, 2, 4, 4), 5.0)
     maps[0, 0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
     made = FFT("linear")(maps)
@@ -119,7 +119,7 @@ def test_pca_does_not_depend_on_the_other_images_of_a_batch() -> None:
     [torch.full((1, 4, 3, 3), 2.0), torch.zeros(1, 1, 1, 1), torch.full((1, 2, 3, 3), 3e38)],
     ids=["constant", "one value", "great"],
 )
-def test_pca_of_what_does_not_vary_is_zero(maps: Tensor) -> None:
+def test_pca_of_constant_channels_is_zero(maps: Tensor) -> None:
     assert torch.equal(PCA()(maps), torch.zeros(1, 3, *maps.shape[2:]))
 
 
@@ -130,7 +130,7 @@ def test_pca_of_fewer_than_three_channels_leaves_the_rest_zero() -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 5), (40, 3, 4)], ids=["more places", "more channels"])
-def test_pca_of_channels_that_are_all_alike_has_one_component(shape: tuple[int, ...]) -> None:
+def test_pca_of_proportional_channels_has_one_component(shape: tuple[int, ...]) -> None:
     one = normal(1, 1, *shape[1:])
     made = PCA()(one * normal(1, shape[0], 1, 1, seed=1))[0]
     assert made[0].std() > 1
@@ -151,7 +151,7 @@ def test_pca_is_drawn_in_color_with_the_limits_of_its_three_components() -> None
     assert np.allclose(picture.low, made.nan_to_num(torch.inf).amin((1, 2)))
 
 
-def test_only_the_last_transform_says_whether_it_is_color() -> None:
+def test_only_the_last_transform_decides_whether_the_picture_is_in_color() -> None:
     maps = normal(1, 8, 6, 5)
     (picture,) = surgery.draw(maps, transforms=[PCA(), Abs()])
     assert picture.palette is not None
@@ -167,7 +167,7 @@ def test_transforms_are_applied_in_order_before_the_limits() -> None:
     assert other.low.tolist() == pytest.approx([float(maps.mean(1).abs().min())])
 
 
-def test_what_is_not_finite_passes_as_it_is() -> None:
+def test_transforms_receive_nonfinite_values() -> None:
     seen: list[Tensor] = []
 
     def keep(maps: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ def test_a_transform_may_change_the_number_and_size_of_the_maps() -> None:
     assert picture.pixels.shape[1] * 3 == picture.pixels.shape[0] * 4
 
 
-def test_facts_are_of_the_values_and_limits_of_what_is_drawn() -> None:
+def test_facts_describe_the_values_and_limits_the_transformed_maps() -> None:
     values = torch.tensor([[[[-4.0, 0.0], [1.0, 2.0]]]])
     recipe = Recipe(DEFAULT_RECIPE.normalizer, DEFAULT_RECIPE.tiler, transforms=(Abs(),))
     (activation,) = make_activations(Operation("x", "x", "x", 1), values, ["a"], recipe)
@@ -200,7 +200,7 @@ def writes(maps: Tensor) -> Tensor:
     return maps.abs_()
 
 
-def test_a_transform_that_breaks_its_promise_is_one_clear_line() -> None:
+def test_a_broken_transform_is_refused_in_one_line() -> None:
     def message(transform: Any, maps: Tensor | None = None) -> str:
         with pytest.raises(RenderError) as caught:
             surgery.draw(normal(2, 4, 3, 3) if maps is None else maps, transforms=[transform])
@@ -236,7 +236,7 @@ def test_a_transform_that_breaks_its_promise_is_one_clear_line() -> None:
     ],
     ids=lambda values: f"{tuple(values.shape)} {values.dtype}",
 )
-def test_those_that_come_with_the_project_take_every_kind_of_value(name: str, values: Tensor) -> None:
+def test_built_in_transforms_accept_every_kind_of_value(name: str, values: Tensor) -> None:
     before = values.clone()
     pictures = surgery.draw(values, transforms=[TRANSFORMS[name]])
     again = surgery.draw(values, transforms=[TRANSFORMS[name]])
@@ -252,7 +252,7 @@ def test_the_options_of_a_transform_are_set_from_text() -> None:
     assert found.names("transform") == ["abs", "mean", "topk", "fft", "pca"]
 
 
-def test_a_run_says_which_transforms_its_pictures_are_of(run: Any, tmp_path: Path) -> None:
+def test_a_run_records_the_transforms_of_its_pictures(run: Any, tmp_path: Path) -> None:
     result = run(
         *("extract", "--at", "down2.conv", "--transform", "topk:k=4", "--transform", "pca"),
         *("--sink", "png", "--sink", "sheet"),
@@ -275,7 +275,7 @@ def test_a_run_says_which_transforms_its_pictures_are_of(run: Any, tmp_path: Pat
     assert describe_stage(PCA()) == "PCA()"
 
 
-def test_transforms_leave_exact_values_and_the_input_alone(tmp_path: Path) -> None:
+def test_transforms_do_not_change_exact_values_or_the_input_picture(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8, 3), 40, np.uint8)).save(tmp_path / "photo.png")
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
     seen: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Which axes of a value are channels, lines and columns: as the graph tells, as sizes tell, as it was asked for."""
+"""Layouts of values: tracked through the graph, guessed from sizes, or requested."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 SIDE, WIDE, STRIDE = 24, 40, 8
 ROWS, COLUMNS = SIDE // STRIDE, WIDE // STRIDE
-"""Of the grid that a first convolution gives: 3 x 5."""
+"""The grid that the first convolution returns: 3 x 5."""
 
 
 class Patches(nn.Module):
-    """A convolution of patches, and what follows."""
+    """A convolution of patches and the layers of the models below."""
 
     def __init__(self, channels: int = 6) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class RegistersBehind(Patches):
 
 
 class SequenceFirst(Patches):
-    """As older transformers have it: ``(T, B, C)``."""
+    """Tokens first, ``(T, B, C)``, as in older transformers."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm(self.embed(x).flatten(2).permute(2, 0, 1)))
@@ -81,7 +81,7 @@ class Heads(Patches):
 
 
 class Windows(nn.Module):
-    """Square windows of a grid, which lie along the batch, as Swin has them."""
+    """Square windows of a grid along the batch, as in Swin."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Windows(nn.Module):
 
 
 class Mixer(Patches):
-    """A layer that works on the places: ``(B, C, T)`` to and fro."""
+    """A linear layer over the positions: ``(B, C, T)`` and back."""
 
     def __init__(self) -> None:
         super().__init__(6)
@@ -108,7 +108,7 @@ class Mixer(Patches):
 
 
 def truth(model: nn.Module, output: Tensor) -> Tensor:
-    """The output as maps ``(B, C, H, W)``, put in order by hand."""
+    """Return the output as maps ``(B, C, H, W)``, rearranged by hand."""
     if isinstance(model, LastNorm):
         return output.permute(0, 3, 1, 2)
     if isinstance(model, Windows):
@@ -145,7 +145,7 @@ def opened(model: nn.Module, at: str = "*") -> Any:
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
-def test_places_are_found_wherever_the_graph_has_moved_them(kind: type[nn.Module]) -> None:
+def test_spatial_axes_are_tracked_through_the_graph(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     model = kind().eval()
     images = given()
@@ -161,7 +161,7 @@ def test_places_are_found_wherever_the_graph_has_moved_them(kind: type[nn.Module
 
 
 @pytest.mark.parametrize("kind", [ClassToken, SequenceFirst, Windows], ids=lambda kind: kind.__name__)
-def test_each_image_of_a_batch_gets_its_own_part_and_exact_values(kind: type[nn.Module], tmp_path: Path) -> None:
+def test_each_image_of_a_batch_gets_its_own_picture_and_exact_values(kind: type[nn.Module], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = kind().eval()
     images = given().clamp(-1, 1)
@@ -194,7 +194,7 @@ def test_each_image_of_a_batch_gets_its_own_part_and_exact_values(kind: type[nn.
     assert "known from embed (conv2d)" in entry["layout_reason"]
 
 
-def test_a_class_token_is_in_no_map_and_in_the_facts() -> None:
+def test_a_class_token_is_not_drawn_and_counts_in_the_facts() -> None:
     class Odd(ClassToken):
         def forward(self, x: Tensor) -> Tensor:
             x = self.embed(x).flatten(2).transpose(1, 2)
@@ -223,7 +223,7 @@ def test_a_class_token_is_in_no_map_and_in_the_facts() -> None:
         ((1, 56, 56, 96), (224, 224), "channels-first", False),
     ],
 )
-def test_where_no_operation_tells_sizes_may_and_it_is_said(
+def test_a_layout_is_guessed_from_sizes_if_no_operation_determines_it(
     shape: tuple[int, ...], image: tuple[int, int] | None, name: str, guessed: bool
 ) -> None:
     found = decide_layout(shape, 1, LayoutHints(image_size=image))
@@ -231,7 +231,7 @@ def test_where_no_operation_tells_sizes_may_and_it_is_said(
     assert guessed or "by default" in found.reason
 
 
-def test_a_guess_puts_windows_where_they_belong() -> None:
+def test_guessed_windows_are_put_together_to_the_original_maps() -> None:
     maps = torch.randn(1, 3, 56, 56)
     windows = maps.view(1, 3, 8, 7, 8, 7).permute(0, 2, 4, 3, 5, 1).reshape(64, 49, 3)
     found = decide_layout(tuple(windows.shape), 1, LayoutHints(image_size=(224, 224)))
@@ -239,7 +239,7 @@ def test_a_guess_puts_windows_where_they_belong() -> None:
     assert torch.equal(found.layout(windows[None]), maps)  # type: ignore[arg-type]
 
 
-def test_who_takes_a_value_tells_of_one_that_nobody_followed() -> None:
+def test_unknown_axes_follow_from_the_operation_that_takes_the_value() -> None:
     class Opaque(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x[:, :, ::2, ::2].permute(0, 2, 3, 1).contiguous()
@@ -258,7 +258,7 @@ def test_who_takes_a_value_tells_of_one_that_nobody_followed() -> None:
     assert "norm (layernorm), which takes it" in first.layout.reason
 
 
-def test_attention_over_places_stays_a_map_for_each_head() -> None:
+def test_an_attention_map_is_drawn_for_each_head() -> None:
     class Attention(Heads):
         def forward(self, x: Tensor) -> Tensor:
             q = super().forward(x)
@@ -269,13 +269,13 @@ def test_attention_over_places_stays_a_map_for_each_head() -> None:
     assert last.levels.codes.shape == (2, ROWS * COLUMNS, ROWS * COLUMNS)
 
 
-def test_maps_that_lie_as_they_always_did_are_drawn_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codes_of_channels_first_maps_are_written_directly_to_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     *_, last = surgery.record(opened(nn.Sequential(nn.Conv2d(3, 60, 3), nn.BatchNorm2d(60), nn.ReLU())), given(1))
     assert (last.layout.name, last.layout.layout) == ("channels-first", None)
-    assert last.pictures[0].scanlines is not None  # codes were made where they lie
+    assert last.pictures[0].scanlines is not None  # written directly
 
 
-def test_a_reshape_merges_and_splits_what_axes_count() -> None:
+def test_a_reshape_merges_and_splits_factors() -> None:
     axes = named_axes((2, 6, 8, 8), ("batch", "channel", "height", "width"), "")
     windows = reshape_axes(axes, (2, 6, 4, 2, 4, 2))
     assert windows is not None
@@ -310,7 +310,7 @@ def test_a_requested_layout_applies(text: str, values: Tensor, expected: Tensor)
         assert np.array_equal(ours.pixels, theirs.pixels)
 
 
-def test_a_layout_of_ones_own_is_a_function() -> None:
+def test_a_layout_can_be_a_function() -> None:
     drawn = surgery.draw(VALUES, layout=lambda values: values.transpose(2, 3))
     for ours, theirs in zip(drawn, surgery.draw(VALUES.transpose(2, 3)), strict=True):
         assert np.array_equal(ours.pixels, theirs.pixels)
@@ -330,7 +330,7 @@ def test_a_layout_of_ones_own_is_a_function() -> None:
         ("flat:2", "no layout is called 'flat:2'"),
     ],
 )
-def test_a_layout_that_is_none_is_refused_in_one_line(text: str, message: str) -> None:
+def test_an_unknown_layout_is_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(RenderError, match=message):
         parse_layout(text)
 
@@ -342,7 +342,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(ended.value.code or 0)  # type: ignore[arg-type]
 
 
-def test_the_command_line_decides_for_all_or_for_some(
+def test_the_command_line_requests_layouts_for_all_operations_or_a_selection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["extract", "facades", "--at", "down1.conv | down2.conv", "--sink", "png", "-o"]
@@ -387,7 +387,7 @@ def test_python_takes_layouts_as_values(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NORMALIZERS)
 @pytest.mark.parametrize("shape", [(2, 30, 1, 1), (2, 30), (2, 1, 30), (2, 1, 1, 30)], ids=str)
-def test_values_without_a_place_are_the_cells_of_one_picture(name: str, shape: tuple[int, ...]) -> None:
+def test_values_without_spatial_axes_are_drawn_in_one_picture(name: str, shape: tuple[int, ...]) -> None:
     values = torch.randn(2, 30)
     layout = ChannelsLast() if shape[1:3] == (1, 1) and len(shape) == 4 and shape[3] > 1 else None
     expected = surgery.draw(values, normalizer=NORMALIZERS[name])
@@ -408,7 +408,7 @@ def test_the_gates_of_squeeze_and_excitation_keep_their_number_of_channels() -> 
     assert picture.high.tolist() == [last.values[0].max().item()]
 
 
-def test_transforms_see_maps_of_one_value_and_what_they_leave_of_one_value_is_a_vector() -> None:
+def test_transforms_receive_maps_of_one_value_and_may_return_a_vector() -> None:
     from surgery.builtin.transforms import Abs, TopK
 
     values = torch.randn(1, 40, 1, 1)
@@ -420,5 +420,5 @@ def test_transforms_see_maps_of_one_value_and_what_they_leave_of_one_value_is_a_
     assert len(pooled[0].low) == 1
 
 
-def test_the_standard_recipe_says_that_layouts_are_found() -> None:
+def test_the_default_recipe_requests_no_layout() -> None:
     assert DEFAULT_RECIPE.describe()["layouts"] == "auto"

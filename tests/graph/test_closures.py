@@ -75,7 +75,7 @@ def model_with_hooks(features: dict[str, Any]) -> nn.Module:
 def test_the_hooks_of_an_isolated_copy_store_values_in_one_copy_of_the_dict() -> None:
     features: dict[str, Any] = {}
     model = model_with_hooks(features)
-    copy = copy_isolating_hooks(model)
+    copy: Any = copy_isolating_hooks(model)
     copy(torch.ones(1))
     assert features == {}
     stored = next(iter(copy[0]._forward_pre_hooks.values())).args[0]

@@ -6,11 +6,11 @@ import surgery
 
 @contextmanager
 def ranges(folder):
-    """`<image>/ranges.csv`: the range of each activation."""
+    """Write `<image>/ranges.csv`: the range of each activation."""
     rows = {}
 
     def write(activation):  # its values: one image's, (C, H, W) or any other shape and dtype; copy what you keep
-        # A file for each: folder.file(f"{folder.place(activation.image)}/{surgery.file_name(activation.path)}.txt")
+        # One file each: folder.file(f"{folder.place(activation.image)}/{surgery.file_name(activation.path)}.txt")
         facts = activation.facts
         rows.setdefault(activation.image, []).append((activation.path, facts.min, facts.max))
 

@@ -1,6 +1,8 @@
-"""Plugins: hook specifications, discovery, trust, the registry of names, options from text, the scaffold.
+"""Plugins: what extends the project, and the built-in objects, which are offered in the same way.
 
-Names with options come in; values that plugins offer go out. No other room uses pluggy.
+In come names with options, such as ``grid:columns=8``; out go the objects that plugins offer under these names. The
+room finds plugins, asks the user to trust them, imports them when they are needed, calls their hooks, and writes new
+ones. The specifications of the hooks are in `surgery.plugins.hook_specifications`. No other room imports pluggy.
 """
 
 import lazy_loader

@@ -110,7 +110,7 @@ def test_a_new_distribution_is_found_by_its_entry_point_and_its_test_passes(
     assert project["entry-points"].get("surgery.watchers") == ({name: module} if kind == "watcher" else None)
     site.install(project["name"], None, entry=project["entry-points"]["surgery"][name], watchers=kind == "watcher")
     monkeypatch.syspath_prepend(str(folder))
-    runpy.run_path(str(folder / "tests" / f"test_{name}.py"))["test_it_keeps_every_promise"]()
+    runpy.run_path(str(folder / "tests" / f"test_{name}.py"))["test_it_keeps_its_contract"]()
     assert commands(begun.out)["check"] == [f"surgery plugins check mine/{folder.name}"]
     for what in (project["name"], f"mine/{folder.name}"):
         checked = run("plugins", "check", what)

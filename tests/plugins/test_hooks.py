@@ -56,7 +56,7 @@ def test_a_hook_is_tested(hook: str) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_the_example_of_a_hook_keeps_every_promise(hook: str) -> None:
+def test_the_example_of_a_hook_keeps_its_contract(hook: str) -> None:
     module = ModuleType("mine")
     exec(example_of(hook), vars(module))  # noqa: S102
     check_plugin(module)

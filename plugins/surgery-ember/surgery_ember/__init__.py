@@ -1,7 +1,7 @@
-"""Embers: a colormap from the dark of a coal over red and orange to the white of the flame.
+"""Embers: a colormap from the black of coal through red and orange to the white of a flame.
 
-Lightness rises by the same step from level to level, so that equal differences look equal and the order survives in
-gray; the hue turns once, from violet (315 degrees) to yellow (460); the chroma is what sRGB can show there, nearly.
+Lightness rises by the same step from level to level, so equal differences look equal, and the order is kept in gray.
+The hue goes from violet (315 degrees) to yellow (460 degrees). The chroma is close to the most that sRGB can show.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ def surgery_colormaps() -> Mapping[str, Colormap]:
 
 
 def embers(levels: NDArray[np.float64], /) -> NDArray[np.float64]:
-    """``(N,)`` in [0, 1] -> ``(N, 3)`` sRGB in [0, 1]."""
+    """Return the colors ``(N, 3)`` sRGB in [0, 1] of levels ``(N,)`` in [0, 1]."""
     import numpy as np
 
-    chroma = smooth(CHROMA, levels)
+    chroma = interpolate(CHROMA, levels)
     hue = np.radians(315 + 145 * levels**0.9)
-    return srgb(DARK + (LIGHT - DARK) * levels, chroma * np.cos(hue), chroma * np.sin(hue))
+    return lab_to_srgb(DARK + (LIGHT - DARK) * levels, chroma * np.cos(hue), chroma * np.sin(hue))
 
 
 def embers_reversed(levels: NDArray[np.float64], /) -> NDArray[np.float64]:
-    """From light to dark, for print on white paper."""
+    """Return the colors in reverse, from light to dark, for print on white paper."""
     return embers(1 - levels)
 
 
-def smooth(anchors: tuple[float, ...], levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A curve without a kink through evenly spaced anchors (Catmull and Rom 1974)."""
+def interpolate(anchors: tuple[float, ...], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values at `levels` of a smooth curve through evenly spaced anchors (Catmull and Rom 1974)."""
     import numpy as np
 
     values, slopes = np.array(anchors), np.gradient(np.array(anchors))
-    place = levels * (len(anchors) - 1)
-    left = np.minimum(place.astype(int), len(anchors) - 2)
-    part = place - left
+    position = levels * (len(anchors) - 1)
+    left = np.minimum(position.astype(int), len(anchors) - 2)
+    part = position - left
     rise = values[left + 1] - values[left]
     bend = (1 - part) * (slopes[left] - rise) - part * (slopes[left + 1] - rise)
     curve: NDArray[np.float64] = values[left] + part * rise + part * (1 - part) * bend
     return curve
 
 
-def srgb(lightness: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIELAB under D65 (CIE 15:2018) as sRGB (IEC 61966-2-1), within [0, 1]."""
+def lab_to_srgb(lightness: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert CIELAB under D65 (CIE 15:2018) to sRGB (IEC 61966-2-1), clipped to [0, 1]."""
     import numpy as np
 
     middle = (lightness + 16) / 116

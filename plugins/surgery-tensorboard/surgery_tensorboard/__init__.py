@@ -1,4 +1,4 @@
-"""A sink that writes TensorBoard's event files: of every operation its pictures, its facts and a histogram."""
+"""A sink that writes event files of TensorBoard: pictures, statistics and a histogram of each operation."""
 
 from __future__ import annotations
 

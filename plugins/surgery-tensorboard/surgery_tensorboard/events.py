@@ -1,4 +1,4 @@
-"""Event files as TensorBoard reads them: records of protocol buffers, each with its checksum."""
+"""Event files of TensorBoard: records of protocol buffers with checksums."""
 
 from __future__ import annotations
 
@@ -22,38 +22,37 @@ if TYPE_CHECKING:
     from surgery import Picture
 
 RGB = 3
-"""Of TensorBoard's color spaces."""
+"""TensorBoard's number of this color space."""
 EXACT = 1 << 24
 """Counts up to this are exact in float32."""
 
 
 class EventFile:
-    """A new event file in a directory, behind those that are there.
+    """A new event file in a directory, numbered after the existing ones.
 
-    It is written in whole records and flushed after each step, so that TensorBoard can read it while it grows, and all
-    steps but the last if the run is killed. It begins with TensorBoard's own mark for a run that starts anew, at which
-    the steps of earlier files in the directory are no longer shown.
+    It is flushed after each step, so TensorBoard can read it while it grows, and if the run is killed only the last
+    step may be lost. It begins with TensorBoard's mark of a restart, which hides the steps of earlier files.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open it. Raises OutputError where it can't be written."""
+        """Create the file. Raises OutputError if it can't be written."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
             numbers = [int(file.name.split(".")[3]) for file in directory.glob("events.out.tfevents.*.surgery")]
             self.path = directory / f"events.out.tfevents.{max(numbers, default=0) + 1:010}.surgery"
             self._file = self.path.open("xb")
         except OSError as error:
-            raise OutputError(_said(directory, error)) from error
+            raise OutputError(_describe_failure(directory, error)) from error
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
         self._write(step=0, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, step: int, values: Iterable[Any]) -> None:
-        """Write the values of one step. Raises OutputError where that fails."""
+        """Write the values of one step. Raises OutputError if the file can't be written."""
         self._write(step=step, summary=Summary(value=values))
 
     def close(self) -> None:
-        """Nothing is left to be written."""
+        """Close the file. All steps have been flushed before."""
         self._file.close()
 
     def _write(self, **content: Any) -> None:
@@ -61,15 +60,15 @@ class EventFile:
             self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
             self._file.flush()
         except OSError as error:
-            raise OutputError(_said(self.path, error)) from error
+            raise OutputError(_describe_failure(self.path, error)) from error
 
 
-def _said(path: Path, error: OSError) -> str:
+def _describe_failure(path: Path, error: OSError) -> str:
     return f"can't write {path}: {(error.strerror or str(error)).lower()}"
 
 
 def image(tag: str, picture: Picture) -> Any:
-    """A picture, pixel for pixel."""
+    """Return a picture as a summary value, encoded as PNG."""
     data = io.BytesIO()
     picture.image().save(data, "PNG", compress_level=1)
     height, width = picture.pixels.shape[:2]
@@ -78,17 +77,20 @@ def image(tag: str, picture: Picture) -> Any:
 
 
 def scalar(tag: str, number: float) -> Any:
-    """A number, as float32."""
+    """Return a number as a summary value, in float32."""
     return Summary.Value(tag=tag, simple_value=number)
 
 
 def text(tag: str, words: str) -> Any:
-    """Markdown."""
+    """Return a text in Markdown as a summary value."""
     return text_pb(tag, words).value[0]
 
 
 def histogram(tag: str, values: Tensor, bins: int) -> Any:
-    """How many of the finite values, of which there must be some, are in each of so many even parts of their range."""
+    """Return a histogram of the finite values as a summary value, with `bins` bins of equal width.
+
+    At least one value must be finite. Of complex values the magnitudes are counted.
+    """
     values = values.detach().flatten()
     values = (values.abs() if values.is_complex() else values).to("cpu")
     values = values.float() if values.numel() < EXACT else values.double()

@@ -1,4 +1,4 @@
-"""The sink: what TensorBoard shows of an image is kept until the image is finished, and is one step then."""
+"""The sink: the values of an image are collected until it is finished, and are then written as one step."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorBoard:
-    """`tensorboard/`: an event file with a step for each image, in order, for ``tensorboard --logdir``.
+    """A sink that writes an event file in ``tensorboard/``, for ``tensorboard --logdir``. Each image is one step.
 
-    Of every operation there are its pictures, under its path; its facts, under ``path/min``, ``path/max`` and so on,
-    exact statistics among them where the run has them (``--stats``); and a histogram, under its path, of its finite
-    values. Text has the images' names, by step, under ``surgery/image``, and what the run is, under ``surgery/run``.
-    What belongs to a whole batch stands at the step of the batch's first image.
+    For each operation it writes the pictures, tagged with the operation's path; its facts, tagged ``path/min``,
+    ``path/max`` and so on, with exact statistics if the run computes them (``--stats``); and a histogram of its finite
+    values, tagged with the path. The texts are ``surgery/image``, the name of the image at each step, and
+    ``surgery/run``, a description of the run. Values of a whole batch are at the step of the batch's first image.
 
-    A second run into the folder, where it is allowed, takes the place of the first in what TensorBoard shows; the files
-    of both stay.
+    After a second run into the same folder, TensorBoard shows the second run; the files of both are kept.
     """
 
     images: bool = True
     scalars: bool = True
     histograms: int = 30
-    """Bins of each; 0 for no histograms."""
+    """The number of bins; 0 for no histograms."""
 
     places: ClassVar[tuple[str, ...]] = ("tensorboard",)
 
@@ -43,29 +42,29 @@ class TensorBoard:
 
     @property
     def deferred(self) -> bool:
-        """Whether it does without the values themselves."""
+        """Whether the sink needs no values, only pictures and facts."""
         return not self.histograms
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
         from surgery_tensorboard.events import EventFile, text
 
-        kept: defaultdict[str | None, list[Any]] = defaultdict(list)
-        used: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
+        pending: defaultdict[str | None, list[Any]] = defaultdict(list)
+        counts: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
         step, first = 0, 0
         file: EventFile | None = None
         with folder.directory("tensorboard") as directory, ExitStack() as stack:
 
             def write(activation: Activation) -> None:
-                used[activation.image][activation.path] += 1
-                times = used[activation.image][activation.path]
+                counts[activation.image][activation.path] += 1
+                times = counts[activation.image][activation.path]
                 tag = activation.path if times == 1 else f"{activation.path}~{times}"
-                kept[activation.image] += self._values(tag, activation)
+                pending[activation.image] += self._values(tag, activation)
 
             def finished(image: str | None) -> None:
                 nonlocal step, first, file
-                values = kept.pop(image, [])
-                used.pop(image, None)
+                values = pending.pop(image, [])
+                counts.pop(image, None)
                 if values:
                     if file is None:
                         file = EventFile(directory)
@@ -77,8 +76,8 @@ class TensorBoard:
                 first = step if image is None else first
 
             def dropped(image: str | None) -> None:
-                kept.pop(image, None)
-                used.pop(image, None)
+                pending.pop(image, None)
+                counts.pop(image, None)
 
             folder.when_finished(finished)
             folder.when_dropped(dropped)

@@ -1,4 +1,4 @@
-"""timm's models by name: ``timm/resnet18``, with its weights and its own preprocessing."""
+"""Models of timm by name, with their weights and preprocessing: ``timm/resnet18``."""
 
 from __future__ import annotations
 

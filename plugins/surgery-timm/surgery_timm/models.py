@@ -1,4 +1,4 @@
-"""From a name to one of timm's models, which carries its own preprocessing."""
+"""Models of timm by name, each with its own preprocessing."""
 
 from __future__ import annotations
 
@@ -17,89 +17,89 @@ if TYPE_CHECKING:
     from torch import nn
 
 RANDOM = ":pretrained=false"
-SECONDS = 3.0
-"""For the hub to answer, before its own retries, which take most of a minute, are spared."""
+TIMEOUT = 3.0
+"""Seconds to wait for the hub. Without an answer the cache is used at once; the hub's own retries take a minute."""
 
 
 def names() -> Sequence[str]:
-    """All that timm has, behind one that says how to do without a download."""
+    """Return the names of all models of timm. The first one shows how to avoid a download."""
     import timm
 
     return [f"resnet18{RANDOM}", *timm.list_models()]
 
 
 def build(name: str) -> nn.Module:
-    """``resnet18``, ``resnet18.a1_in1k``, or with arguments of ``timm.create_model`` behind a colon.
+    """Build a model: ``resnet18``, ``resnet18.a1_in1k``, ``resnet18:pretrained=false,num_classes=10``.
 
-    ``resnet18:pretrained=false,num_classes=10``: without ``pretrained=false`` the weights are timm's, from the hub or
-    from its cache on this disk. The model has timm's preprocessing in its attribute `preprocessing`. Raises ModelError
-    for a name that timm has not, and where the weights can't be had.
+    After the colon are arguments of ``timm.create_model``. Without ``pretrained=false``, the weights are loaded from
+    the hub or its cache on disk. The model has timm's preprocessing in its attribute ``preprocessing``. Raises
+    ModelError for a name that timm does not have, and if the weights can't be loaded.
     """
     import timm
 
-    known, options = parsed(name)
-    if ":" not in known:
-        _check_known(known)
+    base, options = parse(name)
+    if ":" not in base:
+        _check_name(base)
     options = {"pretrained": True, **options}
     try:
-        with quick() if options["pretrained"] else nullcontext():
-            model: Any = timm.create_model(known, **options)
+        with use_cache_if_unreachable() if options["pretrained"] else nullcontext():
+            model: Any = timm.create_model(base, **options)
     except (OSError, RuntimeError) as error:
         if not options["pretrained"]:
             raise
         missing = "the hub can't be reached, and they are not in its cache on this disk"
         reason = missing if isinstance(error, FileNotFoundError) else first_line(error)
-        instead = f"; timm/{known}{RANDOM} has random ones" if ":" not in known else ""
-        raise ModelError(f"the weights of timm/{known} can't be had: {reason}{instead}") from error
-    if (own := preprocessing(model, options)) is not None:
-        model.preprocessing = own
+        instead = f"; timm/{base}{RANDOM} has random ones" if ":" not in base else ""
+        raise ModelError(f"the weights of timm/{base} can't be loaded: {reason}{instead}") from error
+    if (found := find_preprocessing(model, options)) is not None:
+        model.preprocessing = found
     if options["pretrained"]:
-        model.weights_from = f"timm, {published(model, known)}"
+        model.weights_from = f"timm, {weights_name(model, base)}"
     built: nn.Module = model
     return built
 
 
 def trained(name: str) -> str:
-    """How a model is had with trained weights, for one that was asked for without."""
-    known, options = parsed(name)
+    """Return how to get trained weights for a model that was requested without them."""
+    base, options = parse(name)
     if options.get("pretrained", True):
         return ""
-    return f"timm/{known} without pretrained=false has trained ones"
+    return f"timm/{base} without pretrained=false has trained ones"
 
 
-def published(model: nn.Module, name: str) -> str:
-    """The full name of a model's trained weights, such as ``resnet18.a1_in1k``."""
-    known: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    architecture, tag = known.get("architecture"), known.get("tag")
+def weights_name(model: nn.Module, name: str) -> str:
+    """Return the full name of a model's trained weights, such as ``resnet18.a1_in1k``."""
+    config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    architecture, tag = config.get("architecture"), config.get("tag")
     return f"{architecture}.{tag}" if architecture and tag else name
 
 
-def _check_known(name: str) -> None:
+def _check_name(name: str) -> None:
     import timm
 
-    bare, dot, _ = name.partition(".")
-    if not timm.is_model(bare):
-        raise ModelError(f"timm has no model {bare!r}{did_you_mean(bare, timm.list_models())}")
-    if dot and name not in (tagged := timm.list_models(f"{bare}.*", pretrained=True)):
+    architecture, dot, _ = name.partition(".")
+    if not timm.is_model(architecture):
+        raise ModelError(f"timm has no model {architecture!r}{did_you_mean(architecture, timm.list_models())}")
+    if dot and name not in (tagged := timm.list_models(f"{architecture}.*", pretrained=True)):
         raise ModelError(f"timm has no weights {name!r}; there are {', '.join(tagged) or 'none'}")
 
 
-def parsed(name: str) -> tuple[str, dict[str, Any]]:
-    """The name, and what stands behind its last colon if that is options."""
-    known, colon, text = name.rpartition(":")
+def parse(name: str) -> tuple[str, dict[str, Any]]:
+    """Split a name into the name of the model and the options after its last colon, if these are options."""
+    base, colon, text = name.rpartition(":")
     if not colon or "=" not in text:
         return name, {}
     options: dict[str, Any] = {}
     for option in text.split(","):
         key, equals, value = (part.strip() for part in option.partition("="))
         if not equals or not key.isidentifier():
-            raise ModelError(f"options of timm/{known} are written name=value, not {option!r}")
-        options[key] = converted(value)
-    return known, options
+            raise ModelError(f"options of timm/{base} are written name=value, not {option!r}")
+        options[key] = convert(value)
+    return base, options
 
 
-def converted(text: str) -> bool | int | float | str | None:
-    """True and false, none, numbers; anything else is text."""
+def convert(text: str) -> bool | int | float | str | None:
+    """Return true, false, none or a number for its text, and any other text unchanged."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -111,8 +111,8 @@ def converted(text: str) -> bool | int | float | str | None:
     return text
 
 
-def preprocessing(model: nn.Module, options: dict[str, Any]) -> Preprocessing | None:
-    """What timm gives the model when it validates it; None for a number of channels that no image has."""
+def find_preprocessing(model: nn.Module, options: dict[str, Any]) -> Preprocessing | None:
+    """Return the preprocessing with which timm validates a model, or None if it has neither 1 nor 3 channels."""
     from timm.data.config import resolve_model_data_config
 
     wanted = {name: options[name] for name in ("img_size", "in_chans") if name in options}
@@ -122,7 +122,7 @@ def preprocessing(model: nn.Module, options: dict[str, Any]) -> Preprocessing | 
     if channels not in (1, 3):
         return None
     mean, std = (tuple(config[name]) for name in ("mean", "std"))
-    if channels == 1:  # as timm itself folds the weights of three channels into one
+    if channels == 1:  # timm adds up the weights of the three channels
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     return Preprocessing(
         size=(height, width), mean=mean, std=std, crop=config["crop_pct"], interpolation=config["interpolation"]
@@ -130,12 +130,12 @@ def preprocessing(model: nn.Module, options: dict[str, Any]) -> Preprocessing | 
 
 
 @contextmanager
-def quick() -> Iterator[None]:
-    """Where the hub can't be reached, its cache is used as if offline, for as long as the block lasts."""
+def use_cache_if_unreachable() -> Iterator[None]:
+    """If the hub can't be reached, set it offline during the block, so that its cache is used at once."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    if not before and not reachable(constants.ENDPOINT):
+    if not before and not is_reachable(constants.ENDPOINT):
         constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -143,13 +143,13 @@ def quick() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def reachable(address: str) -> bool:
-    """Whether somebody answers there, or a proxy stands between."""
+def is_reachable(address: str) -> bool:
+    """Return whether a server accepts a connection, or a proxy is configured."""
     if getproxies():
         return True
     parts = urlsplit(address)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 443), SECONDS):
+        with socket.create_connection((parts.hostname or "", parts.port or 443), TIMEOUT):
             return True
     except OSError:
         return False

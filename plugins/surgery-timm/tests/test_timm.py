@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 from surgery_timm import models, surgery_models
-from surgery_timm.models import build, names, parsed
+from surgery_timm.models import build, names, parse
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
@@ -54,12 +54,12 @@ def test_every_model_of_timm_has_a_name() -> None:
 
 
 def test_what_stands_behind_a_colon_goes_to_timm() -> None:
-    assert parsed("resnet18") == ("resnet18", {})
-    assert parsed("hf-hub:timm/resnet18.a1_in1k") == ("hf-hub:timm/resnet18.a1_in1k", {})
-    assert parsed("hf-hub:a/b:pretrained=false") == ("hf-hub:a/b", {"pretrained": False})
-    assert parsed("a: x=1, y=2.5,z=gelu,w=none") == ("a", {"x": 1, "y": 2.5, "z": "gelu", "w": None})
+    assert parse("resnet18") == ("resnet18", {})
+    assert parse("hf-hub:timm/resnet18.a1_in1k") == ("hf-hub:timm/resnet18.a1_in1k", {})
+    assert parse("hf-hub:a/b:pretrained=false") == ("hf-hub:a/b", {"pretrained": False})
+    assert parse("a: x=1, y=2.5,z=gelu,w=none") == ("a", {"x": 1, "y": 2.5, "z": "gelu", "w": None})
     with pytest.raises(ModelError, match="options of timm/a are written name=value, not 'y'"):
-        parsed("a:x=1,y")
+        parse("a:x=1,y")
     model: Any = build("test_resnet:pretrained=false,num_classes=7")
     assert model.fc.out_features == 7
 
@@ -68,8 +68,8 @@ def test_weights_that_can_not_be_had_are_one_line_that_says_what_to_do() -> None
     with pytest.raises(ModelError) as raised:
         surgery.load_model("timm/test_resnet")
     assert str(raised.value) == (
-        "the weights of timm/test_resnet can't be had: the hub can't be reached, and they are not in its cache on this "
-        "disk; timm/test_resnet:pretrained=false has random ones"
+        "the weights of timm/test_resnet can't be loaded: the hub can't be reached, and they are not in its cache on "
+        "this disk; timm/test_resnet:pretrained=false has random ones"
     )
     with pytest.raises(ModelError, match=r"No pretrained weights exist.*; timm/resnet51q:pretrained=false|resnet51q"):
         surgery.load_model("timm/resnet51q")
@@ -122,10 +122,10 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
     started = time.monotonic()
     with pytest.raises(ModelError, match="the hub can't be reached"):
         build("test_resnet")
-    assert time.monotonic() - started < 2 * models.SECONDS
+    assert time.monotonic() - started < 2 * models.TIMEOUT
     assert not constants.HF_HUB_OFFLINE
     monkeypatch.setattr(models, "getproxies", lambda: {"https": "proxy"})
-    assert models.reachable("https://127.0.0.1:9")
+    assert models.is_reachable("https://127.0.0.1:9")
 
 
 def test_names_that_timm_has_not_are_refused() -> None:
@@ -139,7 +139,7 @@ def test_names_that_timm_has_not_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_100", "test_vit", "test_vit:img_size=96"])
 def test_an_image_is_prepared_as_timm_prepares_it(name: str, photo: Path) -> None:
-    _, options = parsed(name)
+    _, options = parse(name)
     model: Any = build(f"{name}{',' if options else ':'}pretrained=false")
     given = surgery.load_image(photo, preprocessing=model.preprocessing)[0]
     config = resolve_model_data_config(model, options)
@@ -205,5 +205,5 @@ def test_a_command_without_a_network_fails_in_one_line(
 ) -> None:
     assert command(monkeypatch, tmp_path, "extract", "timm/resnet18") == 1
     said = capfd.readouterr().err
-    assert said.startswith("surgery: the weights of timm/resnet18 can't be had: ")
+    assert said.startswith("surgery: the weights of timm/resnet18 can't be loaded: ")
     assert said.count("\n") == 1

@@ -1,4 +1,4 @@
-"""One layer after 100, 300 and 1,000 steps of training and at its end, as an animation: frames need not be images."""
+"""An animation of one layer after 100, 300 and 1,000 steps of training and at its end."""
 
 import torch
 from surgery_video.animation import animate
@@ -8,7 +8,7 @@ from surgery.data import inputs
 
 
 def over_training(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Limits of each channel over all checkpoints, so that frames can be compared."""
+    """Return the limits of each channel over all checkpoints, so that frames can be compared."""
     return values.amin((0, 2, 3), keepdim=True), values.amax((0, 2, 3), keepdim=True)
 
 

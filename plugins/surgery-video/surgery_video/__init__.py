@@ -1,6 +1,7 @@
-"""A sink that makes an animated picture of every operation, and `surgery_video.animation.animate` for pictures at hand.
+"""A sink that writes an animated picture of each operation, and a function that animates any pictures.
 
-The sink's frames are the images of a run in order; those of `animate` may be anything: checkpoints, seeds, layers.
+The frames of the sink are the images of a run. `surgery_video.animation.animate` takes pictures of anything:
+checkpoints, seeds, layers.
 """
 
 from __future__ import annotations

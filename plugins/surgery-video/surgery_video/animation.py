@@ -1,6 +1,6 @@
-"""Animated pictures: indexed or RGB frames to APNG, one at a time, and from there to WebP by Pillow.
+"""Animated pictures: indexed or RGB frames are written as APNG one at a time, and converted to WebP by Pillow.
 
-APNG is the animation of the PNG specification, third edition (W3C 2025). Frames are whole and keep the palette.
+APNG is the animation of the PNG specification, third edition (W3C 2025). Each frame is a full picture with the palette.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def animate(
     fps: float = 4,
     format: Format = "apng",  # noqa: A002
 ) -> None:
-    """Write pictures as one animation that goes round for ever, `fps` of them a second.
+    """Write pictures as an animation that repeats endlessly, with `fps` frames per second.
 
-    Those that are smaller than the largest have background on the right and below. Raises RenderError where there are
-    none, or where some are indexed and some RGB.
+    A picture that is smaller than the largest gets background on the right and below. Raises RenderError if there is no
+    picture, if palettes differ, or if some pictures are indexed and some RGB.
     """
     if not pictures:
         raise RenderError("an animation has at least one picture")
@@ -52,7 +52,7 @@ def animate(
 
 
 def frame_size(sizes: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """Height and width that hold all of these."""
+    """Return the height and width that hold pictures of all these heights and widths."""
     return max(height for height, _ in sizes), max(width for _, width in sizes)
 
 
@@ -66,19 +66,22 @@ def animation(
     format: Format,  # noqa: A002
     note: Mapping[str, Any] | None = None,
 ) -> Iterator[Callable[[Picture], None]]:
-    """Write an animation of `count` frames, given one by one. `note` goes into an APNG as JSON, under ``surgery``."""
+    """Yield a function that adds the next of `count` frames of size (height, width) to an animation.
+
+    An APNG contains `note` as JSON in a text chunk ``surgery``.
+    """
     with path.open("w+b") if format == "apng" else TemporaryFile(dir=path.parent) as file:
-        frames = _Apng(file, count, size, fps, note)
+        frames = _ApngWriter(file, count, size, fps, note)
         yield frames.add
         frames.close()
         if format == "webp":
             file.seek(0)
-            with Image.open(file) as whole:  # read frame by frame
+            with Image.open(file) as apng:  # Pillow reads one frame at a time
                 delay = round(_MILLISECONDS / fps)
-                whole.save(path, "WEBP", save_all=True, lossless=True, method=0, duration=delay, loop=0)
+                apng.save(path, "WEBP", save_all=True, lossless=True, method=0, duration=delay, loop=0)
 
 
-class _Apng:
+class _ApngWriter:
     def __init__(
         self, file: IO[bytes], count: int, size: tuple[int, int], fps: float, note: Mapping[str, Any] | None
     ) -> None:
@@ -87,51 +90,52 @@ class _Apng:
         self.size = size
         self.delay = round(_MILLISECONDS / fps)
         self.note = note
-        self.head: bytes | None = None
-        self.number = 0
-        """Of the next chunk that carries one."""
+        self.header: bytes | None = None
+        self.sequence_number = 0
+        """The number of the next chunk that has one."""
 
     def add(self, picture: Picture) -> None:
         """Write a frame."""
-        chunks = list(_chunks(_encoded(picture, self.size)))
-        head = b"".join(data for kind, data in chunks if kind in (b"IHDR", b"PLTE"))
-        if self.head is None:
-            self._begin(chunks)
-            self.head = head
-        elif head != self.head:
-            raise RenderError("the pictures of an animation have one palette, or are all of them RGB")
+        chunks = list(_chunks(_encode(picture, self.size)))
+        header = b"".join(data for kind, data in chunks if kind in (b"IHDR", b"PLTE"))
+        if self.header is None:
+            self._write_header(chunks)
+            self.header = header
+        elif header != self.header:
+            raise RenderError("the pictures of an animation must have the same palette, or all be RGB")
         height, width = self.size
-        self._put(
-            b"fcTL", struct.pack(">IIIIIHHBB", self._next(), width, height, 0, 0, self.delay, _MILLISECONDS, 0, 0)
-        )
-        first = self.number == 1
+        is_first = self.sequence_number == 0
+        control = (self._next_number(), width, height, 0, 0, self.delay, _MILLISECONDS, 0, 0)
+        self._write_chunk(b"fcTL", struct.pack(">IIIIIHHBB", *control))
         for kind, data in chunks:
-            if kind == b"IDAT":
-                self._put(b"IDAT", data) if first else self._put(b"fdAT", struct.pack(">I", self._next()) + data)
+            if kind == b"IDAT" and is_first:
+                self._write_chunk(kind, data)
+            elif kind == b"IDAT":
+                self._write_chunk(b"fdAT", struct.pack(">I", self._next_number()) + data)
 
     def close(self) -> None:
-        self._put(b"IEND", b"")
+        self._write_chunk(b"IEND", b"")
 
-    def _begin(self, chunks: list[tuple[bytes, bytes]]) -> None:
+    def _write_header(self, chunks: list[tuple[bytes, bytes]]) -> None:
         self.file.write(_SIGNATURE)
-        self._put(b"IHDR", next(data for kind, data in chunks if kind == b"IHDR"))
-        self._put(b"acTL", struct.pack(">II", self.count, 0))
+        self._write_chunk(b"IHDR", next(data for kind, data in chunks if kind == b"IHDR"))
+        self._write_chunk(b"acTL", struct.pack(">II", self.count, 0))
         for kind, data in chunks:
             if kind == b"PLTE":
-                self._put(kind, data)
+                self._write_chunk(kind, data)
         if self.note is not None:
-            self._put(b"iTXt", b"surgery\0\1\0\0\0" + zlib.compress(json.dumps(self.note).encode()))
+            self._write_chunk(b"iTXt", b"surgery\0\1\0\0\0" + zlib.compress(json.dumps(self.note).encode()))
 
-    def _next(self) -> int:
-        self.number += 1
-        return self.number - 1
+    def _next_number(self) -> int:
+        self.sequence_number += 1
+        return self.sequence_number - 1
 
-    def _put(self, kind: bytes, data: bytes) -> None:
+    def _write_chunk(self, kind: bytes, data: bytes) -> None:
         self.file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
 
 
-def _encoded(picture: Picture, size: tuple[int, int]) -> bytes:
-    """A PNG of the picture on a background of this height and width."""
+def _encode(picture: Picture, size: tuple[int, int]) -> bytes:
+    """Return a picture as PNG, on background of this height and width."""
     pixels = picture.pixels
     if pixels.shape[:2] != size:
         fill = 0 if picture.palette is None else BACKGROUND
@@ -147,8 +151,8 @@ def _encoded(picture: Picture, size: tuple[int, int]) -> bytes:
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = len(_SIGNATURE)
-    while place < len(png):
-        length, kind = struct.unpack(">I4s", png[place : place + 8])
-        yield kind, png[place + 8 : place + 8 + length]
-        place += length + 12
+    offset = len(_SIGNATURE)
+    while offset < len(png):
+        length, kind = struct.unpack(">I4s", png[offset : offset + 8])
+        yield kind, png[offset + 8 : offset + 8 + length]
+        offset += length + 12

@@ -1,4 +1,4 @@
-"""The kinds of files that an animation can be."""
+"""The file formats of animations, and their suffixes."""
 
 from __future__ import annotations
 

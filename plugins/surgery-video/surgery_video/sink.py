@@ -1,4 +1,4 @@
-"""The sink: frames wait on the disk, and become animations when the run ends."""
+"""The sink: frames are kept on disk during the run and become animations when it ends."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ if TYPE_CHECKING:
 
     from surgery import Activation, OutputFolder
     from surgery.stages import Write
-    from surgery_video.reels import Codes, Limits, Reel, Spool
+    from surgery_video.frames import Codes, FrameFile, FrameSequence, Limits
 
 Scale: TypeAlias = Literal["run", "image"]
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """`video/<NNN>-<path>.png`: an animation of each operation, whose frames are the images of the run, in order.
+    """A sink that writes one animation for each operation, ``video/<NNN>-<path>.png``. Its frames are the images.
 
-    With a scale of the ``run``, a channel's limits are the widest of its limits over all images, so that a color is one
-    value from the first frame to the last: the levels of each image, which its own limits give, are read back to values
-    and drawn anew when the run ends. A value is right to one level of the run's scale. Channels lie in a grid.
+    With the scale ``run``, the limits of a channel are the widest of its limits over all images, so a color stands for
+    the same value in every frame. The levels of each image are converted back to values and drawn again when the run
+    ends, with an error of at most one level. Channels are tiled in a grid.
 
-    With a scale of the ``image``, frames are the run's pictures as they are, by its tiler and each with limits of its
-    own; brightness jumps from frame to frame, unless the normalizer is one like ``fixed:low=-1,high=1``.
+    With the scale ``image``, frames are the pictures of the run, each with limits of its own. Brightness then changes
+    from frame to frame, unless the normalizer gives all images the same limits, such as ``fixed:low=-1,high=1``.
 
-    Frames wait on the disk as compressed bytes: memory holds one at a time. An APNG has the names of its images, its
-    limits and what the run is, as JSON in a text chunk `surgery`. What belongs to a whole batch is in `video/batch/`.
+    Frames are kept on disk, compressed; memory holds one at a time. An APNG contains, as JSON in a text chunk
+    ``surgery``, the names of its images, its limits and a description of the run. Animations of values of whole batches
+    are in ``video/batch/``.
     """
 
     fps: float = 4.0
-    """Images a second."""
+    """Frames per second, 0.1 to 100."""
     format: Format = "apng"
-    """apng, which keeps the palette, or webp, lossless too."""
+    """``apng``, which keeps the palette, or ``webp``; both are lossless."""
     at: str = "*"
-    """Of the operations that are extracted, those whose path matches this pattern."""
+    """A pattern of paths: of the extracted operations, those that match are animated."""
     scale: Scale = "run"
-    """Whose limits: run or image."""
+    """``run`` or ``image``."""
     channels: int | None = None
-    """The first so many channels alone, with a scale of the run."""
+    """With the scale ``run``, draw only this number of channels, the first ones."""
 
     deferred: ClassVar[bool] = True
     places: ClassVar[tuple[str, ...]] = ("video",)
@@ -61,55 +62,55 @@ class Video:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        from surgery_video.reels import Reel, Reels
+        from surgery_video.frames import FrameSequence, FrameSequences
 
-        chosen = surgery.path(self.at)
-        reels = Reels(folder.path)
+        selection = surgery.path(self.at)
+        sequences = FrameSequences(folder.path)
 
         def write(activation: Activation) -> None:
-            if not chosen.matches(activation.operation):
+            if not selection.matches(activation.operation):
                 return
-            for number, (codes, limits, palette, anew) in enumerate(self._frames(activation)):
-                begin = partial(Reel, _name(activation), _about(activation), palette, anew=anew)
-                key = (activation.path, number, anew, len(limits[0]), codes.ndim)
-                reels.add(activation.image, begin, key, codes, limits)
+            for number, (codes, limits, palette, has_levels) in enumerate(self._frames(activation)):
+                create = partial(FrameSequence, _name(activation), _about(activation), palette, has_levels=has_levels)
+                key = (activation.path, number, has_levels, len(limits[0]), codes.ndim)
+                sequences.add(activation.image, create, key, codes, limits)
 
-        folder.when_finished(reels.finish)
-        folder.when_dropped(reels.drop)
-        with closing(reels.spool):
+        folder.when_finished(sequences.finish)
+        folder.when_dropped(sequences.drop)
+        with closing(sequences.file):
             try:
                 yield write
-            finally:  # what was finished is drawn however the run ends
+            finally:  # finished images are drawn also if the run fails
                 names: set[str] = set()
-                for reel in reels:
-                    self._draw(reel, _free(reel.name, names), reels.spool, folder)
+                for sequence in sequences:
+                    self._draw(sequence, _make_unique(sequence.name, names), sequences.file, folder)
 
     def _frames(self, activation: Activation) -> Iterator[tuple[Codes, Limits, Codes | None, bool]]:
-        """What is kept of an activation, its levels or the pixels of its pictures, with limits and palette."""
+        """Yield levels or the pixels of pictures, their limits and palette, and whether they are levels."""
         pictures = activation.pictures
         if self.scale == "run" and pictures and pictures[0].palette is not None:
-            levels, shown = activation.levels, slice(self.channels)
-            codes = levels.codes[shown]
+            levels, first = activation.levels, slice(self.channels)
+            codes = levels.codes[first]
             if activation.layout.name == "vector" and codes.shape[:2] == (1, 1):
-                codes = codes[0, 0]  # a vector, to be folded as vectors are
-            yield codes, (levels.low[shown], levels.high[shown]), pictures[0].palette, True
+                codes = codes[0, 0]  # drawing folds a vector, so it must get one
+            yield codes, (levels.low[first], levels.high[first]), pictures[0].palette, True
             return
         for picture in pictures:
             yield picture.pixels, (picture.low, picture.high), picture.palette, False
 
-    def _draw(self, reel: Reel, name: str, spool: Spool, folder: OutputFolder) -> None:
+    def _draw(self, sequence: FrameSequence, name: str, file: FrameFile, folder: OutputFolder) -> None:
         from surgery_video.animation import animation, frame_size
 
-        note = {**reel.about, "frames": reel.names, **folder.about}
-        if self.scale == "run" and reel.limits is not None:
-            note |= {"low": reel.limits[0].tolist(), "high": reel.limits[1].tolist()}
-        how: Any = {"fps": self.fps, "format": self.format, "note": note}
+        note = {**sequence.about, "frames": sequence.image_names, **folder.about}
+        if self.scale == "run" and sequence.limits is not None:
+            note |= {"low": sequence.limits[0].tolist(), "high": sequence.limits[1].tolist()}
+        options: Any = {"fps": self.fps, "format": self.format, "note": note}
         with (
             folder.file(name + SUFFIXES[self.format]) as path,
-            animation(path, len(reel.frames), frame_size(reel.sizes(spool)), **how) as add,
+            animation(path, len(sequence.frames), frame_size(sequence.sizes(file)), **options) as add,
         ):
-            for frame in reel.frames:
-                add(reel.picture(frame, spool))
+            for frame in sequence.frames:
+                add(sequence.picture(frame, file))
 
 
 def _about(activation: Activation) -> dict[str, object]:
@@ -121,11 +122,11 @@ def _name(activation: Activation) -> str:
     return f"video/{'batch/' if activation.image is None else ''}{name}"
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """The name, with a number if it is taken, which it is then."""
-    free, number = name, 1
-    while free.lower() in taken:
+def _make_unique(name: str, taken: set[str]) -> str:
+    """Return the name, with a number if it is taken, and add it to the taken names."""
+    unique, number = name, 1
+    while unique.lower() in taken:
         number += 1
-        free = f"{name}~{number}"
-    taken.add(free.lower())
-    return free
+        unique = f"{name}~{number}"
+    taken.add(unique.lower())
+    return unique

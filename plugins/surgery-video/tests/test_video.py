@@ -110,7 +110,7 @@ def test_pictures_that_are_no_animation_are_refused(tmp_path: Path) -> None:
     one, other = (surgery.draw(torch.rand(1, 1, 4, 4), colormap=name)[0] for name in ("magma", "viridis"))
     with pytest.raises(RenderError, match="at least one picture"):
         animate([], tmp_path / "a.png")
-    with pytest.raises(RenderError, match="have one palette"):
+    with pytest.raises(RenderError, match="have the same palette"):
         animate([one, other], tmp_path / "a.png")
 
 

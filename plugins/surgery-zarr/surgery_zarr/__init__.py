@@ -1,4 +1,4 @@
-"""A sink that keeps exact values in a Zarr v3 store: one array for each operation, whose first axis are the images."""
+"""A sink that writes exact values to a Zarr v3 store: one array per operation, with the images along its first axis."""
 
 from __future__ import annotations
 

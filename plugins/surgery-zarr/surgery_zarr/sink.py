@@ -1,4 +1,4 @@
-"""The sink: what is computed for an image is kept until the image is finished, and then added to a store."""
+"""The sink: the values of an image are collected until it is finished, and are then added to a store."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from surgery.stages import Write
     from surgery_zarr.store import Column, Store, Values
 
-SAME = ("weights_sha256", "mode", "range", "side", "preprocessing", "reader")
-"""What has to be the same in all runs that add to a store."""
+SHARED_FACTS = ("weights_sha256", "mode", "range", "side", "preprocessing", "reader")
+"""The entries of `OutputFolder.about` that must be the same in all runs that add to a store."""
 AXES: dict[int, tuple[str, ...]] = {
     1: ("feature",),
     2: ("token", "feature"),
     3: ("channel", "height", "width"),
     4: ("channel", "depth", "height", "width"),
 }
-"""Names of the axes of values of so many."""
+"""Names of the axes of one image's values, by their number."""
 CHANNELS_LAST = "channels-last"
 """The layout of values whose last axis counts channels."""
 _MIB = 1 << 20
@@ -36,28 +36,27 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Zarr:
-    """`activations.zarr`: an array for each operation, ``(images, ...)``, and the images' names in the array `image`.
+    """A sink that writes ``activations.zarr``: an array ``(images, ...)`` per operation, and the array ``image``.
 
-    A chunk holds values of one image alone, so that nothing is written twice, and an image is there once all of it is:
-    a run that is killed leaves a store that holds every image that was finished. What belongs to a whole batch is in
-    `batches.zarr`, along the axis `batch`. An image whose shapes are not those of the images before it goes to a store
-    for such images, `activations-2.zarr` and so on.
+    ``image`` has the names of the images. A chunk holds values of one image only, so nothing is written twice. An image
+    becomes visible when it is complete: a run that is killed leaves a valid store with all finished images. Values of
+    whole batches are in ``batches.zarr``, along the axis ``batch``. If the shapes of an image differ from those of the
+    images before it, it is written to another store: ``activations-2.zarr`` and so on.
 
-    A run adds its images to a store that it finds in its folder. It is refused, with OutputError, where the store is of
-    another model or mode, or of images that were read otherwise, and where the run begins with other operations or
-    shapes. (A folder with the manifest of a finished run is refused, or overwritten, before that: to add to its store,
-    move the manifest away.)
+    A run adds its images to a store that exists in its folder. It raises OutputError if the store is of another model
+    or mode or of images that were read differently, or if the run begins with other operations or shapes. A folder with
+    the manifest of a finished run is rejected, or overwritten, before that; to add to its store, move the manifest.
 
-    What NumPy has no dtype for, bfloat16 and the 8-bit floats, is kept as float32, which holds it exactly; the
-    attribute `dtype` of an array is torch's own.
+    Values of dtypes that NumPy lacks, bfloat16 and the 8-bit floats, are stored as float32, which represents them
+    exactly. The attribute ``dtype`` of an array is torch's dtype.
     """
 
     level: int = 1
-    """Of compression, from 0 (none) to 9: Blosc's zstd over shuffled bytes."""
+    """The level of compression, from 0 (none) to 9, by Blosc with zstd and shuffled bytes."""
     chunk: int = 4
-    """MiB of values in a chunk, at most: what is larger is cut along its first axes."""
+    """The most MiB of values in a chunk; larger values are cut along their first axes."""
     mixed: bool = False
-    """Whether a run may begin with other operations or shapes than those that an earlier one left in the folder."""
+    """Whether a run may begin with other operations or shapes than the store in its folder has."""
 
     places: ClassVar[tuple[str, ...]] = ("activations.zarr", "batches.zarr")
 
@@ -69,19 +68,19 @@ class Zarr:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        kept: defaultdict[str | None, dict[str, tuple[Column, Values]]] = defaultdict(dict)
+        pending: defaultdict[str | None, dict[str, tuple[Column, Values]]] = defaultdict(dict)
         batch: list[str] = []
         with ExitStack() as stack:
             images = _Stores(self, folder, stack, "activations", "image")
             batches = _Stores(self, folder, stack, "batches", "batch")
 
             def write(activation: Activation) -> None:
-                rows = kept[activation.image]
+                rows = pending[activation.image]
                 values = _array(activation.values)
-                rows[_free(activation.path, {"image", "batch", *rows})] = _column(activation, values), values
+                rows[_unique_name(activation.path, {"image", "batch", *rows})] = _column(activation, values), values
 
             def finished(image: str | None) -> None:
-                rows = kept.pop(image, {})
+                rows = pending.pop(image, {})
                 if image is not None:
                     batch.append(image)
                     images.add(image, rows)
@@ -90,7 +89,7 @@ class Zarr:
                     batch.clear()
 
             def dropped(image: str | None) -> None:
-                kept.pop(image, None)
+                pending.pop(image, None)
                 batch.clear()
 
             folder.when_finished(finished)
@@ -99,7 +98,7 @@ class Zarr:
 
 
 class _Stores:
-    """The store for the shapes that came first, and one for each other set of shapes."""
+    """The stores of a run along one axis: one for the first set of shapes, one for each other set."""
 
     def __init__(self, sink: Zarr, folder: OutputFolder, stack: ExitStack, name: str, axis: str) -> None:
         from surgery_zarr.store import Store
@@ -110,14 +109,14 @@ class _Stores:
         self.name = name
         self.axis = axis
         self.stores: list[Store] = []
-        while (folder.path / self._next()).exists():
-            store = Store(folder.path / self._next(), axis)
-            _check_same(store, folder)
+        while (folder.path / self._next_name()).exists():
+            store = Store(folder.path / self._next_name(), axis)
+            _check_same_run(store, folder)
             self.stores.append(store)
         self.used: set[Path] = set()
 
     def add(self, name: str, rows: dict[str, tuple[Column, Values]]) -> None:
-        """Add what was computed for one image, or for one batch."""
+        """Add a row to the store with its shapes: the values of one image, or of one batch."""
         from surgery_zarr.store import Store, create
 
         if not rows:
@@ -127,10 +126,10 @@ class _Stores:
         try:
             if store is None:
                 if self.stores and not self.used and not self.sink.mixed:
-                    _refuse(self.stores[0], columns)
-                path = self.stack.enter_context(self.folder.directory(self._next()))
-                how: Any = {"level": self.sink.level, "chunk": self.sink.chunk * _MIB}
-                create(path, self.axis, self.folder.about, columns, self.folder.scratch, **how)
+                    _raise_difference(self.stores[0], columns)
+                path = self.stack.enter_context(self.folder.directory(self._next_name()))
+                options: Any = {"level": self.sink.level, "chunk": self.sink.chunk * _MIB}
+                create(path, self.axis, self.folder.about, columns, self.folder.scratch, **options)
                 store = Store(path, self.axis)
                 self.stores.append(store)
                 self.used.add(path)
@@ -141,35 +140,37 @@ class _Stores:
         except OSError as error:
             raise OutputError(f"can't write {self.name}.zarr: {(error.strerror or str(error)).lower()}") from error
 
-    def _next(self) -> str:
+    def _next_name(self) -> str:
         return f"{self.name}-{len(self.stores) + 1}.zarr" if self.stores else f"{self.name}.zarr"
 
 
-def _check_same(store: Store, folder: OutputFolder) -> None:
-    for name in SAME:
-        there, now = store.about.get(name), folder.about.get(name)
-        if there != now:
-            if name == "weights_sha256" and there and now:
-                there, now = there[:12], now[:12]
-            raise OutputError(f"{store.path} is of a run with {name} {there} and not {now}; write to another folder")
+def _check_same_run(store: Store, folder: OutputFolder) -> None:
+    for name in SHARED_FACTS:
+        stored, current = store.about.get(name), folder.about.get(name)
+        if stored != current:
+            if name == "weights_sha256" and stored and current:
+                stored, current = stored[:12], current[:12]
+            raise OutputError(
+                f"{store.path} is of a run with {name} {stored} and not {current}; write to another folder"
+            )
 
 
-def _refuse(store: Store, columns: dict[str, Column]) -> None:
-    """Say in what a run begins otherwise than the store."""
-    there = {column.path: column for column in store.columns.values()}
-    now = {column.path: column for column in columns.values()}
-    odd = next((path for path in now if now[path] != there.get(path)), None)
-    odd = odd or next(path for path in there if path not in now)
-    if odd not in now:
-        what = f"{odd} as well, which this run does not"
-    elif odd not in there:
-        what = f"{len(there)} operations, and {odd} is none of them"
+def _raise_difference(store: Store, columns: dict[str, Column]) -> None:
+    """Raise OutputError with the first operation in which the columns of a run differ from those of a store."""
+    stored = {column.path: column for column in store.columns.values()}
+    current = {column.path: column for column in columns.values()}
+    path = next((path for path in current if current[path] != stored.get(path)), None)
+    path = path or next(path for path in stored if path not in current)
+    if path not in current:
+        difference = f"{path}, which this run does not have"
+    elif path not in stored:
+        difference = f"{len(stored)} operations without {path}"
     else:
-        what = f"{odd} as {_shown(there[odd])}, and this run begins with {_shown(now[odd])}"
-    raise OutputError(f"{store.path} holds {what}; write to another folder, or let zarr:mixed=true take both")
+        difference = f"{path} as {_describe(stored[path])}, and this run begins with {_describe(current[path])}"
+    raise OutputError(f"{store.path} has {difference}; write to another folder, or allow both by zarr:mixed=true")
 
 
-def _shown(column: Column) -> str:
+def _describe(column: Column) -> str:
     return f"{'x'.join(map(str, column.shape)) or 'one number'} {column.dtype}"
 
 
@@ -190,18 +191,18 @@ def _column(activation: Activation, values: Values) -> Column:
 
 
 def _axes(activation: Activation) -> tuple[str, ...]:
-    """Names with their sizes, ``("channel_64", "height_32", "width_32")``: what has one name has one size."""
+    """Return names of axes with their sizes, ``("channel_64", "height_32", "width_32")``, so that names fit sizes."""
     shape = tuple(activation.values.shape)
     names = AXES.get(len(shape)) or tuple(f"axis{number}" for number in range(1, len(shape) + 1))
     specs = {activation.operation.path + spec.key: spec for spec in activation.operation.tensors or ()}
     spec = specs.get(activation.path)
     if activation.image is not None and spec is not None and len(spec.shape) == len(shape):
-        names = ("window", *AXES.get(len(shape) - 1, names[1:]))  # several parts of a batch's first axis are an image's
+        names = ("window", *AXES.get(len(shape) - 1, names[1:]))  # an image has several rows of the batch
     return tuple(f"{name}_{side}" for name, side in zip(names, shape, strict=True))
 
 
-def _free(path: str, taken: set[str]) -> str:
-    """A path as a name that Zarr and file systems take, which is not taken."""
+def _unique_name(path: str, taken: set[str]) -> str:
+    """Return a path as a name that Zarr and file systems accept, with a number if the name is taken."""
     safe = surgery.file_name(path)
     safe = f"op{safe}" if safe.startswith("__") else safe
     folded = {name.lower() for name in taken}
@@ -213,7 +214,7 @@ def _free(path: str, taken: set[str]) -> str:
 
 
 def _array(values: Tensor) -> Any:
-    """A copy, dense, of a dtype that NumPy has."""
+    """Return a dense copy of values on the CPU; dtypes that NumPy lacks become float32."""
     values = values.detach()
     if values.is_quantized:
         values = values.dequantize()

@@ -1,4 +1,4 @@
-"""One Zarr v3 store on disk: arrays of the same length, to which rows are added one by one, wholly or not at all."""
+"""A Zarr v3 store on disk: arrays of equal length, to which complete rows are added one by one."""
 
 from __future__ import annotations
 
@@ -24,45 +24,43 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.generic]
 
-NAMES = 1024
-"""Names of rows in a chunk."""
+NAMES_PER_CHUNK = 1024
 _METADATA = "zarr.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """An array of a store: what a row of it is."""
+    """One array of a store, by the properties of its rows."""
 
     path: str
-    """The operation's, with the place in its value where that holds several tensors."""
+    """The path of the operation, followed by a key if its value contains several tensors."""
     dtype: str
-    """torch's name for it."""
+    """The name of the dtype in torch."""
     stored: str
-    """NumPy's name for the dtype in the store."""
+    """The name of the dtype in the store, NumPy's."""
     shape: tuple[int, ...]
     axes: tuple[str, ...]
-    """A name for each axis of a row; of one size wherever it is met."""
+    """A name for each axis of a row. Axes of the same name have the same size."""
     kind: str = field(default="", compare=False)
     index: int = field(default=0, compare=False)
     source: str | None = field(default=None, compare=False)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What the array says of itself."""
+        """The attributes of the array."""
         own = ("path", "kind", "index", "source", "dtype")
         return {name: getattr(self, name) for name in own if getattr(self, name) is not None}
 
 
 class Store:
-    """A store that is there, to add rows to.
+    """An existing store, to which rows are added.
 
-    The metadata of all arrays stand together in the store's own (consolidated, as zarr-python writes and reads them),
-    and that file is replaced in one stroke once a row is complete: no reader sees a part of a row, and the chunks of
-    one that was never completed are overwritten by the next.
+    The store has consolidated metadata, as zarr-python writes and reads it. That one file is replaced atomically when a
+    row is complete, so no reader sees part of a row. The chunks of an incomplete row are overwritten by the next one.
     """
 
     def __init__(self, path: Path, axis: str) -> None:
-        """Open it. Raises OutputError for what is no store of activations along `axis`."""
+        """Open a store. Raises OutputError if the path is not a store of activations along `axis`."""
         try:
             self._root: dict[str, Any] = json.loads((path / _METADATA).read_bytes())
             self._arrays: dict[str, Any] = self._root["consolidated_metadata"]["metadata"]
@@ -70,14 +68,14 @@ class Store:
             self.length: int = self._arrays[axis]["shape"][0]
             self.columns = {name: _column(array) for name, array in self._arrays.items() if name != axis}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{path} is no store of activations; write to another folder") from error
+            raise OutputError(f"{path} is not a store of activations; write to another folder") from error
         self.path = path
         self.axis = axis
         group = zarr.open_group(_Chunks(path), mode="r+")
         self._open: dict[str, Any] = {name: group[name] for name in self._arrays}
 
     def append(self, name: str, row: Mapping[str, Values]) -> None:
-        """Add a row, the values of each column under its array's name."""
+        """Add a row with this name: values for each column, by the name of its array."""
         for key, array in self._open.items():
             array.resize((self.length + 1, *array.shape[1:]))
             array[self.length] = name if key == self.axis else row[key]
@@ -98,10 +96,10 @@ def create(
     level: int,
     chunk: int,
 ) -> None:
-    """A store without a row, which appears whole: it is made in the folder `scratch`. `chunk` is in bytes."""
+    """Create a store without rows at `path`. It is built in the folder `scratch`; `chunk` is in bytes."""
     part = scratch / f".{uuid4().hex}.part"
     group = zarr.create_group(part, attributes=dict(about))
-    group.create_array(axis, shape=(0,), chunks=(NAMES,), dtype="string", dimension_names=(axis,))
+    group.create_array(axis, shape=(0,), chunks=(NAMES_PER_CHUNK,), dtype="string", dimension_names=(axis,))
     for name, column in columns.items():
         shape = (0, *column.shape)
         group.create_array(
@@ -122,7 +120,7 @@ def create(
 
 
 def chunk_shape(column: Column, most: int) -> tuple[int, ...]:
-    """Of a row, cut along its first axes until a chunk has `most` bytes."""
+    """Return the shape of a chunk of a row: cut along its first axes until it has at most `most` bytes."""
     import numpy as np
 
     sides = [max(1, side) for side in column.shape]
@@ -135,7 +133,7 @@ def chunk_shape(column: Column, most: int) -> tuple[int, ...]:
 
 
 class _Chunks(LocalStore):
-    """A store on disk that takes chunks alone: metadata are written when a row is complete."""
+    """A store on disk that ignores writes of metadata, which are written when a row is complete."""
 
     async def set(self, key: str, value: Buffer) -> None:
         if not key.endswith(_METADATA):
@@ -143,14 +141,14 @@ class _Chunks(LocalStore):
 
 
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file in one stroke."""
+    """Write a JSON file atomically."""
     part = path.with_name(f".{uuid4().hex}.part")
     part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     part.replace(path)
 
 
 def _fill(stored: str) -> float | complex | bool:
-    """What stands for values that are missing, of which there are none."""
+    """Return the fill value of a dtype. No value is ever missing, but Zarr requires one."""
     import numpy as np
 
     kind = np.dtype(stored).kind

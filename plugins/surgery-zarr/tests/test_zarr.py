@@ -145,8 +145,8 @@ def test_a_second_run_adds_its_images(tmp_path: Path) -> None:
         ({"model": Net(seed=1)}, "is of a run with weights_sha256 .* and not .*; write to another folder"),
         ({"mode": "train"}, "is of a run with mode eval and not train"),
         ({"range": (0.0, 1.0)}, r"is of a run with range \[-1.0, 1.0\] and not \[0.0, 1.0\]"),
-        ({"at": "conv"}, "holds .* as well, which this run does not"),
-        ({"size": 8}, "holds input as 3x12x10 float32, and this run begins with 3x8x8 float32; write to another"),
+        ({"at": "conv"}, "has .*, which this run does not have"),
+        ({"size": 8}, "has input as 3x12x10 float32, and this run begins with 3x8x8 float32; write to another"),
     ],
 )
 def test_a_second_run_that_is_another_is_refused_in_a_line(
@@ -190,7 +190,7 @@ def test_the_python_of_the_readme_makes_its_picture(tmp_path: Path, monkeypatch:
 
 def test_what_is_no_store_of_activations_is_left_alone(tmp_path: Path) -> None:
     zarr.create_group(tmp_path / "out" / "activations.zarr")
-    with pytest.raises(OutputError, match="is no store of activations; write to another folder"):
+    with pytest.raises(OutputError, match="is not a store of activations; write to another folder"):
         run(photos(tmp_path / "in", 1), tmp_path / "out")
 
 

@@ -1,1 +1,1 @@
-"""What `surgery plugins new` writes, for a plugin called ember."""
+"""Templates of `surgery plugins new`. The name ember is replaced."""

@@ -2,7 +2,7 @@ import surgery
 
 
 def ember(path, state):  # a pathlib.Path, and name -> tensor of any shape and dtype
-    """A convolution that was saved as ember.weight and ember.bias."""
+    """Build a convolution that was saved as ember.weight and ember.bias."""
     if set(state) != {"ember.weight", "ember.bias"}:
         return None
     from torch import nn

@@ -2,7 +2,7 @@ import surgery
 
 
 def ember():
-    """A small network with random weights."""
+    """Build a small network with random weights."""
     from torch import nn
 
     return nn.Sequential(

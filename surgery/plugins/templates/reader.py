@@ -3,7 +3,7 @@ from surgery.errors import ImageError
 
 
 def ember(path):  # a pathlib.Path
-    """A text file of numbers from -1 to 1, a row in each line, as a gray image of 256x256."""
+    """Read a text file of numbers from -1 to 1, one row per line, as a gray image of 256x256."""
     import torch
 
     try:

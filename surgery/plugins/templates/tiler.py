@@ -9,8 +9,8 @@ class Ember:
 
     channels: int = 4
 
-    def __call__(self, levels):  # (B, C, H, W) uint8: 0 to 250 are values, 252 to 254 NaN and infinities
-        return levels[:, : self.channels].flatten(1, 2)[:, None]  # (B, N, H', W') uint8, N pictures an image
+    def __call__(self, codes):  # (B, C, H, W) uint8: 0 to 250 are values, 252 to 254 NaN and infinities
+        return codes[:, : self.channels].flatten(1, 2)[:, None]  # (B, N, H', W') uint8, N pictures per image
 
 
 @surgery.hookimpl

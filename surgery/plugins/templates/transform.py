@@ -5,11 +5,11 @@ import surgery
 
 @dataclass(frozen=True)
 class Ember:
-    """What a map has beside its own blurred picture: edges and grain."""
+    """The difference of a map and its blurred copy: edges and grain."""
 
     radius: int = 2
 
-    def __call__(self, maps):  # (B, C, H, W) float32 or float64, with NaN and infinities; not to be written to
+    def __call__(self, maps):  # (B, C, H, W) float32 or float64, with NaN and infinities; don't write to it
         from torch.nn.functional import avg_pool2d
 
         side = 2 * self.radius + 1

@@ -1,4 +1,4 @@
-"""Models that a user's own code makes: ``package.module:callable`` and ``file.py:callable``."""
+"""Models from a user's own code: ``package.module:callable`` and ``file.py:callable``."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from surgery.errors import ModelError, SurgeryError, did_you_mean, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 
 def parse_file_callable(source: str) -> tuple[Path, str] | None:
-    """The file and the callable in ``file.py:callable``; None where it is not that."""
-    found = re.fullmatch(r"(.+\.py):([^:/\\]*)", source, re.DOTALL)
-    return (Path(found[1]).expanduser(), found[2]) if found else None
+    """Return the file and the callable in ``file.py:callable``; None for a text of another form."""
+    match = re.fullmatch(r"(.+\.py):([^:/\\]*)", source, re.DOTALL)
+    return (Path(match[1]).expanduser(), match[2]) if match else None
 
 
 def load_from_file(source: str, file: Path, attribute: str) -> object:
-    """What a callable in a Python file returns, or the module that it is. The file's folder can be imported from."""
+    """Return the result of a callable in a Python file, or the `nn.Module` that it is.
+
+    The file can import modules from its folder. Raises ModelError if the file or the callable fails.
+    """
     if not file.is_file():
         raise ModelError(f"there is no file {file}")
     with _import_folder(str(file.resolve().parent)):
@@ -33,7 +36,10 @@ def load_from_file(source: str, file: Path, attribute: str) -> object:
 
 
 def load_from_module(source: str) -> object:
-    """What ``package.module:callable`` gives: of an installed module, else of one in the working directory."""
+    """Return the result of ``package.module:callable``, or the `nn.Module` that it is.
+
+    An installed module comes before one in the working directory. Raises ModelError if it, or the callable, fails.
+    """
     name, _, attribute = source.partition(":")
     if _is_installed(name.partition(".")[0]):
         return _load_attribute(source, name, attribute, lambda: importlib.import_module(name))
@@ -47,12 +53,12 @@ def _is_installed(name: str) -> bool:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None  # else a folder that happens to be called so
+    return spec is not None and spec.origin is not None  # else it is a folder that happens to have this name
 
 
 @contextmanager
 def _import_folder(folder: str) -> Iterator[None]:
-    """Within the block a folder is looked into first; afterwards last, so that it hides nothing that is installed."""
+    """Within the block, import from a folder first; afterwards last, so that it hides no installed module."""
     if "" in sys.path or folder in sys.path:
         yield
         return
@@ -64,8 +70,8 @@ def _import_folder(folder: str) -> Iterator[None]:
         sys.path.append(folder)
 
 
-def call_factory(source: str, factory: Any) -> object:
-    """What a factory returns. Raises ModelError for whatever it raises."""
+def call_factory(source: str, factory: Callable[[], object]) -> object:
+    """Return what a factory returns. Raises ModelError for whatever it raises."""
     try:
         return factory()
     except SurgeryError:
@@ -75,7 +81,7 @@ def call_factory(source: str, factory: Any) -> object:
 
 
 def list_definitions(file: Path) -> list[str]:
-    """The names of the functions and classes of a Python file, which is not run."""
+    """Return the names of the functions and classes of a Python file, which is not run."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -83,32 +89,33 @@ def list_definitions(file: Path) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 
 
-def _load_attribute(source: str, module_name: str, attribute: str, load: Any) -> object:
+def _load_attribute(source: str, module_name: str, attribute: str, load: Callable[[], ModuleType]) -> object:
+    """Return an attribute of the module that `load` imports; the result of its call, unless it is an `nn.Module`."""
     from torch import nn
 
     try:
-        module: ModuleType = load()
+        module = load()
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"{source}: can't import {module_name}: {type(error).__name__}: {first_line(error)}"
         ) from error
-    found: object = module
+    value: object = module
     for part in attribute.split("."):
         try:
-            found = getattr(found, part)
+            value = getattr(value, part)
         except Exception as error:
             near = did_you_mean(attribute, dir(module))
             raise ModelError(f"{module_name} has no {attribute!r}{near}") from error
-    return found if isinstance(found, nn.Module) or not callable(found) else call_factory(source, found)
+    return value if isinstance(value, nn.Module) or not callable(value) else call_factory(source, value)
 
 
 def _import_file(file: Path) -> ModuleType:
-    """A Python file as a module, once for each file, so that its classes can be pickled."""
+    """Import a Python file as a module, once for each file, so that its classes can be pickled."""
     file = file.resolve()
     known = sys.modules.get(file.stem)
     if known is not None and getattr(known, "__file__", None) == str(file):
         return known
-    # A name that is taken, by a library say, is left to whom it belongs.
+    # Another module of this name, such as an installed library, keeps it.
     name = file.stem if known is None and importlib.util.find_spec(file.stem) is None else f"{file.stem}_{hash(file):x}"
     importlib.invalidate_caches()
     spec = importlib.util.spec_from_file_location(name, file)

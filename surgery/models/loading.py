@@ -1,20 +1,23 @@
-"""From what names a model to the model."""
+"""From the name of a model, a weights file or a callable to the model."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from surgery.errors import ModelError, PluginError, SurgeryError, did_you_mean
-from surgery.models.callables import (
-    call_factory,
-    list_definitions,
-    load_from_file,
-    load_from_module,
-    parse_file_callable,
+from surgery.errors import ModelError, PluginError, SurgeryError
+from surgery.models.callables import call_factory, load_from_file, load_from_module, parse_file_callable
+from surgery.models.suggestions import (
+    IMAGE_SUFFIXES,
+    describe_command_with_image,
+    explain_source,
+    path_is,
+    suggest_file,
+    suggest_model,
 )
 from surgery.plugins import Plugins, describe_error
 from surgery.stages import ModelFamily
@@ -24,142 +27,134 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from surgery.models.checkpoints import LoadedNetwork
     from surgery.plugins import Plugin
     from surgery.stages import CheckpointReader
-
-_IMAGES = frozenset(
-    (
-        ".bmp",
-        ".gif",
-        ".jpeg",
-        ".jpg",
-        ".jp2",
-        ".png",
-        ".ppm",
-        ".pgm",
-        ".tif",
-        ".tiff",
-        ".tga",
-        ".webp",
-        ".heic",
-        ".avif",
-    )
-)
 
 
 def load_model(
     source: str | os.PathLike[str], *, part: str | None = None, seed: int = 0, plugins: Plugins | None = None
 ) -> nn.Module:
-    """A model from a weights file, a name or a callable, in this order.
+    """Return the model that a weights file, a callable or a name stands for.
 
-    - a file that exists, or a name that ends as weights files do: its architecture is read from its keys, or a plugin
-      recognizes it; of several networks in it, `part` names one;
-    - ``file.py:callable`` and ``package.module:callable``: what the callable returns, called without arguments, or the
-      module that it is;
+    `source` is one of these, tried in this order:
+
+    - a file that exists, or a name with the suffix of a weights file: the architecture is read from the keys, by the
+      project or by a plugin; `part` names one of several networks in the file;
+    - ``file.py:callable`` and ``package.module:callable``: the result of the callable, which is called without
+      arguments, or the module that this names;
     - a name that a plugin offers: ``unet_256``, ``facades``, ``torchvision/resnet18``.
 
-    Weights that are not loaded are initialized from random numbers that start from `seed`, the same at every call;
-    those of the process stay as they are. The model is as it was constructed, which for most is train mode.
+    Weights that are not loaded are initialized with random numbers from `seed`, and are the same at every call. The
+    random generators of the process keep their state. The model is as constructed, which for most is in train mode.
 
-    Raises ModelError with what there is.
+    Raises ModelError, which says what there is, for a source that is none of these.
     """
     from torch import nn
 
-    from surgery.models.provenance import Provenance, build_with_seed, record_provenance
+    from surgery.models.checkpoints import LoadedNetwork
+    from surgery.models.provenance import Provenance, record_provenance
+    from surgery.models.random_weights import track_random_weights
 
     if isinstance(source, nn.Module):
         raise ModelError(f"{type(source).__name__} is a model already, not the name of one")
     if not isinstance(source, (str, os.PathLike)):
         raise ModelError(f"a model is named by a text or a path, not by {type(source).__name__}")
     text = os.fsdecode(source)
-    factory, advice = _resolve_factory(text, part, plugins or Plugins())
-    opened: list[LoadedNetwork] = []
-    model, samples = build_with_seed(partial(factory, opened.append), seed)
+    recipe = _resolve_source(text, part, plugins or Plugins())
+    with track_random_weights(seed) as tracker:
+        built = recipe.build()
+    network = built if isinstance(built, LoadedNetwork) else None
+    model = network.model if network else built
     if not isinstance(model, nn.Module):
         raise ModelError(f"{text} gave {type(model).__name__}, and a model is a torch.nn.Module")
-    found = opened[0] if opened else None
-    said = getattr(model, "weights_from", None)
-    if found:
-        network = f"network {found.part} of " if found.part else ""
-        said = f"{network}{said or Path(text).name}"
-    record_provenance(
-        model,
-        Provenance(
-            weights=said if isinstance(said, str) else None,
-            seed=seed,
-            samples=samples,
-            advice=advice() if samples and advice else "",
-            part=found.part if found else "",
-            others=found.others if found else (),
-            averaged=bool(found and found.averaged),
-        ),
+    weights = getattr(model, "weights_from", None)
+    weights = weights if isinstance(weights, str) else None
+    if network:
+        entry = f"network {network.part} of " if network.part else ""
+        weights = f"{entry}{weights or Path(text).name}"
+    samples = tracker.sample_random_parameters(model)
+    provenance = Provenance(
+        weights=weights,
+        seed=seed,
+        samples=samples,
+        advice=recipe.suggest_trained() if samples and recipe.suggest_trained else "",
+        part=network.part if network else "",
+        others=network.others if network else (),
+        averaged=network is not None and network.averaged,
     )
+    record_provenance(model, provenance)
     return model
 
 
-def _resolve_factory(
-    source: str, part: str | None, plugins: Plugins
-) -> tuple[Callable[[Callable[[LoadedNetwork], object]], object], Callable[[], str] | None]:
-    """What makes the model, told how to report which network of a file it is, and how trained weights can be had."""
-    from surgery.models.checkpoints.weights_files import WEIGHTS_SUFFIXES
+@dataclass(frozen=True, slots=True)
+class _ModelRecipe:
+    """How the model that a source stands for is built."""
+
+    build: Callable[[], object]
+    """Returns a `LoadedNetwork` for a weights file, else the model, or whatever a user's callable returns."""
+    suggest_trained: Callable[[], str] | None = None
+    """Returns how to get trained weights in place of random ones."""
+
+
+def _resolve_source(source: str, part: str | None, plugins: Plugins) -> _ModelRecipe:
+    """Return how to build the model of a source. Raises ModelError for a source that is none."""
+    from surgery.models.checkpoints import WEIGHTS_SUFFIXES
 
     if not source.strip():
         raise ModelError("the name of the model is empty; is a variable of the shell not set?")
     path = _expand_home(source)
-    if _path_is(path, Path.is_file) and path.suffix != ".py":
-        if path.suffix.lower() in _IMAGES:
-            raise ModelError(_explain_image(source))
-        return partial(_load_weights_file, path, part, plugins), None
+    if path_is(path, Path.is_file) and path.suffix != ".py":
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            raise ModelError(describe_command_with_image(source))
+        return _ModelRecipe(partial(_open_weights_file, path, part, plugins))
     is_name = "://" in source or re.match(r"[^/:]+(/[^/:]+)?:\w+=", source)
-    if (file := parse_file_callable(source)) is None and path.suffix.lower() in WEIGHTS_SUFFIXES and not is_name:
-        if not _path_is(path, Path.exists):
-            raise ModelError(f"there is no file {source}{_suggest_file(path)}")
-        return partial(_load_weights_file, path, part, plugins), None
+    file_callable = parse_file_callable(source)
+    if file_callable is None and path.suffix.lower() in WEIGHTS_SUFFIXES and not is_name:
+        if not path_is(path, Path.exists):
+            raise ModelError(f"there is no file {source}{suggest_file(path)}")
+        return _ModelRecipe(partial(_open_weights_file, path, part, plugins))
     if part is not None:
-        raise ModelError(f"a part is of a weights file, and {source} is none")
-    if file is not None:
-        return lambda _: load_from_file(source, *file), None
+        raise ModelError(f"{source} is not a weights file, and only a weights file has parts; leave out part {part!r}")
+    if file_callable is not None:
+        return _ModelRecipe(partial(load_from_file, source, *file_callable))
     return _resolve_name(source, path, plugins)
 
 
-def _resolve_name(
-    source: str, path: Path, plugins: Plugins
-) -> tuple[Callable[[Any], object], Callable[[], str] | None]:
+def _resolve_name(source: str, path: Path, plugins: Plugins) -> _ModelRecipe:
+    """Return how to build the model of a name that a plugin offers, or of ``package.module:callable``."""
     family, slash, name = source.partition("/")
     try:
-        found = plugins.resolve("model", family if slash else source)
+        offered = plugins.resolve("model", family if slash else source)
     except PluginError as error:
-        if (explained := next(_explain_source(source, path), None)) is not None:
-            raise ModelError(explained) from error
+        if (explanation := explain_source(source, path)) is not None:
+            raise ModelError(explanation) from error
         module = source.partition(":")[0]
         if ":" in source and not slash and plugins.find("model", module) is None:
-            return lambda _: load_from_module(source), None
-        if (near := _suggest_model(source, plugins)) is not None:
+            return _ModelRecipe(partial(load_from_module, source))
+        if (near := suggest_model(source, plugins)) is not None:
             raise ModelError(f"no model is called {source!r}; did you mean {near}?") from error
         raise ModelError(f"{error}; a model is such a name, a weights file or package.module:callable") from error
-    if isinstance(found, ModelFamily):
+    if isinstance(offered, ModelFamily):
         if not name:
-            raise ModelError(f"{family} is a family of models; name one of them: {family}/{found.names()[0]}")
-        advice = found.trained
-        return lambda _: call_factory(source, partial(found.build, name)), partial(advice, name) if advice else None
+            raise ModelError(f"{family} is a family of models; name one of them: {family}/{offered.names()[0]}")
+        suggest = partial(offered.trained, name) if offered.trained else None
+        return _ModelRecipe(partial(call_factory, source, partial(offered.build, name)), suggest)
     if slash:
         raise ModelError(f"{family} is a model, not a family of models; write {family}")
-    return lambda _: call_factory(source, found), None
+    return _ModelRecipe(partial(call_factory, source, offered))
 
 
-def _load_weights_file(
-    path: Path, part: str | None, plugins: Plugins, report: Callable[[LoadedNetwork], object]
-) -> nn.Module:
+def _open_weights_file(path: Path, part: str | None, plugins: Plugins) -> object:
     from surgery.models.checkpoints import open_checkpoint
 
-    opened = open_checkpoint(path, part, readers=_checkpoint_readers(plugins))
-    report(opened)
-    return opened.model
+    return open_checkpoint(path, part, readers=_checkpoint_readers(plugins))
 
 
 def _checkpoint_readers(plugins: Plugins) -> Iterator[CheckpointReader]:
-    """The readers of checkpoints, each plugin imported only when those before it did not recognize the file."""
+    """Yield the plugins' readers of weights files.
+
+    A plugin is imported only when no reader before it has recognized the file.
+    """
     for plugin, offered in plugins.iterate_offers("checkpoint"):
         for name, reader in offered.items():
             yield partial(_call_reader, plugins, plugin, name, reader)
@@ -168,103 +163,26 @@ def _checkpoint_readers(plugins: Plugins) -> Iterator[CheckpointReader]:
 def _call_reader(
     plugins: Plugins, plugin: Plugin, name: str, reader: CheckpointReader, path: Path, state: Mapping[str, Tensor]
 ) -> nn.Module | None:
-    """What a reader makes of a file; None, and a complaint, where it fails at a file that may be none of its own."""
+    """Return what a reader returns for a file. If it fails, warn and return None: the file may be none of its own."""
     from torch import nn
 
-    said = f"plugin {plugin.name}: checkpoint {name!r}"
+    what = f"plugin {plugin.name}: checkpoint {name!r}"
     try:
         model: object = reader(path, state)
     except SurgeryError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-        plugins.warn(f"{said} raised {describe_error(error)}; it is passed over")
+    except Exception as error:  # noqa: BLE001 - whatever a plugin's code raises
+        plugins.warn(f"{what} raised {describe_error(error)}; it is passed over")
         return None
     if model is None or isinstance(model, nn.Module):
         return model
-    plugins.warn(f"{said} gave {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
+    plugins.warn(f"{what} gave {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
     return None
 
 
 def _expand_home(source: str) -> Path:
-    """The path, ``~`` being the home folder: behind ``=`` the shell leaves it."""
+    """Return the path with ``~`` expanded: after ``=`` the shell does not do it."""
     try:
         return Path(source).expanduser()
     except RuntimeError:  # there is no such user
         return Path(source)
-
-
-def _path_is(path: Path, ask: Callable[[Path], bool]) -> bool:
-    """The answer to a question about a path; no for what can't be the name of a file."""
-    try:
-        return ask(path)
-    except (OSError, ValueError):
-        return False
-
-
-def _explain_image(source: str) -> str:
-    return f"{source} is an image, and the model comes first: surgery extract facades {source}"
-
-
-def _explain_source(source: str, path: Path) -> Iterator[str]:
-    """What somebody may have meant by what is no model, and what to write in its place."""
-    from surgery.models.checkpoints.weights_files import WEIGHTS_SUFFIXES, list_weights_files
-
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
-        yield f"{source} is an address; nothing is downloaded: fetch the file, and name it here"
-    if _path_is(path, Path.is_dir):
-        inside = list_weights_files(path)
-        if inside:
-            shown = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
-            first = "latest_net_G.pth" if "latest_net_G.pth" in inside else inside[0]
-            yield f"{source} is a folder; name one of the weights files in it, such as {path / first}; it has {shown}"
-        yield f"{source} is a folder with no weights file ({', '.join(WEIGHTS_SUFFIXES)}) in it"
-    if path.suffix == ".py":
-        if not _path_is(path, Path.is_file):
-            yield f"there is no file {source}"
-        names = list_definitions(path)
-        shown = f"; it has {', '.join(names[:8])}" if names else ""
-        yield f"{source} is a Python file; name the callable in it that returns the model: {source}:NAME{shown}"
-    if path.suffix.lower() in _IMAGES:
-        yield _explain_image(source)
-    if similar := _suggest_file(path):
-        yield f"there is no file {source}{similar}"
-
-
-def _suggest_file(path: Path) -> str:
-    """``; did you mean exp/latest_net_G.pth?``: a weights file whose name is like that of one that is not there."""
-    from surgery.models.checkpoints.weights_files import WEIGHTS_SUFFIXES, list_weights_files
-
-    straight = Path(str(path).replace("\\", "/"))
-    candidates = [straight, *(Path(f"{straight}{suffix}") for suffix in WEIGHTS_SUFFIXES)]
-    near = next((each for each in candidates if each != path and _path_is(each, Path.is_file)), None)
-    if near is not None:
-        return f"; did you mean {near}?"
-    if path.parent == Path() and path.suffix.lower() not in WEIGHTS_SUFFIXES:
-        return ""  # a name, which may be that of a model
-    if not _path_is(path.parent, Path.is_dir):
-        return f": there is no folder {path.parent}" if path.suffix.lower() in WEIGHTS_SUFFIXES else ""
-    return did_you_mean(path.name, list_weights_files(path.parent))
-
-
-def _suggest_model(source: str, plugins: Plugins) -> str | None:
-    """The names of models in families that are like what was asked for; None where none is."""
-    for plugin, offered in plugins.iterate_offers("model"):  # one after the other: some take seconds to import
-        names: dict[str, str] = {}
-        exact: list[str] = []
-        for family, found in offered.items():
-            names[family.lower()] = family
-            if not isinstance(found, ModelFamily):
-                continue
-            try:
-                inside = list(found.names())
-            except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-                plugins.warn(f"plugin {plugin.name}: model {family!r} raised {describe_error(error)}")
-                continue
-            exact += [f"{family}/{name}" for name in inside if name.lower() == source.lower()]
-            names |= {f"{family}/{name}".lower(): f"{family}/{name}" for name in inside}
-            names |= {name.lower(): f"{family}/{name}" for name in reversed(inside) if name.lower() not in names}
-        if exact:
-            return " or ".join(repr(name) for name in exact[:3])
-        if near := did_you_mean(source, names):
-            return repr(names[near.split("'")[1]])
-    return None

@@ -1,4 +1,4 @@
-"""Random numbers that are the same at every run, without a change to those of the process."""
+"""Random numbers that are the same in every run, while the generators of the process keep their state."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def check_seed(seed: object) -> None:
-    """Raise ModelError for what torch can't take as a seed."""
+    """Raise ModelError for a value that torch can't take as a seed."""
     if not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
         raise ModelError(f"a seed is a whole number from -2**63 to 2**64 - 1, not {str(seed)[:60]}")
 
 
 @contextmanager
 def seeded_generators(seed: int) -> Iterator[None]:
-    """Within the block, the generators of torch, of Python and of numpy (where it is loaded) start from `seed`.
+    """Within the block, the random generators of torch, Python and numpy (if it is imported) start from `seed`.
 
-    Behind it they are as they were before. Raises ModelError for a seed that torch can't take.
+    Afterwards they have their former state. Raises ModelError for a seed that torch can't take.
     """
     check_seed(seed)
     numpy = sys.modules.get("numpy")
     python, old = random.getstate(), numpy.random.get_state() if numpy else None
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
-        # Not torch.manual_seed: that also seeds devices that are not in use yet, which can't be put back.
+        # Not torch.manual_seed: it also seeds devices that are not initialized yet, whose state can't be restored.
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed_all(seed)

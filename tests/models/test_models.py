@@ -18,7 +18,8 @@ import surgery
 from surgery.errors import CheckpointError, ModelError
 from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
-from surgery.models.provenance import build_with_seed, get_provenance
+from surgery.models.provenance import get_provenance
+from surgery.models.random_weights import track_random_weights
 from surgery.plugins.registry import Plugins
 
 NET = """
@@ -205,7 +206,9 @@ def computed() -> nn.Module:
 
 @pytest.mark.parametrize(("factory", "random_ones"), [(pieces, set()), (assigned, set()), (computed, {"a", "b", "d"})])
 def test_what_was_written_last_decides_whether_a_parameter_is_random(factory: Any, random_ones: set[str]) -> None:
-    assert set(build_with_seed(factory, 0)[1]) == random_ones
+    with track_random_weights(0) as tracker:
+        model = factory()
+    assert set(tracker.sample_random_parameters(model)) == random_ones
 
 
 @pytest.fixture
@@ -276,7 +279,8 @@ def test_weights_under_the_keys_of_torchvision_are_recognized(
 ) -> None:
     from surgery.builtin.torchvision.builders import construct_model
 
-    built, _ = build_with_seed(lambda: construct_model(name, **({"num_classes": classes} if classes else {})), 0)
+    torch.manual_seed(0)
+    built = construct_model(name, **({"num_classes": classes} if classes else {}))
     state = built.state_dict()
     if name == "densenet121":
         state = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): value for key, value in state.items()}

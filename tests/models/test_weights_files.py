@@ -134,10 +134,10 @@ def test_it_is_said_which_network_was_taken(
     with pytest.raises(SystemExit):
         cli.main()
     assert (
-        "n.pth holds 2 networks: the part params_ema (averages over the training) is taken; there is also params"
+        "n.pth holds 2 networks: the part params_ema (averages over the training) is loaded; there is also params"
         in capsys.readouterr().err
     )
-    with pytest.raises(ModelError, match="a part is of a weights file, and facades is none"):
+    with pytest.raises(ModelError, match="facades is not a weights file, and only a weights file has parts"):
         surgery.load_model("facades", part="netG")
 
 

@@ -1,4 +1,7 @@
-"""The networks of pix2pix, and the layout of the public checkpoints."""
+"""The networks of pix2pix, with weights under our own keys and under those of the public checkpoints.
+
+Options come in and a network with random weights goes out; a state_dict comes in and its architecture goes out.
+"""
 
 from __future__ import annotations
 

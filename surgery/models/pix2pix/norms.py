@@ -1,4 +1,4 @@
-"""What the networks have in common."""
+"""The normalization layers of the public pix2pix code, which all of its networks share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ Norm: TypeAlias = Literal["batch", "instance", "none"]
 
 
 def build_norm(norm: Norm, channels: int) -> nn.Module | None:
-    """The normalization of the public code: batch norm learns a scale and tracks statistics, instance norm neither."""
+    """Return a norm layer as the public code constructs it; None for "none".
+
+    Batch norm learns a scale and tracks statistics; instance norm does neither.
+    """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "instance":
@@ -19,5 +22,5 @@ def build_norm(norm: Norm, channels: int) -> nn.Module | None:
 
 
 def needs_bias(norm: Norm) -> bool:
-    """Whether a convolution beside a norm has a bias: in the public code exactly when that is instance norm."""
+    """Return whether a convolution before a norm has a bias: in the public code only before instance norm."""
     return norm == "instance"

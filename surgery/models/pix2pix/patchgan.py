@@ -1,4 +1,4 @@
-"""The PatchGAN discriminators of pix2pix, as the public PyTorch code has them."""
+"""The PatchGAN discriminators of the public pix2pix code."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class ConvBlock(nn.Module):
 
 
 class PatchGAN(nn.Module):
-    """Scores of overlapping patches: ``(B, in_channels, H, W)`` -> ``(B, 1, H', W')`` logits, greater is more real.
+    """Scores overlapping patches: ``(B, in_channels, H, W)`` -> ``(B, 1, H', W')`` logits, where greater is more real.
 
-    The input is the network's input and the image to judge, concatenated by channels: 6 channels by default. `depth`
-    is 3 in `basic` (each score sees 70 x 70 pixels); `width` is ndf.
+    The input is the generator's input and the image to judge, concatenated along the channels: 6 channels by default.
+    `depth` is 3 in `basic`, where each score sees 70 x 70 pixels. `width` is the number of channels of the first layer
+    (ndf).
     """
 
     def __init__(self, depth: int = 3, *, in_channels: int = 6, width: int = 64, norm: Norm = "batch") -> None:
@@ -62,7 +63,7 @@ class PatchGAN(nn.Module):
 
 
 class PixelGAN(nn.Module):
-    """A score for every pixel, which sees that pixel alone: ``(B, in_channels, H, W)`` -> ``(B, 1, H, W)`` logits."""
+    """Scores every pixel from that pixel alone: ``(B, in_channels, H, W)`` -> ``(B, 1, H, W)`` logits."""
 
     def __init__(self, *, in_channels: int = 6, width: int = 64, norm: Norm = "batch") -> None:
         super().__init__()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ConvBlock(nn.Module):
-    """Padding, a convolution, norm and activation, as far as they are given."""
+    """Padding, a convolution, a norm and an activation; padding and norm are optional."""
 
     def __init__(
         self, conv: nn.Module, norm: nn.Module | None, act: nn.Module, *, pad: int = 0, name: str = "conv"
@@ -38,7 +38,7 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and the sum with what came in: ``(B, C, H, W) -> (B, C, H, W)``."""
+    """Two convolutions whose output is added to the input: ``(B, C, H, W) -> (B, C, H, W)``."""
 
     def __init__(self, channels: int, norm: Norm, *, dropout: bool) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """``(B, in_channels, H, W)`` in [-1, 1] -> ``(B, out_channels, H, W)`` in [-1, 1].
 
-    Two halvings, `blocks` residual blocks (6 or 9), two doublings; an H or W that is no multiple of 4 is rounded up.
+    Two halvings, `blocks` residual blocks (6 or 9), two doublings. Output sizes are rounded up to multiples of 4.
     `width` is the number of channels of the outermost level (ngf).
     """
 

@@ -1,6 +1,6 @@
-"""The names that the public pix2pix code gives its parameters, and what they tell of an architecture.
+"""State_dicts under the keys of the public pix2pix code, and the architectures that keys and shapes imply.
 
-The layout is that of github.com/junyanz/pytorch-CycleGAN-and-pix2pix, whose checkpoints are plain state_dicts.
+The public keys are those of github.com/junyanz/pytorch-CycleGAN-and-pix2pix, whose checkpoints are plain state_dicts.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Network: TypeAlias = UNet | ResNet | PatchGAN | PixelGAN
 
 
 def to_public(model: Network) -> dict[str, Tensor]:
-    """The model's state_dict under the names of the public code, in its order: what that code saves and loads."""
-    names = public_module_names(model)
+    """Return the model's state_dict under the public keys, in their order: what the public code saves and loads."""
+    names = public_paths(model)
     return {f"{names[module]}.{leaf}": value for (module, leaf), value in _split_keys(model.state_dict())}
 
 
 def from_public(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """A public state_dict under our names; None where the keys are not of that layout.
+    """Return a public state_dict under our keys; None if the keys are not public ones.
 
-    Running statistics of instance norms, which files of 2018 still carry, are left out.
+    Running statistics of instance norms, which files of 2018 still contain, are left out.
     """
-    skeleton = _match_public_names(state)
-    if skeleton is None:
+    paths = _match_public_keys(state)
+    if paths is None:
         return None
-    ours = {public: module for module, public in skeleton.items()}
+    ours = {public: module for module, public in paths.items()}
     kept = [
         ((module, leaf), value)
         for (module, leaf), value in _split_keys(state)
@@ -45,21 +45,21 @@ def from_public(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     return {f"{ours.get(module, module)}.{leaf}": value for (module, leaf), value in kept}
 
 
-def public_module_names(model: Network) -> dict[str, str]:
-    """Our path of each module with parameters -> its public path."""
+def public_paths(model: Network) -> dict[str, str]:
+    """Return the public path of each module with parameters, by our path."""
     if isinstance(model, UNet):
-        return _unet(model.depth)
+        return _unet_paths(model.depth)
     if isinstance(model, ResNet):
-        return _resnet(len(model.blocks), dropout=model.dropout)
+        return _resnet_paths(len(model.blocks), dropout=model.dropout)
     if isinstance(model, PatchGAN):
-        return _patchgan(model.depth)
-    return _PIXEL
+        return _patchgan_paths(model.depth)
+    return _PIXELGAN_PATHS
 
 
 def read_architecture(state: Mapping[str, Tensor]) -> tuple[type[Network], dict[str, Any]] | None:
-    """The class and options of the network whose keys, public or ours, these are; None if they are of none.
+    """Return the class and options of the network with these keys, public or ours; None if there is none.
 
-    Dropout shows in the public keys of a ResNet alone. Where it can't be read it is taken as on, as that code does.
+    Only the public keys of a ResNet show whether there is dropout. Otherwise it is assumed, as the public code does.
     """
     dropout = "model.10.conv_block.5.weight" not in state
     state = from_public(state) or state
@@ -106,62 +106,62 @@ def _split_keys(state: Mapping[str, Tensor]) -> Iterable[tuple[tuple[str, str], 
         yield (module, leaf), value
 
 
-def _match_public_names(state: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """Which of the public layouts the keys are of: our module paths -> public ones."""
+def _match_public_keys(state: Mapping[str, Tensor]) -> dict[str, str] | None:
+    """Return the public path of each module, by our path, for public keys; None for other keys."""
     if "model.model.0.weight" in state:
         depth = 1
         while f"{_level(depth + 1)}.1.weight" in state:
             depth += 1
-        return _unet(depth) if depth > 1 else None
+        return _unet_paths(depth) if depth > 1 else None
     if "model.10.conv_block.1.weight" in state:
         blocks = _count(state, r"model\.\d+\.conv_block\.1\.weight")
-        return _resnet(blocks, dropout="model.10.conv_block.5.weight" not in state)
+        return _resnet_paths(blocks, dropout="model.10.conv_block.5.weight" not in state)
     if "net.0.weight" in state:
-        return _PIXEL
+        return _PIXELGAN_PATHS
     if "model.0.weight" in state and "model.2.weight" in state:
         convs = sum(name.endswith(".weight") and value.ndim == 4 for name, value in state.items())
-        return _patchgan(convs - 2) if convs > 2 else None
+        return _patchgan_paths(convs - 2) if convs > 2 else None
     return None
 
 
 def _level(level: int) -> str:
-    """Where a level of the U-Net lies: each is inside the one before."""
+    """Return the public path of a level of the U-Net: each level is inside the one before."""
     return "model.model" + (".1.model" if level > 1 else "") + ".3.model" * (level - 2)
 
 
-def _unet(depth: int) -> dict[str, str]:
+def _unet_paths(depth: int) -> dict[str, str]:
     names = {"down1.conv": "model.model.0", "up1.deconv": "model.model.3"}
     for level in range(2, depth + 1):
-        place = _level(level)
-        names[f"down{level}.conv"] = f"{place}.1"
+        prefix = _level(level)
+        names[f"down{level}.conv"] = f"{prefix}.1"
         if level < depth:
-            names[f"down{level}.norm"] = f"{place}.2"
-        names[f"up{level}.deconv"] = f"{place}.{5 if level < depth else 3}"
-        names[f"up{level}.norm"] = f"{place}.{6 if level < depth else 4}"
+            names[f"down{level}.norm"] = f"{prefix}.2"
+        names[f"up{level}.deconv"] = f"{prefix}.{5 if level < depth else 3}"
+        names[f"up{level}.norm"] = f"{prefix}.{6 if level < depth else 4}"
     return names
 
 
-def _resnet(blocks: int, *, dropout: bool) -> dict[str, str]:
+def _resnet_paths(blocks: int, *, dropout: bool) -> dict[str, str]:
     names: dict[str, str] = {}
     for stage, index in (("stem", 1), ("down1", 4), ("down2", 7)):
         names |= {f"{stage}.conv": f"model.{index}", f"{stage}.norm": f"model.{index + 1}"}
     second = 6 if dropout else 5
     for block in range(blocks):
-        place = f"model.{10 + block}.conv_block"
-        names |= {f"blocks.{block}.conv1": f"{place}.1", f"blocks.{block}.norm1": f"{place}.2"}
-        names |= {f"blocks.{block}.conv2": f"{place}.{second}", f"blocks.{block}.norm2": f"{place}.{second + 1}"}
-    behind = 10 + blocks
-    for stage, index in (("up2", behind), ("up1", behind + 3)):
+        prefix = f"model.{10 + block}.conv_block"
+        names |= {f"blocks.{block}.conv1": f"{prefix}.1", f"blocks.{block}.norm1": f"{prefix}.2"}
+        names |= {f"blocks.{block}.conv2": f"{prefix}.{second}", f"blocks.{block}.norm2": f"{prefix}.{second + 1}"}
+    after = 10 + blocks
+    for stage, index in (("up2", after), ("up1", after + 3)):
         names |= {f"{stage}.deconv": f"model.{index}", f"{stage}.norm": f"model.{index + 1}"}
-    return names | {"head.conv": f"model.{behind + 7}"}
+    return names | {"head.conv": f"model.{after + 7}"}
 
 
-def _patchgan(depth: int) -> dict[str, str]:
+def _patchgan_paths(depth: int) -> dict[str, str]:
     names = {"layer1.conv": "model.0"}
     for layer in range(2, depth + 2):
-        place = 2 + 3 * (layer - 2)
-        names |= {f"layer{layer}.conv": f"model.{place}", f"layer{layer}.norm": f"model.{place + 1}"}
+        prefix = 2 + 3 * (layer - 2)
+        names |= {f"layer{layer}.conv": f"model.{prefix}", f"layer{layer}.norm": f"model.{prefix + 1}"}
     return names | {"score": f"model.{2 + 3 * depth}"}
 
 
-_PIXEL = {"layer1.conv": "net.0", "layer2.conv": "net.2", "layer2.norm": "net.3", "score": "net.5"}
+_PIXELGAN_PATHS = {"layer1.conv": "net.0", "layer2.conv": "net.2", "layer2.norm": "net.3", "score": "net.5"}

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from surgery.models.pix2pix.norms import Norm
 
 MIN_DEPTH = 5
-"""The fewest levels: three that grow, one that doesn't, and the innermost."""
+"""The fewest levels: three that widen, one of constant width, and the innermost."""
 
 
 class DownBlock(nn.Module):
-    """LeakyReLU, a convolution that halves the size, norm: ``(B, C, H, W) -> (B, C', H/2, W/2)``.
+    """LeakyReLU, a convolution that halves the size, and a norm: ``(B, C, H, W) -> (B, C', H/2, W/2)``.
 
-    The LeakyReLU works in place, as in the public code: the skip connection carries what it leaves.
+    The LeakyReLU works in place, as in the public code, so the skip connection carries its output.
     """
 
     def __init__(self, channels: int, out_channels: int, norm: Norm, *, outermost: bool, innermost: bool) -> None:
@@ -44,7 +44,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """ReLU, a transposed convolution that doubles the size, norm, dropout, and the skip connection before them.
+    """ReLU, a transposed convolution that doubles the size, a norm and dropout; the skip is concatenated in front.
 
     ``(B, C, H, W)``, skip ``(B, S, 2H, 2W)`` -> ``(B, S + C', 2H, 2W)``. The outermost ends in tanh and has no skip.
     """
@@ -71,9 +71,11 @@ class UpBlock(nn.Module):
 class UNet(nn.Module):
     """``(B, in_channels, H, W)`` in [-1, 1] -> ``(B, out_channels, H, W)`` in [-1, 1].
 
-    `depth` is the number of halvings (7 in unet_128, 8 in unet_256): H and W are multiples of ``2 ** depth``. `width`
-    is the number of channels of the outermost level (ngf). Dropout is on the inner levels of ``8 * width`` channels
-    but the innermost, and is on in train mode alone.
+    `depth` is the number of halvings (7 in unet_128, 8 in unet_256); H and W must be multiples of ``2 ** depth``.
+    `width` is the number of channels of the outermost level (ngf). Dropout is in the levels of ``8 * width`` channels
+    except the innermost, and is active in train mode only.
+
+    Raises ModelError for fewer than 5 levels.
     """
 
     def __init__(

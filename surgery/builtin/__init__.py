@@ -1,6 +1,7 @@
-"""What comes with the project, offered through the same hooks as the plugins of others.
+"""The stages and models that come with the project, offered through the same hooks as those of plugins.
 
-Normalizers, tilers, colormaps, transforms, sinks, readers and models, by the names that `surgery plugins` lists.
+`hooks` offers normalizers, tilers, colormaps, transforms, sinks, readers, models and readers of weights files, under
+the names that `surgery plugins` lists. The names of this face are those that other rooms and Python code use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""How activations are drawn where nothing else is asked for."""
+"""How activations are drawn by default."""
 
 from __future__ import annotations
 
@@ -7,3 +7,4 @@ from surgery.builtin.tilers import Grid
 from surgery.stages import Recipe
 
 DEFAULT_RECIPE: Recipe = Recipe(MinMax(), Grid())
+"""Each channel from its least to its greatest value, all channels in one grid."""

@@ -1,4 +1,4 @@
-"""What comes with the project, offered through the same hooks as a stranger's."""
+"""The built-in stages and models, offered through the same hooks as those of plugins."""
 
 from __future__ import annotations
 

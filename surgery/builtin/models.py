@@ -1,4 +1,4 @@
-"""The models that come with the project: pix2pix's networks, the trained one that ships, torchvision's."""
+"""The models that come with the project: pix2pix's networks, the trained demo weights, torchvision's models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _build_pix2pix(name: str, **options: Any) -> nn.Module:
-    """A network of pix2pix with random weights."""
+    """Return a network of pix2pix with random weights."""
     from surgery.models import pix2pix
 
     network: nn.Module = getattr(pix2pix, name)(**options)
@@ -32,7 +32,7 @@ def _load_shipped(name: str) -> nn.Module:
 
 
 def _import_when_called(name: str) -> Callable[..., Any]:
-    """A function of `surgery.builtin.torchvision`, which imports torch, imported when it is called."""
+    """Return a function of `surgery.builtin.torchvision`, imported at its first call, since this imports torch."""
 
     def call(*arguments: Any) -> Any:
         from surgery.builtin import torchvision
@@ -43,7 +43,7 @@ def _import_when_called(name: str) -> Callable[..., Any]:
 
 
 def _recognize_pix2pix(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
-    """Generators and discriminators of pix2pix, in the public layout or in ours."""
+    """Generators and discriminators of pix2pix, under the public keys or ours."""
     from surgery.models import recognize_pix2pix
 
     return recognize_pix2pix(path, state)

@@ -1,4 +1,4 @@
-"""The readers that come with the project: images, and tensors in files of numpy, safetensors and torch."""
+"""The readers that come with the project: image files, and tensors in files of NumPy, safetensors and torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import ImageError, first_line
 from surgery.inputs import ImageReader
+from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorReader:
-    """An input that is numbers already: ``(1, C, H, W)``, ``(C, H, W)`` or ``(H, W)`` of any real dtype, as float32.
+    """Reads a tensor ``(1, C, H, W)``, ``(C, H, W)`` or ``(H, W)`` of any real dtype, as float32.
 
-    From `.npy`, `.npz`, `.safetensors`, `.pt` and `.pth` files, in which nothing is run. `key` names the one to take
-    where a file holds several.
+    The file is `.npy`, `.npz`, `.safetensors`, `.pt` or `.pth`; no code in it runs. `key` names the tensor if a file
+    holds several.
     """
 
     key: str | None = None
@@ -32,7 +33,7 @@ class TensorReader:
         import torch
 
         if path.suffix.lower() not in self.suffixes:
-            raise ImageError(f"{path} is no file of tensors: {', '.join(self.suffixes)}")
+            raise ImageError(f"{path} is not a file of tensors: {', '.join(self.suffixes)}")
         try:
             content = _load_content(path)
         except FileNotFoundError:
@@ -53,15 +54,15 @@ class TensorReader:
     def _select_tensor(self, path: Path, content: Mapping[str, Any]) -> Any:
         if self.key is not None:
             if self.key not in content:
-                raise ImageError(f"{path} has no {self.key!r}; there is {_some(content)}")
+                raise ImageError(f"{path} has no {self.key!r}; there is {abbreviate_list(content, 6)}")
             return content[self.key]
         if len(content) != 1:
-            raise ImageError(f"{path} holds {_some(content) or 'nothing'}; name one: tensor:key=NAME")
+            raise ImageError(f"{path} holds {abbreviate_list(content, 6) or 'nothing'}; name one: tensor:key=NAME")
         return next(iter(content.values()))
 
 
 def _load_content(path: Path) -> Any:
-    """A tensor, or a dict of them."""
+    """Return the content of a file: a tensor, or a dict of tensors."""
     import numpy as np
     import torch
 
@@ -76,11 +77,6 @@ def _load_content(path: Path) -> Any:
 
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _some(content: Mapping[str, Any]) -> str:
-    names = list(map(str, content))
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 READERS: dict[str, Reader] = {"image": ImageReader(), "tensor": TensorReader()}

@@ -1,4 +1,4 @@
-"""The tilers that come with the project: how the channels of an activation lie in a picture."""
+"""The tilers that come with the project: they arrange the channels of an activation in pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LABELED_SIDE = 32
 """Pixels of a map's longer side, at least, if it has a label."""
 MIN_SIDE = 16
-"""Maps smaller than this, in pixels, are enlarged by a whole factor until they reach it."""
+"""Smaller maps are enlarged by a whole factor until their longer side has this many pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,17 @@ class Grid:
     """All channels in one near-square picture, row by row, channel 0 at the top left."""
 
     columns: int | None = None
-    """Tiles in a row; None for as many as make the picture nearest to a square."""
+    """Tiles in a row; None for the number that makes the picture nearest to a square."""
     gap: int = 1
     """Pixels of background between tiles."""
     limit: int | None = None
-    """Draw the first so many channels alone."""
+    """Draw only this many channels, from the first."""
     least: int = MIN_SIDE
-    """Smaller maps are enlarged by a whole factor, without smoothing, until their longer side has so many pixels."""
+    """Smaller maps are enlarged by a whole factor, without smoothing, until their longer side has this many pixels."""
     megapixels: int = MAX_MEGAPIXELS
-    """Of a picture, at most: what has more goes into several pictures, in order of the channels."""
+    """The most megapixels of a picture; more channels go into several pictures, in order."""
     labels: bool = False
-    """Write its number above each channel, and a scale bar below them all."""
+    """Write the number of each channel above it, and draw a scale bar below all channels."""
 
     def __post_init__(self) -> None:
         _check("columns", self.columns, 1)
@@ -54,31 +54,31 @@ class Grid:
     def draw_labels(
         self, levels: Tensor, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None, /
     ) -> Tensor:
-        """The pictures with the numbers of their channels, and a scale bar for limits ``(C,)``."""
+        """Return the pictures with the numbers of their channels, and with a scale bar for limits ``(C,)``."""
         from surgery.drawing import draw_labels
 
         return draw_labels(levels, self.plan(*levels.shape[1:]), low, high)
 
     def layout(self, channels: int, height: int, width: int, /) -> TileLayout | None:
-        """That of `plan`; None where there are labels beside the maps."""
+        """Return the layout of the pictures; None if labels are drawn, which a layout can't describe."""
         return None if self.labels else self.plan(channels, height, width)
 
     def plan(self, channels: int, height: int, width: int, /) -> TileLayout:
-        """Of near-square pictures, where no number of columns is asked for."""
-        shown = min(channels, self.limit or channels)
+        """Return the layout with labels or without; near-square pictures if `columns` is None."""
+        count = min(channels, self.limit or channels)
         factor = _enlargement(height, width, max(self.least, LABELED_SIDE) if self.labels else self.least)
-        tall, wide = height * factor + self.gap, width * factor + self.gap
-        tall += LABEL_HEIGHT if self.labels else 0
-        most = self.megapixels * 1_000_000 // (tall * wide)
+        tile_height, tile_width = height * factor + self.gap, width * factor + self.gap
+        tile_height += LABEL_HEIGHT if self.labels else 0
+        max_tiles = self.megapixels * 1_000_000 // (tile_height * tile_width)
         if self.columns is not None:
-            most = min(most, self.columns * max(1, MAX_SIDE // tall))
-        tiles, columns = shown, shown
-        for pictures in range(1, shown + 1):
-            tiles = math.ceil(shown / pictures)
-            columns = min(self.columns or _square_columns(tiles, tall, wide), tiles)
-            if columns * math.ceil(tiles / columns) <= most:
+            max_tiles = min(max_tiles, self.columns * max(1, MAX_SIDE // tile_height))
+        tiles, columns = count, count
+        for pictures in range(1, count + 1):
+            tiles = math.ceil(count / pictures)
+            columns = min(self.columns or _square_columns(tiles, tile_height, tile_width), tiles)
+            if columns * math.ceil(tiles / columns) <= max_tiles:
                 break
-        return TileLayout(shown, tiles, columns, factor, self.gap, uneven=shown % tiles > 0)
+        return TileLayout(count, tiles, columns, factor, self.gap, uneven=count % tiles > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Strip:
     limit: int | None = None
     least: int = MIN_SIDE
     megapixels: int = MAX_MEGAPIXELS
-    """Of a picture, at most: what has more goes into several rows, each a picture."""
+    """The most megapixels of a picture; more channels go into several pictures of one row."""
 
     def __post_init__(self) -> None:
         _check("gap", self.gap, 0)
@@ -101,17 +101,18 @@ class Strip:
         return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
     def layout(self, channels: int, height: int, width: int, /) -> TileLayout:
-        """Of one row."""
-        shown = min(channels, self.limit or channels)
+        """Return the layout of pictures with one row."""
+        count = min(channels, self.limit or channels)
         factor = _enlargement(height, width, self.least)
-        tall, wide = height * factor, width * factor + self.gap
-        tiles = _tiles_per_picture(shown, min(self.megapixels * 1_000_000 // (tall * wide), MAX_SIDE // wide))
-        return TileLayout(shown, tiles, tiles, factor, self.gap, uneven=shown % tiles > 0)
+        tile_height, tile_width = height * factor, width * factor + self.gap
+        max_tiles = min(self.megapixels * 1_000_000 // (tile_height * tile_width), MAX_SIDE // tile_width)
+        tiles = _tiles_per_picture(count, max_tiles)
+        return TileLayout(count, tiles, tiles, factor, self.gap, uneven=count % tiles > 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """A picture for each channel."""
+    """One picture for each channel."""
 
     limit: int | None = None
     least: int = MIN_SIDE
@@ -124,27 +125,32 @@ class Channels:
         return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
 
     def layout(self, channels: int, height: int, width: int, /) -> TileLayout:
-        """Of pictures of one map."""
-        shown = min(channels, self.limit or channels)
-        return TileLayout(shown, 1, 1, _enlargement(height, width, self.least))
+        """Return the layout of pictures with one map."""
+        count = min(channels, self.limit or channels)
+        return TileLayout(count, 1, 1, _enlargement(height, width, self.least))
 
 
-def _tiles_per_picture(count: int, most: int) -> int:
-    """How many of `count` maps go into each of as few pictures as can be, of at most so many."""
-    return math.ceil(count / math.ceil(count / max(1, most)))
+def _tiles_per_picture(count: int, max_tiles: int) -> int:
+    """Return how many of `count` maps to put into each picture, for the fewest pictures of at most `max_tiles`."""
+    return math.ceil(count / math.ceil(count / max(1, max_tiles)))
 
 
-@lru_cache(maxsize=256)  # since the maps of a model have few sizes
+@lru_cache(maxsize=256)  # the maps of a model have few sizes
 def _enlargement(height: int, width: int, least: int) -> int:
     return max(1, math.ceil(least / max(height, width, 1)))
 
 
 @lru_cache(maxsize=256)
-def _square_columns(count: int, tall: int, wide: int) -> int:
-    """Columns for the picture whose sides are nearest to each other."""
-    ideal = min(count, max(1, math.floor(math.sqrt(count * tall / wide))))
+def _square_columns(count: int, tile_height: int, tile_width: int) -> int:
+    """Return the number of columns for which the picture is nearest to a square."""
+    ideal = min(count, max(1, math.floor(math.sqrt(count * tile_height / tile_width))))
     near = range(max(1, ideal - 1), min(count, ideal + 2) + 1)
-    return min(near, key=lambda columns: (abs(math.log(columns * wide / (math.ceil(count / columns) * tall))), columns))
+
+    def distance_from_square(columns: int) -> float:
+        rows = math.ceil(count / columns)
+        return abs(math.log(columns * tile_width / (rows * tile_height)))
+
+    return min(near, key=lambda columns: (distance_from_square(columns), columns))
 
 
 def _check(name: str, value: int | None, least: int) -> None:

@@ -1,4 +1,4 @@
-"""The transforms that come with the project: other maps of an activation's, before their limits are found."""
+"""The transforms that come with the project: they compute other maps from those of an activation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Scale: TypeAlias = Literal["log", "linear"]
 
 @dataclass(frozen=True, slots=True)
 class Abs:
-    """Magnitudes: how strong, whatever the sign."""
+    """The absolute values."""
 
     def __call__(self, maps: Tensor, /) -> Tensor:
         return maps.abs()
@@ -25,7 +25,7 @@ class Abs:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """One map: the mean over the channels. It is NaN where one of them is."""
+    """The mean over the channels: one map. It is NaN where one of the channels is."""
 
     def __call__(self, maps: Tensor, /) -> Tensor:
         return maps.mean(1, keepdim=True)
@@ -33,9 +33,9 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """The `k` channels of greatest variance over the map, each image's own, in order of their numbers.
+    """The `k` channels of greatest variance in each image, in order of their numbers.
 
-    What is not finite does not count; of channels that vary alike, the first are taken.
+    Values that are not finite are ignored. Among channels of equal variance, the first are kept.
     """
 
     k: int = 16
@@ -58,10 +58,10 @@ class TopK:
 
 @dataclass(frozen=True, slots=True)
 class FFT:
-    """The magnitude of each channel's Fourier transform, frequency zero in the middle.
+    """The magnitude of the Fourier transform of each channel, with frequency zero in the middle.
 
-    Of ``log`` scale it is ``log(1 + magnitude)``. A checkerboard shows as points at the edges. What is not finite
-    counts as the mean of the channel's finite values.
+    The ``log`` scale is ``log(1 + magnitude)``. A checkerboard pattern appears as points at the edges. Values that are
+    not finite count as the mean of the channel's finite values.
     """
 
     scale: Scale = "log"
@@ -84,11 +84,11 @@ class FFT:
 
 @dataclass(frozen=True, slots=True)
 class PCA:
-    """Three maps drawn as red, green and blue: the first principal components of the channels at each place.
+    """The first three principal components of the channels, drawn as red, green and blue.
 
-    Of each image by itself: places that compute alike have like colors. A component's sign is that of its greatest
-    loading. Where there are fewer than three components the rest is zero, and where a channel is not finite all three
-    are NaN.
+    They are computed over the positions of each image, so positions with similar channels have similar colors. The sign
+    of a component makes its greatest loading positive. Missing components are zero if there are fewer than three. All
+    three are NaN where a channel is not finite.
     """
 
     color: ClassVar[bool] = True
@@ -100,17 +100,17 @@ class PCA:
 
 
 def _components(image: Tensor) -> Tensor:
-    """``(C, H, W)`` -> ``(3, H, W)``."""
+    """Return the first three principal components ``(3, H, W)`` of ``(C, H, W)``."""
     import torch
 
-    places = image.flatten(1).T.double()
-    finite = places.isfinite().all(1)
-    used = places[finite]
-    result = image.new_full((3, places.shape[0]), torch.nan, dtype=torch.float64)
+    positions = image.flatten(1).T.double()
+    finite = positions.isfinite().all(1)
+    used = positions[finite]
+    result = image.new_full((3, positions.shape[0]), torch.nan, dtype=torch.float64)
     if len(used):
         used = used - used.mean(0)
         size = used.abs().max()
-        used = used / size if size > 0 else used  # so that squares of great values stay finite
+        used = used / size if size > 0 else used  # so that the squares of large values stay finite
         if used.shape[0] < used.shape[1]:
             values, vectors = torch.linalg.eigh(used @ used.T)
             loadings = used.T @ vectors[:, -3:].flip(1)
@@ -118,7 +118,7 @@ def _components(image: Tensor) -> Tensor:
         else:
             values, vectors = torch.linalg.eigh(used.T @ used)
             loadings = vectors[:, -3:].flip(1)
-        # Of rank less than three, the last directions are what rounding left.
+        # If the rank is below three, the last directions are rounding errors.
         strength = values[-3:].flip(0)
         loadings = loadings * (strength > strength[0] * 1e-12)
         sign = loadings.gather(0, loadings.abs().argmax(0, keepdim=True)).sign()

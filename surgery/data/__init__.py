@@ -1,4 +1,7 @@
-"""The small trained model that ships, and label maps to run it on."""
+"""The data that ships with the project: trained weights of small models, label maps to run them on, and a font.
+
+A name comes in; the path of a file goes out.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,28 @@ from pathlib import Path
 
 from surgery.errors import ModelError, did_you_mean
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 
 
 def inputs() -> list[Path]:
-    """The shipped label maps: PNG files of 256 x 256 pixels, which the model has not seen in training."""
-    return sorted((_HERE / "inputs").glob("*.png"))
+    """Return the shipped label maps: PNG files of 256 x 256 pixels that the model was not trained on."""
+    return sorted((_FOLDER / "inputs").glob("*.png"))
 
 
 def font() -> Path:
-    """The shipped font, DejaVu Sans: Latin, Greek, Cyrillic and more, no Chinese, Japanese or Korean."""
-    return _HERE / "DejaVuSans.ttf"
+    """Return the shipped font, DejaVu Sans. It has Latin, Greek, Cyrillic and more, but no CJK characters."""
+    return _FOLDER / "DejaVuSans.ttf"
 
 
 def weights(name: str = "facades") -> Path:
-    """The shipped weights of that name: ``facades``, ``facades-discriminator`` or an earlier ``facades-300``.
+    """Return the shipped weights file of that name, such as ``facades`` or ``facades-discriminator``.
 
-    Raises ModelError where none is called so.
+    ``facades-100``, ``facades-300`` and ``facades-1000`` are from earlier in the training. Raises ModelError for an
+    unknown name.
     """
-    path = _HERE / f"{name}.safetensors"
+    path = _FOLDER / f"{name}.safetensors"
     if not path.is_file():
-        known = sorted(path.stem for path in _HERE.glob("*.safetensors"))
+        known = sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
         raise ModelError(
             f"no shipped weights are called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}"
         )

@@ -47,7 +47,9 @@ def decode(path: Path, channels: int, options: DecodingOptions) -> Pixels:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path} has more pixels than an honest image ({Image.MAX_IMAGE_PIXELS:,})") from error
+        raise ImageError(
+            f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit; reduce it first"
+        ) from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not an image that can be read") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them raise
@@ -69,7 +71,7 @@ def _decode(path: Path, image: Image.Image, channels: int, options: DecodingOpti
     deep = read_deep_color(path, image)
     image.load()
     if image.getexif().get(_ORIENTATION, 1) not in (0, 1):
-        add_note(path, "turned as its EXIF orientation says")
+        add_note(path, "rotated as its EXIF orientation says")
     upright = ImageOps.exif_transpose(image)
     if deep is not None:
         values = composite_over_white(path, apply_orientation(image, deep))
@@ -94,7 +96,7 @@ def _convert(image: Image.Image, path: Path, channels: int) -> Image.Image:
             add_note(path, "transparent pixels are laid over white")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*_BACKGROUND, 255)), rgba)
     if image.mode in ("CMYK", "LAB", "HSV"):
-        add_note(path, f"{image.mode} colors are converted to RGB, without a profile of their own")
+        add_note(path, f"{image.mode} colors are converted to RGB without a color profile")
     if image.mode == "LAB":
         image = _convert_lab(image)
     return image.convert("RGB" if channels == 3 else "L")

@@ -27,7 +27,7 @@ def read_deep_color(path: Path, image: Image.Image) -> NDArray[np.uint16] | None
         return None
     lower = _read_lower_bits(path, image.mode, modes)
     if lower is None:
-        add_note(path, "of 16 bits a channel the upper 8 are read", doubtful=True)
+        add_note(path, "only the upper 8 of 16 bits per channel are read", doubtful=True)
         return None
     upper = np.asarray(image).astype(np.uint16)
     return upper * np.uint16(256) + lower

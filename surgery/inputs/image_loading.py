@@ -106,7 +106,7 @@ def _parse_size(size: Size) -> tuple[int, int] | None:
 def _note_likely_pair(path: Path, pixels: Pixels, size: tuple[int, int]) -> None:
     height, width = size
     if height == width and 1.9 <= pixels.width / pixels.height <= 2.1:
-        text = f"twice as wide as high, and squeezed into {height}x{width}: it looks like an AB pair; "
+        text = f"twice as wide as high, and resized to {height}x{width}: it looks like an AB pair; "
         add_note(path, f"{text}--side left or --side right takes one half (side= in Python)", doubtful=True)
 
 

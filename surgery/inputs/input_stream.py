@@ -84,7 +84,7 @@ class InputStream:
         is_tensor = isinstance(values, torch.Tensor)
         if not is_tensor or not values.is_floating_point() or values.ndim != 4 or len(values) != 1:
             shown = f"{tuple(values.shape)} {values.dtype}" if is_tensor else type(values).__name__
-            raise ImageError(f"reader {describe_stage(reader)} has to give (1, C, H, W) float, not {shown}, of {path}")
+            raise ImageError(f"reader {describe_stage(reader)} must return (1, C, H, W) float for {path}, not {shown}")
         return values
 
 

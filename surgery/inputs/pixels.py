@@ -96,23 +96,21 @@ def _detect_white(values: NDArray[Any], path: Path, black: float) -> float:
         return 255
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if finite.size < values.size:
-        add_note(path, "values that are NaN are read as black, infinite ones as black or white", doubtful=True)
+        add_note(path, "NaN is read as black, infinite values as black or white", doubtful=True)
     least, greatest = (finite.min().item(), finite.max().item()) if finite.size else (0, 0)
     if least < 0 or greatest > 65535 or (values.dtype.kind == "f" and greatest > 255):
         raise ImageError(
-            f"{path} holds values from {least:g} to {greatest:g}, and nothing says which of them are black and white; "
+            f"{path} holds values from {least:g} to {greatest:g}, so black and white are unknown; "
             f"set them: --reader image:black={least:g},white={greatest:g} (black={least:g}, white={greatest:g} in "
             "Python)"
         )
     if values.dtype.kind == "f":
         if greatest <= 1:
             return 1
-        add_note(path, "floats above 1 are read as from 0 to 255; --reader image:white=N changes that", doubtful=True)
+        add_note(path, "there are floats above 1, so 255 is white; --reader image:white=N changes it", doubtful=True)
         return 255
     bits = next(bits for bits in _BIT_DEPTHS if greatest < 2**bits)
     if bits < 16:
-        text = (
-            f"no value of the 16 bits is above {2**bits - 1}, so that is white; --reader image:white=65535 changes it"
-        )
+        text = f"no 16-bit value is above {2**bits - 1}, so that is white; --reader image:white=65535 changes it"
         add_note(path, f"{text} (white=65535 in Python)", doubtful=True)
     return max(float(2**bits - 1), black + 1)

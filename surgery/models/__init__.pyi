@@ -1,4 +1,5 @@
 from . import pix2pix as pix2pix
+from .checkpoints import compare_keys as compare_keys
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import read_state as read_state
 from .checkpoints.architectures import recognize_pix2pix as recognize_pix2pix

@@ -66,7 +66,7 @@ def load_model(
     network = built if isinstance(built, LoadedNetwork) else None
     model = network.model if network else built
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{text} gave {type(model).__name__}, and a model is a torch.nn.Module")
+        raise ModelError(f"{text} returned {type(model).__name__}, and a model is a torch.nn.Module")
     weights = getattr(model, "weights_from", None)
     weights = weights if isinstance(weights, str) else None
     if network:
@@ -176,7 +176,7 @@ def _call_reader(
         return None
     if model is None or isinstance(model, nn.Module):
         return model
-    plugins.warn(f"{what} gave {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
+    plugins.warn(f"{what} returned {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
     return None
 
 

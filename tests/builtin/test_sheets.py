@@ -1,4 +1,4 @@
-"""The overview: text that any file name can be, pages, and the channels that it shows."""
+"""Overview sheets: titles from any file name, pages, and the channels that they show."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_the_font_has_the_letters_of_europe(letter: str) -> None:
         ("\u202e", "\\u202e"),
     ],
 )
-def test_what_the_font_lacks_can_be_read_all_the_same(text: str, shown: str) -> None:
+def test_characters_that_the_font_lacks_are_escaped(text: str, shown: str) -> None:
     assert escape_missing_glyphs(text) == shown
 
 
 @pytest.mark.parametrize("parts", [["a" * 400, "b"], ["m", "i" * 300], ["x" * 200, "y" * 200], ["a", "b"]])
-def test_a_title_is_cut_in_the_middle_of_its_longest_part_alone(parts: list[str]) -> None:
+def test_a_title_is_cut_in_the_middle_of_its_longest_part_only(parts: list[str]) -> None:
     line = join_to_width(parts, "  on  ", 30, 800)
     assert text_width(line, 30) <= 800
     left, right = line.split("  on  ")
@@ -91,7 +91,7 @@ def test_nothing_runs_off_the_sheet(name: str, tmp_path: Path) -> None:
         assert (np.asarray(image.convert("L"))[:, -30:] > 200).all()
 
 
-def test_a_large_network_has_several_pages_of_like_height_and_the_last_line_says_where(tmp_path: Path) -> None:
+def test_a_large_network_has_several_pages_of_equal_height_and_the_last_line_says_where(tmp_path: Path) -> None:
     deep = nn.Sequential(*(nn.ReLU() for _ in range(68)))
     report = surgery.extract(deep, inputs()[0], out=tmp_path / "o", size=32, sinks=[Sheet(size=64)])
     pages = sorted((tmp_path / "o").glob("*/sheet*.png"))
@@ -141,14 +141,14 @@ def test_another_run_takes_the_channels_of_an_earlier_one(tmp_path: Path, given:
         ("0/1/2/3/4/5/6/7", [0, 1, 2, 3, 4, 5, 6, 7]),
     ],
 )
-def test_channels_are_picked_as_asked(tmp_path: Path, pick: str, expected: list[int]) -> None:
+def test_the_option_pick_decides_which_channels_are_shown(tmp_path: Path, pick: str, expected: list[int]) -> None:
     report = extracted(tmp_path / "o", Sheet(channels=4, size=32, pick=pick), inputs()[0], at="1")
     assert report.overview is not None
     assert picked(report.overview) == {"1": expected}
 
 
 @pytest.mark.parametrize("pick", ["informative", "1/x", "no/such/folder", "-1", ""])
-def test_what_is_no_pick_is_refused_in_one_line(pick: str, tmp_path: Path) -> None:
+def test_an_unknown_pick_is_refused_in_one_line(pick: str, tmp_path: Path) -> None:
     with pytest.raises(RenderError, match="pick is telling, each, first, spread, channels such as 0/3/7, or a sheet"):
         Sheet(pick=pick)
     (tmp_path / "sheet.png").write_bytes(inputs()[0].read_bytes())

@@ -76,7 +76,7 @@ def test_file_names_sort_in_order_and_are_safe(tmp_path: Path) -> None:
     assert sorted(str(name) for name, _ in place.take_written()) == names
 
 
-def test_a_tiler_of_several_pictures_gives_several_files(tmp_path: Path) -> None:
+def test_a_tiler_of_several_pictures_writes_several_files(tmp_path: Path) -> None:
     from surgery.builtin.normalizers import MinMax
     from surgery.builtin.tilers import Channels
 
@@ -98,7 +98,7 @@ def test_the_writer_is_read_by_pillow_at_every_level(level: int, shape: tuple[in
             assert image.getpalette() == colors.ravel().tolist()
 
 
-def test_texts_stand_in_the_file_as_they_are_unless_it_is_to_be_small() -> None:
+def test_texts_are_stored_uncompressed_unless_the_file_is_to_be_small() -> None:
     text = b'{"low":[-1.25,0.5]}' * 50
     picture = Picture(np.zeros((3, 4), np.uint8), np.zeros((256, 3), np.uint8), np.zeros(1), np.ones(1))
     assert text in png.encode_png(picture, {"surgery": text})
@@ -117,9 +117,7 @@ def test_noise_is_stored_and_all_else_is_compressed() -> None:
 
 
 @pytest.mark.parametrize("side", [700, 8300])  # in one call, and in more parts than the system takes at once
-def test_a_picture_is_saved_as_it_is_encoded_and_one_that_does_not_fit_on_the_disk_is_an_error(
-    tmp_path: Path, side: int
-) -> None:
+def test_a_picture_is_saved_as_encoded_and_a_full_disk_is_an_error(tmp_path: Path, side: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 251, (side, side), np.uint8)
     picture = Picture(pixels, np.zeros((256, 3), np.uint8), np.zeros(1), np.ones(1))
     png.save_png(tmp_path / "whole.png", picture)
@@ -149,7 +147,7 @@ def test_exact_values_come_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sink", [Npz(), Safetensors()])
-def test_what_a_later_operation_writes_does_not_reach_what_was_kept(sink: Sink, tmp_path: Path) -> None:
+def test_a_later_in_place_operation_does_not_change_stored_values(sink: Sink, tmp_path: Path) -> None:
     values = torch.ones(1, 2)
     place = surgery.OutputFolder(tmp_path)
     with sink(place) as write:
@@ -185,13 +183,13 @@ def test_an_image_is_shown_on_the_sheet_in_its_own_colors(tmp_path: Path) -> Non
         assert (np.asarray(image.convert("RGB")) == (255, 0, 0)).all(-1).sum() == 256 * 256
 
 
-def test_a_sheet_of_many_rows_goes_on_over_several(tmp_path: Path) -> None:
+def test_a_sheet_of_many_rows_has_several_pages(tmp_path: Path) -> None:
     place = run(Sheet(size=32, rows=2), tmp_path, {f"op{n}": torch.randn(2, 3, 4, 4) for n in range(5)})
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["sheet-2.png", "sheet-3.png", "sheet.png"]
     assert len(place.take_written()) == 6
 
 
-def test_the_telling_channels_have_contrast_and_differ() -> None:
+def test_the_most_informative_channels_have_contrast_and_differ() -> None:
     ramp = np.tile(np.linspace(0, 250, 32).astype(np.uint8), (32, 1))
     flat = np.full_like(ramp, 125)
     codes = np.stack([flat, ramp, ramp, ramp.T, flat])
@@ -201,7 +199,7 @@ def test_the_telling_channels_have_contrast_and_differ() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: Png(level=10), lambda: Sheet(channels=0), lambda: Sheet(size=3)])
-def test_options_that_make_no_sense_are_refused(make: Any) -> None:
+def test_impossible_options_are_refused(make: Any) -> None:
     with pytest.raises(RenderError):
         make()
 
@@ -237,7 +235,7 @@ def test_a_folder_that_can_not_be_written_and_a_full_disk_are_one_clear_line(tmp
         fill()
 
 
-def test_a_directory_of_a_store_is_listed_once_and_only_if_it_is_there(tmp_path: Path) -> None:
+def test_a_directory_of_a_store_is_listed_once_and_only_if_it_exists(tmp_path: Path) -> None:
     place = surgery.OutputFolder(tmp_path)
 
     def fail_half_way() -> None:

@@ -1,4 +1,4 @@
-"""Images as they are found in practice: more than 8 bits, palettes, AB pairs, folders with other files in them."""
+"""Image files of practice: more than 8 bits, palettes, AB pairs, and folders with other files in them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Same(nn.Module):
 
 
 def noted(*arguments: Any, **options: Any) -> tuple[Tensor, list[str]]:
-    """An image, and what was noted of it."""
+    """Return an image, and the notes on it."""
     notes: Notes = {}
     with collect_notes(notes):
         return load_image(*arguments, **options), list(notes)
 
 
 def write_png16(path: Path, values: NDArray[np.uint16]) -> Path:
-    """A PNG of 16 bits a channel and 1 to 4 channels, which Pillow can't write."""
+    """Write a PNG with 16 bits per channel and 1 to 4 channels, as Pillow can't."""
     height, width, channels = values.shape
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
     head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -78,7 +78,7 @@ def test_label_ids_are_the_same_in_8_bits_and_in_more(tmp_path: Path, name: str,
 
 
 @pytest.mark.parametrize(("most", "white"), [(255, 255), (900, 1023), (4032, 4095), (9000, 16383), (30000, 65535)])
-def test_the_depth_of_16_bits_is_found_and_said(tmp_path: Path, most: int, white: int) -> None:
+def test_the_bit_depth_of_16_bit_images_is_detected_and_noted(tmp_path: Path, most: int, white: int) -> None:
     Image.fromarray(np.array([[0, most // 2, most]], np.uint16)).save(tmp_path / "x.png")
     read, notes = noted(tmp_path / "x.png", range=(0, 1))
     assert torch.allclose(read[0, 0, 0] * white, torch.tensor([0.0, most // 2, most]), atol=1e-2)
@@ -88,15 +88,15 @@ def test_the_depth_of_16_bits_is_found_and_said(tmp_path: Path, most: int, white
     assert not notes
 
 
-def test_what_is_guessed_is_a_warning_in_python(tmp_path: Path) -> None:
+def test_a_guess_is_a_warning_in_python(tmp_path: Path) -> None:
     Image.fromarray(IDS.astype(np.uint16)).save(tmp_path / "x.png")
-    with pytest.warns(UserWarning, match=r"x.png: no value of the 16 bits is above 255, so that is white"):
+    with pytest.warns(UserWarning, match=r"x.png: no 16-bit value is above 255, so that is white"):
         load_image(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("most", [15, 4000, 65535])
-def test_colors_of_16_bits_are_read_whole(tmp_path: Path, channels: int, most: int) -> None:
+def test_all_16_bits_of_colors_are_read(tmp_path: Path, channels: int, most: int) -> None:
     values = np.random.default_rng(0).integers(0, most, (5, 7, channels), np.uint16)
     values[0, 0] = most
     if channels == 4:
@@ -109,7 +109,7 @@ def test_colors_of_16_bits_are_read_whole(tmp_path: Path, channels: int, most: i
     assert np.allclose(gray[0, 0], expected @ [0.299, 0.587, 0.114], atol=1e-6)
 
 
-def test_colors_of_16_bits_beside_transparency_are_laid_over_white(tmp_path: Path) -> None:
+def test_transparent_colors_of_16_bits_are_composited_over_white(tmp_path: Path) -> None:
     write_png16(tmp_path / "x.png", np.array([[[0, 300, 65535, 0], [0, 300, 65535, 65535]]], np.uint16))
     read, notes = noted(tmp_path / "x.png", range=(0, 65535), white=65535)
     assert read[0, :, 0, 0].tolist() == [65535] * 3
@@ -118,7 +118,7 @@ def test_colors_of_16_bits_beside_transparency_are_laid_over_white(tmp_path: Pat
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_colors_of_16_bits_are_turned_as_those_of_8(tmp_path: Path, orientation: int) -> None:
+def test_colors_of_16_bits_are_rotated_like_those_of_8(tmp_path: Path, orientation: int) -> None:
     from surgery.inputs.deep_color import apply_orientation
 
     image = Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3))
@@ -129,7 +129,7 @@ def test_colors_of_16_bits_are_turned_as_those_of_8(tmp_path: Path, orientation:
     with Image.open(tmp_path / "x.png") as again:
         turned = apply_orientation(again, np.asarray(again))
     assert np.allclose(read[0].permute(1, 2, 0), turned, atol=1e-4)
-    assert notes == (["turned as its EXIF orientation says"] if orientation > 1 else [])
+    assert notes == (["rotated as its EXIF orientation says"] if orientation > 1 else [])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_colors_of_16_bits_are_turned_as_those_of_8(tmp_path: Path, orientation:
         np.array([[0, 9000]], np.float32),
     ],
 )
-def test_values_of_which_nothing_says_what_is_white_are_refused(tmp_path: Path, values: Any) -> None:
+def test_values_of_unknown_black_and_white_are_refused(tmp_path: Path, values: Any) -> None:
     low, high = values.min(), values.max()
     Image.fromarray(values).save(tmp_path / "x.tiff")
     with pytest.raises(ImageError, match=rf"--reader image:black={low:g},white={high:g} \(black="):
@@ -150,18 +150,18 @@ def test_values_of_which_nothing_says_what_is_white_are_refused(tmp_path: Path, 
     assert read[0, 0, 0].tolist() == [-1, 1]
 
 
-def test_floats_are_read_and_what_is_not_finite_is_said(tmp_path: Path) -> None:
+def test_floats_are_read_and_values_that_are_not_finite_are_noted(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 51, 255]], np.float32)).save(tmp_path / "a.tiff")
     read, notes = noted(tmp_path / "a.tiff", range=(0, 1))
     assert torch.allclose(read[0, 0, 0], torch.tensor([0, 0.2, 1]))
-    assert ["read as from 0 to 255" in note for note in notes] == [True]
+    assert ["there are floats above 1, so 255 is white" in note for note in notes] == [True]
     Image.fromarray(np.array([[np.nan, 0.5, np.inf, -np.inf]], np.float32)).save(tmp_path / "b.tiff")
     read, notes = noted(tmp_path / "b.tiff", range=(0, 1))
     assert read[0, 0, 0].tolist() == [0, 0.5, 1, 0]
-    assert ["NaN are read as black" in note for note in notes] == [True]
+    assert ["NaN is read as black" in note for note in notes] == [True]
 
 
-def test_values_beyond_black_and_white_are_cut_off_and_said(tmp_path: Path) -> None:
+def test_values_beyond_black_and_white_are_clipped_and_noted(tmp_path: Path) -> None:
     Image.fromarray(np.array([[5, 100, 200]], np.uint8)).save(tmp_path / "x.png")
     read, notes = noted(tmp_path / "x.png", black=50, white=150)
     assert read[0, 0, 0].tolist() == [-1, 0, 1]
@@ -172,7 +172,7 @@ def test_values_beyond_black_and_white_are_cut_off_and_said(tmp_path: Path) -> N
         Plugins().resolve("reader", "image:black=9,white=1")
 
 
-def test_the_indices_of_a_palette_are_read_where_they_are_wanted(tmp_path: Path) -> None:
+def test_the_indices_of_a_palette_are_read_on_request(tmp_path: Path) -> None:
     image = Image.fromarray(IDS.astype(np.uint8)).convert("P")
     image.putdata(list(range(16)))
     image.putpalette(bytes(np.random.default_rng(0).integers(0, 256, 768, np.uint8)))
@@ -203,14 +203,14 @@ def test_an_ordinary_image_needs_no_note(tmp_path: Path, mode: str) -> None:
         ("x.tiff", Image.new("LAB", (2, 2), (255, 128, 128)), "LAB colors are converted to RGB"),
     ],
 )
-def test_what_was_converted_is_said(tmp_path: Path, name: str, image: Image.Image, said: str) -> None:
+def test_each_conversion_is_noted(tmp_path: Path, name: str, image: Image.Image, said: str) -> None:
     image.save(tmp_path / name)
     read, notes = noted(tmp_path / name)
     assert read.min() > 0.95  # all of them are white
     assert [said in note for note in notes] == [True]
 
 
-def test_of_several_images_in_a_file_the_first_is_read_and_that_is_said(tmp_path: Path) -> None:
+def test_the_first_of_several_images_in_a_file_is_read_and_noted(tmp_path: Path) -> None:
     frames = [Image.new("L", (2, 2), color) for color in (0, 255)]
     for name in ("x.tiff", "x.gif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -233,9 +233,9 @@ def pair(tmp_path: Path) -> Path:
     return tmp_path / "pair.png"
 
 
-def test_a_squeezed_pair_is_said_and_others_are_not(pair: Path, tmp_path: Path) -> None:
+def test_a_pair_resized_to_a_square_is_noted_and_other_images_are_not(pair: Path, tmp_path: Path) -> None:
     _, notes = noted(pair, size=8)
-    assert ["squeezed into 8x8: it looks like an AB pair; --side left or --side right" in n for n in notes] == [True]
+    assert ["resized to 8x8: it looks like an AB pair; --side left or --side right" in n for n in notes] == [True]
     for options in (
         {},
         {"size": "native"},
@@ -261,7 +261,7 @@ def test_both_halves_are_channels_in_the_requested_order(
     assert values[0, channels // 2 :].unique().tolist() == [halves[1]]
 
 
-def test_halves_that_make_no_sense_are_one_clear_line(pair: Path, tmp_path: Path) -> None:
+def test_impossible_halves_are_one_clear_line(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="two halves have 3 channels each or 1, 6 or 2 together, and 4 are wanted"):
         load_image(pair, side="both", channels=4)
     with pytest.raises(ImageError, match="6 are wanted; --side both gives it both halves of an AB pair"):
@@ -273,7 +273,7 @@ def test_halves_that_make_no_sense_are_one_clear_line(pair: Path, tmp_path: Path
         load_image(tmp_path / "thin.png", side="both", channels=6)
 
 
-def test_a_discriminator_is_given_both_halves_as_the_public_code_gives_them(run: Any, tmp_path: Path) -> None:
+def test_a_discriminator_gets_both_halves_in_the_order_of_the_public_code(run: Any, tmp_path: Path) -> None:
     network = PatchGAN(in_channels=6, width=4)
     torch.save(to_public(network), "net_D.pth")
     pixels = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
@@ -293,7 +293,7 @@ def test_a_discriminator_is_given_both_halves_as_the_public_code_gives_them(run:
     assert "6 are wanted; --side both gives it both halves of an AB pair" in refused.err
 
 
-def test_a_run_says_once_what_it_noticed_and_its_manifest_too(run: Any, tmp_path: Path) -> None:
+def test_a_run_and_its_manifest_report_each_note_once(run: Any, tmp_path: Path) -> None:
     torch.save(to_public(UNet(5, width=2)), "g.pth")
     for number in range(3):
         Image.new("RGB", (128, 64)).save(f"{number}.png")
@@ -301,7 +301,7 @@ def test_a_run_says_once_what_it_noticed_and_its_manifest_too(run: Any, tmp_path
         result = run(
             "extract", "g.pth", "0.png", "1.png", "2.png", "--at", "op:cat", "--size", "64", "--jobs", jobs, "-o", jobs
         )
-        text = "0.png and 2 more: twice as wide as high, and squeezed into 64x64: it looks like an AB pair; "
+        text = "0.png and 2 more: twice as wide as high, and resized to 64x64: it looks like an AB pair; "
         text += "--side left or --side right takes one half"
         assert (result.code, result.err) == (0, f"surgery: note: {text}\n")
         assert json.loads(Path(str(jobs), "manifest.json").read_text())["notes"] == [f"{text} (side= in Python)"]
@@ -327,7 +327,7 @@ SIDECARS = ("._a.png", ".DS_Store", ".hidden.jpg", "Thumbs.db", "a.pdf", "b.h5",
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Path:
-    """A folder of one image, with what lies beside images."""
+    """A folder with one image, and with other files as they are found beside images."""
     folder = tmp_path / "images"
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "a.png")
@@ -337,7 +337,7 @@ def crowded(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_no_image_is_left_out_of_a_folder_and_counted(crowded: Path) -> None:
+def test_files_that_are_not_images_are_skipped_in_a_folder_and_counted(crowded: Path) -> None:
     for given in (crowded, f"{crowded}/*", f"{crowded}/*.*"):
         notes: Notes = {}
         with collect_notes(notes):
@@ -349,7 +349,7 @@ def test_what_is_no_image_is_left_out_of_a_folder_and_counted(crowded: Path) -> 
     assert [path.name for path in find_images(crowded / "._a.png")] == ["._a.png"]
 
 
-def test_a_run_over_a_folder_does_not_fail_for_what_lies_beside_images(run: Any, crowded: Path) -> None:
+def test_a_run_over_a_folder_does_not_fail_because_of_other_files(run: Any, crowded: Path) -> None:
     result = run("extract", "torchvision/squeezenet1_1", crowded, "--at", "features.0", "--size", "64", "--sink", "png")
     assert result.code == 0, result.err
     note = f"note: {crowded}: {len(SIDECARS)} other files are left out: .DS_Store, ._a.png, .hidden.jpg and"
@@ -361,7 +361,7 @@ def test_a_run_over_a_folder_does_not_fail_for_what_lies_beside_images(run: Any,
     assert "a.pdf is not an image that can be read" in named.err
 
 
-def test_a_folder_of_sidecars_alone_says_what_it_holds(crowded: Path) -> None:
+def test_the_error_for_a_folder_without_images_lists_its_files(crowded: Path) -> None:
     (crowded / "a.png").unlink()
     with pytest.raises(
         ImageError, match=r"images has no image in it; it holds .DS_Store, ._a.png, .hidden.jpg and 7 more"
@@ -373,7 +373,7 @@ def test_a_folder_of_sidecars_alone_says_what_it_holds(crowded: Path) -> None:
         find_images(f"{crowded}/*")
 
 
-def test_hidden_files_are_no_tensors_either(crowded: Path) -> None:
+def test_hidden_files_are_not_read_as_tensors(crowded: Path) -> None:
     np.save(crowded / "x.npy", np.ones((3, 4, 4)))
     (crowded / "._x.npy").write_bytes(b"no")
     report = surgery.extract(

@@ -1,4 +1,4 @@
-"""Models of several inputs: which files they are given, and what is written of them."""
+"""Models of several inputs: which files are read for them, and what the output says about it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from surgery.inputs.image_reader import ImageReader
 
 
 class Masked(nn.Module):
-    """An inpainting network: it is given an image and a mask."""
+    """An inpainting network, which takes an image and a mask."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def given(folder: str | Path, name: str, path: str) -> Any:
 
 @pytest.mark.parametrize("kind", [Masked, MaskFirst])
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_files_of_the_same_names_belong_together(files: Path, kind: type[nn.Module], batch_size: int) -> None:
+def test_files_of_the_same_names_are_matched(files: Path, kind: type[nn.Module], batch_size: int) -> None:
     model = kind().eval()
     report = surgery.extract(
         model, "images", inputs={"mask": "masks"}, out="out", sinks=[Npz(), Png()], batch_size=batch_size, check=True
@@ -88,7 +88,7 @@ def test_files_of_the_same_names_belong_together(files: Path, kind: type[nn.Modu
     assert list(manifest["settings"]["inputs"]) == ["mask"]
 
 
-def test_files_of_other_names_belong_together_in_order_and_that_is_said(files: Path) -> None:
+def test_files_of_other_names_are_matched_in_order_and_noted(files: Path) -> None:
     report = surgery.extract(Masked(), "images", inputs={"mask": "others/*.png"}, out="out", sinks=[Npz()])
     assert [round(float(given("out", name, "input.mask")[0, 0, 0] * 127.5 + 127.5)) for name in "abc"] == [200, 100, 0]
     (note,) = report.notes
@@ -129,7 +129,7 @@ def test_an_input_has_a_reader_of_its_own(files: Path) -> None:
         ({"mask": "masks"}, {"image": TensorReader()}, ModelError, "there is a reader for image, and no files"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(
+def test_inputs_that_do_not_fit_are_one_clear_line(
     files: Path, inputs: Any, readers: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -147,7 +147,7 @@ def test_a_file_that_can_not_be_read_fails_for_its_image_alone(files: Path) -> N
     assert "masks/b.png is not an image that can be read" in failure.reason
 
 
-def test_an_input_that_may_be_left_out_is_given(files: Path) -> None:
+def test_an_optional_input_is_passed_to_the_model(files: Path) -> None:
     without = surgery.extract(Optional().eval(), "images/a.png", out="x", sinks=[Npz()])
     assert "input.mask" not in {finding.operation.path for finding in without.summaries}
     model = Optional().eval()

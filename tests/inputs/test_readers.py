@@ -1,4 +1,4 @@
-"""What is read as a model's input: tensors in files, and images as a network was trained to be given them."""
+"""Readers: tensors in files, and images with the preprocessing of a network."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_tensor_is_read_from_every_kind_of_file(tmp_path: Path, suffix: str, s
     assert torch.equal(read, values.float().reshape((1,) * (4 - len(shape)) + shape))
 
 
-def test_of_several_tensors_one_is_named(tmp_path: Path) -> None:
+def test_the_key_names_one_of_several_tensors(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, one=np.ones((2, 3)), two=np.zeros((2, 3), np.uint8))
     assert torch.equal(TensorReader("two")(file), torch.zeros(1, 1, 2, 3))
@@ -69,7 +69,7 @@ def test_of_several_tensors_one_is_named(tmp_path: Path) -> None:
     assert Plugins().resolve("reader", "tensor:key=two") == TensorReader("two")
 
 
-def test_what_is_no_tensor_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_without_a_tensor_is_one_clear_line(tmp_path: Path) -> None:
     def message(name: str, content: Any) -> str:
         file = tmp_path / name
         if isinstance(content, bytes):
@@ -81,7 +81,7 @@ def test_what_is_no_tensor_is_one_clear_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "is no file of tensors: .npy, .npz, .safetensors, .pt, .pth" in message("x.png", b"")
+    assert "is not a file of tensors: .npy, .npz, .safetensors, .pt, .pth" in message("x.png", b"")
     assert "can't read" in message("x.npy", b"no")
     assert "Object arrays cannot be loaded" in message("y.npy", np.array([print], dtype=object))
     assert "holds torch.complex128, not a tensor of real numbers" in message("z.npy", np.ones((2, 2), complex))
@@ -137,7 +137,7 @@ def test_a_tensor_within_the_range_of_images_is_drawn_as_one(tmp_path: Path) -> 
     ("reader", "message"),
     [
         (lambda path: 1 / 0, "can't read .*photo.png: ZeroDivisionError: division by zero"),
-        (lambda path: [1, 2], r"has to give \(1, C, H, W\) float, not list, of .*photo.png"),
+        (lambda path: [1, 2], r"must return \(1, C, H, W\) float for .*photo.png, not list"),
         (lambda path: torch.ones(3, 4), r"not \(3, 4\) torch.float32"),
         (lambda path: torch.ones(2, 3, 4, 4), r"not \(2, 3, 4, 4\) torch.float32"),
         (lambda path: torch.ones(1, 3, 4, 4, dtype=torch.uint8), r"not \(1, 3, 4, 4\) torch.uint8"),
@@ -155,7 +155,7 @@ def test_a_reader_that_fails_fails_for_its_image_alone(photo: Path, tmp_path: Pa
     assert re.search(message, failure.reason)
 
 
-def test_find_images_takes_the_files_of_the_suffixes_that_are_asked_for(tmp_path: Path) -> None:
+def test_find_images_selects_files_by_suffix(tmp_path: Path) -> None:
     for name in ("a.npy", "b.png", "c.NPY"):
         (tmp_path / name).touch()
     assert [path.name for path in find_images(tmp_path, (".npy",))] == ["a.npy", "c.NPY"]
@@ -208,12 +208,12 @@ def test_preprocessing_takes_another_size_a_half_and_gray(photo: Path) -> None:
         ({"interpolation": "area"}, "is one of nearest, bilinear, bicubic, lanczos, not 'area'"),
     ],
 )
-def test_a_preprocessing_that_makes_no_sense_is_one_clear_line(settings: Any, message: str) -> None:
+def test_an_impossible_preprocessing_is_one_clear_line(settings: Any, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         Preprocessing(**{"size": (8, 8), **settings})
 
 
-def test_a_run_obeys_the_preprocessing_that_a_model_carries(photo: Path, tmp_path: Path) -> None:
+def test_a_run_applies_the_preprocessing_of_a_model(photo: Path, tmp_path: Path) -> None:
     model = Same()
     model.preprocessing = Preprocessing((16, 24), (0.2, 0.4, 0.6), (0.1, 0.5, 0.9), 0.8)  # type: ignore[assignment]
     surgery.extract(model, photo, out=tmp_path / "out", sinks=[Npz(), Png()])
@@ -240,7 +240,7 @@ def test_a_requested_range_takes_precedence_over_the_preprocessing(photo: Path, 
     assert np.array_equal(given, load_image(photo, range=(0, 1))[0])
 
 
-def test_models_of_torchvision_carry_what_their_weights_say() -> None:
+def test_models_of_torchvision_carry_the_preprocessing_of_their_weights() -> None:
     assert surgery.load_model("torchvision/resnet18").preprocessing == IMAGENET
     inception = surgery.load_model("torchvision/inception_v3").preprocessing
     assert isinstance(inception, Preprocessing)
@@ -248,7 +248,7 @@ def test_models_of_torchvision_carry_what_their_weights_say() -> None:
     assert not hasattr(surgery.load_model("torchvision/r3d_18"), "preprocessing")
 
 
-def test_a_model_of_torchvision_is_given_what_it_was_trained_on(run: Any, photo: Path) -> None:
+def test_a_model_of_torchvision_gets_the_input_it_was_trained_on(run: Any, photo: Path) -> None:
     result = run("extract", "torchvision/squeezenet1_1", photo, "--at", "features.0", "--sink", "npz", "--no-output")
     assert result.code == 0, result.err
     given = np.load("activations/photo/activations.npz")["input"]

@@ -59,7 +59,7 @@ def test_a_checkpoint_is_found_in_whatever_it_is_wrapped(kind: str, generator: U
     assert same(load_checkpoint(path), generator)
 
 
-def test_the_discriminator_is_loaded_when_it_is_named_or_alone(generator: UNet, tmp_path: Path) -> None:
+def test_the_discriminator_is_loaded_if_it_is_named_or_alone(generator: UNet, tmp_path: Path) -> None:
     path = tmp_path / "both.pth"
     torch.save(wrapped(generator)["both"], path)
     assert isinstance(load_checkpoint(path, part="netD"), PatchGAN)
@@ -121,7 +121,7 @@ def bad_files(folder: Path, generator: UNet) -> dict[str, Path]:
         ("safetensors", "is not a complete safetensors file"),
     ],
 )
-def test_what_is_no_weights_file_is_refused_in_one_clear_line(
+def test_a_file_that_is_not_weights_is_refused_in_one_clear_line(
     kind: str, message: str, generator: UNet, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError) as caught:
@@ -141,7 +141,7 @@ def test_nothing_in_a_weights_file_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_keys_that_do_not_fit_say_how_near_they_are(tmp_path: Path) -> None:
+def test_the_error_for_keys_that_do_not_fit_names_the_nearest_architecture(tmp_path: Path) -> None:
     state = to_public(ResNet(6, width=1, norm="batch"))
     del state["model.1.weight"]
     torch.save(state, tmp_path / "net.pth")
@@ -151,7 +151,7 @@ def test_keys_that_do_not_fit_say_how_near_they_are(tmp_path: Path) -> None:
     assert "103 of 104 keys; missing model.1.weight" in str(caught.value)
 
 
-def test_keys_that_do_not_fit_say_what_would_explain_it(tmp_path: Path, generator: UNet) -> None:
+def test_the_error_for_keys_that_do_not_fit_suggests_a_cause(tmp_path: Path, generator: UNet) -> None:
     state = to_public(generator)
     torch.save({name: value for name, value in state.items() if "running" not in name}, tmp_path / "norm.pth")
     with pytest.raises(CheckpointError, match=r"keys fit unet_\d+ with norm 'batch'.*which a norm other than batch"):
@@ -171,7 +171,7 @@ def test_a_wrong_shape_is_named(tmp_path: Path, generator: UNet) -> None:
         load_checkpoint(tmp_path / "net.pth")
 
 
-def test_layouts_of_other_code_are_refused_by_name(tmp_path: Path) -> None:
+def test_networks_of_other_projects_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"down1.model.0.weight": torch.zeros(1), "up1.model.0.weight": torch.zeros(1)}, tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match="PyTorch-GAN's GeneratorUNet"):
         load_checkpoint(tmp_path / "net.pth")
@@ -189,7 +189,7 @@ def test_layouts_of_other_code_are_refused_by_name(tmp_path: Path) -> None:
         ("os:getcwd", "a model is a torch.nn.Module"),
     ],
 )
-def test_a_model_that_cannot_be_had_is_one_clear_line(source: str, message: str) -> None:
+def test_a_model_that_does_not_exist_is_one_clear_line(source: str, message: str) -> None:
     with pytest.raises(ModelError) as caught:
         surgery.load_model(source)
     assert message in str(caught.value)
@@ -202,7 +202,7 @@ def test_models_are_opened_by_name_file_and_callable(tmp_path: Path, generator: 
     assert isinstance(surgery.load_model("torch.nn:Identity"), nn.Identity)
 
 
-def test_readers_are_asked_in_order_until_one_recognises_the_file(tmp_path: Path) -> None:
+def test_readers_are_called_in_order_until_one_recognizes_the_file(tmp_path: Path) -> None:
     file = tmp_path / "net.pth"
     torch.save({"state_dict": {"module.weight": torch.ones(2, 3, 1, 1)}}, file)
     asked: list[str] = []

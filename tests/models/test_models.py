@@ -1,4 +1,4 @@
-"""What names a model, and what is said of where its weights come from."""
+"""How models are named, and where their weights come from."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_callable_in_a_file_makes_the_model(source: str, folder: Path) -> None
         ("gone.py:make", "there is no file gone.py"),
         ("own_net.py:mkae", "has no 'mkae'; did you mean 'make'?"),
         ("own_net.py:needy", "can't be built: TypeError"),
-        ("own_net.py:text", "gave str, and a model is a torch.nn.Module"),
+        ("own_net.py:text", "returned str, and a model is a torch.nn.Module"),
         ("p.png", "p.png is an image, and the model comes first: surgery extract facades p.png"),
         ("gone.JPG", "gone.JPG is an image, and the model comes first"),
         ("https://x.org/net.pth", "is an address; nothing is downloaded"),
@@ -97,7 +97,7 @@ def test_a_callable_in_a_file_makes_the_model(source: str, folder: Path) -> None
         ("a\0b", "no model is called"),
     ],
 )
-def test_what_somebody_may_have_meant_is_said_in_one_line(source: str, said: str, folder: Path) -> None:
+def test_a_source_that_is_not_a_model_is_explained_in_one_line(source: str, said: str, folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         surgery.load_model(source, plugins=Plugins(bare=True))
     assert said in str(caught.value)
@@ -117,7 +117,7 @@ def test_a_home_folder_is_known_and_an_empty_image_is_not_the_working_directory(
 
 
 @pytest.mark.parametrize("source", ["torchvision/resnet18", "unet_128", "own_net.py:make"])
-def test_random_weights_are_the_same_at_every_time_and_leave_the_generators_alone(source: str, folder: Path) -> None:
+def test_random_weights_are_the_same_every_time_and_leave_the_generators_alone(source: str, folder: Path) -> None:
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     one, two, other = (surgery.load_model(source, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(before[0], torch.get_rng_state())
@@ -131,17 +131,17 @@ def test_random_weights_are_the_same_at_every_time_and_leave_the_generators_alon
 def test_an_untrained_model_says_so_everywhere(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from surgery.builtin.sinks import sheet
+    from surgery.builtin.sinks.sheet_page import SheetPage
     from surgery.cli import app as cli
 
     titles: list[list[str]] = []
-    draw = sheet.Sheet._draw
+    draw = SheetPage.draw
 
-    def drawn(self: Any, rows: Any, title: list[str], *more: Any) -> Any:
-        titles.append(title)
-        return draw(self, rows, title, *more)
+    def record_and_draw(page: SheetPage) -> Image.Image:
+        titles.append(page.title)
+        return draw(page)
 
-    monkeypatch.setattr(sheet.Sheet, "_draw", drawn)
+    monkeypatch.setattr(SheetPage, "draw", record_and_draw)
     monkeypatch.setattr(sys, "argv", ["surgery", "extract", "own_net.py:make", "p.png", "-o", "out"])
     with pytest.raises(SystemExit):
         cli.main()
@@ -205,7 +205,7 @@ def computed() -> nn.Module:
 
 
 @pytest.mark.parametrize(("factory", "random_ones"), [(pieces, set()), (assigned, set()), (computed, {"a", "b", "d"})])
-def test_what_was_written_last_decides_whether_a_parameter_is_random(factory: Any, random_ones: set[str]) -> None:
+def test_the_last_write_decides_whether_a_parameter_is_random(factory: Any, random_ones: set[str]) -> None:
     with track_random_weights(0) as tracker:
         model = factory()
     assert set(tracker.sample_random_parameters(model)) == random_ones
@@ -218,7 +218,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_trained_weights_of_torchvision_are_taken_from_the_disk_alone(cache: Path, tmp_path: Path) -> None:
+def test_trained_weights_of_torchvision_are_read_from_the_disk_only(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"not on this disk, and nothing is downloaded; put https://.*squeezenet1_1-b8"
     ):
@@ -266,7 +266,7 @@ def test_a_file_of_torchvision_that_is_a_program_is_not_run(cache: Path, tmp_pat
         ("weights=", "takes one option"),
     ],
 )
-def test_options_of_torchvision_that_are_wrong_are_said(option: str, said: str, cache: Path) -> None:
+def test_wrong_options_of_torchvision_are_one_clear_line(option: str, said: str, cache: Path) -> None:
     with pytest.raises(ModelError) as caught:
         surgery.load_model(f"torchvision/squeezenet1_1:{option}")
     assert said in str(caught.value)
@@ -293,7 +293,7 @@ def test_weights_under_the_keys_of_torchvision_are_recognized(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_model_of_another_precision_is_given_input_of_its_own(dtype: torch.dtype, folder: Path) -> None:
+def test_a_model_of_another_precision_gets_input_of_that_precision(dtype: torch.dtype, folder: Path) -> None:
     pictures = []
     for kind in (torch.float32, dtype):
         model = surgery.load_model("exp/latest_net_G.pth").to(kind)
@@ -317,14 +317,14 @@ def test_a_model_of_another_precision_is_given_input_of_its_own(dtype: torch.dty
         {"device": ""},
     ],
 )
-def test_settings_that_torch_can_not_take_are_one_line(settings: dict[str, Any], folder: Path) -> None:
+def test_settings_that_torch_refuses_are_one_line(settings: dict[str, Any], folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         surgery.extract(surgery.load_model("own_net.py:make"), "p.png", out="out", **settings)
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("settings", [{"seed": -5}, {"seed": 2**64 - 1}, {"batch_size": 2**31 - 1}, {"jobs": 10**9}])
-def test_settings_that_are_large_are_taken(settings: dict[str, Any], folder: Path) -> None:
+def test_large_settings_are_accepted(settings: dict[str, Any], folder: Path) -> None:
     from surgery.builtin.sinks.png import Png
 
     report = surgery.extract(surgery.load_model("own_net.py:make"), "p.png", out="out", sinks=[Png()], **settings)

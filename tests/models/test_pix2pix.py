@@ -201,7 +201,7 @@ def test_the_values_at_the_cats_are_the_public_ones() -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_each_public_layout_is_recognised_loads_strictly_and_is_written_back(name: str) -> None:
+def test_each_public_state_dict_is_recognized_loads_strictly_and_is_written_back(name: str) -> None:
     state = {key: torch.zeros(()).expand(shape) for key, shape in KEYS[name].items()}
     found = read_architecture(state)
     assert found is not None

@@ -1,4 +1,4 @@
-"""Weights files as trainers write them, and as they are when something went wrong."""
+"""Weights files as trainers write them, and damaged ones."""
 
 from __future__ import annotations
 
@@ -111,14 +111,14 @@ def test_of_several_networks_one_is_preferred_and_the_others_can_be_named(
             load_checkpoint(path, part="x")
 
 
-def test_a_discriminator_that_is_known_by_its_shape_alone_is_not_preferred(state: State, tmp_path: Path) -> None:
+def test_a_discriminator_recognized_by_its_shapes_is_not_preferred(state: State, tmp_path: Path) -> None:
     generator = to_public(ResNet(6, width=1))
     path = saved([state, generator], tmp_path / "net.pth")
     assert isinstance(load_checkpoint(path), ResNet)
     assert isinstance(load_checkpoint(path, part="0"), PatchGAN)
 
 
-def test_it_is_said_which_network_was_taken(
+def test_a_note_says_which_network_was_loaded(
     state: State, other: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from surgery.cli import app as cli
@@ -162,7 +162,7 @@ def test_harmless_objects_beside_the_weights_are_left_out(
     assert same(load_checkpoint(path), state)
 
 
-def test_what_stands_in_for_a_harmless_object_is_none_of_the_library(tmp_path: Path) -> None:
+def test_the_placeholder_of_a_harmless_object_is_not_from_its_library(tmp_path: Path) -> None:
     assert all(stand_in.__module__ == "surgery.models.checkpoints.pickle_placeholders" for stand_in, _ in PLACEHOLDERS)  # type: ignore[misc]
     torch.save(argparse.Namespace(a=1), tmp_path / "net.pth")
     before = torch.serialization.get_safe_globals()
@@ -181,7 +181,7 @@ def test_any_other_object_is_refused_and_not_run(thing: Any, state: State, tmp_p
         load_checkpoint(saved({"netG": state, "more": thing}, tmp_path / "net.pth"))
 
 
-def test_what_holds_itself_or_is_nested_deeply_is_read_all_the_same(state: State, tmp_path: Path) -> None:
+def test_recursive_and_deeply_nested_content_is_read(state: State, tmp_path: Path) -> None:
     loop: dict[str, Any] = {"netG": state}
     loop["self"] = loop
     assert same(load_checkpoint(saved(loop, tmp_path / "loop.pth")), state)
@@ -226,7 +226,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
-def test_a_file_of_another_kind_is_told_by_its_kind(kind: str, ending: str, tmp_path: Path) -> None:
+def test_the_error_for_another_file_format_names_it(kind: str, ending: str, tmp_path: Path) -> None:
     content, said = BAD[kind]
     (tmp_path / f"net.{ending}").write_bytes(content)
     expected = (
@@ -237,7 +237,7 @@ def test_a_file_of_another_kind_is_told_by_its_kind(kind: str, ending: str, tmp_
     assert expected in str(caught.value)
 
 
-def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match="is not a regular file"):
         load_checkpoint(tmp_path / "net.pth")
@@ -254,7 +254,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-def test_a_weight_that_is_none_is_named(kind: str, state: State, tmp_path: Path) -> None:
+def test_an_unusable_weight_is_named(kind: str, state: State, tmp_path: Path) -> None:
     change, said = CHANGES[kind]
     path = saved(state | {"model.2.weight": change(state["model.2.weight"])}, tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match=f"layer2.conv.weight {said}"):
@@ -277,7 +277,7 @@ def test_weights_of_other_kinds_become_dense_floats(kind: str, state: State, tmp
     assert torch.allclose(found, weight, atol=0.01)
 
 
-def test_shapes_that_no_memory_holds_are_refused(state: State, tmp_path: Path) -> None:
+def test_shapes_that_exceed_memory_are_refused(state: State, tmp_path: Path) -> None:
     huge = {**state, "model.0.weight": torch.zeros(1).expand(10**7, 10**7, 4, 4)}
     with pytest.raises(CheckpointError):
         load_checkpoint(saved(huge, tmp_path / "net.pth"))

@@ -280,7 +280,7 @@ def test_the_options_of_a_stage_are_known() -> None:
         ("gone.pth", "there is no file gone.pth"),
         ("nowhere:make", "can't import nowhere"),
         ("math:coss", "math has no 'coss'; did you mean 'cos'"),
-        ("math:pi", "math:pi gave float, and a model is a torch.nn.Module"),
+        ("math:pi", "math:pi returned float, and a model is a torch.nn.Module"),
         ("operator:add", "operator:add can't be built: TypeError"),
     ],
 )

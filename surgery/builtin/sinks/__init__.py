@@ -1,4 +1,4 @@
-"""The sinks that come with the project."""
+"""The sinks that come with the project: pictures, overview sheets, and archives of exact values."""
 
 from __future__ import annotations
 

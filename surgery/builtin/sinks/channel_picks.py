@@ -1,4 +1,4 @@
-"""Which channels of each operation a sheet shows: chosen once for a run, or as an earlier run chose them."""
+"""Which channels of each operation a sheet shows: picked once for a run, or taken from an earlier run."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ if TYPE_CHECKING:
     from surgery.types import Levels
 
 TEXT_CHUNK = "picks"
-"""Of the text in a sheet that holds them: JSON, channels by the path of the operation."""
+"""The PNG text of a sheet that holds the picks: JSON, the channels by the path of the operation."""
 METHODS = ("telling", "each", "first", "spread")
 
 _NUMBERS = re.compile(r"\d+(/\d+)*")
+_MAX_SIDE = 64
+"""Side of the reduced maps on which channels are compared."""
 
 
 def check_pick(pick: str) -> None:
-    """Raise RenderError for what is no way to pick: no name, no numbers, and no sheet or folder of one."""
+    """Raise RenderError unless `pick` is a method, channel numbers, or a sheet or a folder with one."""
     if pick not in METHODS and not _NUMBERS.fullmatch(pick):
         read_picks(pick)
 
 
 def ignores_images(pick: str) -> bool:
-    """Whether what is picked does not depend on any image: the first channels, say."""
+    """Return whether the picked channels do not depend on the first image of a run."""
     return pick in ("each", "first", "spread") or _NUMBERS.fullmatch(pick) is not None
 
 
 def read_picks(pick: str) -> dict[str, list[int]]:
-    """The channels that an earlier run picked: of a sheet, or of the first sheet in a run's folder or by its manifest.
+    """Return the channels that an earlier run picked, by path, from a sheet, the folder of a run or its manifest.
 
-    Raises RenderError where there are none.
+    Raises RenderError if there is no sheet, or if it does not contain picks.
     """
     from PIL import Image
 
     path = Path(pick).expanduser()
-    home = path.parent if path.name == "manifest.json" else path
-    sheets = sorted(home.glob("*/sheet.png")) if home.is_dir() else [home]
+    folder = path.parent if path.name == "manifest.json" else path
+    sheets = sorted(folder.glob("*/sheet.png")) if folder.is_dir() else [folder]
     if not sheets or not sheets[0].is_file():
         known = ", ".join(METHODS)
         raise RenderError(
@@ -51,26 +53,27 @@ def read_picks(pick: str) -> dict[str, list[int]]:
     try:
         with Image.open(sheets[0]) as sheet:
             sheet.load()
-            found = json.loads(sheet.text[TEXT_CHUNK])  # type: ignore[attr-defined]
-        return {str(operation): [int(channel) for channel in channels] for operation, channels in found.items()}
+            picks = json.loads(sheet.text[TEXT_CHUNK])  # type: ignore[attr-defined]
+        return {str(operation): [int(channel) for channel in channels] for operation, channels in picks.items()}
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RenderError(
-            f"{sheets[0]} does not say which channels were picked; it is no sheet of this kind"
+            f"{sheets[0]} does not say which channels were picked; name a sheet that a run has written"
         ) from error
 
 
 class ChannelPicks:
-    """The channels of each operation, for all images of a run."""
+    """The channels that the sheets of a run show of each operation."""
 
     def __init__(self, pick: str, count: int, picked: dict[str, list[int]]) -> None:
         self.pick = pick
         self.count = count
+        """The most channels of an operation."""
         self.picked = picked
-        """Of the first image, by path; shared by all who draw sheets of the run."""
+        """The channels that were picked on the first image, by path; shared by all sheets of the run."""
         self.earlier = {} if pick in METHODS or _NUMBERS.fullmatch(pick) else read_picks(pick)
 
     def channels_of(self, path: str, levels: Levels) -> list[int]:
-        """The channels to show of an operation."""
+        """Return the channels to show of an operation, and remember them for the images that follow."""
         total = len(levels.codes)
         if self.pick == "each":
             return most_informative_channels(levels, self.count)
@@ -88,13 +91,13 @@ class ChannelPicks:
         if self.pick == "spread":
             return [number * (total - 1) // max(1, count - 1) for number in range(count)]
         if _NUMBERS.fullmatch(self.pick):
-            asked = [channel for channel in map(int, self.pick.split("/")) if channel < total]
-            if asked:
-                return asked
+            existing = [channel for channel in map(int, self.pick.split("/")) if channel < total]
+            if existing:
+                return existing
         return most_informative_channels(levels, self.count)
 
     def describe(self) -> str:
-        """How they were chosen, in words."""
+        """Return how the channels were picked, in words."""
         if self.earlier:
             return f"channels as in {self.pick}"
         words = {
@@ -107,7 +110,10 @@ class ChannelPicks:
 
 
 def most_informative_channels(levels: Levels, count: int) -> list[int]:
-    """The channels that tell most, at most `count`, in order of their numbers; constant ones only to fill up."""
+    """Return at most `count` channels of high contrast that differ from each other, in order of their numbers.
+
+    Constant channels are returned only if there are not enough others.
+    """
     import numpy as np
 
     maps = _downsample(levels.codes)
@@ -118,31 +124,31 @@ def most_informative_channels(levels: Levels, count: int) -> list[int]:
     contrast = maps.std(axis=(1, 2)) + smooth.std(axis=(1, 2)) / 4
     flat = maps.reshape(len(maps), -1)
     unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    alike = np.zeros(len(maps))
-    picked: list[int] = []
-    while len(picked) < min(count, len(maps)):
-        score = contrast * (1 - alike)
-        score[picked] = -1
+    similarity = np.zeros(len(maps))  # the greatest absolute correlation with a chosen channel
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(maps)):
+        score = contrast * (1 - similarity)
+        score[chosen] = -1
         best = int(score.argmax())
-        picked.append(best)
-        alike = np.maximum(alike, np.abs(unit @ unit[best]))
-    return sorted(picked)
+        chosen.append(best)
+        similarity = np.maximum(similarity, np.abs(unit @ unit[best]))
+    return sorted(chosen)
 
 
 def _downsample(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """``(C, h, w)`` with h and w of 64 at most, by averaging; what is no value counts as the middle."""
+    """Return maps ``(C, h, w)`` with h and w of at most 64, by averaging. Special codes count as the middle code."""
     import numpy as np
 
     from surgery.types import LEVELS
 
     values = np.where(codes < LEVELS, codes, LEVELS // 2) if (codes >= LEVELS).any() else codes
-    down, across = (max(1, -(-side // 64)) for side in codes.shape[1:])
+    down, across = (max(1, -(-side // _MAX_SIDE)) for side in codes.shape[1:])
     values = values[:, : codes.shape[1] // down * down, : codes.shape[2] // across * across]
-    # Sums of lines and then of columns: exact, and a third of the time of a pooling of floats.
-    lines = values[:, ::down].astype(np.uint32)
+    # Sums of rows and then of columns: exact, and a third of the time of a pooling of floats.
+    rows = values[:, ::down].astype(np.uint32)
     for start in range(1, down):
-        lines += values[:, start::down]
-    sums = lines[:, :, ::across].astype(np.float32)
+        rows += values[:, start::down]
+    sums = rows[:, :, ::across].astype(np.float32)
     for start in range(1, across):
-        sums += lines[:, :, start::across]
+        sums += rows[:, :, start::across]
     return sums / np.float32(down * across)

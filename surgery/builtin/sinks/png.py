@@ -1,4 +1,4 @@
-"""The sink that writes a PNG for every activation."""
+"""The sink that writes a PNG file for every activation."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Png:
-    """`<image>/<NNN>-<path>.png`, numbered in order of execution; of a batch as a whole in `batch/`.
+    """`<image>/<NNN>-<path>.png`, numbered in order of execution; activations of a whole batch are in `batch/`.
 
-    Palette PNGs. Where `isal` is installed, ISA-L packs them, elsewhere zlib does; at level 1, what is nearly noise is
-    left as it is, and so are texts, which are quicker to write than to pack (see `png_files`). Each carries a text
-    chunk `surgery` with JSON: the operation, the limits of its channels, how a code reads back to a value, the image,
-    the weights and the recipe.
+    The files are palette PNGs, compressed by ISA-L if `isal` is installed, else by zlib. At level 1, texts and pixels
+    that are nearly noise are stored uncompressed, since compressing them takes longer than writing them.
+
+    Each file has a PNG text `surgery` with JSON: the operation, the limits of its channels, how to convert a code to a
+    value, the image, the weights and the recipe.
     """
 
     level: int = 1
-    """1 is the fastest; 2 and 3 pack noise and texts too (ISA-L); 4 to 9 make ever smaller files (zlib); 0 stores."""
+    """0 stores; 1 is the fastest; 2 and 3 also compress noise and texts (ISA-L); 4 to 9 make smaller files (zlib)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 9:
@@ -65,12 +66,12 @@ class Png:
 
 
 def file_name(activation: Activation) -> str:
-    """``004-down2.conv``: number and path, fit for every file system."""
+    """Return the number and path of an operation as a name for every file system: ``004-down2.conv``."""
     return safe_file_name(activation.path, activation.operation.index)
 
 
 def picture_metadata(folder: OutputFolder, activation: Activation, picture: Picture) -> bytes:
-    """What a picture says of itself, as JSON."""
+    """Return the JSON of the PNG text: what a picture shows, and how its codes become values."""
     content: dict[str, Any] = {
         "operation": activation.path,
         "kind": activation.operation.kind,

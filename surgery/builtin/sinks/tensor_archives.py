@@ -1,4 +1,4 @@
-"""The sinks that keep exact values."""
+"""The sinks that write the exact values of activations."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from surgery.types import Activation
 
 _RESERVED = "__metadata__"
-"""Which is no tensor in a safetensors file."""
+"""The key of a safetensors file that is not a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Npz:
     """`<image>/activations.npz`: the exact values of each activation under its path, for `numpy.load`.
 
-    What NumPy has no dtype for, bfloat16 and the 8-bit floats, is kept as float32, which holds it exactly.
+    NumPy has no dtype for bfloat16 and the 8-bit floats; they are converted to float32, which is exact.
     """
 
     alone: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class Npz:
         import numpy as np
 
         def save(path: Path, values: dict[str, Tensor]) -> None:
-            # Not numpy.savez, whose keywords are names of arrays, and of its own parameters.
+            # Not numpy.savez: an array named like one of its parameters would be passed to that parameter.
             with zipfile.ZipFile(path, "w") as archive:
                 for name, value in values.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
@@ -54,7 +54,7 @@ class Npz:
 class Safetensors:
     """`<image>/activations.safetensors`: the exact values of each activation under its path.
 
-    Complex values are kept as real ones with a last axis of 2 (real, imaginary).
+    Complex values are stored as real ones with a last axis of size 2: real and imaginary part.
     """
 
     alone: ClassVar[bool] = True
@@ -84,30 +84,30 @@ def _open_archives(
     name: str,
     save: Callable[[Path, dict[str, Tensor]], None],
 ) -> Iterator[Write]:
-    """One archive for each image, and one for what belongs to a whole batch, written when all of it is there."""
-    kept: defaultdict[str | None, dict[str, Tensor]] = defaultdict(dict)
+    """Yield a function that collects activations; an archive is written when an image or a batch is finished."""
+    pending: defaultdict[str | None, dict[str, Tensor]] = defaultdict(dict)
 
     def write(activation: Activation) -> None:
-        values = kept[activation.image]
-        path = escape_surrogates(activation.path).replace("\0", "_")  # at which the name of a file in an archive ends
+        values = pending[activation.image]
+        path = escape_surrogates(activation.path).replace("\0", "_")  # a zip archive cuts names at NUL
         key, number = path, 1
-        while key in values or key == _RESERVED:  # an operation that ran twice
+        while key in values or key == _RESERVED:  # another operation has the same path
             number += 1
             key = f"{path}~{number}"
         values[key] = _copy_to_cpu(activation.values)
 
-    def finished(image: str | None) -> None:
-        if values := kept.pop(image, None):
+    def finish(image: str | None) -> None:
+        if values := pending.pop(image, None):
             with folder.file(f"{folder.place(image)}/{name}") as path:
                 save(path, values)
 
-    folder.when_finished(finished)
-    folder.when_dropped(lambda image: kept.pop(image, None))
+    folder.when_finished(finish)
+    folder.when_dropped(lambda image: pending.pop(image, None))
     yield write
 
 
 def _copy_to_cpu(values: Tensor) -> Tensor:
-    """A dense copy on the CPU, of its own memory."""
+    """Return a dense copy on the CPU that shares no memory."""
     import torch
 
     values = values.detach()

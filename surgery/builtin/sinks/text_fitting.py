@@ -1,4 +1,4 @@
-"""Text in pictures: a font, letters that it lacks as escapes, and texts that are too long for their place."""
+"""Text that fits into pictures: missing letters become escapes, and long texts are shortened."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ if TYPE_CHECKING:
     from PIL import ImageFont
 
 FONT_SCALE = 0.9
-"""Of the size that is asked for: letters of DejaVu Sans are larger than those of other fonts of their size."""
+"""Font size per requested size: the letters of DejaVu Sans are larger than those of other fonts of its size."""
 _MISSING_GLYPH = "\uffff"
+"""A character that no font has; it is drawn as the font's box for missing characters."""
 
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of sheets, of about this height in pixels."""
+    """Return the font of sheets, about `size` pixels high."""
     from PIL import ImageFont
 
-    from surgery.data import font as file
+    from surgery.data import font as font_file
 
-    return ImageFont.truetype(file(), max(1, round(size * FONT_SCALE)))
+    return ImageFont.truetype(font_file(), max(1, round(size * FONT_SCALE)))
 
 
 @lru_cache(maxsize=4096)
 def escape_missing_glyphs(text: str) -> str:
-    r"""The text with an escape in the place of each character that the font has no letter for: ``\u56f3``."""
+    r"""Return the text with an escape in place of each character that the font lacks: ``\u56f3``."""
     return "".join(char if _has_glyph(char) else _escape(char) for char in unicodedata.normalize("NFC", text))
 
 
@@ -49,19 +50,19 @@ def _escape(char: str) -> str:
 
 
 def text_width(text: str, size: int) -> float:
-    """Pixels that a text is wide."""
+    """Return the width of a text in pixels."""
     return font(size).getlength(text)
 
 
-def shorten_to_width(text: str, size: int, room: float) -> str:
-    """The text as it can be drawn, with its middle left out if it is wider than there is room."""
+def shorten_to_width(text: str, size: int, width: float) -> str:
+    """Return the text with missing glyphs escaped, and with its middle left out if it is wider than `width` pixels."""
     text = escape_missing_glyphs(text)
-    if text_width(text, size) <= room:
+    if text_width(text, size) <= width:
         return text
-    low, high = 0, len(text)  # letters that are kept
+    low, high = 0, len(text)  # the number of characters that are kept
     while low < high:
         keep = (low + high + 1) // 2
-        low, high = (keep, high) if text_width(_cut_middle(text, keep), size) <= room else (low, keep - 1)
+        low, high = (keep, high) if text_width(_cut_middle(text, keep), size) <= width else (low, keep - 1)
     return _cut_middle(text, low)
 
 
@@ -69,17 +70,17 @@ def _cut_middle(text: str, keep: int) -> str:
     return f"{text[: keep // 2]}…{text[len(text) - (keep - keep // 2) :]}"
 
 
-def join_to_width(parts: list[str], between: str, size: int, room: float) -> str:
-    """Texts joined to one line. Of what is too wide, the longest lose their middle, and none more than they must."""
+def join_to_width(parts: list[str], separator: str, size: int, width: float) -> str:
+    """Return texts joined to a line of at most `width` pixels; the longest are shortened, as little as needed."""
     parts = [escape_missing_glyphs(part) for part in parts]
-    room -= text_width(between, size) * (len(parts) - 1)
+    available = width - text_width(separator, size) * (len(parts) - 1)
     widths = [text_width(part, size) for part in parts]
-    left, share = room, 0.0
-    for place, wide in enumerate(sorted(widths)):
-        share = left / (len(parts) - place)
-        if wide > share:
+    limit = 0.0  # for the width of each part
+    for place, part_width in enumerate(sorted(widths)):
+        limit = available / (len(parts) - place)
+        if part_width > limit:
             break
-        left -= wide
+        available -= part_width
     else:
-        return between.join(parts)
-    return between.join(shorten_to_width(part, size, share) for part in parts)
+        return separator.join(parts)
+    return separator.join(shorten_to_width(part, size, limit) for part in parts)

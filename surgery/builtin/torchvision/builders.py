@@ -1,4 +1,4 @@
-"""How torchvision's models are built, and what it publishes weights of."""
+"""torchvision's builders of models, the weights that it publishes, and the preprocessing that they require."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def construct_model(name: str, weights: Any = None, **options: Any) -> nn.Module:
-    """A model as torchvision builds it, for some of its weights or with random ones; nothing is downloaded for None."""
+    """Return a model as torchvision builds it. With `weights` None, they are random and nothing is downloaded."""
     from torchvision import models
 
-    # Without this, these two draw their weights from scipy's slow sampler, and warn that they will not for ever.
+    # Otherwise these two initialize with scipy's slow sampler, and warn that this will change.
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = weights is None
     if name in models_with_backbone():
@@ -31,17 +31,18 @@ def construct_model(name: str, weights: Any = None, **options: Any) -> nn.Module
 
 
 def with_state_dict_version(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state_dict as one of today's code: MNASNet refuses what does not say so."""
+    """Return the state_dict with the version of the current code, without which MNASNet refuses it."""
     current = OrderedDict(state)
     current._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]  # noqa: SLF001 - where torch keeps it
     return current
 
 
 class LocalWeights:
-    """Published weights of torchvision, read from a file here.
+    """Published weights of torchvision whose values come from a local file.
 
-    A builder of torchvision asks the weights that it is given how to build the model for them, and to fetch
-    themselves, which downloads, and unpickles whatever the file says. It accepts what is of the class of these weights.
+    A builder of torchvision asks its weights how to build the model for them, and then lets them download and unpickle
+    themselves. Here they return a state_dict that was read before. A builder only accepts weights of the class that it
+    knows, so `__class__` is that of the published weights.
     """
 
     def __init__(self, member: Any, state: Mapping[str, Tensor]) -> None:
@@ -62,53 +63,55 @@ class LocalWeights:
         return hash(self._member)
 
     def get_state_dict(self, *_arguments: Any, **_options: Any) -> dict[str, Tensor]:
-        """What the file holds; a builder asks for it with options of a download."""
+        """Return the state_dict; the arguments are a builder's options for a download."""
         return with_state_dict_version(self._state)
 
 
 def with_preprocessing(model: nn.Module, member: Any) -> nn.Module:
-    """The model, which says that it is given images as published weights want them; as it was where they do not say."""
+    """Return the model, with the attribute `preprocessing` if published weights `member` define one for images."""
     if (own := _preprocessing(member)) is not None:
         model.preprocessing = own  # type: ignore[assignment]
     return model
 
 
 def _preprocessing(member: Any) -> Preprocessing | None:
-    """What torchvision gives a model with these weights; None where they do not take one image."""
+    """Return the preprocessing that published weights define; None if their input is not one image."""
     settings = getattr(member, "transforms", None)
     if getattr(getattr(settings, "func", None), "__name__", None) not in (
         "ImageClassification",
         "SemanticSegmentation",
     ):
         return None
-    told: Any = settings()  # type: ignore[misc]
-    around = told.resize_size[0]
-    side = told.crop_size[0] if hasattr(told, "crop_size") else around
-    return Preprocessing((side, side), tuple(told.mean), tuple(told.std), side / around, told.interpolation.value)
+    transforms: Any = settings()  # type: ignore[misc]
+    resized = transforms.resize_size[0]
+    side = transforms.crop_size[0] if hasattr(transforms, "crop_size") else resized
+    return Preprocessing(
+        (side, side), tuple(transforms.mean), tuple(transforms.std), side / resized, transforms.interpolation.value
+    )
 
 
 @cache
 def models_with_backbone() -> frozenset[str]:
-    """The models for segmentation and detection, whose builders would download weights for their backbones."""
+    """Return the models for segmentation and detection, whose builders download weights of backbones by default."""
     from torchvision import models
 
     return frozenset((*models.list_models(models.segmentation), *models.list_models(models.detection)))
 
 
 def is_detector(name: str) -> bool:
-    """Whether a model finds boxes."""
+    """Return whether a model is one for detection."""
     from torchvision import models
 
     return name in models.list_models(models.detection)
 
 
 def published_weights(name: str) -> dict[str, Any]:
-    """The published weights of a model, by name."""
+    """Return the published weights of a model, by name."""
     from torchvision import models
 
     return {**models.get_model_weights(name).__members__}
 
 
 def cache_path(member: Any) -> Path:
-    """Where torch keeps these weights once they were downloaded."""
+    """Return the path at which torch stores these weights when they are downloaded."""
     return Path(torch.hub.get_dir()) / "checkpoints" / str(member.url).rpartition("/")[2]

@@ -269,31 +269,35 @@ SHOWN = {
     80: """\
 grid  tiler  surgery 0.1.0  built in
 All channels in one near-square picture, row by row, channel 0 at the top left.
-  columns=none   a whole number or none  Tiles in a row; None for as many as
-                                         make the picture nearest to a square.
+  columns=none   a whole number or none  Tiles in a row; None for the number
+                                         that makes the picture nearest to a
+                                         square.
   gap=1          a whole number          Pixels of background between tiles.
-  limit=none     a whole number or none  Draw the first so many channels alone.
+  limit=none     a whole number or none  Draw only this many channels, from the
+                                         first.
   least=16       a whole number          Smaller maps are enlarged by a whole
                                          factor, without smoothing, until their
-                                         longer side has so many pixels.
-  megapixels=64  a whole number          Of a picture, at most: what has more
-                                         goes into several pictures, in order of
-                                         the channels.
-  labels=false   true or false           Write its number above each channel,
-                                         and a scale bar below them all.
+                                         longer side has this many pixels.
+  megapixels=64  a whole number          The most megapixels of a picture; more
+                                         channels go into several pictures, in
+                                         order.
+  labels=false   true or false           Write the number of each channel above
+                                         it, and draw a scale bar below all
+                                         channels.
 down1.conv of facades
 """,
     120: """\
 grid  tiler  surgery 0.1.0  built in
 All channels in one near-square picture, row by row, channel 0 at the top left.
-  columns=none   a whole number or none  Tiles in a row; None for as many as make the picture nearest to a square.
+  columns=none   a whole number or none  Tiles in a row; None for the number that makes the picture nearest to a square.
   gap=1          a whole number          Pixels of background between tiles.
-  limit=none     a whole number or none  Draw the first so many channels alone.
+  limit=none     a whole number or none  Draw only this many channels, from the first.
   least=16       a whole number          Smaller maps are enlarged by a whole factor, without smoothing, until their
-                                         longer side has so many pixels.
-  megapixels=64  a whole number          Of a picture, at most: what has more goes into several pictures, in order of
-                                         the channels.
-  labels=false   true or false           Write its number above each channel, and a scale bar below them all.
+                                         longer side has this many pixels.
+  megapixels=64  a whole number          The most megapixels of a picture; more channels go into several pictures, in
+                                         order.
+  labels=false   true or false           Write the number of each channel above it, and draw a scale bar below all
+                                         channels.
 down1.conv of facades
 """,
 }

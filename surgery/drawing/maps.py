@@ -68,13 +68,13 @@ def as_real(values: Tensor) -> Tensor:
 def as_vectors(maps: Tensor) -> Tensor:
     """Return maps of one value each, ``(B, C, 1, 1)``, as vectors ``(B, 1, 1, C)``; other maps as they are.
 
-    As maps, each value would lie in the middle of a scale of its own.
+    As a map, each value would be drawn in the middle of its own scale.
     """
     return maps.reshape(len(maps), 1, 1, -1) if maps.shape[2:] == (1, 1) and maps.shape[1] else maps
 
 
 def replace_nonfinite(maps: Tensor) -> Tensor:
-    """Return ``(B, C, H, W)`` maps with finite values alone.
+    """Return ``(B, C, H, W)`` maps with finite values only.
 
     NaN becomes the mean of its channel's finite values, an infinity their greatest or least, and 0 if there are none.
     """

@@ -37,7 +37,7 @@ _MAX_BATCH_CODES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
-    """Codes where they lie in pictures: of a batch, ``(B, N, H', W')``, or of an image, ``(N, H', W')``."""
+    """Tiled codes of a batch, ``(B, N, H', W')``, or of one image, ``(N, H', W')``."""
 
     codes: NDArray[np.uint8]
     are_scanlines: bool

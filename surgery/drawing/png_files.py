@@ -47,7 +47,7 @@ NOISE = 0.7
 
 
 def save_png(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> None:
-    """Write a picture to a PNG file. `text` and `level` are those of `png_buffers`. Raises OSError."""
+    """Write a picture to a PNG file. `png_buffers` explains `text` and `level`. Raises OSError."""
     buffers = png_buffers(picture, text, level)
     file = os.open(path, _OPEN_FLAGS, 0o666)  # half the time of a file object, which counts for small pictures
     try:
@@ -63,7 +63,7 @@ def save_png(path: Path, picture: Picture, text: Mapping[str, bytes] | None = No
 
 
 def encode_png(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> bytes:
-    """Return a picture as the bytes of a PNG file. `text` and `level` are those of `png_buffers`."""
+    """Return a picture as the bytes of a PNG file. `png_buffers` explains `text` and `level`."""
     return b"".join(png_buffers(picture, text, level))
 
 

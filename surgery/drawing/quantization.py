@@ -68,7 +68,7 @@ def mark_nonfinite(codes: Tensor, maps: Tensor) -> Tensor:
 
 
 def _make_canvas(maps: Tensor, layout: TileLayout | None) -> tuple[NDArray[np.uint8], Grid]:
-    """Return an array for the codes, and where in it the kernels write those of each map."""
+    """Return an array for the codes, and the places in it where the kernels write each map."""
     if layout is not None:
         return np.empty(canvas_shape(layout, maps.shape), np.uint8), kernel_grid(layout, maps.shape)
     one_after_the_other = (1, 1, maps.shape[2] * maps.shape[3], 1, 1, 0, 0, 0)

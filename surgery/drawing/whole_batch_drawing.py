@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from surgery.stages import Recipe
     from surgery.types import Facts, Picture
 
-_WHOLE = LayoutDecision("whole", "all values of a batch, for facts alone")
+_WHOLE = LayoutDecision("whole", "all values of a batch, for facts only")
 
 
 class WholeBatchDrawing:

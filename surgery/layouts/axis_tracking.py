@@ -123,7 +123,7 @@ class AxisTracker(GraphInterpreter):
         return axes if axes.is_known else find_required_axes(self.module, n, shape) or axes
 
     def _input_axes(self, n: fx.Node, shape: tuple[int, ...]) -> Axes:
-        """Return the axes of an input: those that its users require, else those of an image if there are four."""
+        """Return the axes that the users of an input require, else those of an image if there are four."""
         image = named_axes(shape, CHANNELS_FIRST_AXES[4], f"the input {n.name}") if len(shape) == 4 else None
         if image is not None and self.image_size is None:
             self.image_size = (shape[2], shape[3])

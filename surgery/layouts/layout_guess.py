@@ -1,4 +1,4 @@
-"""Guesses of a token grid from sizes alone: a number of tokens that makes a grid with the image's proportions."""
+"""Guesses of a token grid: a number of tokens that makes a grid with the proportions of the image."""
 
 from __future__ import annotations
 

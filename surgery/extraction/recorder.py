@@ -11,9 +11,8 @@ from surgery.output import OperationSummary, count_picture_parts, merge_facts, m
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from surgery.extraction.sink_group import WrittenFiles
     from surgery.inputs import Input
-    from surgery.output import Manifest, OutputFolder
+    from surgery.output import Manifest, OutputFolder, WrittenFile
     from surgery.types import Activation
 
 
@@ -34,7 +33,7 @@ class Recorder:
         self._manifest = manifest
         self._batch_summaries: dict[str, OperationSummary] = {}
 
-    def write(self, activations: Iterable[tuple[Activation, WrittenFiles]], batch: int) -> None:
+    def write(self, activations: Iterable[tuple[Activation, Sequence[WrittenFile]]], batch: int) -> None:
         """Write and record activations, each with the files that other sinks have written. `batch` is its number."""
         self.sinks.folder.batch = batch
         for activation, written in activations:
@@ -43,7 +42,7 @@ class Recorder:
                 self._manifest.add_activation(activation, files)
                 self._summarize(activation, files)
 
-    def finish_batch(self, inputs: Sequence[Input], size: tuple[int, ...], written: WrittenFiles) -> None:
+    def finish_batch(self, inputs: Sequence[Input], size: tuple[int, ...], written: Sequence[WrittenFile]) -> None:
         """Record that all activations of a batch are written, with the files that finished last.
 
         `size` is the height and width of its images.
@@ -70,7 +69,7 @@ class Recorder:
         self.unfinished = []
         self._batch_summaries = {}
 
-    def _summarize(self, activation: Activation, files: WrittenFiles) -> None:
+    def _summarize(self, activation: Activation, files: Sequence[WrittenFile]) -> None:
         summary = self._batch_summaries.get(activation.path)
         if summary is not None:
             facts = merge_facts(summary.facts, activation.facts)

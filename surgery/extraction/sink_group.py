@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from surgery.errors import SurgeryError
-from surgery.types import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from surgery.output import OutputFolder
+    from surgery.output import OutputFolder, WrittenFile
     from surgery.stages import Write
-
-WrittenFiles: TypeAlias = "Sequence[tuple[str, Activation | None]]"
-"""Names of finished files, each with its activation; None for a file of several activations."""
+    from surgery.types import Activation
 
 
 class SinkGroup:
@@ -25,13 +22,13 @@ class SinkGroup:
         self.folder = folder
         self.writes: list[Write] = []
 
-    def write(self, activation: Activation) -> WrittenFiles:
+    def write(self, activation: Activation) -> list[WrittenFile]:
         """Call each sink with an activation. Return the files that are finished since the last call."""
         for write in self.writes:
             write(activation)
         return self.folder.take_written()
 
-    def finish_images(self, images: Iterable[str]) -> WrittenFiles:
+    def finish_images(self, images: Iterable[str]) -> list[WrittenFile]:
         """Tell the sinks that they have all activations of a batch. Return the files that are finished since."""
         for image in (*images, None):
             self.folder.finish(image)

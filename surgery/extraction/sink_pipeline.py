@@ -21,10 +21,9 @@ from surgery.extraction.sink_group import SinkGroup, locate_errors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from surgery.extraction.sink_group import WrittenFiles
     from surgery.extraction.threads import BackgroundWriter
     from surgery.inputs import Input
-    from surgery.output import Manifest, OutputFolder
+    from surgery.output import Manifest, OutputFolder, WrittenFile
     from surgery.stages import Sink, Write
     from surgery.types import Activation
 
@@ -114,10 +113,10 @@ class _ActivationQueue:
     def __init__(self, writer: BackgroundWriter, recorder: Recorder) -> None:
         self._writer = writer
         self._recorder = recorder
-        self._activations: list[tuple[Activation, WrittenFiles]] = []
+        self._activations: list[tuple[Activation, Sequence[WrittenFile]]] = []
         self._bytes = 0
 
-    def append(self, activation: Activation, written: WrittenFiles, kept_bytes: int) -> None:
+    def append(self, activation: Activation, written: Sequence[WrittenFile], kept_bytes: int) -> None:
         """Add an activation with the files that were written of it, and the bytes that its drawing keeps."""
         self._activations.append((activation, written))
         self._bytes += kept_bytes

@@ -1,5 +1,6 @@
 from .atomic_files import write_atomically as write_atomically
 from .folder import OutputFolder as OutputFolder
+from .folder import WrittenFile as WrittenFile
 from .image_records import has_finished_images as has_finished_images
 from .json_values import as_json as as_json
 from .json_values import picture_limits as picture_limits

@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from surgery.errors import OutputError
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from surgery.types import Activation
 
     ImageCallback = Callable[[str | None], object]
+
+WrittenFile: TypeAlias = "tuple[str, Activation | None]"
+"""The name of a complete file or store, and its activation; None for a file of several activations."""
 
 
 class OutputFolder:
@@ -48,7 +51,7 @@ class OutputFolder:
         self._workspace = workspace
         self._directories = RunDirectories(self.path, workspace)
         self._names = UniquePaths()
-        self._written: list[tuple[str, Activation | None]] = []
+        self._written: list[WrittenFile] = []
         """What `take_written` returns next."""
         self._on_finished: list[ImageCallback] = []
         self._on_dropped: list[ImageCallback] = []
@@ -159,7 +162,7 @@ class OutputFolder:
         """Call `callback` instead of those of `when_finished` for an image that fails half-way."""
         self._on_dropped.append(callback)
 
-    def take_written(self) -> list[tuple[str, Activation | None]]:
+    def take_written(self) -> list[WrittenFile]:
         """Return the files and directories that are complete since the last call, each with its activation.
 
         Names are relative to the folder, with ``/`` between their parts.

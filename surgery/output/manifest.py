@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from surgery.output.folder import WrittenFile
     from surgery.output.report import Failure
     from surgery.output.summaries import OperationSummary
     from surgery.output.workspace import Workspace
     from surgery.types import Activation, Operation
-
-    WrittenFiles = Iterable[tuple[str, Activation | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +112,17 @@ class Manifest:
         """Record notes about the inputs, one line each."""
         self.head["notes"] = notes
 
-    def add_activation(self, activation: Activation, written: WrittenFiles) -> None:
+    def add_activation(self, activation: Activation, written: Iterable[WrittenFile]) -> None:
         """Record an activation and the files that were written of it."""
         self._entry(activation.image)["activations"].append(activation_entry(activation, written))
 
-    def add_files(self, written: WrittenFiles) -> None:
+    def add_files(self, written: Iterable[WrittenFile]) -> None:
         """Record files of several activations, such as a sheet; each belongs to the image whose folder it is in."""
         for name, _ in written:
             image = name.partition("/")[0]
             self._entry(image if image in self._open else None)["files"].append(name)
 
-    def set_run_files(self, written: WrittenFiles) -> None:
+    def set_run_files(self, written: Iterable[WrittenFile]) -> None:
         """Record the files that were written when the sinks were closed. They belong to no image."""
         self._run_files = [name for name, _ in written]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from surgery.output.folder import WrittenFile
     from surgery.output.summaries import OperationSummary
     from surgery.types import Activation, Operation
 
@@ -68,7 +69,7 @@ def summary_entry(summary: OperationSummary) -> dict[str, Any]:
     return entry | known_facts(summary.facts)
 
 
-def activation_entry(activation: Activation, written: Iterable[tuple[str, Activation | None]]) -> dict[str, Any]:
+def activation_entry(activation: Activation, written: Iterable[WrittenFile]) -> dict[str, Any]:
     """Return the entry of an activation, with the files that were written of it and the limits of its pictures."""
     files = []
     for number, (name, of) in enumerate(written):

@@ -61,7 +61,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_what_is_written_is_what_the_model_computes(
+def test_the_written_values_are_those_that_the_model_computes(
     model: nn.Module, photos: Path, tmp_path: Path, batch_size: int
 ) -> None:
     out = tmp_path / "out"
@@ -88,7 +88,7 @@ def test_the_model_is_left_as_it_was(model: nn.Module, photos: Path, tmp_path: P
     assert torch.equal(generator, torch.get_rng_state())
 
 
-def test_train_mode_is_random_by_its_seed_alone(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_train_mode_depends_on_the_seed_only(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     def drop(seed: int, images: Any, out: str) -> Any:
         surgery.extract(model, images, out=tmp_path / out, sinks=[Npz()], mode="train", seed=seed, at="drop")
         return exact(tmp_path / out, "b")["drop"]
@@ -122,7 +122,7 @@ def test_the_manifest_lists_every_file_and_every_operation(model: nn.Module, pho
     assert len(said["model"]["weights_sha256"]) == 64
 
 
-def test_the_forward_stops_after_the_last_choice_when_no_output_is_wanted(photos: Path, tmp_path: Path) -> None:
+def test_without_output_the_model_stops_after_the_last_selected_operation(photos: Path, tmp_path: Path) -> None:
     class Failing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.linalg.inv(x.exp() * 0)
@@ -143,7 +143,7 @@ def test_an_output_that_is_an_image_is_written_in_color(model: nn.Module, photos
         assert np.array_equal(np.asarray(image), np.asarray(Image.open(photos / "a.png")))
 
 
-def test_a_bad_image_is_named_and_the_others_go_on(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_reported_and_the_others_are_run(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     (photos / "b.png").write_text("no image")
     seen: list[Progress] = []
     images = [photos / "a.png", photos / "b.png", photos / "gone.png", photos / "c.png"]
@@ -155,7 +155,7 @@ def test_a_bad_image_is_named_and_the_others_go_on(model: nn.Module, photos: Pat
     assert (seen[-1].done, seen[-1].failed, seen[-1].total) == (2, 2, 4)
 
 
-def test_a_size_that_the_network_can_not_take_says_which_it_takes(photos: Path, tmp_path: Path) -> None:
+def test_the_message_about_a_wrong_size_names_the_sizes_that_fit(photos: Path, tmp_path: Path) -> None:
     report = surgery.extract(surgery.load_model("facades"), photos / "a.png", out=tmp_path / "out", size=384)
     (failure,) = report.failed
     assert failure.reason == "UNet takes heights and widths that are multiples of 256, not 384x384; size 512 would do"
@@ -163,7 +163,7 @@ def test_a_size_that_the_network_can_not_take_says_which_it_takes(photos: Path, 
     assert "the model does not take it as (1, 3, 8, 10)" in report.failed[0].reason
 
 
-def test_images_of_several_sizes_are_batched_with_their_like(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_images_of_several_sizes_are_batched_by_size(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "d.png")
     Image.new("RGB", (4, 4)).save(photos / "e.png")
     assert surgery.extract(model, photos, out=tmp_path / "out", batch_size=4).images == 5
@@ -177,7 +177,7 @@ def test_images_of_one_name_have_folders_of_their_own(model: nn.Module, photos: 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "a-2", "manifest.json"]
 
 
-def test_ctrl_c_keeps_what_is_finished(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_finished_images(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     def stop(progress: Progress) -> None:
         raise KeyboardInterrupt
 
@@ -211,7 +211,7 @@ def test_an_image_that_fails_half_way_leaves_nothing_behind(photos: Path, tmp_pa
     assert all(finding.operation.shape != (1, 2, 4, 5) for finding in report.summaries)
 
 
-def test_an_error_on_the_way_keeps_what_is_finished(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_an_error_keeps_the_finished_images(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     from contextlib import contextmanager
 
     @contextmanager
@@ -230,7 +230,7 @@ def test_an_error_on_the_way_keeps_what_is_finished(model: nn.Module, photos: Pa
     assert [image["name"] for image in manifest(out)["images"]] == ["a"]
 
 
-def test_what_an_image_gives_does_not_depend_on_those_before_it(photos: Path, tmp_path: Path) -> None:
+def test_the_values_of_an_image_do_not_depend_on_earlier_images(photos: Path, tmp_path: Path) -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -258,7 +258,7 @@ def test_a_run_on_another_device_leaves_the_model_where_it_is(model: nn.Module) 
     assert not model.training
 
 
-def test_an_error_in_a_sink_is_not_taken_for_the_models(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_an_error_of_a_sink_is_not_reported_as_one_of_the_model(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     from contextlib import contextmanager
 
     @contextmanager
@@ -282,14 +282,14 @@ def test_an_error_in_a_sink_is_not_taken_for_the_models(model: nn.Module, photos
         ({"side": "top"}, ImageError, "side is left, right or none"),
     ],
 )
-def test_settings_that_make_no_sense_are_one_clear_line(
+def test_a_setting_out_of_range_is_one_clear_line(
     model: nn.Module, photos: Path, tmp_path: Path, settings: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         surgery.extract(model, photos, out=tmp_path / "out", **settings)
 
 
-def test_a_model_of_several_inputs_is_told_the_way(photos: Path, tmp_path: Path) -> None:
+def test_the_message_about_a_missing_input_names_the_option(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"Bilinear takes 2 inputs \(input1, input2\)"):
         surgery.extract(nn.Bilinear(1, 1, 1), photos, out=tmp_path)
 
@@ -333,7 +333,7 @@ def test_sides_are_cut_before_resizing(tmp_path: Path) -> None:
     assert (right == 5).all()
 
 
-def test_the_orientation_that_a_camera_noted_is_applied(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (4, 8)).save(tmp_path / "x.jpg", exif=exif)
@@ -341,7 +341,7 @@ def test_the_orientation_that_a_camera_noted_is_applied(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (50, 50)).save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     with pytest.raises(ImageError, match="pixels, Pillow's limit"):
@@ -365,7 +365,7 @@ def spoiled(how: str) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train", "as-is"])
-def test_the_first_output_is_held_against_the_original_where_that_is_asked(
+def test_the_first_output_is_compared_with_the_original_on_request(
     mode: Any, model: nn.Module, photos: Path, tmp_path: Path
 ) -> None:
     surgery.extract(model, photos, out=tmp_path / "checked", mode=mode, check=True, sinks=[Npz()])
@@ -374,7 +374,7 @@ def test_the_first_output_is_held_against_the_original_where_that_is_asked(
     assert "check" not in manifest(tmp_path / "unchecked")
 
 
-def test_the_original_runs_on_the_first_batch_alone(
+def test_the_original_runs_on_the_first_batch_only(
     model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[nn.Module] = []
@@ -392,7 +392,7 @@ def test_the_original_runs_on_the_first_batch_alone(
     ("how", "message"),
     [("value", "does not give the output of the original: the values differ"), ("more", "2 tensors")],
 )
-def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_asked(
+def test_a_different_output_ends_the_run_if_the_check_is_on(
     how: str, message: str, model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("surgery.extraction.model_preparation.trace", spoiled(how))
@@ -402,7 +402,7 @@ def test_an_output_that_is_not_the_originals_ends_the_run_where_that_is_asked(
     assert not (tmp_path / "checked" / "manifest.json").exists()
 
 
-def test_parts_in_another_mode_stay_so_in_a_run_as_it_is(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_as_is_keeps_modules_in_their_modes(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     """A frozen batch norm in a model that trains, say."""
     model.train()
     model.norm.eval()

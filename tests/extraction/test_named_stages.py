@@ -129,7 +129,7 @@ def test_a_wrong_name_or_value_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_looked_for_where_no_name_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_plugin_is_loaded_if_no_name_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgery.extraction.named_stages.Plugins", None)
     assert StageResolver().resolve("tiler", Grid()) == Grid()
     assert StageResolver().resolve_all("transform", (Abs(),)) == (Abs(),)

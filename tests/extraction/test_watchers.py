@@ -1,4 +1,4 @@
-"""Those who watch a run are told of it, and are never in its way."""
+"""Watchers are called during a run, and do not disturb it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def model() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True))
 
 
-def test_a_watcher_is_told_of_the_start_each_activation_and_the_end(
+def test_a_watcher_is_called_at_the_start_with_each_activation_and_at_the_end(
     model: nn.Module, photos: list[Path], tmp_path: Path
 ) -> None:
-    told: list[Any] = []
+    calls: list[Any] = []
     watcher = Watcher(
-        "me", told.append, lambda activation: told.append((activation.image, activation.path)), told.append
+        "me", calls.append, lambda activation: calls.append((activation.image, activation.path)), calls.append
     )
     report = surgery.extract(model, photos[:2], at="op:conv2d", out=tmp_path / "out", sinks=[], watchers=[watcher])
-    start, *activations, end = told
+    start, *activations, end = calls
     assert isinstance(start, RunStart)
     assert (start.folder, start.images) == (tmp_path / "out", tuple(photos[:2]))
     assert [operation.path for operation in start.operations] == ["0"]
@@ -50,7 +50,7 @@ def test_a_watcher_is_told_of_the_start_each_activation_and_the_end(
     assert isinstance(end, Report)
 
 
-def test_a_watcher_that_raises_is_left_out_and_the_run_is_as_without_it(
+def test_a_watcher_that_raises_is_not_called_again_and_the_run_goes_on(
     model: nn.Module, photos: list[Path], tmp_path: Path
 ) -> None:
     called: list[str] = []
@@ -82,25 +82,27 @@ def test_a_watcher_that_raises_is_left_out_and_the_run_is_as_without_it(
     assert files(tmp_path / "watched") == files(tmp_path / "plain")
 
 
-def test_activations_cost_nothing_where_nobody_watches_them() -> None:
+def test_no_function_is_called_with_activations_if_no_watcher_wants_them() -> None:
     assert WatcherList([]).writes == []
     assert WatcherList([Watcher("me", started=print, finished=print)]).writes == []
 
 
-def test_the_end_is_not_told_where_the_run_raises(model: nn.Module, photos: list[Path], tmp_path: Path) -> None:
-    told: list[Any] = []
+def test_watchers_are_not_called_at_the_end_of_a_run_that_raises(
+    model: nn.Module, photos: list[Path], tmp_path: Path
+) -> None:
+    calls: list[Any] = []
 
     def sink(folder: object) -> Any:
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
         surgery.extract(
-            model, photos, out=tmp_path, sinks=[sink], watchers=[Watcher("me", told.append, finished=told.append)]
+            model, photos, out=tmp_path, sinks=[sink], watchers=[Watcher("me", calls.append, finished=calls.append)]
         )
-    assert [type(value) for value in told] == [RunStart]
+    assert [type(value) for value in calls] == [RunStart]
 
 
-def test_the_values_that_a_watcher_sees_are_those_that_were_computed(
+def test_a_watcher_sees_values_before_later_operations_overwrite_them(
     model: nn.Sequential, photos: list[Path], tmp_path: Path
 ) -> None:
     seen: dict[str, torch.Tensor] = {}

@@ -1,4 +1,4 @@
-"""A folder holds what its manifest says, whatever came before, goes on beside, or ends a run."""
+"""The folder of a run matches its manifest after overwriting, kills, full disks and other runs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def store(folder: surgery.OutputFolder) -> Iterator[Any]:
 # A run into a folder that holds another
 
 
-def test_a_folder_with_a_run_is_refused_in_one_line_and_left_as_it_is(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_a_run_is_refused_in_one_line_and_stays_unchanged(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     surgery.extract(Net(), photos, out=out, source="first")
     before = tree(out)
@@ -102,7 +102,7 @@ def test_a_folder_with_a_run_is_refused_in_one_line_and_left_as_it_is(photos: Pa
     assert tree(out) == before
 
 
-def test_the_command_run_twice_says_what_to_do_and_does_it(run: Any, tmp_path: Path) -> None:
+def test_the_second_run_of_a_command_names_the_option_that_overwrites(run: Any, tmp_path: Path) -> None:
     arguments = ("extract", "--at", "down8.conv", "--sink", "png")
     assert run(*arguments).code == 0
     result = run(*arguments)
@@ -120,9 +120,7 @@ def test_the_command_run_twice_says_what_to_do_and_does_it(run: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_what_is_overwritten_is_what_the_manifest_lists_and_nothing_else(
-    photos: Path, tmp_path: Path, jobs: int
-) -> None:
+def test_overwriting_removes_the_files_in_the_manifest_and_no_others(photos: Path, tmp_path: Path, jobs: int) -> None:
     out = tmp_path / "out"
     store.alone = jobs > 1  # type: ignore[attr-defined]
     surgery.extract(Net(), photos, out=out, sinks=[Png(), Sheet(size=32), Npz(), store])
@@ -187,7 +185,7 @@ def test_an_error_before_the_first_image_leaves_the_folder_as_it_was(photos: Pat
         '{\n "surgery": "0.1.0",\n "images": [\n{',
     ],
 )
-def test_a_manifest_of_something_else_is_never_taken_for_a_runs(photos: Path, tmp_path: Path, text: str) -> None:
+def test_a_manifest_of_another_program_is_not_overwritten(photos: Path, tmp_path: Path, text: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "manifest.json").write_text(text)
@@ -233,7 +231,7 @@ def test_names_in_a_manifest_that_lead_out_of_the_folder_remove_nothing(photos: 
 
 
 @pytest.mark.parametrize("sink", [Png(), Npz()])
-def test_a_file_of_the_users_is_not_written_over(photos: Path, tmp_path: Path, sink: Any) -> None:
+def test_a_file_of_the_user_is_not_overwritten(photos: Path, tmp_path: Path, sink: Any) -> None:
     first = tmp_path / "first"
     surgery.extract(Net(), photos / "0.png", out=first, sinks=[sink])
     (name, *_) = sorted(set(tree(first)) - {"manifest.json"})
@@ -270,7 +268,7 @@ def test_a_folder_that_is_itself_a_link_and_links_inside_it_are_written_to(photo
     assert len(list((real / "kept").iterdir())) == 5
 
 
-def test_inputs_in_the_run_that_is_overwritten_are_refused_and_other_ones_beside_it_taken(
+def test_inputs_that_would_be_overwritten_are_refused_and_other_files_in_the_folder_are_read(
     photos: Path, tmp_path: Path
 ) -> None:
     surgery.extract(Net(), photos / "0.png", out=photos, sinks=[Png()], at="op:sign")
@@ -283,7 +281,7 @@ def test_inputs_in_the_run_that_is_overwritten_are_refused_and_other_ones_beside
     assert surgery.extract(Other(), photos, out=photos, sinks=[Png()], overwrite=True).images == 4
 
 
-def test_a_pattern_of_all_folders_takes_no_pictures_of_runs(photos: Path, tmp_path: Path) -> None:
+def test_a_recursive_pattern_skips_the_pictures_of_runs(photos: Path, tmp_path: Path) -> None:
     from surgery.inputs.image_search import find_images
 
     (photos / "deep").mkdir()
@@ -328,7 +326,9 @@ def test_the_second_of_two_runs_at_once_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("how", ["no locks of the file system", "locks"])
-def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_held_by_one_run_until_it_is_released(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if how != "locks":
         import fcntl
 
@@ -408,7 +408,7 @@ def is_gone(process: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize(("jobs", "images"), [(1, 3), (1, 0), (2, 3)])
-def test_after_a_kill_the_next_run_finds_every_finished_image_described_and_nothing_else(
+def test_after_a_kill_the_next_run_recovers_a_manifest_of_the_finished_images(
     photos: Path, tmp_path: Path, jobs: int, images: int
 ) -> None:
     out = tmp_path / "out"
@@ -495,7 +495,7 @@ def test_after_a_full_disk_the_manifest_lists_all_files_that_are_there(
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["0", "1", "batch", "store"]
 
 
-def test_an_image_that_can_not_be_begun_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+def test_an_image_whose_first_file_fails_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
     @contextmanager
     def full(folder: surgery.OutputFolder) -> Iterator[Any]:
         def write(activation: surgery.Activation) -> None:
@@ -509,7 +509,7 @@ def test_an_image_that_can_not_be_begun_leaves_no_folder(photos: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_where_the_manifest_can_not_be_written_the_next_run_writes_it(
+def test_a_manifest_that_could_not_be_written_is_written_by_the_next_run(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
@@ -527,7 +527,7 @@ def test_where_the_manifest_can_not_be_written_the_next_run_writes_it(
     assert_whole(out)
 
 
-def test_an_entry_that_was_cut_short_is_none(tmp_path: Path) -> None:
+def test_a_journal_entry_that_was_cut_is_ignored(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     workspace.open_journal()
     workspace.append_to_journal("0/a.png")
@@ -540,7 +540,7 @@ def test_an_entry_that_was_cut_short_is_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_manifest_needs_no_room_in_the_temporary_folder(
+def test_the_manifest_needs_no_space_in_the_temporary_folder(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", lambda *a, **k: pytest.fail("a file in the temporary folder"))
@@ -549,7 +549,7 @@ def test_the_manifest_needs_no_room_in_the_temporary_folder(
     assert_whole(tmp_path / "out")
 
 
-def test_ctrl_c_leaves_what_is_finished_and_a_whole_folder(photos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_finished_images_and_a_sound_folder(photos: Path, tmp_path: Path) -> None:
     def stop(progress: Any) -> None:
         raise KeyboardInterrupt
 

@@ -38,7 +38,7 @@ def cases(certificate: surgery.Certificate) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 3, 2, 4, 4)])
-def test_a_model_is_held_against_itself_in_both_modes_on_another_batch_and_size(shape: tuple[int, ...]) -> None:
+def test_a_model_is_compared_in_both_modes_on_another_batch_and_another_size(shape: tuple[int, ...]) -> None:
     model = Film(len(shape) - 2)
     x = torch.randn(shape)
     traced = surgery.trace(model, x)
@@ -51,7 +51,7 @@ def test_a_model_is_held_against_itself_in_both_modes_on_another_batch_and_size(
     assert cases(alone) == [("train", "example")]
 
 
-def test_the_other_batch_is_no_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_larger_batch_does_not_repeat_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []  # of arrays: tensors that a run leaves outside the model are taken away again
     before = Film.forward
 
@@ -137,7 +137,7 @@ def frozen_parameter(opened: fx.GraphModule) -> None:
         (frozen_parameter, "parameters"),
     ],
 )
-def test_what_a_graph_does_otherwise_is_found(spoil: Callable[[fx.GraphModule], None], what: str) -> None:
+def test_a_graph_that_does_something_else_is_found(spoil: Callable[[fx.GraphModule], None], what: str) -> None:
     model = Film(2).eval()
     x = torch.randn(1, 3, 4, 4)
     opened = surgery.trace(model, x)
@@ -171,7 +171,7 @@ class Filling(nn.Module):
         return filled(first, 2.0) * 2
 
 
-def test_a_function_that_is_kept_whole_is_one_operation_of_the_eager_run_too() -> None:
+def test_a_leaf_function_is_one_operation_of_the_eager_run_too() -> None:
     model = Filling()
     x = torch.randn(1, 3)
     traced = surgery.trace(model, x)
@@ -186,7 +186,7 @@ def test_a_function_that_is_kept_whole_is_one_operation_of_the_eager_run_too() -
     assert first.startswith("filled@1 (")
 
 
-def test_memory_that_nobody_has_written_is_not_compared() -> None:
+def test_uninitialized_memory_is_not_compared() -> None:
     class Mask(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x * x.new_empty((4096,)).bernoulli_(0.5)
@@ -200,7 +200,7 @@ def test_memory_that_nobody_has_written_is_not_compared() -> None:
     assert (count, first) == (2, None)
 
 
-def test_a_function_that_is_kept_whole_may_give_what_it_got() -> None:
+def test_a_leaf_function_may_return_its_argument() -> None:
     class Passing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return passed(x)[0] + 1
@@ -211,7 +211,7 @@ def test_a_function_that_is_kept_whole_may_give_what_it_got() -> None:
     assert certificate.same, certificate.difference
 
 
-def test_a_value_that_is_taken_too_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_is_recorded_too_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """As forward hooks take them: when the next operation has run, which may have worked in place."""
     waiting: list[Callable[[], None]] = []
 
@@ -233,7 +233,7 @@ def test_a_value_that_is_taken_too_late_is_found(monkeypatch: pytest.MonkeyPatch
     assert first.startswith("norm (")
 
 
-def test_a_difference_that_comes_with_the_second_run_is_found() -> None:
+def test_a_difference_in_the_second_run_only_is_found() -> None:
     model = Film(2).eval()
     x = torch.randn(1, 3, 4, 4)
     opened = surgery.trace(model, x)
@@ -330,7 +330,7 @@ class Frozen(nn.Module):
         return nn.functional.dropout(self.drop(self.norm(self.conv(x))), 0.5, self.training)
 
 
-def test_a_model_that_keeps_a_part_in_a_mode_is_kept_in_it() -> None:
+def test_a_module_that_stays_in_eval_mode_is_kept_in_it() -> None:
     model = Frozen()
     model.train()
     x = torch.randn(2, 3, 4, 4)
@@ -361,7 +361,7 @@ class Mixed(nn.Module):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_model_whose_parts_are_in_different_modes_stays_as_it_is_until_a_mode_is_set(training: bool) -> None:
+def test_modules_in_different_modes_stay_so_until_a_mode_is_set(training: bool) -> None:
     model = Mixed().train(training)
     model.two.train(not training)
     model.norm.train(not training)
@@ -382,7 +382,7 @@ def test_a_model_whose_parts_are_in_different_modes_stays_as_it_is_until_a_mode_
     assert {c.mode for c in certificate.comparisons} == {"eval", "train", ""}
 
 
-def test_another_mode_of_a_part_is_found() -> None:
+def test_a_module_in_another_mode_is_found() -> None:
     model = Mixed().eval()
     x = torch.randn(2, 3, 4, 4)
     opened: Any = surgery.trace(model, x)
@@ -393,7 +393,7 @@ def test_another_mode_of_a_part_is_found() -> None:
     ]
 
 
-def test_a_mode_that_is_refused_is_said_and_is_no_difference() -> None:
+def test_a_refused_mode_is_reported_and_is_no_difference() -> None:
     class Stubborn(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if self.training and x.sum() > 0:
@@ -409,7 +409,7 @@ def test_a_mode_that_is_refused_is_said_and_is_no_difference() -> None:
     assert "there is no train mode: " in refused.difference
 
 
-def test_what_a_model_gives_anew_in_each_run_is_not_held_against_us() -> None:
+def test_a_value_that_varies_between_runs_of_the_original_is_no_difference() -> None:
     class Clock(nn.Module):
         ticks = itertools.count()
 

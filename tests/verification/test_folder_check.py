@@ -1,4 +1,4 @@
-"""`surgery verify` finds each thing in a folder that is not as its manifest says."""
+"""`surgery verify` finds each difference between a folder and its manifest."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def cut(name: str) -> Callable[[Path], int]:
         (cut("manifest.json"), "manifest", "manifest.json", "is damaged"),
     ],
 )
-def test_each_thing_that_is_not_as_the_manifest_says_is_found(
+def test_each_difference_from_the_manifest_is_found(
     out: Path, run: Any, damage: Any, kind: str, file: str, sentence: str
 ) -> None:
     damage(out)
@@ -167,7 +167,7 @@ def test_a_manifest_of_another_run_is_found_by_every_picture(out: Path) -> None:
     assert len(faults) >= len(list(out.glob("*/[0-9]*.png")))
 
 
-def test_a_link_that_leads_out_of_the_folder_is_no_file_of_it(out: Path, tmp_path: Path) -> None:
+def test_a_link_that_leads_out_of_the_folder_counts_as_missing(out: Path, tmp_path: Path) -> None:
     shutil.move(out / "a", tmp_path / "elsewhere")
     (out / "a").symlink_to(tmp_path / "elsewhere")
     faults = surgery.verify(out).faults
@@ -175,7 +175,7 @@ def test_a_link_that_leads_out_of_the_folder_is_no_file_of_it(out: Path, tmp_pat
     assert all("leads out of the folder" in fault.sentence for fault in faults)
 
 
-def test_a_folder_without_a_run_and_one_with_a_run_that_goes_on_are_one_clear_line(out: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_or_with_an_active_run_is_one_clear_line(out: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
         surgery.verify(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
@@ -191,7 +191,7 @@ def test_a_folder_without_a_run_and_one_with_a_run_that_goes_on_are_one_clear_li
     assert surgery.verify(out).sound
 
 
-def test_the_command_says_in_one_line_that_all_is_well(run: Any, out: Path) -> None:
+def test_the_command_reports_a_sound_folder_in_one_line(run: Any, out: Path) -> None:
     result = run("verify", out)
     assert (result.code, result.err) == (0, "")
     assert result.out.endswith(f"2 images, {surgery.verify(out).files} files  matches the manifest\n")

@@ -188,7 +188,7 @@ def opened_everywhere(model: nn.Module) -> Any:
 
 @steady
 @given(programs)
-def test_a_random_model_gets_its_certificate(program: tuple[Line, ...]) -> None:
+def test_a_random_model_is_certified(program: tuple[Line, ...]) -> None:
     model, x = made(program, training=False)
     before = model_state(model)
     certificate = surgery.certify(model, opened_everywhere(model), x, others=False)
@@ -209,7 +209,7 @@ def test_extractors_everywhere_change_no_bit(program: tuple[Line, ...], training
 
 @steady
 @given(programs, st.booleans())
-def test_what_is_recorded_is_what_was_computed(program: tuple[Line, ...], training: bool) -> None:
+def test_the_recorded_values_are_those_that_were_computed(program: tuple[Line, ...], training: bool) -> None:
     model, x = made(program, training)
     traced = surgery.trace(model)
     _, difference = compare_with_eager(model, traced, [x], training=training, seed=3)
@@ -253,7 +253,7 @@ def test_a_model_cut_short_keeps_every_write_that_what_remains_can_see(
 
 @steady
 @given(programs, st.booleans())
-def test_copies_and_files_of_a_rewritten_model_are_it(program: tuple[Line, ...], training: bool) -> None:
+def test_copies_and_files_of_a_rewritten_model_compute_the_same(program: tuple[Line, ...], training: bool) -> None:
     model, x = made(program, training)
     opened = opened_everywhere(model)
     buffer = io.BytesIO()

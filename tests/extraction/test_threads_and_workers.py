@@ -1,4 +1,4 @@
-"""The threads and processes of a run: nothing is lost, and errors surface where the model runs."""
+"""The threads and worker processes of a run lose nothing, and raise their errors where the model runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from surgery.extraction.worker_processes import StopSignal
 
 
-def test_reading_goes_ahead_by_so_many_and_no_more() -> None:
+def test_the_prefetcher_reads_at_most_its_depth_in_advance() -> None:
     taken: list[int] = []
 
     def source() -> Iterator[int]:
@@ -51,7 +51,7 @@ def test_reading_goes_ahead_by_so_many_and_no_more() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
 
 
-def test_an_error_ahead_is_raised_where_its_item_would_have_been() -> None:
+def test_the_prefetcher_raises_an_error_in_the_place_of_the_item() -> None:
     def source() -> Iterator[int]:
         yield 1
         raise ZeroDivisionError
@@ -62,14 +62,14 @@ def test_an_error_ahead_is_raised_where_its_item_would_have_been() -> None:
             next(items)
 
 
-def test_who_stops_taking_ends_the_thread() -> None:
+def test_leaving_the_prefetcher_ends_its_thread() -> None:
     with Prefetcher(iter(range(1000)), 2) as items:
         assert next(items) == 0
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
 
 
 @pytest.mark.parametrize("thread", [True, False])
-def test_jobs_are_done_in_order_and_all_of_them(thread: bool) -> None:
+def test_the_writer_runs_all_tasks_in_order(thread: bool) -> None:
     done: list[int] = []
     with BackgroundWriter(thread=thread, limit=2) as writer:
         for number in range(50):
@@ -78,26 +78,26 @@ def test_jobs_are_done_in_order_and_all_of_them(thread: bool) -> None:
         assert done == list(range(50))
 
 
-def test_no_more_bytes_wait_than_are_allowed() -> None:
+def test_submit_waits_while_too_many_bytes_are_pending() -> None:
     release, waiting = threading.Event(), []
     with BackgroundWriter(limit=10) as writer:
         writer.submit(release.wait, 6)
         writer.submit(lambda: None, 4)
 
-        def give() -> None:
+        def submit_more() -> None:
             writer.submit(lambda: waiting.append("done"), 6)
 
-        giver = threading.Thread(target=give)
-        giver.start()
-        giver.join(0.05)
-        assert giver.is_alive()
+        submitter = threading.Thread(target=submit_more)
+        submitter.start()
+        submitter.join(0.05)
+        assert submitter.is_alive()
         release.set()
-        giver.join(5)
-        assert not giver.is_alive()
+        submitter.join(5)
+        assert not submitter.is_alive()
     assert waiting == ["done"]
 
 
-def test_an_error_behind_is_raised_by_the_next_to_give_and_what_waits_is_thrown_away() -> None:
+def test_after_an_error_the_writer_discards_its_tasks_and_raises() -> None:
     done: list[int] = []
     with BackgroundWriter() as writer:
         started = threading.Event()
@@ -169,17 +169,17 @@ def test_several_jobs_write_what_one_writes(
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_several_jobs_tell_how_far_they_are_together(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_the_progress_of_several_jobs_is_added_up(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     (photos / "3.png").write_text("no image")
-    told: list[Any] = []
-    report = surgery.extract(model, photos, out=tmp_path / "out", jobs=2, sinks=[Png()], progress=told.append)
-    assert (told[-1].done, told[-1].failed, told[-1].total) == (6, 1, 7)
+    reported: list[Any] = []
+    report = surgery.extract(model, photos, out=tmp_path / "out", jobs=2, sinks=[Png()], progress=reported.append)
+    assert (reported[-1].done, reported[-1].failed, reported[-1].total) == (6, 1, 7)
     assert report.images == 6
     assert [failure.path for failure in report.failed] == [str(photos / "3.png")]
     assert manifest(tmp_path / "out")["failed"][0]["number"] == 3
 
 
-def test_an_error_in_one_job_stops_the_others_and_keeps_what_is_finished(
+def test_an_error_in_one_job_stops_the_others_and_keeps_the_finished_images(
     model: nn.Module, photos: Path, tmp_path: Path
 ) -> None:
     @contextmanager
@@ -203,7 +203,7 @@ def test_an_error_in_one_job_stops_the_others_and_keeps_what_is_finished(
     assert {path.name for path in out.iterdir() if path.is_dir()} == set(names)
 
 
-def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+def test_a_sink_or_device_that_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     @contextmanager
     def everything(folder: surgery.OutputFolder) -> Iterator[Any]:
         yield lambda activation: None
@@ -219,7 +219,7 @@ def test_what_jobs_can_not_share_is_refused(model: nn.Module, photos: Path, tmp_
         extract(jobs=2, device="meta")
 
 
-def test_a_job_that_is_killed_is_said() -> None:
+def test_a_killed_job_raises_an_error() -> None:
     def work(number: int, tell: Any, stop: StopSignal) -> int:
         if number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -230,7 +230,7 @@ def test_a_job_that_is_killed_is_said() -> None:
         run_workers(2, work, lambda number, content: None)
 
 
-def test_an_error_that_no_other_process_could_read_is_put_in_words() -> None:
+def test_an_error_that_can_not_be_pickled_becomes_its_text() -> None:
     class LocalError(Exception):
         pass
 
@@ -259,7 +259,7 @@ def test_an_error_of_a_deferred_sink_leaves_nothing_half_written(
 
 
 @pytest.mark.parametrize("gathered", [0, 500, 1 << 40])
-def test_the_same_is_written_however_much_is_handed_over_at_once(
+def test_the_size_of_the_queue_does_not_change_the_files(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gathered: int
 ) -> None:
     def extracted(name: str) -> tuple[dict[str, bytes], Any]:
@@ -268,24 +268,22 @@ def test_the_same_is_written_however_much_is_handed_over_at_once(
         return contents(tmp_path / name), (report.files, kept["operations"], kept["images"])
 
     expected = extracted("as it is")
-    given: list[int] = []
+    costs: list[int] = []
     submit = BackgroundWriter.submit
 
     def counting(self: BackgroundWriter, job: Callable[[], object], cost: int = 0) -> None:
-        given.append(cost)
+        costs.append(cost)
         submit(self, job, cost)
 
     monkeypatch.setattr(BackgroundWriter, "submit", counting)
     monkeypatch.setattr(sink_pipeline, "QUEUE_BYTES", gathered)
     assert extracted("otherwise") == expected
-    pictures = sum(cost > 0 for cost in given)
+    pictures = sum(cost > 0 for cost in costs)
     assert pictures == 4 if gathered > 500 else pictures > 4  # of 4 batches
-    assert max(given) <= gathered + 2 * 6 * 8 * 10  # and no more than the largest of them above it
+    assert max(costs) <= gathered + 2 * 6 * 8 * 10  # and no more than the largest of them above it
 
 
-def test_a_sink_that_is_called_at_once_draws_what_image_of_a_batch_it_likes(
-    model: nn.Module, photos: Path, tmp_path: Path
-) -> None:
+def test_an_immediate_sink_may_draw_some_images_of_a_batch_only(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     seen: dict[tuple[str, str | None], Any] = {}
 
     def drawing(*images: str) -> Any:
@@ -307,7 +305,7 @@ def test_a_sink_that_is_called_at_once_draws_what_image_of_a_batch_it_likes(
     assert {image for _, image in seen} == {"2", "5"}
 
 
-def test_what_was_read_of_an_image_is_let_go_once_it_is_in_a_batch(
+def test_the_values_of_an_image_are_freed_once_they_are_in_a_batch(
     model: nn.Module, photos: Path, tmp_path: Path
 ) -> None:
     read: list[weakref.ref[Tensor]] = []
@@ -334,7 +332,9 @@ def test_what_was_read_of_an_image_is_let_go_once_it_is_in_a_batch(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_what_a_reader_keeps_is_not_written_to(photos: Path, tmp_path: Path, batch_size: int) -> None:
+def test_the_model_does_not_write_to_a_tensor_that_a_reader_keeps(
+    photos: Path, tmp_path: Path, batch_size: int
+) -> None:
     class Doubling(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mul_(2)
@@ -359,7 +359,7 @@ def test_a_deferred_sink_sees_shape_and_dtype_and_no_values(model: nn.Module, ph
 
 
 @pytest.mark.parametrize("deferred", [False, True])
-def test_an_error_says_at_which_activation_of_which_image_it_was(
+def test_an_error_of_a_sink_names_the_activation_and_the_image(
     model: nn.Module, photos: Path, tmp_path: Path, deferred: bool
 ) -> None:
     def failing(error: Exception) -> Any:
@@ -381,9 +381,7 @@ def test_an_error_says_at_which_activation_of_which_image_it_was(
     assert caught.value.__notes__ == ["at norm of 2"]
 
 
-def test_a_stage_that_can_not_draw_says_at_which_activation_it_was(
-    model: nn.Module, photos: Path, tmp_path: Path
-) -> None:
+def test_an_error_of_a_stage_names_the_activation(model: nn.Module, photos: Path, tmp_path: Path) -> None:
     def tiler(levels: Tensor) -> Tensor:
         return levels[:, :, :, :, None]
 

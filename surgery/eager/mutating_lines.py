@@ -1,4 +1,4 @@
-"""The line of the user's code that changes something, found by looking again after each line of a run."""
+"""The line of the user's code that changes something, found by a comparison after each line of a run."""
 
 from __future__ import annotations
 

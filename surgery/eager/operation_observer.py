@@ -29,7 +29,7 @@ class OperationObserver(TorchFunctionMode):
     """Sees each call of a function of torch by the model, and clones the values that it returns.
 
     A leaf module is one operation, as in a graph. While it runs, the observer is no longer a mode of torch: torch's own
-    modules compute otherwise under a mode (`nn.MultiheadAttention` leaves its fast path).
+    modules may take another path under a mode, as `nn.MultiheadAttention` leaves its fast path.
     """
 
     def __init__(self, leaf_paths: set[str]) -> None:

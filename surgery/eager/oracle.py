@@ -99,7 +99,7 @@ def _run_both(
     """Run the graph and the model with the same random numbers, and return the values of each.
 
     The eager values have one more entry under the empty path: the inputs, and tensors that an earlier run has kept
-    outside the model, such as a grid. A graph may compute them anew, where the eager run only reads them.
+    outside the model, such as a grid. A graph may compute these again, where the eager run only reads them.
     """
     graph = everywhere.graph
     leaf_paths = {str(n.target) for n in graph.nodes if n.op == "call_module" and not is_extractor(everywhere, n)}

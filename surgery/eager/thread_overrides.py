@@ -1,7 +1,7 @@
 """Names of torch and of the user's modules that mean something else for a while, in one thread only.
 
-An assignment to ``torch.zeros`` is seen by the whole process. So each override checks the thread: in the thread that
-made it, the replacement is target_name, and in all others the original. No other thread ever receives a proxy.
+An assignment to ``torch.zeros`` holds for the whole process. So each override checks the thread: the thread that made
+it calls the replacement, and all others call the original. No other thread ever receives a proxy.
 """
 
 from __future__ import annotations

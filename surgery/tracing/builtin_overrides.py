@@ -1,9 +1,9 @@
 """Python's `isinstance`, `type` and `callable` as the user's modules see them while a model of theirs is traced.
 
-Each answers from C code for the proxy itself: ``isinstance(x, Tensor)`` is False, and the model takes the branch for
-something else. A global name in the user's module comes before Python's own, so it is set there for the time of the
-trace. A module that has a global of that name already is left alone; so is code that reaches the function otherwise,
-as by ``builtins.isinstance``.
+Python's own functions answer for the proxy itself: ``isinstance(x, Tensor)`` is False, and the model takes the branch
+for something else. Python looks for a name among the globals of a module before it looks among its builtins; so, for
+the time of a trace, the names are globals of the user's modules. Not covered are a module that has its own global of
+that name, and code that writes ``builtins.isinstance``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the user's compiled Python code does with a value next: the questions that no method of a proxy is asked.
+"""Uses of a value in the user's code that call no method of it, read from the bytecode.
 
-``y is x`` compares two objects without calling any method of theirs. So a proxy can't answer it, and can't even notice
-it. The bytecode of the calling frame shows it.
+``y is x`` compares two objects without calling a method of either. So a proxy can't answer, and can't even notice the
+comparison. The bytecode of the frame that holds the proxy shows it.
 """
 
 from __future__ import annotations

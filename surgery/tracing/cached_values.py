@@ -1,8 +1,7 @@
-"""Values that a model keeps from one run for the next: whether a graph, which computes them anew, gives the same.
+"""Values that a model keeps for its next run, such as tables of biases, or grids by image size.
 
-Models keep tables of biases, grids by image size and the like in an attribute or a dict. A graph has no such memory: it
-computes them in each run. That is right if the kept value depends on nothing but parameters, buffers and constants, and
-wrong if it depends on the earlier run's input.
+They are in an attribute or a dict. A graph has no such memory: it computes them in each run. That gives the same result
+if a kept value depends on parameters, buffers and constants only, and a wrong one if it depends on the earlier input.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def is_same_when_retraced(graph: fx.Graph, tracer: ModelTracer, holder: nn.Modul
 
     `graph` is that of the first trace, `holder` the module that was traced, and `tracer` a new one for the second.
     `outside` are containers that the model has written to and that are no attributes of it. Kept values that are
-    constant across runs are computed anew for the second trace, as a graph would.
+    constant across runs are computed again in the second trace, as a graph does in each run.
     """
     kept = list(_find_kept_values(graph, holder, outside))
 
@@ -76,7 +75,7 @@ def _copy_node(node: fx.Node, tracer: ModelTracer) -> fx.Proxy:
 
 
 def _is_constant(node: fx.Node) -> bool:
-    """Return whether a node's value is the same in each run, as long as nobody changes the parameters."""
+    """Return whether a node's value is the same in each run if the parameters stay the same."""
     is_deterministic = node.op == "get_attr" or (
         node.op in ("call_function", "call_method") and _target_name(node) in _DETERMINISTIC
     )

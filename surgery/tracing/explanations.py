@@ -63,7 +63,7 @@ def _locate_error(error: Exception) -> tuple[tuple[str, int] | None, nn.Module |
 
 
 def _is_forward(code: CodeType, module: nn.Module) -> bool:
-    """Return whether code is a module's forward. Only then does a module kept whole leave the error's line out."""
+    """Return whether code is a module's forward: then the error's line is not traced if the module is kept whole."""
     forward = inspect.unwrap(type(module).forward)
     return getattr(forward, "__code__", None) is code
 

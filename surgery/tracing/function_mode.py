@@ -46,7 +46,7 @@ class TracingFunctionMode(TorchFunctionMode):
             self._record_grad_mode(*args)
             return None if isinstance(args[0], fx.Proxy) else func(*args, **kwargs)
         if self.tracer.record_factories and func in FACTORIES:
-            # Each run makes the tensor anew, as the model does, so that no run writes to the tensor of another.
+            # Each run makes its own tensor, as the model does, so that no run writes to the tensor of another.
             return self.tracer.create_proxy("call_function", func, args, kwargs)
         if (name := self._find_written_parameter(func, args, kwargs)) is not None:
             self.tracer.note_parameter_write(name)

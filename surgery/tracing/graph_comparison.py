@@ -1,4 +1,4 @@
-"""Whether the graph of a model does what the model does on the example, and the first thing that it does otherwise."""
+"""The first difference between what a model does on the example and what its graph does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
-    """Return what a graph does otherwise on the example than its model; None where it does the same.
+    """Return the first difference between a model and its graph on the example; None where there is none.
 
     Both run on copies of the inputs and of all that a run could change, with the same random numbers. Outputs, buffers
     and random numbers are compared bit for bit. The operations are compared by their paths, shapes and dtypes. The
@@ -141,9 +141,9 @@ def _find_stale_attribute(comparison: Comparison, changed: set[str]) -> str | No
 def _describe_outcome_difference(
     model: RunOutcome | Exception | None, graph: RunOutcome | Exception | None
 ) -> str | None:
-    """Return the first thing that the graph gave or left otherwise than the model, in words.
+    """Return the first difference between the outcome of the graph and that of the model, in words.
 
-    None where there is none, where the model raised an error, and where one of them was not run.
+    None if they are equal, if the model raised an error, or if one of them was not run.
     """
     if isinstance(model, RunOutcome) and isinstance(graph, Exception):
         return f"the model runs, and its graph does not: {first_line(graph)}"
@@ -166,8 +166,8 @@ def _describe_state_difference(model: RunOutcome, graph: RunOutcome) -> str | No
         buffer = graph.buffers.get(name)
         if buffer is not None and _is_comparable(expected) and not bitwise_equal(expected, buffer):
             difference = describe_difference(buffer, expected)
-            return f"the graph leaves the buffer {name} otherwise than the model: {difference}"
-    is_single_threaded = threading.active_count() == 1  # otherwise another thread may have drawn
+            return f"the graph leaves another value in the buffer {name} than the model: {difference}"
+    is_single_threaded = threading.active_count() == 1  # another thread may have drawn
     if is_single_threaded and not torch.equal(model.generator, graph.generator):
         return "the graph draws other random numbers than the model"
     return None

@@ -29,9 +29,9 @@ def restore_generators(states: GeneratorStates) -> None:
     np.random.set_state(states[1])  # noqa: NPY002
 
 
-def is_same_states(states: GeneratorStates, others: GeneratorStates) -> bool:
-    """Return whether two pairs of states are equal."""
-    return _comparable(states) == _comparable(others)
+def has_drawn_since(states: GeneratorStates) -> bool:
+    """Return whether numbers were drawn from one of the generators, by any thread, since `states` were read."""
+    return _comparable(generator_states()) != _comparable(states)
 
 
 def _comparable(states: GeneratorStates) -> tuple[Any, ...]:

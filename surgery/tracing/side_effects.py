@@ -27,7 +27,7 @@ from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.random_generators import (
     find_drawing_line,
     generator_states,
-    is_same_states,
+    has_drawn_since,
     restore_generators,
 )
 from surgery.tracing.recording import record_graph
@@ -71,7 +71,7 @@ def trace_noting_side_effects(
         generators = generator_states()
         graph = record_graph(tracer, holder)
         tracer.hazards += _find_stale_constants(graph, holder, find_stale_tensors(outside.changed(), copies))
-        if not is_same_states(generator_states(), generators):
+        if has_drawn_since(generators):
             tracer.hazards += _find_draws(factory, generators)
         after = _take_fingerprints(model)
         tracer.hazards += _find_model_changes(before, after, graph, tracer, holder, factory)
@@ -101,7 +101,7 @@ def _find_values_kept_outside(
 ) -> Iterator[Hazard]:
     """Yield the hazard of values that forward leaves outside the model and another run reads.
 
-    There is none where the other run reads what a graph computes anew.
+    There is no hazard if a graph computes the same values again in each run.
     """
     containers = [place.container for place in changed if isinstance(place.container, (dict, list))]
     if changed and not is_same_when_retraced(graph, factory.make_tracer(), holder, containers):
@@ -181,7 +181,8 @@ def _find_model_changes(
 def _find_hooks(model: nn.Module, tracer: ModelTracer) -> Iterator[Hazard]:
     """Yield a hazard for the hooks of each module that was traced into.
 
-    Forward hooks are a note: what they compute is recorded. Backward hooks change gradients, and a graph has none.
+    Forward hooks are a note, since what they compute is recorded. Backward hooks may change gradients, and a graph
+    has no backward hooks.
     """
     for path in sorted(tracer.traced_paths):
         module, name = model.get_submodule(path), path or "the model"

@@ -53,8 +53,8 @@ def override_torch(tracer: ModelTracer) -> Iterator[None]:
 def _override_imported_names(overrides: list[Override], root: nn.Module) -> list[Override]:
     """Return the overrides of the user's own names for overridden functions, as after ``from torch import is_tensor``.
 
-    Such a name means the original, whatever becomes of ``torch.is_tensor``. Names in the user's modules are found; a
-    function that is held elsewhere, in an attribute or a default argument, is not.
+    Such a name is bound to the original, so that an override of ``torch.is_tensor`` does not reach it. Found are global
+    names of the user's modules; a function in an attribute or a default argument is not.
     """
     replacements = {id(getattr(home, name)): value for home, name, value in overrides if isinstance(home, ModuleType)}
     return [

@@ -29,7 +29,7 @@ _ATTEMPTS = ((True, False), (True, True), (False, False), (False, True))
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """What `surgery.trace` was asked for."""
+    """The arguments of `surgery.trace`, checked, and the state outside the model."""
 
     model: nn.Module
     inputs: GraphInputs

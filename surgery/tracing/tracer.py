@@ -1,4 +1,4 @@
-"""The tracer of models: `torch.fx.Tracer`, extended by what it would lose, freeze or answer wrongly."""
+"""The tracer of models: a `torch.fx.Tracer` that records more, and notes hazards."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ModelTracer(InPlaceTracer):
         self.leaves = leaves
         self.graph = fx.Graph(tracer_cls=type(self))
         self.is_finished = False
-        """Whether the graph is complete. A proxy that is used later was kept from this run for another one."""
+        """Whether the graph is complete. A proxy that is used afterwards is one that the model has kept."""
         self._state_paths: dict[int, tuple[Tensor, str]] = {}
         """Parameters and buffers by their identity, each with its path in the holder."""
         self._state_proxies: dict[str, fx.Proxy] = {}

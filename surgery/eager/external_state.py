@@ -149,7 +149,7 @@ def find_stale_tensors(changed: list[ContainerSnapshot], copies: Mapping[int, An
 def _container_of(value: Any) -> Any:
     """Return the container in which a value keeps what it holds; the value itself where it is a container."""
     if isinstance(value, (WeakKeyDictionary, WeakValueDictionary)):
-        return value.data
+        return vars(value)["data"]
     has_attributes = is_user_object(value) or isinstance(value, (nn.Module, UserDict, UserList, local))
     return vars(value) if has_attributes else value
 

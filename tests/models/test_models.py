@@ -272,6 +272,19 @@ def test_wrong_options_of_torchvision_are_one_clear_line(option: str, said: str,
     assert said in str(caught.value)
 
 
+def test_weights_that_do_not_fit_a_model_of_torchvision_are_one_clear_line(cache: Path, tmp_path: Path) -> None:
+    state = surgery.load_model("torchvision/squeezenet1_1").state_dict()
+    state["extra"] = state.pop("features.0.weight")
+    state["features.0.bias"] = state["features.0.bias"][:9]
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ModelError) as caught:
+        surgery.load_model(f"torchvision/squeezenet1_1:weights={tmp_path / 'net.pth'}")
+    assert str(caught.value).endswith(
+        "net.pth does not fit torchvision/squeezenet1_1: 50 of 52 keys fit; missing features.0.weight; "
+        "unexpected extra; features.0.bias is (9,), not (64,)"
+    )
+
+
 @pytest.mark.parametrize("name", ["mnasnet0_5", "lraspp_mobilenet_v3_large", "googlenet", "densenet121"])
 @pytest.mark.parametrize("classes", [None, 7])
 def test_weights_under_the_keys_of_torchvision_are_recognized(

@@ -1,4 +1,4 @@
-"""Plugins as they are found: a file, or an installed distribution."""
+"""Plugins for tests: files and installed distributions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 
 def plugin(folder: Path, text: str, name: str = "mine.py") -> Path:
-    """A plugin in a file."""
+    """Write a plugin file and return its path."""
     file = folder / name
     file.write_text(textwrap.dedent(text))
     return file
 
 
 class Site:
-    """A folder on `sys.path` that distributions are installed in, as pip does it."""
+    """A folder on `sys.path` with installed distributions, as pip would install them."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class Site:
     def install(
         self, name: str, text: str | None, *, entry: str = "", watchers: bool = False, version: str = "1.2"
     ) -> Path:
-        """A distribution whose module has this text; None for an entry point to a module that is not there."""
+        """Install a distribution whose module has this text; None leaves out the module of its entry point."""
         module = name.replace("-", "_")
         file = self.folder / f"{module}.py"
         if text is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 from warnings import warn
@@ -74,10 +75,14 @@ def run_checks(
         for name, value in offers.items():
             title = f"{kind} {name}"
             on_progress(title)
-            violations = _find_violations(kind, value, files, lambda step, title=title: on_progress(f"{title}: {step}"))
+            violations = _find_violations(kind, value, files, partial(_report_step, on_progress, title))
             yield CheckResult(kind, name, _summarize_silently(violations))
     if (watcher := plugin.create_watcher()) is not None:
         yield CheckResult("watcher", plugin.name, _summarize_silently(watcher_violations(watcher)))
+
+
+def _report_step(on_progress: Callable[[str], object], title: str, step: str) -> None:
+    on_progress(f"{title}: {step}")
 
 
 def _summarize_silently(violations: Iterator[Violation]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Plugins of several files: what lies beside a plugin is imported from it, and from nowhere else."""
+"""Plugins of several files: a plugin imports the modules of its own folder, and no plugin those of another."""
 
 from __future__ import annotations
 

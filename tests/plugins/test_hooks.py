@@ -29,7 +29,7 @@ PARTS = ("**Called:** ", "**Takes:** ", "**Returns:** ", "**Several:** ", "**Exa
 
 
 def example_of(hook: str) -> str:
-    """The code at the end of a hook's docstring."""
+    """Return the example in a hook's docstring."""
     doc = inspect.getdoc(HOOKS[hook]) or ""
     (example,) = re.findall(r"^```python\n(.*?)^```$", doc, flags=re.MULTILINE | re.DOTALL)
     return str(example)
@@ -76,7 +76,7 @@ def model() -> nn.Sequential:
 
 
 def offered(folder: Path, kind: Any, name: str) -> Any:
-    """What the example of a kind's hook offers, from a plugin file that is the example as it stands."""
+    """Return the object that the example of a kind's hook offers, loaded from a plugin file."""
     found = Plugins([plugin(folder, example_of(f"surgery_{kind}s"))])
     values = found.plugins[1].collect_offers(kind)[0]
     assert found.warnings == []
@@ -138,7 +138,7 @@ def test_the_example_of_surgery_readers_runs(tmp_path: Path) -> None:
 
 
 def printed(folder: Path, hook: str, model: nn.Module, photo: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What a watching example prints in a run."""
+    """Return what the example of a hook of runs prints in a run."""
     found = Plugins([plugin(folder, example_of(hook))])
     report = surgery.extract(model, photo, out=folder / "out", sinks=[], watchers=found.watchers())
     assert (report.warnings, found.warnings) == ((), [])
@@ -201,7 +201,7 @@ def surgery_colormaps(style): ...
 
 @pytest.fixture
 def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hooks of a version in which two of them have dropped an argument."""
+    """Use the hooks of a later version, in which two hooks have dropped an argument."""
     specs = ModuleType("specs")
     exec(NEXT, vars(specs))  # noqa: S102
     monkeypatch.setattr("surgery.plugins.plugin.hookspecs", specs)

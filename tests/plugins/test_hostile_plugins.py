@@ -1,4 +1,4 @@
-"""Plugins that are broken in every way: each is said in one line, and every command that does not need it works."""
+"""Broken plugins: each is reported in one line, and commands that do not need it work."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ BROKEN = {
     ),
 }
 KEPT = ("prints at import", "prints in a hook", "sleeps at import")
-"""Those that are said and are used all the same."""
+"""The plugins that are reported but used."""
 
 
 @pytest.fixture(params=["file", "installed"])
 def broken(request: pytest.FixtureRequest, tmp_path: Path, site: Site) -> Any:
-    """Puts a plugin's text where it is found. Returns its name and what a command line needs to find it."""
+    """Return a function that writes or installs a plugin; it returns the plugin's name and the options that find it."""
 
     def put(text: str) -> tuple[str, list[str]]:
         if request.param == "file":
@@ -340,7 +340,7 @@ def test_what_a_plugin_has_others_print_is_kept_from_standard_output(tmp_path: P
 
 
 def used(command: Callable[[], subprocess.CompletedProcess[str]]) -> float:
-    """Seconds of CPU of a command."""
+    """Return the seconds of CPU time that a command takes."""
     before = os.times()
     assert command().returncode == 0
     after = os.times()

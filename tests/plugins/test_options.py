@@ -1,4 +1,4 @@
-"""Options of a plugin's dataclass: all usual types, from the text behind a colon, and errors in our words."""
+"""Options of a plugin's dataclass: values of all usual types are read from text, and errors are one clear line."""
 
 from __future__ import annotations
 

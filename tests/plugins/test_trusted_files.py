@@ -29,14 +29,14 @@ def surgery_colormaps(): return {{"theirs": ["black", "red"]}}
 
 
 class Clone:
-    """A stranger's repository, in which one stands."""
+    """A repository of somebody else, which is the working directory."""
 
     def __init__(self, folder: Path, ran: Path) -> None:
         self.folder, self._ran = folder, ran
 
     @property
     def ran(self) -> bool:
-        """Whether code of it has run since this was last asked."""
+        """Return whether its code has run since the last call."""
         found = self._ran.exists()
         self._ran.unlink(missing_ok=True)
         return found
@@ -220,7 +220,7 @@ def test_bytecode_that_lies_beside_a_file_is_not_run(clone: Clone, tmp_path: Pat
 
 
 class Terminal:
-    """Standard input at which somebody types."""
+    """A standard input at which a user types."""
 
     def __init__(self, *lines: str) -> None:
         self.lines = list(lines)

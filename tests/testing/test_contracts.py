@@ -1,4 +1,4 @@
-"""The built-in stages keep what a stranger's have to keep, and the checks find each promise that is broken."""
+"""The built-in stages keep the contracts of plugins, and the checks find each violation."""
 
 from __future__ import annotations
 
@@ -195,11 +195,12 @@ def test_a_broken_sink_is_found(sink: Sink, fault: str) -> None:
 
 
 def test_the_old_names_of_the_checks_work_and_tell_the_new_ones() -> None:
+    room: Any = testing
     with pytest.warns(DeprecationWarning, match=r"surgery\.testing\.verdicts is now surgery\.testing\.run_checks"):
-        assert testing.verdicts is testing.run_checks
+        assert room.verdicts is testing.run_checks
     with pytest.warns(DeprecationWarning, match=r"surgery\.testing\.Verdict is now surgery\.testing\.CheckResult"):
-        result = testing.Verdict("sink", "png", ("writes nothing",))
+        result = room.Verdict("sink", "png", ("writes nothing",))
     with pytest.warns(DeprecationWarning, match=r"CheckResult\.faults is now CheckResult\.violations"):
         assert result.faults == result.violations
     with pytest.raises(AttributeError, match="attribute verdict"):
-        _ = testing.verdict
+        _ = room.verdict

@@ -24,14 +24,14 @@ def test_it_keeps_the_contract(name: str) -> None:
 
 
 def drawn() -> NDArray[np.uint8]:
-    """The 251 colors, as bytes."""
+    """Return the 251 colors as bytes."""
     (picture,) = surgery.draw(torch.zeros(1, 1, 2, 2), colormap=embers)
     assert picture.palette is not None
     return picture.palette[:251]
 
 
 def lightness(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """CIE L* of sRGB bytes, from the luminance of IEC 61966-2-1."""
+    """Return CIE L* of sRGB bytes, by the luminance of IEC 61966-2-1."""
     part = pixels / 255
     linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
     luminance = linear @ (0.2126, 0.7152, 0.0722)
@@ -54,7 +54,7 @@ def test_reversed_it_has_the_same_colors_the_other_way_round() -> None:
 
 
 def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
-    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    """Run the installed command `surgery` in a folder and return its exit code."""
     (surgery_command,) = entry_points(group="console_scripts", name="surgery")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["surgery", *arguments])

@@ -26,7 +26,7 @@ EVERYTHING = {"images": 0, "scalars": 0, "histograms": 0, "tensors": 0}
 
 
 def read(folder: Path) -> Any:
-    """What TensorBoard's own reader finds."""
+    """Return what TensorBoard's reader reads."""
     return EventAccumulator(str(folder / "tensorboard"), EVERYTHING).Reload()
 
 
@@ -42,7 +42,7 @@ def run(out: Path, sink: TensorBoard = TensorBoard(), **options: Any) -> None:  
 
 
 def values(image: str | Path, at: str) -> Tensor:
-    """What an operation computes, recorded by other means."""
+    """Return the values of an operation, recorded in another way."""
     traced = surgery.trace(surgery.load_model("facades").eval())
     opened = surgery.insert(traced, surgery.select(traced, surgery.path(at)))
     with torch.no_grad():
@@ -66,12 +66,12 @@ def test_every_image_is_a_step_and_every_operation_a_picture_pixel_for_pixel(tmp
 
 
 def stacked(levels: Tensor) -> Tensor:
-    """Two channels, one below the other."""
+    """Place two channels one below the other."""
     return levels[:, :2].flatten(1, 2)[:, None]
 
 
 def steps(folder: Path) -> NDArray[np.uint8]:
-    """The first two channels of `up2.norm`, a column for each step."""
+    """Return a picture of the first two channels of `up2.norm` as TensorBoard reads them, one column per step."""
     run(folder, at="up2.norm", tiler=stacked, colormap="magma")
     columns = [pixels(event) for event in read(folder).Images("up2.norm")]
     return np.concatenate([np.pad(column, ((0, 0), (0, 6), (0, 0)), constant_values=255) for column in columns], 1)
@@ -181,7 +181,7 @@ def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path: Path) -
 
 
 def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
-    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    """Run the installed command `surgery` in a folder and return its exit code."""
     (surgery_command,) = entry_points(group="console_scripts", name="surgery")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["surgery", *arguments])

@@ -32,7 +32,7 @@ PHOTO = inputs()[0]
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test downloads anything."""
+    """Make sure that no test downloads anything."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
@@ -191,7 +191,7 @@ def test_the_python_of_the_readme_makes_its_picture(tmp_path: Path, monkeypatch:
 
 
 def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
-    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    """Run the installed command `surgery` in a folder and return its exit code."""
     (surgery_command,) = entry_points(group="console_scripts", name="surgery")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["surgery", *arguments])

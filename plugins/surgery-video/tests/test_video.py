@@ -44,7 +44,7 @@ class Net(nn.Module):
 
 
 def photos(folder: Path, *sizes: tuple[int, int]) -> list[Path]:
-    """Each brighter than the one before."""
+    """Write images of which each is brighter than the one before."""
     random = np.random.default_rng(0)
     folder.mkdir()
     files = [folder / f"{number:03}.png" for number in range(len(sizes))]
@@ -58,7 +58,7 @@ def run(images: list[Path], out: Path, sink: Video = Video(), **options: Any) ->
 
 
 def recorded(image: Path, at: str) -> Tensor:
-    """What an operation computes, by other means."""
+    """Return the values of an operation, recorded in another way."""
     traced = surgery.trace(Net().eval())
     opened = surgery.insert(traced, surgery.select(traced, surgery.path(at)))
     with torch.no_grad():
@@ -210,7 +210,7 @@ def test_the_example_makes_the_picture_of_the_readme(tmp_path: Path, monkeypatch
 
 
 def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
-    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    """Run the installed command `surgery` in a folder and return its exit code."""
     (surgery_command,) = entry_points(group="console_scripts", name="surgery")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["surgery", *arguments])

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent.parent
 
 
 class Net(nn.Module):
-    """A value of every kind that a store has to keep."""
+    """Computes a value of every kind that a store has to keep."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -61,8 +61,10 @@ def run(images: list[Path], out: Path, model: nn.Module | None = None, sink: Zar
     surgery.extract(model or Net(), images, out=out, sinks=[sink], **options)
 
 
-def go_on(images: list[Path], out: Path, model: nn.Module | None = None, sink: Zarr = Zarr(), **options: Any) -> None:  # noqa: B008
-    """A run that adds to a store, whose folder is no longer that of the run that began it."""
+def run_again(
+    images: list[Path], out: Path, model: nn.Module | None = None, sink: Zarr = Zarr(), **options: Any
+) -> None:  # noqa: B008
+    """Run again into a folder with a store: after a killed run, and without the manifest of the first run."""
     if (out / ".surgery").exists():
         with pytest.raises(OutputError, match="which was killed"):  # now what it left is in order
             run(images, out, model, sink, **options)
@@ -71,7 +73,7 @@ def go_on(images: list[Path], out: Path, model: nn.Module | None = None, sink: Z
 
 
 def expected(images: list[Path], at: str, model: nn.Module | None = None) -> list[Tensor]:
-    """What an operation computes for each image, recorded by other means."""
+    """Return the values of an operation for each image, recorded in another way."""
     traced = surgery.trace((model or Net()).eval())
     opened = surgery.insert(traced, surgery.select(traced, surgery.path(at)))
     with torch.no_grad():
@@ -131,7 +133,7 @@ def test_what_belongs_to_a_whole_batch_has_a_store_of_its_own(tmp_path: Path) ->
 def test_a_second_run_adds_its_images(tmp_path: Path) -> None:
     first, second = photos(tmp_path / "in", 2), photos(tmp_path / "in", 3, seed=1)
     run(first, tmp_path / "out")
-    go_on(second, tmp_path / "out", sink=Zarr(level=9))
+    run_again(second, tmp_path / "out", sink=Zarr(level=9))
     data = xarray.open_zarr(tmp_path / "out" / "activations.zarr")
     assert data.sizes["image"] == 5
     assert list(data["image"].values[2:]) == [file.stem for file in second]
@@ -155,7 +157,7 @@ def test_a_second_run_that_is_another_is_refused_in_a_line(
     run(photos(tmp_path / "in", 1), tmp_path / "out")
     before = contents(tmp_path / "out")
     with pytest.raises(OutputError, match=message):
-        go_on(photos(tmp_path / "in", 1), tmp_path / "out", **options)
+        run_again(photos(tmp_path / "in", 1), tmp_path / "out", **options)
     assert contents(tmp_path / "out") == before
 
 
@@ -168,7 +170,7 @@ def test_images_of_other_shapes_have_a_store_of_their_own(tmp_path: Path) -> Non
     small, large = photos(tmp_path / "in", 2), photos(tmp_path / "in", 2, (16, 20), seed=1)
     images = [small[0], large[0], small[1]]
     run(images, tmp_path / "out")
-    go_on([large[1]], tmp_path / "out", sink=Zarr(mixed=True))
+    run_again([large[1]], tmp_path / "out", sink=Zarr(mixed=True))
     one, other = (zarr.open_group(tmp_path / "out" / f"activations{n}.zarr", mode="r") for n in ("", "-2"))
     assert [list(group["image"][:]) for group in (one, other)] == [  # type: ignore[index, arg-type]
         ["photo 0-0", "photo 0-1"],
@@ -220,7 +222,7 @@ def test_values_of_several_chunks_come_back(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """The end of a process, as far as the disk can tell."""
+    """Stands for the death of the process."""
 
 
 def test_a_run_killed_at_any_write_leaves_whole_images_and_the_next_goes_on(
@@ -259,13 +261,13 @@ def test_a_run_killed_at_any_write_leaves_whole_images_and_the_next_goes_on(
         length = check_whole(out / "activations.zarr", truth)
         seen.add(length)
         writes = -total
-        go_on(images[length:], out, at="conv")
+        run_again(images[length:], out, at="conv")
         assert check_whole(out / "activations.zarr", truth) == 2
     assert seen == {0, 1}
 
 
 def check_whole(path: Path, truth: Any) -> int:
-    """See that a store holds the first so many images, each of them exact, and return how many."""
+    """Check that a store has the first images with their exact values, and return how many."""
     if not path.exists():
         return 0
     group = zarr.open_group(path, mode="r")
@@ -302,7 +304,7 @@ def test_a_killed_process_leaves_whole_images(tmp_path: Path) -> None:
 
 
 def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
-    """Run the installed command `surgery` in a folder. Returns its exit code."""
+    """Run the installed command `surgery` in a folder and return its exit code."""
     (surgery_command,) = entry_points(group="console_scripts", name="surgery")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["surgery", *arguments])

@@ -357,7 +357,7 @@ def test_listing_and_help_take_half_of_importing_torch_with_many_plugins_install
     torch = [sys.executable, "-c", "import torch"]
     enough = used(lambda: subprocess.run(torch, capture_output=True, text=True, check=False)) / 2
     for arguments in (["--help"], ["extract", "--help"], ["plugins"], ["plugins", "--json"]):
-        assert min(used(partial(surgery, *arguments, **path)) for _ in range(3)) < enough, arguments
+        assert any(used(partial(surgery, *arguments, **path)) < enough for _ in range(3)), arguments
 
 
 def test_a_plugin_that_sleeps_is_not_waited_for_where_it_is_not_needed(run: Any, site: Site) -> None:

@@ -377,6 +377,10 @@ def test_a_model_of_the_working_directory_imports_its_own_and_hides_nothing(clon
     said = python("-m", "surgery", "extract", source, "--at", "op:conv2d", "--sink", "npz", cwd=clone.folder)
     assert "1 image" in said, said
     assert not clone.ran, said
+
+
+def test_a_file_of_the_working_directory_does_not_hide_an_installed_package_of_models(clone: Clone) -> None:
+    (clone.folder / "pyproject.toml").unlink()
     clone.write("json.py")
     clone.write("torchvision.py")
     assert "torchvision.models has no 'nothing'" in python(

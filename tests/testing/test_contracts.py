@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,12 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "stage"), STAGES, ids=str)
+def stage_id(value: Any) -> str:
+    """Return a name without the address of a function, which differs between processes."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+
+
+@pytest.mark.parametrize(("kind", "stage"), STAGES, ids=stage_id)
 def test_what_comes_with_the_project_keeps_the_contract(kind: str, stage: Any) -> None:
     getattr(testing, f"check_{kind}")(stage)
 

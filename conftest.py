@@ -1,0 +1,34 @@
+"""The processes that the tests run in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+MAX_WORKERS = 8
+"""A worker needs several seconds to import torch and up to 2 GB of memory: more of them would hardly be faster."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run a folder of tests in one process per core, unless the command line says otherwise with -n.
+
+    A few files are faster without workers. Without pytest-xdist, which the distributions in plugins/ don't require,
+    everything runs in one process.
+    """
+    folders = [argument for argument in config.args if Path(argument).is_dir()]
+    if (
+        not folders
+        or not config.pluginmanager.hasplugin("xdist")
+        or "PYTEST_XDIST_WORKER" in os.environ
+        or config.option.numprocesses is not None
+        or config.option.collectonly
+    ):
+        return
+    config.option.numprocesses = "logical"
+    config.option.maxprocesses = MAX_WORKERS
+    config.option.dist = "loadgroup"
+    # The threads of torch would compete with the other workers.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -8,7 +8,7 @@ _REPLACEMENTS = (
     (r"leaves=\[(['\"])([^'\"]+)\1\](?:, or --leaf \S+ on the command line)?", r"--leaf \2"),
     (r"leaves=\[\.\.\.\]", "--leaf NAME"),
     (r"allow=\[(['\"])([^'\"]+)\1\](?: \(--allow [^\s()]+\))?", r"--allow \2"),
-    (r"(--[a-z-]+) \([a-z_]+=[^\s()]*\)", r"\1"),
+    (r"(--[a-z-]+(?: [a-z,]+)?) \([a-z_]+=[^\s()]*\)", r"\1"),
     (r" \([^()]*= in Python\)| \([a-z_]+=[^()]* in Python\)", ""),
 )
 

@@ -80,7 +80,7 @@ def load_image(
     channels = len(preprocessing.mean) * len(halves) if preprocessing is not None else channels
     per_half = channels // len(halves)
     if per_half not in (1, 3) or per_half * len(halves) != channels:
-        raise ImageError(_explain_channel_mismatch(channels, halves))
+        raise ImageError(_explain_channel_mismatch(channels, side))
     pixels = decode(path, per_half, DecodingOptions(black, white, indices))
     target = _parse_size(preprocessing.size if preprocessing is not None and size is None else size)
     if target is not None and side == "none" and preprocessing is None:
@@ -121,13 +121,14 @@ def _normalize(values: Tensor, preprocessing: Preprocessing, halves: int) -> Ten
     return values.sub(mean).div(std)
 
 
-def _explain_channel_mismatch(channels: int, halves: Sequence[str]) -> str:
-    if len(halves) == 2:
-        return f"two halves have 3 channels each or 1, 6 or 2 together, and {channels} are wanted"
-    pair = "; --side both gives it both halves of an AB pair (side= in Python)" if channels in (2, 6) else ""
-    return (
-        f"an image has 3 channels or 1, and {channels} are wanted{pair or '; --reader tensor reads files of tensors'}"
-    )
+def _explain_channel_mismatch(channels: int, side: Side) -> str:
+    if len(_HALVES[side]) == 2:
+        return f"--side {side} (side={side!r}) gives 6 channels, or 2 in gray, and the model takes {channels}"
+    if channels in (2, 6):
+        advice = "--side both (side='both') gives it both halves of an AB pair"
+    else:
+        advice = "--reader tensor reads files of tensors"
+    return f"an image has 3 channels, or 1 in gray, and the model takes {channels}; {advice}"
 
 
 def _split_halves(path: Path, pixels: Pixels, halves: Sequence[str]) -> list[Pixels]:

@@ -68,10 +68,10 @@ def check_overwrite(folder: Path, *, overwrite: bool) -> None:
         model = head.get("model")
         name = (model.get("source") or model.get("class")) if isinstance(model, dict) else None
         run = f"a run of {name}" if name else "a run"
-        killed = ", which was killed" if head.get("error") == KILLED else ""
+        killed = " that was killed" if head.get("error") == KILLED else ""
         raise OutputError(
-            f"{folder} holds {run} already{killed}; replace it by --overwrite (overwrite=True), or write to another "
-            "folder"
+            f"{folder} already holds {run}{killed}; add --overwrite (overwrite=True) to replace it, or write to "
+            "another folder"
         )
 
 

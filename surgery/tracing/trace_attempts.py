@@ -41,7 +41,7 @@ class TraceRequest:
         """Raise TraceError for a hazard that may change what is computed and is not allowed."""
         if hazard.changes_result and hazard.kind not in self.allow:
             raise TraceError(
-                f"{type(self.model).__name__} can't be traced as it runs: {hazard}; {hazard.remedy}, or accept it "
+                f"{type(self.model).__name__} can't be traced faithfully: {hazard}; {hazard.remedy}, or accept it "
                 f"with allow=[{hazard.kind!r}] (--allow {hazard.kind})"
             )
 

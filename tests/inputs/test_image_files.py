@@ -262,9 +262,13 @@ def test_both_halves_are_channels_in_the_requested_order(
 
 
 def test_impossible_halves_are_one_clear_line(pair: Path, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="two halves have 3 channels each or 1, 6 or 2 together, and 4 are wanted"):
+    with pytest.raises(
+        ImageError, match=r"--side both \(side='both'\) gives 6 channels, or 2 in gray, and the model takes 4"
+    ):
         load_image(pair, side="both", channels=4)
-    with pytest.raises(ImageError, match="6 are wanted; --side both gives it both halves of an AB pair"):
+    with pytest.raises(
+        ImageError, match=r"the model takes 6; --side both \(side='both'\) gives it both halves of an AB pair"
+    ):
         load_image(pair, channels=6)
     with pytest.raises(ImageError, match="side is left, right or none, or both, left,right or right,left; not 'top'"):
         load_image(pair, side="top")  # type: ignore[arg-type]
@@ -290,7 +294,7 @@ def test_a_discriminator_gets_both_halves_in_the_order_of_the_public_code(run: A
             assert np.array_equal(np.asarray(shown), np.concatenate(halves if side == "both" else halves[::-1], 1))
         assert json.loads(Path(side, "manifest.json").read_text())["settings"]["side"] == side
     refused = run("extract", "net_D.pth", "pair.png", "--at", "score", "--size", "64")
-    assert "6 are wanted; --side both gives it both halves of an AB pair" in refused.err
+    assert "the model takes 6; --side both gives it both halves of an AB pair" in refused.err
 
 
 def test_a_run_and_its_manifest_report_each_note_once(run: Any, tmp_path: Path) -> None:

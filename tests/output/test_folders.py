@@ -96,7 +96,7 @@ def test_a_folder_that_holds_a_run_is_refused_in_one_line_and_stays_unchanged(ph
         with pytest.raises(OutputError) as caught:
             surgery.extract(model, photos, out=out)
         assert str(caught.value) == (
-            f"{out} holds a run of first already; replace it by --overwrite (overwrite=True), or write to another "
+            f"{out} already holds a run of first; add --overwrite (overwrite=True) to replace it, or write to another "
             "folder"
         )
     assert tree(out) == before
@@ -108,7 +108,8 @@ def test_the_second_run_of_a_command_names_the_option_that_overwrites(run: Any, 
     result = run(*arguments)
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "surgery: activations holds a run of facades already; replace it by --overwrite, or write to another folder\n"
+        "surgery: activations already holds a run of facades; add --overwrite to replace it, or write to another "
+        "folder\n"
     )
     assert run(*arguments, "--overwrite").code == 0
     assert_whole(tmp_path / "activations")
@@ -193,7 +194,7 @@ def test_a_manifest_of_another_program_is_not_overwritten(photos: Path, tmp_path
     before = tree(out)
     for overwrite in (False, True):
         with pytest.raises(
-            OutputError, match=r"move it away, or write to another folder|is no manifest of a run|holds a run already"
+            OutputError, match=r"move it away, or write to another folder|is no manifest of a run|already holds a run"
         ):
             surgery.extract(Net(), photos, out=out, overwrite=overwrite)
         assert tree(out) == before
@@ -429,7 +430,7 @@ def test_after_a_kill_the_next_run_recovers_a_manifest_of_the_finished_images(
     wait_for(lambda: all(map(is_gone, workers)), 2)
     assert jobs == 1 or len(workers) == jobs
     if images:
-        with pytest.raises(OutputError, match="holds a run of Net already, which was killed; replace it by"):
+        with pytest.raises(OutputError, match="already holds a run of Net that was killed; add --overwrite"):
             surgery.extract(Other(), photos, out=out)
         content = manifest(out)
         assert len(content["images"]) >= images
@@ -437,7 +438,7 @@ def test_after_a_kill_the_next_run_recovers_a_manifest_of_the_finished_images(
         assert [operation["path"] for operation in content["operations"]]
         assert_whole(out, strangers=("0/mine.txt",))
     else:
-        with pytest.raises(OutputError, match="holds a run of Other already; replace it"):
+        with pytest.raises(OutputError, match="already holds a run of Other; add --overwrite"):
             surgery.extract(Other(), photos, out=out)
         assert tree(out) == before, "the run that was to be replaced is not back"
     surgery.extract(Other(), photos / "1.png", out=out, sinks=[Png()], overwrite=True)
@@ -521,7 +522,7 @@ def test_a_manifest_that_could_not_be_written_is_written_by_the_next_run(
         with pytest.raises(OutputError, match="the disk is full"):
             surgery.extract(Net(), photos, out=out, sinks=[Png()])
     assert not (out / "manifest.json").exists()
-    with pytest.raises(OutputError, match="holds a run of Net already, which was killed"):
+    with pytest.raises(OutputError, match="already holds a run of Net that was killed"):
         surgery.extract(Net(), photos, out=out)
     assert len(manifest(out)["images"]) == 4
     assert_whole(out)

@@ -122,10 +122,10 @@ def _components(image: Tensor) -> Tensor:
         strength = values[-3:].flip(0)
         loadings = loadings * (strength > strength[0] * 1e-12)
         sign = loadings.gather(0, loadings.abs().argmax(0, keepdim=True)).sign()
-        found = used @ (loadings * sign) * size
-        result[:, finite] = torch.nn.functional.pad(found.T, (0, 0, 0, 3 - found.shape[1]))
-    drawn: Tensor = result.unflatten(1, image.shape[1:]).to(image.dtype)
-    return drawn
+        components = used @ (loadings * sign) * size
+        result[:, finite] = torch.nn.functional.pad(components.T, (0, 0, 0, 3 - components.shape[1]))
+    maps: Tensor = result.unflatten(1, image.shape[1:]).to(image.dtype)
+    return maps
 
 
 TRANSFORMS: dict[str, Transform] = {"abs": Abs(), "mean": Mean(), "topk": TopK(), "fft": FFT(), "pca": PCA()}

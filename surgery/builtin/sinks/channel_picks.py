@@ -57,7 +57,7 @@ def read_picks(pick: str) -> dict[str, list[int]]:
         return {str(operation): [int(channel) for channel in channels] for operation, channels in picks.items()}
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RenderError(
-            f"{sheets[0]} does not say which channels were picked; name a sheet that a run has written"
+            f"{sheets[0]} does not say which channels were picked; name a sheet that a run wrote"
         ) from error
 
 

@@ -29,7 +29,7 @@ class LoadedNetwork:
 
     model: nn.Module
     part: str = ""
-    """The name of its entry in the file; empty if the file is one state_dict, or was read by a plugin alone."""
+    """The name of its entry in the file; empty if the file is one state_dict, or if a plugin read the file itself."""
     averaged: bool = False
     """Whether its weights are averages over the training (EMA, SWA)."""
     others: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ def load_checkpoint(
 ) -> nn.Module:
     """Return the network in a weights file, as constructed (in train mode); pix2pix's have float32 parameters.
 
-    `readers` are called in order until one recognizes the file; None is the reader of pix2pix's networks alone. `.pth`
+    `readers` are called in order until one recognizes the file; None is only the reader of pix2pix's networks. `.pth`
     and `.pt` files are loaded with ``weights_only=True``, so that no code in them runs. If a file holds several
     networks, `part` names one; None prefers a generator, and averaged weights to those of the last step.
 

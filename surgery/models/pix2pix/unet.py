@@ -90,7 +90,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth < MIN_DEPTH:
-            raise ModelError(f"a UNet of {depth} levels was asked for; the public architecture has {MIN_DEPTH} or more")
+            raise ModelError(f"depth is at least {MIN_DEPTH} in the public architecture, not {depth}")
         self.depth = depth
         self.in_channels = in_channels
         self.out_channels = out_channels

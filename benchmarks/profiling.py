@@ -35,7 +35,7 @@ def profile(console: Console) -> None:
     from surgery.drawing import extremes, picture_assembly
     from surgery.drawing import png_files as png
     from surgery.extraction import model_runner, recorder, threads
-    from surgery.inputs import image_reader
+    from surgery.inputs import readers
 
     torch.set_num_threads(1)
     model = calibrated_network()
@@ -51,7 +51,7 @@ def profile(console: Console) -> None:
         ("PNG, in all", png, "png_buffers"),
         ("write", png, "_writev"),
         ("draw, encode, write, record: in all", recorder.Recorder, "write"),
-        ("read ahead", image_reader, "load_image"),
+        ("read ahead", readers, "load_image"),
     ]
     with tempfile.TemporaryDirectory(dir=SCRATCH_FOLDER) as folder:
         surgery.extract(model, benchmark_images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-HINT = "`surgery check` shows where they part"
+HINT = "`surgery check` shows the first operation that differs"
 
 
 def compare_with_original(

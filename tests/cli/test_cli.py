@@ -302,7 +302,7 @@ def test_extract_stops_at_an_output_that_is_not_the_originals(
     result = run(*common, "checked")
     assert result.code == 1
     assert "the rewritten model does not give the output of the original: the values differ" in result.err
-    assert "`surgery check` shows where they part" in result.err
+    assert "`surgery check` shows the first operation that differs" in result.err
     assert run(*common, "unchecked", "--no-check").code == 0
 
 

@@ -63,7 +63,7 @@ def run(images: list[Path], out: Path, model: nn.Module | None = None, sink: Zar
 
 def run_again(
     images: list[Path], out: Path, model: nn.Module | None = None, sink: Zarr = Zarr(), **options: Any
-) -> None:  # noqa: B008
+) -> None:
     """Run again into a folder with a store: after a killed run, and without the manifest of the first run."""
     if (out / ".surgery").exists():
         with pytest.raises(OutputError, match="which was killed"):  # now what it left is in order

@@ -62,11 +62,15 @@ def run(images: list[Path], out: Path, model: nn.Module | None = None, sink: Zar
 
 
 def run_again(
-    images: list[Path], out: Path, model: nn.Module | None = None, sink: Zarr = Zarr(), **options: Any
+    images: list[Path],
+    out: Path,
+    model: nn.Module | None = None,
+    sink: Zarr = Zarr(),  # noqa: B008
+    **options: Any,
 ) -> None:
     """Run again into a folder with a store: after a killed run, and without the manifest of the first run."""
     if (out / ".surgery").exists():
-        with pytest.raises(OutputError, match="which was killed"):  # now what it left is in order
+        with pytest.raises(OutputError, match="that was killed"):  # now what it left is in order
             run(images, out, model, sink, **options)
     (out / "manifest.json").unlink(missing_ok=True)
     run(images, out, model, sink, **options)

@@ -237,8 +237,10 @@ def test_the_version_says_where_nothing_was_compiled(
 def spoil(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     """Have a model traced with a difference at one of its operations."""
 
+    original = surgery.trace  # looked up before it is replaced: a package of lazy names would keep what it finds
+
     def trace(*arguments: Any, **options: Any) -> Any:
-        traced = surgery.trace(*arguments, **options)
+        traced = original(*arguments, **options)
         cat = next(node for node in traced.graph.nodes if node.name == "up2_cat")
         cat.args = (list(reversed(cat.args[0])), *cat.args[1:])
         traced.recompile()

@@ -1,4 +1,4 @@
-"""Runs cases in processes of their own, so that one that hangs or that ends its process is a finding as well."""
+"""Runs cases in processes of their own, so that a case that hangs or ends its process is found too."""
 
 from __future__ import annotations
 
@@ -22,70 +22,70 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Case = "Callable[[Random], object]"
-"""One case, in a working directory of its own. It may raise SurgeryError, and nothing else."""
+"""A function that runs one case in a working directory of its own. It may raise SurgeryError, and nothing else."""
 
-LIMIT = 30.0
-"""Seconds for one case."""
+CASE_TIMEOUT = 30.0
+"""Seconds after which a case counts as hanging."""
 
 
 class Misuse(SurgeryError):  # noqa: N818 - it is what the user did
-    """A usage error of the command line, or a TypeError for a value that is of no documented type."""
+    """A usage error of the command line, or a TypeError for a value of an undocumented type."""
 
 
 @dataclass
 class Tally:
-    """What the cases of one kind ended in."""
+    """The outcomes of the cases of one kind: results, errors of one line, and faults."""
 
     cases: int = 0
     results: int = 0
     errors: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     first: dict[str, int] = field(default_factory=dict)
-    """Of each fault, the number of the first case."""
+    """The number of the first case of each fault."""
     details: dict[str, str] = field(default_factory=dict)
 
     def fault(self, number: int, said: str, details: str = "") -> None:
-        """Count a fault; the first case of each kind of it is kept."""
+        """Count a fault, and keep its first case."""
         self.faults[said] += 1
         self.first.setdefault(said, number)
         self.details.setdefault(said, details)
 
 
 def run(
-    kinds: Mapping[str, Any], seconds: float, seed: int, first: int = 0, most: int | None = None
+    kinds: Mapping[str, Any], seconds: float, seed: int, first: int = 0, max_cases: int | None = None
 ) -> dict[str, Tally]:
-    """Run cases of each kind for its share of the time. Returns what they ended in, by kind."""
+    """Run cases of each kind for its share of the time, and return their outcomes by kind."""
     tallies: dict[str, Tally] = {}
     for name, prepare in kinds.items():
-        tallies[name] = _run_kind(name, prepare, time.monotonic() + seconds / len(kinds), seed, first, most)
+        tallies[name] = _run_kind(name, prepare, time.monotonic() + seconds / len(kinds), seed, first, max_cases)
     return tallies
 
 
-def _run_kind(name: str, prepare: Any, end: float, seed: int, first: int, most: int | None) -> Tally:
+def _run_kind(name: str, prepare: Any, end: float, seed: int, first: int, max_cases: int | None) -> Tally:
     tally = Tally()
     context = multiprocessing.get_context("fork")
     number = first
-    while time.monotonic() < end and (most is None or tally.cases < most):
+    while time.monotonic() < end and (max_cases is None or tally.cases < max_cases):
         here, there = context.Pipe(duplex=False)
         with tempfile.TemporaryDirectory(prefix="fuzz-") as home:
-            process: Any = context.Process(target=_work, args=(name, prepare, seed, number, Path(home), there))
+            process: Any = context.Process(target=_run_cases, args=(name, prepare, seed, number, Path(home), there))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             there.close()
-            number = _listen(tally, here, process, number, end, most)
+            number = _collect_reports(tally, here, process, number, end, max_cases)
             process.kill()
             process.join()
     return tally
 
 
-def _listen(tally: Tally, here: Any, process: Any, number: int, end: float, most: int | None) -> int:
-    """Count what a worker reports until it stops answering or the time is up. Returns the number of the next case."""
-    while time.monotonic() < end and (most is None or tally.cases < most):
+def _collect_reports(tally: Tally, here: Any, process: Any, number: int, end: float, max_cases: int | None) -> int:
+    """Count the reports of a worker until it stops or the time is up. Return the number of the next case."""
+    while time.monotonic() < end and (max_cases is None or tally.cases < max_cases):
         try:
-            if not here.poll(LIMIT):
+            if not here.poll(CASE_TIMEOUT):
                 tally.cases += 1
-                tally.fault(number, f"hangs: more than {LIMIT:.0f} s")
+                tally.fault(number, f"hangs: more than {CASE_TIMEOUT:.0f} s")
                 return number + 1
             kind, said, details = here.recv()
         except EOFError:
@@ -104,19 +104,19 @@ def _listen(tally: Tally, here: Any, process: Any, number: int, end: float, most
     return number
 
 
-def _work(name: str, prepare: Any, seed: int, number: int, home: Path, there: Any) -> None:
-    """Run one case after the other, and report each."""
+def _run_cases(name: str, prepare: Any, seed: int, number: int, home: Path, there: Any) -> None:
+    """Run one case after the other in a worker process, and report each outcome."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     os.environ["HOME"] = str(home)
     case: Callable[[Random], object] = prepare()
     while True:
-        there.send(_attempt(case, Random(f"{seed} {name} {number}"), home))  # noqa: S311 - to be the same again
+        there.send(_run_case(case, Random(f"{seed} {name} {number}"), home))  # noqa: S311 - a case can be repeated
         number += 1
 
 
-def _attempt(case: Callable[[Random], object], random: Random, home: Path) -> tuple[str, str, str]:
+def _run_case(case: Callable[[Random], object], random: Random, home: Path) -> tuple[str, str, str]:
     work = home / "work"
     work.mkdir()
     os.chdir(work)
@@ -131,7 +131,7 @@ def _attempt(case: Callable[[Random], object], random: Random, home: Path) -> tu
         found = ("error", "", "")
         if control or not said:
             found = ("fault", f"an error of {type(error).__name__} with {control[:1]!r} in it", repr(said))
-    except BaseException as error:  # noqa: BLE001 - that is what is looked for
+    except BaseException as error:  # noqa: BLE001 - any other exception is a fault
         place = traceback.extract_tb(error.__traceback__)
         own = next((line for line in reversed(place) if "/surgery/" in line.filename), place[-1])
         where = f"{Path(own.filename).name}:{own.lineno}"
@@ -147,7 +147,7 @@ def _attempt(case: Callable[[Random], object], random: Random, home: Path) -> tu
 
 
 def table(tallies: Mapping[str, Tally], seed: int) -> str:
-    """The figures of a campaign, and of each fault how its case is run again."""
+    """Return the counts of a campaign, and for each fault the command that repeats its case."""
     lines = [f"{'kind':12}{'cases':>9}{'results':>9}{'errors':>9}{'faults':>9}"]
     for name, tally in tallies.items():
         faults = sum(tally.faults.values())

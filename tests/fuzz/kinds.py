@@ -1,4 +1,4 @@
-"""What is fuzzed: for each kind a function that prepares what its cases share, and returns one that runs a case."""
+"""The kinds of cases: for each, a function that prepares what its cases share and returns a function for one case."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch import nn
 
 import surgery
 from surgery.plugins.registry import Plugins
-from tests.fuzz import mutants
-from tests.fuzz.calls import call
+from tests.fuzz import damaged_files
 from tests.fuzz.campaign import Misuse
-from tests.fuzz.contents import content
-from tests.fuzz.texts import ODD, STAGES, odd, selection, stage
+from tests.fuzz.odd_texts import ODD, STAGES, odd_text, selection, stage
+from tests.fuzz.public_calls import call_public_function
+from tests.fuzz.weights_contents import content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +35,12 @@ def tiny() -> nn.Module:
 
 
 def _weights(kind: str) -> Case:
-    whole = mutants.weights()[kind]
+    whole = damaged_files.weights()[kind]
     ending = "safetensors" if kind == "safetensors" else "pth"
 
     def case(random: Random) -> object:
         file = Path(f"net.{ending}")
-        file.write_bytes(mutants.mutant(whole, random))
+        file.write_bytes(damaged_files.damage(whole, random))
         return surgery.load_model(file, plugins=Plugins(bare=True))
 
     return case
@@ -49,18 +49,18 @@ def _weights(kind: str) -> Case:
 def _contents() -> Case:
     def case(random: Random) -> object:
         torch.save(content(random), "net.pth", _use_new_zipfile_serialization=random.random() < 0.5)
-        part = random.choice((None, None, "netG", "netD", "0", odd(random)))
+        part = random.choice((None, None, "netG", "netD", "0", odd_text(random)))
         return surgery.load_model("net.pth", part=part, plugins=Plugins(bare=True))
 
     return case
 
 
 def _images() -> Case:
-    files = mutants.images()
+    files = damaged_files.images()
 
     def case(random: Random) -> object:
         name = random.choice(list(files))
-        Path(f"a.{name}").write_bytes(mutants.mutant(files[name], random))
+        Path(f"a.{name}").write_bytes(damaged_files.damage(files[name], random))
         size = random.choice((None, None, "native", 8, (4, 9), 0, -1))
         return surgery.load_image(f"a.{name}", size=size, side=random.choice(("none", "left", "right")))
 
@@ -68,13 +68,13 @@ def _images() -> Case:
 
 
 def _tensors() -> Case:
-    files = mutants.tensors()
+    files = damaged_files.tensors()
     plugins = Plugins(bare=True)
 
     def case(random: Random) -> object:
         name = random.choice(list(files))
-        Path(f"a.{name}").write_bytes(mutants.mutant(files[name], random))
-        key = random.choice(("", ":key=x", ":key=y", f":key={odd(random)}"))
+        Path(f"a.{name}").write_bytes(damaged_files.damage(files[name], random))
+        key = random.choice(("", ":key=x", ":key=y", f":key={odd_text(random)}"))
         return plugins.resolve("reader", f"tensor{key}")(Path(f"a.{name}"))
 
     return case
@@ -109,9 +109,9 @@ def _models() -> Case:
             "net.py:",
             "net:make",
             stage("model", random),
-            odd(random),
+            odd_text(random),
         )
-        return surgery.load_model(random.choice(names) + random.choice(("", "", odd(random))), plugins=plugins)
+        return surgery.load_model(random.choice(names) + random.choice(("", "", odd_text(random))), plugins=plugins)
 
     return case
 
@@ -123,18 +123,18 @@ def _names() -> Case:
     def case(random: Random) -> object:
         model = nn.Sequential()
         for _ in range(random.choice((1, 2, 3))):
-            name = odd(random).replace(".", random.choice(("", "_"))) or "x"
+            name = odd_text(random).replace(".", random.choice(("", "_"))) or "x"
             model.add_module(name, nn.Conv2d(3, 3, 1))
         paths = []
         for _ in range(random.choice((1, 2))):
-            path = Path(odd(random).replace("/", "_").replace("\0", "") + random.choice((".png", ".PNG")))
+            path = Path(odd_text(random).replace("/", "_").replace("\0", "") + random.choice((".png", ".PNG")))
             try:
                 Image.new("RGB", (6, 5)).save(path, "png")
             except (OSError, ValueError):  # the disk has no such names
                 continue
             paths.append(path)
         sinks = [plugins.resolve("sink", name) for name in random.sample(STAGES["sink"], 2)]
-        return surgery.extract(model.eval(), paths, out="out", sinks=sinks, source=odd(random))
+        return surgery.extract(model.eval(), paths, out="out", sinks=sinks, source=odd_text(random))
 
     return case
 
@@ -188,17 +188,17 @@ def _commands() -> Case:
         Image.new("RGB", (8, 8)).save("a.png")
         Path("net.py").write_text("from tests.fuzz.kinds import tiny as make\n")
         words = [*random.choice((*commands[:3], *commands))]
-        models = ("net.py:make", "net.py:make", "net.py:make", odd(random), "a.png")
+        models = ("net.py:make", "net.py:make", "net.py:make", odd_text(random), "a.png")
         words += (
-            [random.choice(models), *random.choice(([], ["a.png"], [odd(random)]))]
+            [random.choice(models), *random.choice(([], ["a.png"], [odd_text(random)]))]
             if len(words) == 1
-            else [odd(random)]
+            else [odd_text(random)]
         )
         for _ in range(random.choice((0, 1, 2, 3))):
             kind = random.choice(list(STAGES))
-            value = random.choice((*values, odd(random), selection(random)[:500], stage(kind, random)))
+            value = random.choice((*values, odd_text(random), selection(random)[:500], stage(kind, random)))
             words += random.choice(([random.choice(options), value], [random.choice(flags)]))
-        words = [word.replace("\0", "") for word in words]  # no shell gives that
+        words = [word.replace("\0", "") for word in words]  # no shell can pass it
         out, err = io.StringIO(), io.StringIO()
         try:
             with mock.patch("sys.argv", ["surgery", *words]), redirect_stdout(out), redirect_stderr(err):
@@ -218,7 +218,7 @@ def _calls() -> Case:
     traced = surgery.trace(tiny().eval(), torch.zeros(1, 3, 8, 8))
     opened = surgery.insert(traced, surgery.operations(traced))
     known = SimpleNamespace(model=tiny().eval(), traced=traced, opened=opened, image=torch.zeros(1, 3, 8, 8))
-    return lambda random: call(random, known, (*ODD, *(odd(random) for _ in range(3))))
+    return lambda random: call_public_function(random, known, (*ODD, *(odd_text(random) for _ in range(3))))
 
 
 KINDS: dict[str, Callable[[], Case]] = {

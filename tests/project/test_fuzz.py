@@ -17,7 +17,7 @@ from tests.fuzz.kinds import KINDS
 
 
 def test_odd_and_damaged_inputs_end_in_results_and_in_errors_of_one_line() -> None:
-    tallies = run({name: kind for name, kind in KINDS.items() if name != "commands"}, 600, seed=0, most=10)
+    tallies = run({name: kind for name, kind in KINDS.items() if name != "commands"}, 600, seed=0, max_cases=10)
     assert {tally.cases for tally in tallies.values()} == {10}
     assert {name: tally.details for name, tally in tallies.items() if tally.faults} == {}
 
@@ -61,8 +61,8 @@ def hanging(random: Random) -> object:
     ],
 )
 def test_a_fault_is_found_whatever_its_kind(case: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(campaign, "LIMIT", 0.3)
-    tallies = run({"kind": lambda: case}, 20, seed=4, first=2, most=2)
+    monkeypatch.setattr(campaign, "CASE_TIMEOUT", 0.3)
+    tallies = run({"kind": lambda: case}, 20, seed=4, first=2, max_cases=2)
     assert tallies["kind"].cases == 2
     (found,) = tallies["kind"].faults
     assert found.startswith(said)

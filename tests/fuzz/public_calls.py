@@ -1,4 +1,4 @@
-"""The public functions, called with values of all sorts."""
+"""Calls of the public functions with odd arguments."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from random import Random
 
 
-def call(random: Random, known: Any, texts: Sequence[str]) -> object:
-    """Call one of the public names with arguments that it takes, one or two of which are odd.
+def call_public_function(random: Random, known: Any, texts: Sequence[str]) -> object:
+    """Call one of the public functions with one or two odd arguments.
 
-    A TypeError is an answer to a value of another type than is documented.
+    Raises Misuse for a TypeError, which is a right answer to a value of an undocumented type.
     """
     Image.new("RGB", (8, 8)).save("a.png")
     text = random.choice(texts)
@@ -39,7 +39,7 @@ def call(random: Random, known: Any, texts: Sequence[str]) -> object:
             torch.empty(1, 3, 8, 8, device="meta"),
         )
     )
-    # What a model raises at an input that it does not take is its own, where its forward is called from Python.
+    # Inputs that the model takes: an error of its own forward would not be one of the project.
     taken = random.choice((known.image, torch.zeros(2, 3, 3, 5), torch.full((1, 3, 8, 8), float("nan"))))
     model = random.choice((known.model, known.model, nn.Sequential(), nn.Identity(), nn.ModuleList(), nn.Linear(3, 3)))
     graph = random.choice((known.traced, known.opened))

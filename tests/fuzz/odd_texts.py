@@ -29,7 +29,7 @@ ODD = (
     *("con", "nul.png", "a" * 300, "a" * 5000, "../x", "../../x", "x/../..", "[bold]", "[/]", "<b>", "`x`", "'", '"'),
     *("&", "|", "(", ")", ":", "=", ",", ";"),
 )
-"""What names are not thought to be."""
+"""Texts that a program may not expect as names."""
 
 PATHS = ("down1.conv", "down*", "op:conv2d", "op:cat", "inside:up2", "up1", "op:", "inside:", "*", "**", "layer1")
 STAGES = {
@@ -59,25 +59,25 @@ OPTIONS = (
 )
 
 
-def odd(random: Random) -> str:
-    """An odd text, alone or among others."""
+def odd_text(random: Random) -> str:
+    """Return an odd text, alone or combined with others."""
     return "".join(random.choice((*ODD, "a", "B", "1", ".png", "x")) for _ in range(random.choice((1, 1, 2, 3))))
 
 
 def selection(random: Random) -> str:
-    """A selection that is nearly one."""
-    parts = [random.choice((*PATHS, *PATHS, odd(random))) for _ in range(random.choice((1, 2, 3, 8)))]
+    """Return a text that resembles a selection."""
+    parts = [random.choice((*PATHS, *PATHS, odd_text(random))) for _ in range(random.choice((1, 2, 3, 8)))]
     joined = "".join(f"{random.choice(('', '~', '(', ')', ' '))}{part}{random.choice(' &|~()')}" for part in parts)
     return joined * random.choice((1, 1, 1, 30)) if random.random() < 0.9 else "(" * 5000 + joined
 
 
 def stage(kind: str, random: Random) -> str:
-    """The name of a stage, with options that are nearly ones."""
-    name = random.choice((*STAGES[kind], *STAGES[kind], odd(random)))
+    """Return the name of a stage with texts that resemble options."""
+    name = random.choice((*STAGES[kind], *STAGES[kind], odd_text(random)))
     if random.random() < 0.2:
         return name
-    values = ("1", "8", "0", "-3", "2.5", "channel", "layer", "batch", "log", odd(random))
+    values = ("1", "8", "0", "-3", "2.5", "channel", "layer", "batch", "log", odd_text(random))
     options = [
-        f"{random.choice((*OPTIONS, odd(random)))}={random.choice(values)}" for _ in range(random.choice((1, 2)))
+        f"{random.choice((*OPTIONS, odd_text(random)))}={random.choice(values)}" for _ in range(random.choice((1, 2)))
     ]
     return f"{name}:{','.join(options)}"

@@ -1,4 +1,4 @@
-"""Content of weights files, as trainers write it and as nobody does."""
+"""Contents of weights files: those that trainers write, and odd ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.state_dicts import to_public
-from tests.fuzz.texts import odd
+from tests.fuzz.odd_texts import odd_text
 
 if TYPE_CHECKING:
     from random import Random
@@ -26,13 +26,13 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.comple
 
 @cache
 def state_dict() -> dict[str, Tensor]:
-    """That of a small network of pix2pix."""
+    """Return the state_dict of a small pix2pix network."""
     torch.manual_seed(0)
     return to_public(PatchGAN(width=1))
 
 
 def content(random: Random, depth: int = 0) -> Any:
-    """State_dicts, whole or not, in dicts and lists, with all sorts of objects beside them."""
+    """Return nested dicts and lists of state_dicts, some of them incomplete, and of other objects."""
     if depth > 2 or random.random() < 0.2:
         return _state(random) if random.random() < 0.7 else _object(random)
     inside = [content(random, depth + 1) for _ in range(random.choice((1, 2, 3)))]
@@ -45,7 +45,7 @@ def content(random: Random, depth: int = 0) -> Any:
             inside.append(inside)
             return {"state_dict": inside}
         case _:
-            return {random.choice((*NAMES, odd(random))): value for value in inside}
+            return {random.choice((*NAMES, odd_text(random))): value for value in inside}
 
 
 def _object(random: Random) -> Any:
@@ -58,18 +58,18 @@ def _object(random: Random) -> Any:
 
 
 def _state(random: Random) -> dict[Any, Any]:
-    """A state_dict with one change in its names or values, or none."""
+    """Return a state_dict with at most one change to its names or values."""
     own: dict[Any, Any] = dict(state_dict())
     name = random.choice(list(own))
     changes: dict[int, Any] = {
         0: lambda: {key: value for key, value in own.items() if key != name},
         1: lambda: own | {name: _object(random)},
-        2: lambda: own | {f"{name}.{odd(random)}": own[name]},
+        2: lambda: own | {f"{name}.{odd_text(random)}": own[name]},
         3: lambda: dict(zip((f"{random.choice(PREFIXES)}{key}" for key in own), own.values(), strict=True)),
         4: lambda: {f"{prefix}{key}": value for prefix in [random.choice(PREFIXES)] for key, value in own.items()},
         5: lambda: {key: value.to(dtype) for dtype in [random.choice(DTYPES)] for key, value in own.items()},
         6: lambda: own | {name: own[name].to_sparse()},
         7: lambda: own | {name: torch.zeros(1).expand(random.choice((1, 7, 10**6)), *own[name].shape[1:])},
-        8: lambda: {key.replace("model", text): value for text in [odd(random)] for key, value in own.items()},
+        8: lambda: {key.replace("model", text): value for text in [odd_text(random)] for key, value in own.items()},
     }
     return changes.get(random.randrange(12), lambda: own)()

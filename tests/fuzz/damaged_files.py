@@ -1,4 +1,4 @@
-"""Damaged files."""
+"""Files of all formats that are read, and damage to them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from random import Random
 
 
-def mutant(whole: bytes, random: Random) -> bytes:
-    """A file that was damaged in one way or in a few: bits, cuts, blocks that are zero, twice, elsewhere or random."""
+def damage(whole: bytes, random: Random) -> bytes:
+    """Return a file with one to five damages: flipped bits, cuts, blocks that are zeroed, repeated or random."""
     data = bytearray(whole)
     for _ in range(random.choice((1, 1, 1, 2, 5))):
         if not data:
             break
-        # Headers are where a reader decides what to do, so that half of the damage is there.
+        # Half of the damage hits the header, where a reader decides what to do.
         place = random.randrange(min(len(data), 600) if random.random() < 0.5 else len(data))
         size = random.choice((1, 2, 8, 64, 500))
         match random.randrange(8):

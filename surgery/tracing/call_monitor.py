@@ -87,6 +87,7 @@ def _autograd_function_name(frame: FrameType) -> str:
 _PROXY_MESSAGES = (
     "Proxy",
     "ModelAttribute",
+    "SequenceAttribute",
     "symbolic tracing",
     "symbolically traced",
     "argument of type: <class",

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import sys
-from typing import TYPE_CHECKING, Any
+from abc import ABCMeta
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, fx
 
 from surgery.graph import InPlaceProxy, find_user_line, is_user_file
 from surgery.tracing.bytecode import current_opcode, is_compared_by_identity
 from surgery.tracing.explanations import KEEP_WHOLE
+from surgery.tracing.text_uses import is_branched_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +51,7 @@ class ModelProxy(InPlaceProxy):
             return getattr(tensor, name)
         frame = sys._getframe(1)  # noqa: SLF001
         if not is_user_file(frame.f_code.co_filename):
-            return ModelAttribute(self, name)
+            return make_attribute(self, name)
         if current_opcode(frame) not in _ACCESSING_ATTRIBUTE:
             kind = tracer.infer_type(self)
             if kind is not None and not hasattr(kind, name) and name not in tracer.assigned_attributes:
@@ -66,7 +68,7 @@ class ModelProxy(InPlaceProxy):
                 f"`is` compares the {name} of a value, which is not known while tracing, and the graph holds one branch"
             )
             tracer.note_hazard("identity", what, "compare with ==")
-        return ModelAttribute(self, name)
+        return make_attribute(self, name)
 
     def __copy__(self) -> Any:
         return self.tracer.create_proxy("call_function", copy.copy, (self,), {})
@@ -89,9 +91,12 @@ class ModelProxy(InPlaceProxy):
 
     def __repr__(self) -> str:
         """Return the proxy's own text, and remember it: a hazard where it becomes part of what is computed."""
-        text = super().__repr__()
-        if line := find_user_line(sys._getframe(1)):  # noqa: SLF001
-            self.tracer.proxy_texts.setdefault(text, line)  # type: ignore[attr-defined]
+        text, tracer, frame = super().__repr__(), cast("Any", self.tracer), sys._getframe(1)  # noqa: SLF001
+        if line := find_user_line(frame):
+            tracer.proxy_texts.setdefault(text, line)
+            if is_branched_on(frame):
+                what = "a branch depends on the text of a value not known while tracing; the graph holds one branch"
+                tracer.note_hazard("text", what, "compare the value itself")
         return text
 
 
@@ -109,11 +114,44 @@ class ModelAttribute(fx.proxy.Attribute, ModelProxy):
             super().__setattr__(name, value)
 
 
-PROXIES = (ModelProxy, ModelAttribute)
+class SequenceProxy(ModelProxy, metaclass=ABCMeta):
+    """A proxy of a shape or of several tensors.
+
+    ``match`` calls no method to learn whether a value is a sequence: it reads a flag of the class. With that flag it
+    asks for the length next, which is an error that names the line; without it another branch is taken in silence.
+    """
+
+    __abc_tpflags__ = 1 << 5
+
+
+class SequenceAttribute(ModelAttribute, metaclass=ABCMeta):
+    """The shape of a proxy, a sequence for ``match``."""
+
+    __abc_tpflags__ = 1 << 5
+
+
+def make_proxy(node: fx.Node, tracer: Any) -> ModelProxy:
+    """Return the proxy of a node's value."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    source = node.args[0] if node.args else None
+    is_sliced = name == "getitem" and isinstance(node.args[1], slice) and isinstance(source, fx.Node)
+    is_part_of_shape = is_sliced and (source.target == "size" or "shape" in source.args)  # type: ignore[union-attr]
+    is_shape = name == "size" and len(node.args) + len(node.kwargs) == 1
+    is_sequence = is_shape or is_part_of_shape or name in _RETURNING_SEQUENCES
+    return SequenceProxy(node, tracer) if is_sequence else ModelProxy(node, tracer)
+
+
+def make_attribute(proxy: fx.Proxy, name: str) -> ModelAttribute:
+    """Return the proxy of an attribute of a proxy's value."""
+    return SequenceAttribute(proxy, name) if name == "shape" else ModelAttribute(proxy, name)
+
+
+PROXIES = (ModelProxy, ModelAttribute, SequenceProxy, SequenceAttribute)
 """The classes of proxies, to be compared with `type(value)`: `isinstance` asks the proxy for its value's type."""
 
 _SHAPE_ATTRIBUTES = {"shape", "ndim", "size", "dim", "numel", "nelement", "ndimension"}
 """Attributes of a parameter or buffer that do not depend on its values."""
+_RETURNING_SEQUENCES = {"chunk", "split", "unbind", "tensor_split", "topk"}
 _READING_CLASS = {"MATCH_CLASS", "LOAD_ATTR", "LOAD_METHOD"}
 _ACCESSING_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"}
 

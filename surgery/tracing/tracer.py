@@ -15,7 +15,7 @@ from surgery.errors import TraceError
 from surgery.graph import Hazard, InPlaceTracer, find_user_line, format_location, mutated_nodes, run_model
 from surgery.graph import autograd_functions as functions
 from surgery.tracing.explanations import KEEP_WHOLE
-from surgery.tracing.proxies import ModelProxy, find_strings
+from surgery.tracing.proxies import find_strings, make_proxy
 from surgery.tracing.proxy_types import FACTORIES, infer_type
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class ModelTracer(InPlaceTracer):
         return node
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return ModelProxy(node, self)
+        return make_proxy(node, self)
 
     def infer_type(self, proxy: fx.Proxy) -> type | None:
         """Return the type of the value that a proxy represents; None where it can't be inferred.

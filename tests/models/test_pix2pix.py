@@ -249,10 +249,8 @@ def test_the_standard_unet_has_the_known_number_of_parameters() -> None:
         assert len(surgery.operations(surgery.trace(UNet(8)))) == 55
 
 
-def test_the_shipped_generator_paints_unseen_facades() -> None:
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+def test_the_shipped_generator_paints_unseen_facades(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
     from facades import draw_pair
 
     from surgery.data import inputs, weights

@@ -347,6 +347,7 @@ def used(command: Callable[[], subprocess.CompletedProcess[str]]) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
+@pytest.mark.xdist_group("timing")
 def test_listing_and_help_take_half_of_importing_torch_with_many_plugins_installed(site: Site) -> None:
     kinds = ("transform", "normalizer", "tiler", "sink", "model", "checkpoint", "reader")
     for number in range(20):
@@ -360,6 +361,7 @@ def test_listing_and_help_take_half_of_importing_torch_with_many_plugins_install
         assert any(used(partial(surgery, *arguments, **path)) < enough for _ in range(3)), arguments
 
 
+@pytest.mark.xdist_group("timing")
 def test_a_plugin_that_sleeps_is_not_waited_for_where_it_is_not_needed(run: Any, site: Site) -> None:
     site.install("surgery-slow", f"{IMPORT}time.sleep(60)\n{COLORMAPS}")
     began = time.monotonic()

@@ -135,9 +135,11 @@ def replaced() -> list[object]:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one in a callback of Python's own
+@pytest.mark.xdist_group("timing")
 def test_an_interrupt_at_any_moment_leaves_nothing_replaced() -> None:
     model, x, before, interrupted = Busy(), torch.randn(1, 4, 4, 4), replaced(), 0
     usual = signal.signal(signal.SIGALRM, lambda *_: _thread.interrupt_main())
+    usual_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of pytest-xdist ignore it
     try:
         for step in range(40):
             try:
@@ -151,6 +153,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing_replaced() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, usual)
+        signal.signal(signal.SIGINT, usual_interrupt)
     assert interrupted > 10
     assert not list(model.layers[0]._forward_hooks)
     surgery.trace(model, x)

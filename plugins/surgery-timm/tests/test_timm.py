@@ -115,6 +115,7 @@ def test_a_new_head_on_trained_weights_is_said_to_be_random(tmp_path: Path) -> N
     assert "were not loaded: fc.weight" in report.notes[0]
 
 
+@pytest.mark.xdist_group("timing")
 def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")

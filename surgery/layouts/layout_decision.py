@@ -10,9 +10,9 @@ import torch
 
 from surgery.errors import RenderError, first_line
 from surgery.layouts.axes import BATCH, Axes, permute_axes
-from surgery.layouts.axis_layout import layout_from_axes
-from surgery.layouts.layout_guess import guess_layout
-from surgery.layouts.value_layouts import layout_text
+from surgery.layouts.layout_from_axes import layout_from_axes
+from surgery.layouts.layout_from_shape import guess_layout
+from surgery.layouts.layout_functions import layout_text
 from surgery.types import LayoutDecision, ValueLayout
 
 Shape: TypeAlias = "tuple[int, ...]"

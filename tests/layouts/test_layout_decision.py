@@ -10,7 +10,7 @@ import surgery
 from surgery.builtin.normalizers import NORMALIZERS, Fixed
 from surgery.layouts.axes import Axis, Factor, named_axes, reshape_axes, simple_axis
 from surgery.layouts.layout_decision import LayoutHints, decide_layout
-from surgery.layouts.value_layouts import ChannelsLast
+from surgery.layouts.layout_functions import ChannelsLast
 
 
 @pytest.mark.parametrize(

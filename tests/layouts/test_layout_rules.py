@@ -16,7 +16,7 @@ from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.sinks.png import Png
 from surgery.cli import app as cli
 from surgery.errors import RenderError, SelectionError
-from surgery.layouts.value_layouts import ChannelsFirst, ChannelsLast, Flat, Tokens, parse_layout
+from surgery.layouts.layout_functions import ChannelsFirst, ChannelsLast, Flat, Tokens, parse_layout
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from surgery.layouts.axes import BATCH, CHANNEL, HEIGHT, UNKNOWN, WIDTH, Axes, Axis, Factor, simple_axis
-from surgery.layouts.axis_layout import AxisLayout, layout_from_axes
+from surgery.layouts.layout_from_axes import AxisLayout, layout_from_axes
 from surgery.types import LayoutDecision
 
 Shape: TypeAlias = "tuple[int, ...]"

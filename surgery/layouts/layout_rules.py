@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from surgery.errors import SelectionError
-from surgery.layouts.value_layouts import layout_text, parse_layout
+from surgery.layouts.layout_functions import layout_text, parse_layout
 from surgery.rewriting import Selection, parse_selection
 from surgery.types import Operation, ValueLayout
 

@@ -190,7 +190,7 @@ def trust_project(
     found, errors = find_requests(Path.cwd())
     if errors:
         raise PluginError(errors[0])
-    paths = [request.path for request in found if request.is_local]
+    paths = [request.path for request in found if request.needs_trust]
     if not paths:
         raise PluginError("no pyproject.toml here or above names plugins under [tool.surgery]")
     console = open_console()

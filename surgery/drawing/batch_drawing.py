@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surgery.drawing.compiled_passes import has_compiled_pass
+from surgery.drawing.compiled_kernels import can_use_kernels
 from surgery.drawing.extremes import Extremes
 from surgery.drawing.host_copies import HostCopy
 from surgery.drawing.limits import find_limits
@@ -167,7 +167,7 @@ class BatchDrawing:
 
     def _direct_layout(self, maps: Tensor) -> TileLayout | None:
         """Return the layout in which codes are computed; None if they are computed as maps and tiled afterwards."""
-        if self._live.are_vectors(maps) or is_color(self.recipe.transforms) or not has_compiled_pass(maps):
+        if self._live.are_vectors(maps) or is_color(self.recipe.transforms) or not can_use_kernels(maps):
             return None
         layout = find_tile_layout(self.recipe.tiler, maps.shape)
         return layout if layout is not None and is_written_directly(layout, maps.shape) else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surgery.drawing import compiled_passes
+from surgery.drawing import compiled_kernels
 from surgery.drawing.host_copies import HostCopy
 from surgery.drawing.row_blocks import row_blocks
 
@@ -24,8 +24,8 @@ def find_extremes(maps: Tensor) -> Tensor:
     if maps.device.type != "cpu":
         return torch.stack((maps.amin((2, 3)), maps.amax((2, 3))))
     extremes = maps.new_empty((2, maps.shape[0] * maps.shape[1]))
-    kernels = compiled_passes.kernels
-    if compiled_passes.has_compiled_pass(maps) and kernels.find_extremes(maps.numpy(), extremes.numpy()):
+    kernels = compiled_kernels.kernels
+    if compiled_kernels.can_use_kernels(maps) and kernels.find_extremes(maps.numpy(), extremes.numpy()):
         return extremes.view(2, *maps.shape[:2])
     for rows, least, greatest in row_blocks(maps, extremes[0], extremes[1]):
         torch.amin(rows, 1, out=least)

@@ -55,7 +55,7 @@ class LiveMaps:
         maps = layout(as_real(self.values))
         if maps is None:
             raise RenderError(f"layout {self._layout_decision.name} does not fit {tuple(self.values.shape)}")
-        return as_maps(maps).contiguous()  # as the compiled passes need them
+        return as_maps(maps).contiguous()  # as the compiled kernels need them
 
     @cached_property
     def maps(self) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surgery.drawing import compiled_passes
+from surgery.drawing import compiled_kernels
 from surgery.drawing.row_blocks import row_blocks, rows_per_block
 from surgery.drawing.tiling import canvas_shape, kernel_grid, tile_codes
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF
@@ -34,9 +34,9 @@ def quantize(maps: Tensor, limits: Tensor, extremes: Tensor | None = None, layou
     if maps.dtype == torch.float32 and maps.device.type == "cpu":
         bounds = limits.numpy().reshape(2, -1)
         scales = _float32_scales(bounds)
-        if scales is not None and compiled_passes.has_compiled_pass(maps):
+        if scales is not None and compiled_kernels.can_use_kernels(maps):
             canvas, grid = _make_canvas(maps, layout)
-            compiled_passes.kernels.quantize(maps.numpy(), scales, canvas, _TOP, grid)
+            compiled_kernels.kernels.quantize(maps.numpy(), scales, canvas, _TOP, grid)
             return torch.from_numpy(canvas)
         if scales is not None:
             codes = _quantize_blocks(maps, scales, clamp=not _are_within(bounds, extremes))
@@ -50,13 +50,13 @@ def quantize_between_extremes(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
     """Return the extremes that `find_extremes` finds and the codes of `quantize` between them, in a single pass.
 
-    Returns None if no compiled pass can read the maps, if a value is not finite, or if float32 would overflow.
+    Returns None if the compiled kernels can't read the maps, if a value is not finite, or if float32 would overflow.
     """
-    if not compiled_passes.has_compiled_pass(maps):
+    if not compiled_kernels.can_use_kernels(maps):
         return None
     extremes = np.empty((2, *maps.shape[:2]), np.float32)
     canvas, grid = _make_canvas(maps, layout)
-    done = compiled_passes.kernels.quantize_between_extremes(maps.numpy(), extremes, canvas, _TOP, grid)
+    done = compiled_kernels.kernels.quantize_between_extremes(maps.numpy(), extremes, canvas, _TOP, grid)
     return (extremes, canvas) if done else None
 
 

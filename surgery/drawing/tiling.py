@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from surgery.drawing import compiled_passes
+from surgery.drawing import compiled_kernels
 from surgery.errors import RenderError
 from surgery.plugins import describe_error
 from surgery.stages import TileLayout, declared_attribute
@@ -53,7 +53,7 @@ def tile_codes(codes: Tensor, layout: TileLayout) -> Tensor:
         import torch
 
         shown = torch.nn.functional.pad(shown, (0, 0, 0, 0, 0, missing), value=BACKGROUND)
-    kernels = compiled_passes.kernels
+    kernels = compiled_kernels.kernels
     if kernels is None or codes.device.type != "cpu" or codes.element_size() != 1 or not shown.numel():
         return _tile_by_torch(shown, layout)
     canvas = codes.new_empty(canvas_shape(layout, shown.shape))

@@ -2,7 +2,7 @@ from . import pix2pix as pix2pix
 from .checkpoints import compare_keys as compare_keys
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import read_state as read_state
-from .checkpoints.architectures import recognize_pix2pix as recognize_pix2pix
+from .checkpoints.pix2pix_recognition import recognize_pix2pix as recognize_pix2pix
 from .checkpoints.weights_files import WEIGHTS_SUFFIXES as WEIGHTS_SUFFIXES
 from .loading import load_model as load_model
 from .pix2pix.patchgan import PatchGAN as PatchGAN

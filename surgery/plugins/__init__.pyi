@@ -9,8 +9,8 @@ from .file_digests import compute_digests as compute_digests
 from .guarded_calls import call_plugin as call_plugin
 from .guarded_calls import describe_error as describe_error
 from .hook_markers import hookimpl as hookimpl
-from .kinds import KINDS as KINDS
-from .kinds import Kind as Kind
+from .object_kinds import KINDS as KINDS
+from .object_kinds import Kind as Kind
 from .option_types import format_option_value as format_option_value
 from .plugin import Plugin as Plugin
 from .registry import BUILTIN as BUILTIN
@@ -18,6 +18,6 @@ from .registry import Plugins as Plugins
 from .registry import create_builtin_plugin as create_builtin_plugin
 from .scaffold import commands_to_try as commands_to_try
 from .scaffold import write_plugin as write_plugin
-from .trusted_files import UntrustedPlugins as UntrustedPlugins
-from .trusted_files import forget_trust as forget_trust
-from .trusted_files import record_trust as record_trust
+from .trust_store import UntrustedPlugins as UntrustedPlugins
+from .trust_store import forget_trust as forget_trust
+from .trust_store import record_trust as record_trust

@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError, did_you_mean
-from surgery.plugins.kinds import KINDS
+from surgery.plugins.object_kinds import KINDS
 from surgery.plugins.options import Option, list_options
 from surgery.stages import ModelFamily
 
 if TYPE_CHECKING:
-    from surgery.plugins.kinds import Kind
+    from surgery.plugins.object_kinds import Kind
     from surgery.plugins.plugin import Plugin
     from surgery.plugins.registry import Plugins
 

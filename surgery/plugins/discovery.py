@@ -105,7 +105,7 @@ class PluginRequest:
     path: Path
     source: str
     """Where it is named: the environment variable, or the path of the pyproject.toml."""
-    is_local: bool
+    needs_trust: bool
     """Whether the path depends on the working directory."""
 
 
@@ -119,12 +119,12 @@ def find_requests(start: Path) -> tuple[list[PluginRequest], list[str]]:
         for name in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)
         if name
     ]
-    requests = [PluginRequest(path, ENVIRONMENT_VARIABLE, is_local=not path.is_absolute()) for path in paths]
+    requests = [PluginRequest(path, ENVIRONMENT_VARIABLE, needs_trust=not path.is_absolute()) for path in paths]
     try:
         file, names = _read_pyproject(start)
     except PluginError as error:
         return requests, [str(error)]
-    return [*requests, *(PluginRequest(file.parent / name, str(file), is_local=True) for name in names)], []
+    return [*requests, *(PluginRequest(file.parent / name, str(file), needs_trust=True) for name in names)], []
 
 
 def _read_pyproject(start: Path) -> tuple[Path, list[str]]:

@@ -13,7 +13,7 @@ from surgery.stages import ModelFamily
 if TYPE_CHECKING:
     import pluggy
 
-    from surgery.plugins.kinds import Kind
+    from surgery.plugins.object_kinds import Kind
 
 
 def check_hooks(module: object, manager: pluggy.PluginManager) -> None:

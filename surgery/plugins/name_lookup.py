@@ -11,7 +11,7 @@ from surgery.plugins.discovery import normalize_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from surgery.plugins.kinds import Kind
+    from surgery.plugins.object_kinds import Kind
     from surgery.plugins.plugin import Plugin
 
 Offers: TypeAlias = "tuple[Plugin, Mapping[str, Any]]"

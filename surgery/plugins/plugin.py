@@ -24,7 +24,7 @@ from surgery.plugins.hook_validation import check_hooks, describe_invalid_offer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from surgery.plugins.kinds import Kind
+    from surgery.plugins.object_kinds import Kind
 
 State: TypeAlias = Literal["waiting", "ready", "broken", "blocked", "untrusted"]
 

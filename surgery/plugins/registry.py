@@ -16,11 +16,11 @@ from surgery.plugins.discovery import (
     find_requests,
     normalize_name,
 )
-from surgery.plugins.kinds import KINDS, Kind
 from surgery.plugins.name_lookup import Match, find_match
+from surgery.plugins.object_kinds import KINDS, Kind
 from surgery.plugins.options import configure
 from surgery.plugins.plugin import Plugin
-from surgery.plugins.trusted_files import UntrustedPlugins, describe_untrusted, look_up_trust
+from surgery.plugins.trust_store import UntrustedPlugins, describe_untrusted, look_up_trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -175,7 +175,7 @@ class Plugins:
         for request in requests:
             try:
                 plugins = find_plugins_at(request.path)
-                if not request.is_local or all(normalize_name(plugin.name) in self._blocked for plugin in plugins):
+                if not request.needs_trust or all(normalize_name(plugin.name) in self._blocked for plugin in plugins):
                     found += plugins
                     continue
                 status, digests = look_up_trust(request.path, find_plugin_files(request.path))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from surgery.errors import OutputError, PluginError
-from surgery.plugins.kinds import KINDS, Kind
+from surgery.plugins.object_kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from surgery.plugins.registry import Plugins

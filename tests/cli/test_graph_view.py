@@ -151,7 +151,7 @@ def test_what_a_run_found_is_a_table() -> None:
 
 
 def test_plugins_are_listed_with_what_they_offer() -> None:
-    from surgery.plugins.kinds import KINDS
+    from surgery.plugins.object_kinds import KINDS
     from surgery.plugins.registry import Plugins
 
     text = printed(plugins_view(Plugins(), KINDS), 80)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from surgery.cli.terminal_pictures import SHADES, TerminalPicture
 from surgery.drawing.palettes import make_palette
-from surgery.plugins.kinds import KINDS
+from surgery.plugins.object_kinds import KINDS
 from surgery.plugins.scaffold import TEMPLATES
 from surgery.testing import check_plugin
 from tests.broken import BROKEN, offering

@@ -15,7 +15,7 @@ import surgery
 from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.tilers import Channels, Grid, Strip
-from surgery.drawing import compiled_passes
+from surgery.drawing import compiled_kernels
 from surgery.drawing.batch_drawing import BatchDrawing
 
 
@@ -102,7 +102,7 @@ def digest(pictures: tuple[surgery.Picture, ...]) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_pictures_have_their_golden_pixels(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:
-        monkeypatch.setattr(compiled_passes, "kernels", None)
+        monkeypatch.setattr(compiled_kernels, "kernels", None)
     values, stages = CASES[name]
     assert digest(surgery.draw(values, **stages)) == GOLDEN[name]
     quantized = BatchDrawing(values, replace(DEFAULT_RECIPE, **stages))

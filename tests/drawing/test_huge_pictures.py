@@ -61,12 +61,12 @@ def test_parts_contain_all_channels_in_order_with_their_limits() -> None:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_last_picture_may_have_fewer_maps(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from surgery.drawing import compiled_passes, tiling
+    from surgery.drawing import compiled_kernels, tiling
 
     codes = torch.randint(0, 250, (2, 5, 3, 4), dtype=torch.uint8)
     layout = TileLayout(5, 2, 2, uneven=True)
     if not compiled:
-        monkeypatch.setattr(compiled_passes, "kernels", None)
+        monkeypatch.setattr(compiled_kernels, "kernels", None)
     laid = tiling.tile_codes(codes, layout)
     assert laid.shape == (2, 3, 3, 9)
     assert torch.equal(laid[1, 2, :, 1:5], codes[1, 4])

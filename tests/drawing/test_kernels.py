@@ -16,7 +16,7 @@ from torch import Tensor
 from surgery.builtin.default_recipe import DEFAULT_RECIPE
 from surgery.builtin.normalizers import MinMax, Percentile
 from surgery.builtin.tilers import TILERS
-from surgery.drawing import compiled_passes
+from surgery.drawing import compiled_kernels
 from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.extremes import find_extremes
 from surgery.drawing.quantization import quantize, quantize_between_extremes
@@ -49,7 +49,7 @@ def random_maps(seed: int, rows: int, size: int, scale: float, offset: float) ->
 
 def without_kernels(call: Any, *args: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled_passes, "kernels", None)
+        patch.setattr(compiled_kernels, "kernels", None)
         return call(*args)
 
 
@@ -136,7 +136,7 @@ def test_compiled_tiles_equal_those_of_torch(
     lines = tile_codes(codes, layout)
     assert torch.equal(lines, without_kernels(tile_codes, codes, layout))
     assert not lines[..., 0].any()
-    assert torch.equal(tile_codes(codes.short(), layout), lines.short())  # not read by the compiled pass
+    assert torch.equal(tile_codes(codes.short(), layout), lines.short())  # not read by the compiled kernels
 
 
 @settings(max_examples=200, deadline=None)

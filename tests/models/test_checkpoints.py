@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import surgery
 from surgery.errors import CheckpointError, ModelError
 from surgery.models.checkpoints import load_checkpoint
-from surgery.models.checkpoints.architectures import recognize_pix2pix
+from surgery.models.checkpoints.pix2pix_recognition import recognize_pix2pix
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
 from surgery.models.pix2pix.state_dicts import to_public

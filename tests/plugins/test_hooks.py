@@ -18,7 +18,7 @@ import surgery
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.output import RunStart
 from surgery.plugins import hook_specifications as hookspecs
-from surgery.plugins.kinds import KINDS
+from surgery.plugins.object_kinds import KINDS
 from surgery.plugins.registry import Plugins
 from surgery.testing import check_plugin
 from tests.distributions import Site, plugin

@@ -13,7 +13,7 @@ import surgery
 from surgery.builtin.normalizers import Fixed, Percentile
 from surgery.builtin.tilers import Grid
 from surgery.errors import ModelError, PluginError
-from surgery.plugins.kinds import KINDS
+from surgery.plugins.object_kinds import KINDS
 from surgery.plugins.options import Option, list_options
 from surgery.plugins.registry import Plugins
 from tests.distributions import Site, plugin

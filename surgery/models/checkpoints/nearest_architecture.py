@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from surgery.models.checkpoints.architectures import label
+from surgery.models.checkpoints.pix2pix_recognition import label
 from surgery.models.pix2pix.patchgan import PatchGAN, PixelGAN
 from surgery.models.pix2pix.resnet import ResNet
 from surgery.models.pix2pix.state_dicts import to_public

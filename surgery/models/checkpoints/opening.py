@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from surgery.errors import CheckpointError
-from surgery.models.checkpoints.architectures import recognize_pix2pix
 from surgery.models.checkpoints.nearest_architecture import describe_nearest
+from surgery.models.checkpoints.pix2pix_recognition import recognize_pix2pix
 from surgery.models.checkpoints.stored_networks import find_networks, other_networks
 from surgery.models.checkpoints.weights_files import read_weights
 

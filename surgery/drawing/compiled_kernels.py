@@ -1,4 +1,4 @@
-"""The compiled passes over values and pixels, and whether they can be used.
+"""The compiled kernels over values and pixels, and whether they can be used.
 
 `kernels` is None if the package was installed without a C compiler. Then torch computes the same, bit for bit, in more
 passes.
@@ -21,8 +21,8 @@ if not hasattr(_kernels, "tile_codes"):  # an editable install may contain an ol
 kernels = _kernels
 
 
-def has_compiled_pass(maps: Tensor) -> bool:
-    """Whether a compiled pass can read these maps: contiguous float32 in the memory of the CPU, and not empty."""
+def can_use_kernels(maps: Tensor) -> bool:
+    """Return whether the kernels can read these maps: contiguous float32 in the memory of the CPU, and not empty."""
     import torch
 
     is_plain = maps.dtype == torch.float32 and maps.device.type == "cpu" and not maps.is_neg()

@@ -17,7 +17,7 @@ from surgery.errors import ModelError, PluginError
 from surgery.plugins import discovery as origins
 from surgery.plugins.file_modules import load_file
 from surgery.plugins.registry import Plugins
-from surgery.plugins.trusted_files import UntrustedPlugins
+from surgery.plugins.trust_store import UntrustedPlugins
 from tests.distributions import plugin
 
 EVIL = """

@@ -17,7 +17,7 @@ def expand_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     its fields, which are built into the dataclass again before the command is called.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, type[Any]] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
 
     def call(**values: Any) -> None:
         built = {

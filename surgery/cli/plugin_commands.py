@@ -82,7 +82,11 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the plugin, and of the value it offers.")],
     kind: Annotated[
         NewPluginKind,
-        typer.Option(help="What the plugin offers; a watcher offers nothing and is called during every run."),
+        typer.Option(
+            metavar="KIND",
+            help="transform, normalizer, tiler, colormap, sink, model, checkpoint or reader, which is what the plugin "
+            "offers; or watcher, which is called during every run.",
+        ),
     ],
     package: Annotated[
         bool, typer.Option("--package", help="Write a package that pip can install, not a single file.")

@@ -151,11 +151,14 @@ def extract(
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
     provenance = get_provenance(original)
+    leaf_names = [leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves]
+    traced_with = {name: names for name, names in (("leaves", leaf_names), ("allow", list(allow))) if names}
     manifest = Manifest.for_run(
         subject,
         source=source,
-        settings={"mode": mode, "seed": seed, "batch_size": batch_size, **files.settings},
+        settings={"mode": mode, "seed": seed, "batch_size": batch_size, **traced_with, **files.settings},
         recipe=recipe.describe(),
+        hazards=[str(hazard) for hazard in hazards(rewritten)],
         weights=provenance.describe_weights(original),
     )
     with acquire_workspace(Path(out), overwrite=overwrite, inputs=files.all_paths()) as workspace:

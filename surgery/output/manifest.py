@@ -60,9 +60,14 @@ class Manifest:
         settings: dict[str, Any],
         recipe: Mapping[str, str],
         weights: str | None = None,
+        hazards: Sequence[str] = (),
     ) -> Manifest:
-        """Return the manifest of a run. `source` and `weights` say where the model and its weights come from."""
-        return cls(run_entry(model, source, weights, settings, recipe))
+        """Return the manifest of a run. `source` and `weights` say where the model and its weights come from.
+
+        `hazards` are those of its graph that were allowed or only noted, one line each.
+        """
+        head = run_entry(model, source, weights, settings, recipe)
+        return cls({**head, "hazards": list(hazards)} if hazards else head)
 
     @contextmanager
     def recording(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:

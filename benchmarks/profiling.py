@@ -34,7 +34,7 @@ def profile(console: Console) -> None:
     from surgery.drawing import batch_drawing as drawing
     from surgery.drawing import extremes, picture_assembly
     from surgery.drawing import png_files as png
-    from surgery.extraction import model_runner, recorder, threads
+    from surgery.extraction import background_writer, model_runner, recorder
     from surgery.inputs import readers
 
     torch.set_num_threads(1)
@@ -56,7 +56,7 @@ def profile(console: Console) -> None:
     with tempfile.TemporaryDirectory(dir=SCRATCH_FOLDER) as folder:
         surgery.extract(model, benchmark_images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)
         waited = 0.0
-        with _timed(stages, taken), _waiting(threads.BackgroundWriter) as waits:
+        with _timed(stages, taken), _waiting(background_writer.BackgroundWriter) as waits:
             started = time.perf_counter()
             surgery.extract(model, benchmark_images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
             wall = time.perf_counter() - started

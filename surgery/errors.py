@@ -15,6 +15,7 @@ Each message is one line: what was asked, what there is, what to do.
 
 from __future__ import annotations
 
+import errno
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,13 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message that is not empty, or the name of the error's class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return the reason of an OSError in lower case: ``permission denied``, ``the disk is full``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return (error.strerror or str(error)).lower()
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -88,7 +88,7 @@ class Tiler(Protocol):
     copy.
     """
 
-    def __call__(self, levels: Tensor, /) -> Tensor: ...
+    def __call__(self, codes: Tensor, /) -> Tensor: ...
 
 
 Colormap: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.floating[Any]]] | Any"

@@ -150,15 +150,15 @@ BROKEN = {
     ),
     # tilers
     "a tiler that makes up codes": (
-        offering("tiler", "lambda levels: (levels.float().mean(1, keepdim=True) + 1).byte()"),
+        offering("tiler", "lambda codes: (codes.float().mean(1, keepdim=True) + 1).byte()"),
         r"makes up the code",
     ),
     "a tiler that wants four channels": (
-        offering("tiler", "lambda levels: levels[:, 3:4]"),
+        offering("tiler", "lambda codes: codes[:, 3:4]"),
         r"gives pictures of shape \(1, 0, 1, 1\), given codes of shape \(1, 1, 1, 1\)",
     ),
     "a tiler that turns the batch around": (
-        offering("tiler", "lambda levels: levels.flip(0)[:, :1]"),
+        offering("tiler", "lambda codes: codes.flip(0)[:, :1]"),
         r"lets the other images of a batch change an image's pictures",
     ),
     "a tiler whose layout is of others": (
@@ -166,7 +166,7 @@ BROKEN = {
             "tiler",
             "f",
             "from surgery.stages import TileLayout",
-            "def f(levels): return levels[:, -1:]",
+            "def f(codes): return codes[:, -1:]",
             "f.layout = lambda channels, height, width: TileLayout(1, 1, 1)",
         ),
         r"gives a layout of other pictures than when it is called, given codes of shape",
@@ -176,7 +176,7 @@ BROKEN = {
             "tiler",
             "f",
             "from surgery.stages import TileLayout",
-            "def f(levels): return levels[:, :1]",
+            "def f(codes): return codes[:, :1]",
             "f.layout = lambda channels, height, width: TileLayout(channels, 2, 1)",
         ),
         r"can't lay out \(1, 1, 1, 1\): .*1 maps don't fill whole pictures of 2",
@@ -186,7 +186,7 @@ BROKEN = {
             "tiler",
             "f",
             "from surgery.stages import TileLayout",
-            "def f(levels): return levels[:, :8]",
+            "def f(codes): return codes[:, :8]",
             "f.layout = lambda channels, height, width: TileLayout(8, 1, 1)",
         ),
         r"has to return a layout of 4 maps, not TileLayout\(maps=8",

@@ -48,16 +48,16 @@ class Grid:
         _check("least", self.least, 1)
         _check("megapixels", self.megapixels, 1)
 
-    def __call__(self, levels: Tensor, /) -> Tensor:
-        return self.draw_labels(levels) if self.labels else tile_codes(levels, self.plan(*levels.shape[1:]))[..., 1:]
+    def __call__(self, codes: Tensor, /) -> Tensor:
+        return self.draw_labels(codes) if self.labels else tile_codes(codes, self.plan(*codes.shape[1:]))[..., 1:]
 
     def draw_labels(
-        self, levels: Tensor, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None, /
+        self, codes: Tensor, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None, /
     ) -> Tensor:
         """Return the pictures with the numbers of their channels, and with a scale bar for limits ``(C,)``."""
         from surgery.drawing import draw_labels
 
-        return draw_labels(levels, self.plan(*levels.shape[1:]), low, high)
+        return draw_labels(codes, self.plan(*codes.shape[1:]), low, high)
 
     def layout(self, channels: int, height: int, width: int, /) -> TileLayout | None:
         """Return the layout of the pictures; None if labels are drawn, which a layout can't describe."""
@@ -97,8 +97,8 @@ class Strip:
         _check("least", self.least, 1)
         _check("megapixels", self.megapixels, 1)
 
-    def __call__(self, levels: Tensor, /) -> Tensor:
-        return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
+    def __call__(self, codes: Tensor, /) -> Tensor:
+        return tile_codes(codes, self.layout(*codes.shape[1:]))[..., 1:]
 
     def layout(self, channels: int, height: int, width: int, /) -> TileLayout:
         """Return the layout of pictures with one row."""
@@ -121,8 +121,8 @@ class Channels:
         _check("limit", self.limit, 1)
         _check("least", self.least, 1)
 
-    def __call__(self, levels: Tensor, /) -> Tensor:
-        return tile_codes(levels, self.layout(*levels.shape[1:]))[..., 1:]
+    def __call__(self, codes: Tensor, /) -> Tensor:
+        return tile_codes(codes, self.layout(*codes.shape[1:]))[..., 1:]
 
     def layout(self, channels: int, height: int, width: int, /) -> TileLayout:
         """Return the layout of pictures with one map."""

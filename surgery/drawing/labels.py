@@ -26,7 +26,7 @@ _MIN_WIDTH = 100
 
 
 def draw_labels(
-    levels: Tensor, layout: TileLayout, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None
+    codes: Tensor, layout: TileLayout, low: NDArray[np.float64] | None = None, high: NDArray[np.float64] | None = None
 ) -> Tensor:
     """Return ``(B, C, H, W)`` codes as pictures ``(B, N, H', W')`` with channel numbers and a scale bar.
 
@@ -36,7 +36,7 @@ def draw_labels(
     import torch
 
     factor, shown = layout.factor, layout.maps
-    maps = levels[:, :shown].repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    maps = codes[:, :shown].repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     labels = torch.stack([torch.from_numpy(_draw_text(str(number), maps.shape[3])) for number in range(shown)])
     cells = torch.cat((labels.expand(len(maps), -1, -1, -1), maps), 2)
     tiles = tile_codes(cells, TileLayout(shown, layout.tiles, layout.columns, 1, layout.gap, layout.uneven))[..., 1:]

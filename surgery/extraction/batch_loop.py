@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from surgery.extraction.model_runner import ModelRunner
+from surgery.extraction.prefetcher import Prefetcher
 from surgery.extraction.run_plan import ShareResult
 from surgery.extraction.sink_pipeline import SinkPipeline
-from surgery.extraction.threads import Prefetcher
 from surgery.inputs import explain_size_mismatch, group_into_batches
 from surgery.output import Failure, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from surgery.extraction.background_writer import BackgroundWriter
     from surgery.extraction.run_plan import RunPlan
-    from surgery.extraction.threads import BackgroundWriter
     from surgery.inputs import Batch
     from surgery.output import Manifest
     from surgery.stages import Write

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.errors import OutputError
+from surgery.extraction.background_writer import BackgroundWriter
 from surgery.extraction.batch_loop import run_share
 from surgery.extraction.run_plan import ShareResult, TotalResult
-from surgery.extraction.threads import BackgroundWriter
 from surgery.extraction.worker_processes import picklable_error, run_workers
 from surgery.inputs import Notes, format_notes, merge_notes
 from surgery.output import OperationSummary, Progress, has_finished_images, merge_summaries

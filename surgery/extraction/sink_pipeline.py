@@ -4,7 +4,7 @@ An activation passes each stage once, in this order:
 
     immediate sinks    inside the model's forward pass, with live values
     drawing            facts and codes are computed from the values, which the model may then overwrite
-    queue              activations without values wait for the writer's thread
+    buffer             activations without values wait for the writer's thread
     recorder           deferred sinks, then the manifest
 """
 
@@ -21,13 +21,13 @@ from surgery.extraction.sink_group import SinkGroup, locate_errors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from surgery.extraction.threads import BackgroundWriter
+    from surgery.extraction.background_writer import BackgroundWriter
     from surgery.inputs import Input
     from surgery.output import Manifest, OutputFolder, WrittenFile
     from surgery.stages import Sink, Write
     from surgery.types import Activation
 
-QUEUE_BYTES = 4 << 20
+BUFFER_BYTES = 4 << 20
 """Bytes of codes that are submitted at once: waking the writer takes as long as drawing a small picture."""
 
 
@@ -37,7 +37,7 @@ class SinkPipeline:
     def __init__(self, folder: OutputFolder, manifest: Manifest, writer: BackgroundWriter) -> None:
         self.recorder = Recorder(folder.for_background_thread(), manifest)
         self._sinks = SinkGroup(folder)
-        self._queue = _ActivationQueue(writer, self.recorder)
+        self._buffer = _ActivationBuffer(writer, self.recorder)
         self._manifest = manifest
         self._writer = writer
         self._dropped_places: set[str] = set()
@@ -82,13 +82,13 @@ class SinkPipeline:
         for activation, written in pending:  # all images of a batch are drawn from one tensor, which stays until here
             with locate_errors(activation):
                 kept_bytes = activation.drawing.quantize_now(pixels=has_deferred_sinks)
-            self._queue.append(strip_values(activation), written, kept_bytes)
-        self._queue.submit_if_full(self._sinks.folder.batch)
+            self._buffer.append(strip_values(activation), written, kept_bytes)
+        self._buffer.submit_if_full(self._sinks.folder.batch)
 
     def finish_batch(self, inputs: Sequence[Input], size: tuple[int, ...]) -> None:
         """Finish the images of a batch whose activations were all written. `size` is their height and width."""
         written = self._sinks.finish_images(item.name for item in inputs)
-        self._queue.submit(self._sinks.folder.batch)
+        self._buffer.submit(self._sinks.folder.batch)
         self._writer.submit(partial(self.recorder.finish_batch, inputs, size, written))
 
     def reject_batch(self) -> None:
@@ -98,7 +98,7 @@ class SinkPipeline:
 
     def drop_unfinished(self) -> None:
         """Remove what was written of images that are not finished, and forget them."""
-        self._queue.clear()
+        self._buffer.clear()
         with suppress(Exception):  # the error that they are dropped for
             self._writer.drain()
         for image in (*self.recorder.unfinished, None):
@@ -107,7 +107,7 @@ class SinkPipeline:
         self.recorder.drop_unfinished()
 
 
-class _ActivationQueue:
+class _ActivationBuffer:
     """Activations without values that wait to be submitted to the writer's thread."""
 
     def __init__(self, writer: BackgroundWriter, recorder: Recorder) -> None:
@@ -123,7 +123,7 @@ class _ActivationQueue:
 
     def submit_if_full(self, batch: int) -> None:
         """Submit the activations if they keep many bytes."""
-        if self._bytes >= QUEUE_BYTES:
+        if self._bytes >= BUFFER_BYTES:
             self.submit(batch)
 
     def submit(self, batch: int) -> None:

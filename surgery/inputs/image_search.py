@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.errors import ImageError
+from surgery.errors import ImageError, describe_os_error
 from surgery.inputs.decoding import decodable_suffixes
 from surgery.inputs.notes import add_note
 from surgery.output import has_manifest
@@ -53,7 +53,7 @@ def _files_in_folder(folder: Path, suffixes: Collection[str], description: str) 
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file())
     except OSError as error:
-        raise ImageError(f"can't read the folder {folder}: {(error.strerror or str(error)).lower()}") from error
+        raise ImageError(f"can't read the folder {folder}: {describe_os_error(error)}") from error
     selected = _with_suffixes(folder, files, suffixes)
     if not selected:
         others = f"; it holds {_list_names(files)}" if files else ""

@@ -6,8 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from surgery.errors import OutputError
-from surgery.output.os_errors import describe_os_error
+from surgery.errors import OutputError, describe_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

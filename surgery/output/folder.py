@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
-from surgery.errors import OutputError
-from surgery.output.os_errors import describe_os_error
+from surgery.errors import OutputError, describe_os_error
 from surgery.output.run_directories import RunDirectories
 from surgery.text import BATCH_FOLDER, UniquePaths, sanitize_path_part, sortable_number
 

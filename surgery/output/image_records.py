@@ -1,26 +1,19 @@
-"""The records of finished images in the workspace of a run, and the manifest that is made from them."""
+"""The records of finished images in the workspace of a run, from which the manifest is made."""
 
 from __future__ import annotations
 
 import errno
 import heapq
-import json
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing
 from operator import itemgetter
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from surgery.errors import OutputError
-from surgery.output.json_values import encodable
-from surgery.output.manifest_reader import IMAGES_LINE
-from surgery.output.os_errors import describe_os_error
-from surgery.text import MANIFEST_FILE
+from surgery.errors import OutputError, describe_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
-
-    from surgery.output.workspace import Workspace
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -80,56 +73,31 @@ class ImageRecords:
         self._reserved_bytes += count
 
 
-def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterable[str]) -> int:
-    """Write `manifest.json` from `content`, `files` of the whole run, and the image records of all processes.
-
-    Return the number of files of the run, the manifest included. Raises OutputError if it can't be written.
-    """
-    run_files = list(files)
-    contents = {name: _store_contents(workspace.folder / name) for name in run_files}
-    stores = {name: names for name, names in contents.items() if names is not None}
-    more: dict[str, Any] = {"files": run_files} | ({"stores": stores} if stores else {})
-    head = json.dumps(encodable({**content, **more}), indent=1, allow_nan=False)
-    part = workspace.path / f"{MANIFEST_FILE}.part"
-    total = len(run_files) + 1
-    for reserve in workspace.path.glob("reserve-*"):
-        os.truncate(reserve, 0)  # removing an open file would not free the disk
-    try:
-        with ExitStack() as stack, part.open("wb") as file:
-            file.write(head.removesuffix("\n}").encode() + b",\n" + IMAGES_LINE)
-            opened = [stack.enter_context(path.open("rb")) for path in sorted(workspace.path.glob("images-*"))]
-            lines = heapq.merge(*map(_lines, opened), key=itemgetter(0))
-            for place, (_, count, line) in enumerate(lines):
-                file.write((b",\n" if place else b"\n") + line)
-                total += count
-            file.write(b"\n ]\n}\n")
-        part.replace(workspace.folder / MANIFEST_FILE)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(f"can't write {workspace.folder / MANIFEST_FILE}: {describe_os_error(error)}") from error
-    return total
-
-
 def has_finished_images(workspace: Path) -> bool:
     """Return whether a run has finished an image."""
-    for path in workspace.glob("images-*"):
-        with path.open("rb") as file:
-            if next(_lines(file), None) is not None:
-                return True
-    return False
+    with closing(read_records(workspace)) as records:
+        return next(records, None) is not None
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the number of each image in order, the number of its files, and its entry in the manifest."""
+def read_records(workspace: Path) -> Generator[tuple[int, int, bytes], None, None]:
+    """Yield the number of each image in order, the number of its files, and its entry in the manifest as JSON.
+
+    Raises OSError if a file can't be read.
+    """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(path.open("rb")) for path in sorted(workspace.glob("images-*"))]
+        yield from heapq.merge(*map(_parse_lines, opened), key=itemgetter(0))
+
+
+def release_reserved_disk(workspace: Path) -> None:
+    """Free the bytes that were reserved for the manifest. Raises OSError."""
+    for reserve in workspace.glob("reserve-*"):
+        os.truncate(reserve, 0)  # removing an open file would not free the disk
+
+
+def _parse_lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the image number, the number of files and the entry of each complete line."""
     for line in file:
         if line.endswith(b"\n"):  # a line without it was cut when its process was killed
             number, files, entry = line.rstrip(b"\n").split(b"\t", 2)
             yield int(number), int(files), entry
-
-
-def _store_contents(store: Path) -> list[str] | None:
-    """Return the files in the directory of a store, relative to it; None for a path that is a file."""
-    if not store.is_dir():
-        return None
-    return sorted(path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file())

@@ -1,19 +1,19 @@
-"""The manifest of a run while it goes on: `manifest.json` is written at its end."""
+"""The manifest of a run: its records during the run, and the file `manifest.json` at the end."""
 
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from surgery.errors import OutputError, first_line
-from surgery.output.image_records import ImageRecords, write_manifest
+from surgery.errors import OutputError, describe_os_error, first_line
+from surgery.output.image_records import ImageRecords, read_records, release_reserved_disk
 from surgery.output.json_values import as_json, encodable
 from surgery.output.manifest_entries import activation_entry, operation_entry, run_entry, summary_entry
-from surgery.output.manifest_reader import flat_settings
-from surgery.output.os_errors import describe_os_error
+from surgery.output.manifest_reader import IMAGES_LINE, flat_settings
 from surgery.output.workspace import HEAD
+from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -174,3 +174,38 @@ class Manifest:
 
     def _entry(self, image: str | None) -> dict[str, Any]:
         return self._open.setdefault(image, {"files": [], "activations": []})
+
+
+def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterable[str]) -> int:
+    """Write `manifest.json` from `content`, `files` of the whole run, and the image records of all processes.
+
+    Return the number of files of the run, the manifest included. Raises OutputError if it can't be written.
+    """
+    run_files = list(files)
+    contents = {name: _store_contents(workspace.folder / name) for name in run_files}
+    stores = {name: names for name, names in contents.items() if names is not None}
+    more: dict[str, Any] = {"files": run_files} | ({"stores": stores} if stores else {})
+    head = json.dumps(encodable({**content, **more}), indent=1, allow_nan=False)
+    part = workspace.path / f"{MANIFEST_FILE}.part"
+    total = len(run_files) + 1
+    try:
+        release_reserved_disk(workspace.path)
+        with part.open("wb") as file:
+            file.write(head.removesuffix("\n}").encode() + b",\n" + IMAGES_LINE)
+            for place, (_, count, entry) in enumerate(read_records(workspace.path)):
+                file.write((b",\n" if place else b"\n") + entry)
+                total += count
+            file.write(b"\n ]\n}\n")
+        part.replace(workspace.folder / MANIFEST_FILE)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OutputError(f"can't write {workspace.folder / MANIFEST_FILE}: {describe_os_error(error)}") from error
+    return total
+
+
+def _store_contents(store: Path) -> list[str] | None:
+    """Return the files in the directory of a store, relative to it; None for a path that is a file."""
+    if not store.is_dir():
+        return None
+    return sorted(path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file())

@@ -8,8 +8,7 @@ import stat
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from surgery.errors import OutputError
-from surgery.output.os_errors import describe_os_error
+from surgery.errors import OutputError, describe_os_error
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:

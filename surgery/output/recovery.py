@@ -7,10 +7,10 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from surgery.errors import OutputError
-from surgery.output.image_records import has_finished_images, write_manifest
+from surgery.errors import OutputError, describe_os_error
+from surgery.output.image_records import has_finished_images
+from surgery.output.manifest import write_manifest
 from surgery.output.manifest_reader import ManifestReader
-from surgery.output.os_errors import describe_os_error
 from surgery.output.workspace import HEAD, Workspace
 from surgery.text import MANIFEST_FILE
 

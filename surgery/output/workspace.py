@@ -21,10 +21,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.errors import OutputError
+from surgery.errors import OutputError, describe_os_error
 from surgery.output.locks import Lock, LockHeldError
 from surgery.output.manifest_reader import ManifestReader, existing_files, is_file_or_link
-from surgery.output.os_errors import describe_os_error
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import hashlib
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
-from surgery.errors import PluginError
+from surgery.errors import PluginError, describe_os_error
 from surgery.plugins.module_files import find_module_file, is_reserved
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compute_digests(files: Iterable[Path]) -> dict[str, str]:
         try:
             content = file.read_bytes()
         except OSError as error:
-            raise PluginError(f"can't read {file}: {(error.strerror or str(error)).lower()}") from error
+            raise PluginError(f"can't read {file}: {describe_os_error(error)}") from error
         digests[str(file)] = hashlib.sha256(content).hexdigest()
         if len(digests) > MAX_FILES:
             raise PluginError(f"the code of the plugin {file} is more than {MAX_FILES:,} files; name it with --plugin")

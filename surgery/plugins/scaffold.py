@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from surgery.errors import OutputError, PluginError
+from surgery.errors import OutputError, PluginError, describe_os_error
 from surgery.plugins.object_kinds import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def write_plugin(name: str, kind: Template, folder: Path, *, package: bool, know
             with file.open("x", encoding="utf-8") as opened:
                 opened.write(content)
         except OSError as error:
-            raise OutputError(f"can't write {file}: {(error.strerror or str(error)).lower()}") from error
+            raise OutputError(f"can't write {file}: {describe_os_error(error)}") from error
     return target
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import uuid4
 
-from surgery.errors import OutputError
+from surgery.errors import OutputError, describe_os_error
 from surgery.plugins.file_digests import compute_digests
 
 if TYPE_CHECKING:
@@ -119,4 +119,4 @@ def _write_decisions(decisions: dict[str, Any]) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise OutputError(f"can't write {store}: {(error.strerror or str(error)).lower()}") from error
+        raise OutputError(f"can't write {store}: {describe_os_error(error)}") from error

@@ -131,14 +131,14 @@ def tiler_violations(tiler: Tiler) -> Iterator[Violation]:
             yield Violation(f"makes up the code {min(made)}", name)
 
 
-def _layout_violations(tiler: Tiler, levels: Tensor, tiles: Tensor, name: str) -> Iterator[Violation]:
+def _layout_violations(tiler: Tiler, codes: Tensor, tiles: Tensor, name: str) -> Iterator[Violation]:
     """Check that the layout that a tiler declares, if any, describes the pictures that it returned."""
     try:
-        layout = find_tile_layout(tiler, levels.shape)
+        layout = find_tile_layout(tiler, codes.shape)
     except RenderError as error:
         yield Violation(str(error).removeprefix(f"tiler {describe_stage(tiler)} "), name)
         return
-    if layout is not None and not is_equal(tile_codes(levels, layout)[..., 1:], tiles):
+    if layout is not None and not is_equal(tile_codes(codes, layout)[..., 1:], tiles):
         yield Violation("gives a layout of other pictures than when it is called", name)
 
 

@@ -25,7 +25,8 @@ from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
 from surgery.extraction import sink_pipeline
-from surgery.extraction.threads import BackgroundWriter, Prefetcher
+from surgery.extraction.background_writer import BackgroundWriter
+from surgery.extraction.prefetcher import Prefetcher
 from surgery.extraction.worker_processes import picklable_error, run_workers
 from tests.extraction.test_extraction import Net, manifest
 
@@ -276,7 +277,7 @@ def test_the_size_of_the_queue_does_not_change_the_files(
         submit(self, job, cost)
 
     monkeypatch.setattr(BackgroundWriter, "submit", counting)
-    monkeypatch.setattr(sink_pipeline, "QUEUE_BYTES", gathered)
+    monkeypatch.setattr(sink_pipeline, "BUFFER_BYTES", gathered)
     assert extracted("otherwise") == expected
     pictures = sum(cost > 0 for cost in costs)
     assert pictures == 4 if gathered > 500 else pictures > 4  # of 4 batches

@@ -11,7 +11,7 @@ from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from surgery.errors import OutputError
+from surgery.errors import OutputError, describe_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +64,7 @@ class EventFile:
 
 
 def _describe_failure(path: Path, error: OSError) -> str:
-    return f"can't write {path}: {(error.strerror or str(error)).lower()}"
+    return f"can't write {path}: {describe_os_error(error)}"
 
 
 def image(tag: str, picture: Picture) -> Any:

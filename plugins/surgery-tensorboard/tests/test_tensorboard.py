@@ -65,9 +65,9 @@ def test_every_image_is_a_step_and_every_operation_a_picture_pixel_for_pixel(tmp
         assert np.array_equal(pixels(event), np.asarray(truth.image().convert("RGB")))
 
 
-def stacked(levels: Tensor) -> Tensor:
+def stacked(codes: Tensor) -> Tensor:
     """Place two channels one below the other."""
-    return levels[:, :2].flatten(1, 2)[:, None]
+    return codes[:, :2].flatten(1, 2)[:, None]
 
 
 def steps(folder: Path) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import surgery
-from surgery.errors import OutputError
+from surgery.errors import OutputError, describe_os_error
 from surgery.types import LEVELS, MINUS_INF, NAN, PLUS_INF, Picture
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class FrameFile:
             offset = self._file.seek(0, 2)
             self._file.write(data + b"".join(np.asarray(limit, np.float64).tobytes() for limit in limits))
         except OSError as error:
-            raise OutputError(f"can't write to {self.folder}: {(error.strerror or str(error)).lower()}") from error
+            raise OutputError(f"can't write to {self.folder}: {describe_os_error(error)}") from error
         return Frame(offset, len(data), codes.shape, len(limits[0]))
 
     def read(self, frame: Frame) -> tuple[Codes, Limits]:

@@ -136,7 +136,7 @@ def tiles(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def test_with_a_scale_of_the_image_frames_are_the_pictures_of_the_run(tmp_path: Path) -> None:
     images = photos(tmp_path / "in", (20, 16), (20, 16))
-    run(images, tmp_path / "out", Video(scale="image"), tiler=lambda levels: levels[:, :2])
+    run(images, tmp_path / "out", Video(scale="image"), tiler=lambda codes: codes[:, :2])
     for number in range(2):
         name = f"001-conv{'~2' if number else ''}.png"
         for frame, image in zip(frames(tmp_path / "out" / "video" / name), images, strict=True):

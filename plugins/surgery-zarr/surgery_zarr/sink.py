@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import surgery
-from surgery.errors import OutputError
+from surgery.errors import OutputError, describe_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ class _Stores:
                 self.used.add(store.path)
             store.append(name, {key: values for key, (_, values) in rows.items()})
         except OSError as error:
-            raise OutputError(f"can't write {self.name}.zarr: {(error.strerror or str(error)).lower()}") from error
+            raise OutputError(f"can't write {self.name}.zarr: {describe_os_error(error)}") from error
 
     def _next_name(self) -> str:
         return f"{self.name}-{len(self.stores) + 1}.zarr" if self.stores else f"{self.name}.zarr"

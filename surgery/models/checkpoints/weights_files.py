@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.errors import CheckpointError, first_line
+from surgery.errors import CheckpointError, describe_os_error, first_line
 from surgery.models.checkpoints.pickle_placeholders import PLACEHOLDERS
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def _read_head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(256)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"can't read {path}: {getattr(error, 'strerror', None) or first_line(error)}") from error
+        reason = describe_os_error(error) if isinstance(error, OSError) else first_line(error)
+        raise CheckpointError(f"can't read {path}: {reason}") from error
     if not head:
         raise CheckpointError(f"{path} is empty")
     return head

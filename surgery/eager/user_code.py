@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from surgery.eager.thread_overrides import override_in_this_thread, override_names
 from surgery.graph import is_user_file
@@ -56,13 +57,41 @@ def user_classes(model: nn.Module) -> set[type]:
     return {kind for module in model.modules() for kind in type(module).__mro__ if _is_user_class(kind)}
 
 
-def user_namespaces(model: nn.Module) -> list[dict[str, Any]]:
+_Namespaces: TypeAlias = "tuple[dict[str, Any], ...]"
+
+_remembered: ContextVar[dict[tuple[frozenset[type], int], _Namespaces] | None] = ContextVar("_remembered", default=None)
+
+
+@contextmanager
+def remember_namespaces() -> Iterator[None]:
+    """Within the block, look through the imported modules once for each set of classes, since there may be thousands.
+
+    They are looked through again when the number of imported modules changes.
+    """
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def user_namespaces(model: nn.Module) -> _Namespaces:
     """Return the global names of the user's modules, one dict for each.
 
     A module counts as the user's if it has imported torch under a usual name, or belongs to a package of one of the
     model's classes.
     """
-    kinds = user_classes(model)
+    kinds = frozenset(user_classes(model))
+    remembered = _remembered.get()
+    if remembered is None:
+        return _find_namespaces(kinds)
+    key = (kinds, len(sys.modules))
+    if key not in remembered:
+        remembered[key] = _find_namespaces(kinds)
+    return remembered[key]
+
+
+def _find_namespaces(kinds: frozenset[type]) -> _Namespaces:
     packages = {kind.__module__.partition(".")[0] for kind in kinds}
     namespaces = {
         id(vars(module)): vars(module) for module in list(sys.modules.values()) if _is_user_module(module, packages)
@@ -73,7 +102,7 @@ def user_namespaces(model: nn.Module) -> list[dict[str, Any]]:
             code = getattr(function, "__code__", None)
             if names is not None and code is not None and is_user_file(code.co_filename):
                 namespaces[id(names)] = names
-    return list(namespaces.values())
+    return tuple(namespaces.values())
 
 
 def _is_user_module(module: Any, packages: set[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from surgery.eager import ExternalState, lock_global_state
+from surgery.eager import ExternalState, lock_global_state, remember_namespaces
 from surgery.errors import TraceError
 from surgery.graph import HAZARD_KINDS, build_traced_module, copy_sharing_parameters, set_mode
 from surgery.tracing.example_check import compare_on_example
@@ -55,7 +55,7 @@ def trace(
 
     Raises TraceError, naming the line that can't be traced and what to do about it.
     """
-    with lock_global_state(), restore_thread_state(), torch.inference_mode(False):
+    with lock_global_state(), remember_namespaces(), restore_thread_state(), torch.inference_mode(False):
         # In a copy of the context, so that context variables that forward sets are as before afterwards.
         return copy_context().run(_trace, unwrap_model(model), example, leaves, allow)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from surgery.graph import HAZARD_KINDS
+from surgery.tracing import explanations
 from tests.project.documents import blocks, run
 
 ROOT = Path(__file__).parents[2]
@@ -59,3 +61,11 @@ def test_the_blocks_of_a_page_are_found_with_their_titles() -> None:
         ("python", "a.py", "x = 1\n", 3),
         ("text", None, "y\n", 7),
     ]
+
+
+def test_each_reason_and_each_kind_of_hazard_has_its_remedy() -> None:
+    page = (ROOT / "docs/pages/how-to/models-that-cannot-be-traced.md").read_text(encoding="utf-8")
+    for kind in HAZARD_KINDS:
+        assert f"| `{kind}` |" in page
+    for _, reason in explanations._REASONS:
+        assert reason.split(", ")[0] in page, reason

@@ -123,6 +123,18 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         visit(module, ())
 
 
+def test_every_module_is_in_a_room_of_the_order() -> None:
+    """With ``-s`` it prints the rooms from the top to the bottom, with the number of their modules and lines."""
+    sizes = {room: [0, 0] for room in ORDER}
+    for path in MODULES:
+        size = sizes[room_of(name_of(path))]
+        size[0] += 1
+        size[1] += len(path.read_text(encoding="utf-8").splitlines())
+    for room, (modules, lines) in reversed(sizes.items()):
+        print(f"{room:14}{modules:4} modules{lines:7} lines")  # noqa: T201
+    assert all(modules > 0 for modules, _ in sizes.values())
+
+
 def test_the_top_of_the_package_holds_rooms_and_little_else() -> None:
     assert {path.stem for path in HOUSE.glob("*.py")} == {"__init__", "__main__", "errors", "stages", "types"}
     rooms = {path.parent.name for path in HOUSE.glob("*/__init__.py")}

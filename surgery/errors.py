@@ -64,7 +64,7 @@ class OutputError(SurgeryError):
 
 
 class PluginError(SurgeryError):
-    """A plugin can't be loaded, or no plugin offers the name that was asked for."""
+    """A plugin can't be loaded, or no plugin offers the requested name."""
 
 
 def first_line(error: BaseException) -> str:

@@ -32,7 +32,8 @@ def as_maps(values: Tensor, *, windows: bool = False) -> Tensor:
     ``(B, C, D, H, W)``       one map for each channel, with its D slices side by side
     ========================  ===========================================================
 
-    If `windows`, the second axis counts windows: their channels follow each other. Complex values give magnitudes.
+    If `windows` is true, axis 1 counts windows, whose channels are concatenated. Complex values are replaced by their
+    magnitudes.
     """
     values = as_real(values)
     rank = values.ndim - 1
@@ -68,7 +69,7 @@ def as_real(values: Tensor) -> Tensor:
 def as_vectors(maps: Tensor) -> Tensor:
     """Return maps of one value each, ``(B, C, 1, 1)``, as vectors ``(B, 1, 1, C)``; other maps as they are.
 
-    As a map, each value would be drawn in the middle of its own scale.
+    As maps, all values would be drawn in the same middle color.
     """
     return maps.reshape(len(maps), 1, 1, -1) if maps.shape[2:] == (1, 1) and maps.shape[1] else maps
 
@@ -76,7 +77,8 @@ def as_vectors(maps: Tensor) -> Tensor:
 def replace_nonfinite(maps: Tensor) -> Tensor:
     """Return ``(B, C, H, W)`` maps with finite values only.
 
-    NaN becomes the mean of its channel's finite values, an infinity their greatest or least, and 0 if there are none.
+    In each channel, NaN becomes the mean of the finite values, +inf becomes their maximum and -inf their minimum; a
+    channel without finite values becomes 0.
     """
     is_finite = maps.isfinite()
     has_finite = is_finite.any(-1, keepdim=True).any(-2, keepdim=True)

@@ -1,4 +1,4 @@
-"""A run's images in this process, or shared among worker processes; then the manifest of all of them."""
+"""Runs all images, in this process or in worker processes, then writes the manifest."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class _TotalProgress:
 
 
 def _run_leading_batches(plan: RunPlan, manifest: Manifest) -> tuple[list[ShareResult], int]:
-    """Run batches until one succeeds, if a sink decides something for all images by the first one.
+    """Run batches until one succeeds, if a sink decides something for all images from the first image.
 
     Worker processes then start with that decision, which is in `OutputFolder.shared`. Return what was done, and how
     many images were started.
@@ -122,7 +122,7 @@ def _run_leading_batches(plan: RunPlan, manifest: Manifest) -> tuple[list[ShareR
 
 
 def _finish_run(plan: RunPlan, manifest: Manifest, shares: Sequence[ShareResult]) -> TotalResult:
-    """Write the manifest of all shares and return what they did together. Raise the error of a share."""
+    """Write the manifest of all shares and return their combined result. Raise the error of a share."""
     summaries: dict[str, OperationSummary] = {}
     notes: Notes = {}
     for share in shares:

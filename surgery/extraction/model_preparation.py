@@ -54,9 +54,7 @@ def insert_extractors(
     main = main_input_name(model, other_inputs)
     missing = [name for name in inputs if name not in other_inputs and name != main]
     if missing or len(inputs) != 1 + len(other_inputs):
-        advice = "images are one of them"
-        if missing:
-            advice = f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)"
+        advice = _suggest_inputs(inputs, missing, other_inputs)
         raise ModelError(f"{type(model).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}); {advice}")
     selections = at if isinstance(at, (list, tuple)) else [at]
     selected = {
@@ -66,3 +64,14 @@ def insert_extractors(
     }
     rewritten = insert(traced, [selected[index] for index in sorted(selected)])
     return rewritten if output else stop_after_last_extractor(rewritten)
+
+
+def _suggest_inputs(inputs: Sequence[str], missing: Sequence[str], other_inputs: Sequence[str]) -> str:
+    """Return what to do if the files of a run don't fit the inputs of a model."""
+    if missing:
+        return f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)"
+    if surplus := [name for name in other_inputs if name not in inputs]:
+        return f"{surplus[0]} is none of them: leave out --input {surplus[0]}=FILES (inputs= in Python)"
+    if inputs:
+        return "one of them takes the images: leave out --input NAME=FILES for that one (inputs= in Python)"
+    return "a run needs one for the images"

@@ -32,13 +32,16 @@ def compare_with_original(
         named = {str(main_input_name(original, list(others))): values, **others} if others else {}
         truth = copy_sharing_parameters(original)(**named) if named else copy_sharing_parameters(original)(values)
     found, expected = list(named_tensors(output)), list(named_tensors(truth))
-    if [key for key, _ in found] != [key for key, _ in expected]:
-        raise TraceError(
-            f"the rewritten model gives {len(found)} tensors, the original {len(expected)}, or in another order; {HINT}"
-        )
+    if len(found) != len(expected):
+        raise TraceError(f"the rewritten model returns {len(found)} tensors and the original {len(expected)}; {HINT}")
+    for (key, _), (original_key, _) in zip(found, expected, strict=True):
+        if key != original_key:
+            raise TraceError(
+                f"the rewritten model returns output{key} where the original returns output{original_key}; {HINT}"
+            )
     for (key, ours), (_, theirs) in zip(found, expected, strict=True):
         if not bitwise_equal(ours, theirs):
             raise TraceError(
-                f"the rewritten model does not give the output{key} of the original: "
+                f"the rewritten model does not return the output{key} of the original: "
                 f"{describe_difference(ours, theirs)}; {HINT}"
             )

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from surgery.types import Activation
 
 BUFFER_BYTES = 4 << 20
-"""Bytes of codes that are submitted at once: waking the writer takes as long as drawing a small picture."""
+"""Activations are collected up to this many bytes, because waking the writer takes as long as drawing a small picture.
+"""
 
 
 class SinkPipeline:
@@ -47,7 +48,8 @@ class SinkPipeline:
     def open(self, sinks: Iterable[Sink], watches: Iterable[Write]) -> Iterator[None]:
         """Within the block, the sinks are open. An error in the block drops the images that are not finished.
 
-        `watches` are called like immediate sinks. Files that sinks write when they close belong to the run.
+        The callbacks `watches` of watchers are called like immediate sinks. Files that sinks write when they close
+        belong to the run.
         """
         deferred = self.recorder.sinks
         try:
@@ -79,7 +81,7 @@ class SinkPipeline:
             with locate_errors(activation):
                 pending.append((activation, self._sinks.write(activation)))
         has_deferred_sinks = bool(self.recorder.sinks.writes)
-        for activation, written in pending:  # all images of a batch are drawn from one tensor, which stays until here
+        for activation, written in pending:  # drawn from one tensor, which must not change before this point
             with locate_errors(activation):
                 kept_bytes = activation.drawing.quantize_now(pixels=has_deferred_sinks)
             self._buffer.append(strip_values(activation), written, kept_bytes)
@@ -99,7 +101,7 @@ class SinkPipeline:
     def drop_unfinished(self) -> None:
         """Remove what was written of images that are not finished, and forget them."""
         self._buffer.clear()
-        with suppress(Exception):  # the error that they are dropped for
+        with suppress(Exception):  # that error is the reason for the drop, and is raised elsewhere
             self._writer.drain()
         for image in (*self.recorder.unfinished, None):
             self._dropped_places |= {f"{sinks.folder.place(image)}/" for sinks in (self._sinks, self.recorder.sinks)}

@@ -39,13 +39,13 @@ class ReadingOptions:
     def for_model(
         cls, model: nn.Module, reader: Reader, size: Size, side: Side, value_range: tuple[float, float] | None
     ) -> ReadingOptions:
-        """Complete the user's choices (None: not made) by those of the reader and the model.
+        """Fill in the choices that the user left out (None) from the reader and the model.
 
         Raises ImageError for a size or side beside a reader that does not read images.
         """
         if not isinstance(reader, ImageReader) and (size is not None or side != "none"):
             raise ImageError(
-                f"size and side are of the reader of images; set options of {describe_stage(reader)} instead"
+                f"size and side are options of the image reader; set options of {describe_stage(reader)} instead"
             )
         resolved = value_range or _default_range(reader)
         preprocessing = model_preprocessing(model) if value_range is None and resolved == (-1.0, 1.0) else None

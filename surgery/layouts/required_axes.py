@@ -1,4 +1,4 @@
-"""The axes that the users of a value require it to have."""
+"""The axes of a value that the operations which use it require."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ MAX_SEARCHED_NODES = 12
 
 
 def find_required_axes(module: nn.Module, node: fx.Node, shape: tuple[int, ...]) -> Axes | None:
-    """Return the axes that the nearest telling user of a node's value of `shape` requires; None if no user tells.
+    """Return the axes required by the nearest operation that uses a value and needs particular axes; None if none does.
+
+    `node` is the node of the value, `shape` its shape.
 
     The search passes through extractors and operations that preserve axes, and visits at most `MAX_SEARCHED_NODES`.
     """
@@ -50,7 +52,7 @@ def find_required_axes(module: nn.Module, node: fx.Node, shape: tuple[int, ...])
 
 
 def _normalizes_several_axes(module: nn.Module, node: fx.Node) -> bool:
-    """Whether a layer norm normalizes over more than the last axis."""
+    """Return whether a layer norm normalizes over more than the last axis."""
     shape = node.args[1] if len(node.args) > 1 else node.kwargs.get("normalized_shape")
     if node.op == "call_module":
         shape = getattr(module.get_submodule(str(node.target)), "normalized_shape", None)

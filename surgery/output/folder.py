@@ -170,13 +170,13 @@ class OutputFolder:
         return written
 
     def finish(self, image: str | None) -> None:
-        """Call those who wait for the end of an image."""
+        """Call the `when_finished` callbacks for an image."""
         self._unfinished_files.pop(image, None)
         for callback in self._on_finished:
             callback(image)
 
     def drop(self, image: str | None) -> None:
-        """Remove the files of an image's activations, and call those who wait for the end of a failed image."""
+        """Remove the files of an image's activations, and call the `when_dropped` callbacks."""
         for name in self._unfinished_files.pop(image, []):
             file = self.path / name
             file.unlink(missing_ok=True)

@@ -86,7 +86,7 @@ def drawing_notes(summaries: Sequence[OperationSummary]) -> list[str]:
         counts = ", ".join(f"{count} {name}" for name, count in layouts.most_common(MAX_SHOWN_LAYOUTS))
         rest = len(layouts) - MAX_SHOWN_LAYOUTS
         more = f" and {rest} more kinds" if rest > 0 else ""
-        notes.append(f"layouts: {counts}{more}; the manifest says why, --layout decides otherwise")
+        notes.append(f"layouts: {counts}{more}; the manifest says why; override with --layout")
     split = sum(summary.pictures > 1 for summary in summaries)
     if split:
         count = "1 operation is" if split == 1 else f"{split} operations are"
@@ -94,5 +94,5 @@ def drawing_notes(summaries: Sequence[OperationSummary]) -> list[str]:
     ignored = [summary.operation.path for summary in summaries if summary.layout and summary.layout.is_fallback]
     if ignored:
         where = f"{ignored[0]} and {len(ignored) - 1} more" if len(ignored) > 1 else ignored[0]
-        notes.append(f"the layout that was asked for does not fit {where}")
+        notes.append(f"the requested layout does not fit {where}")
     return notes

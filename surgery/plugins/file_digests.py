@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILES = 5_000
-"""How many files the code of one plugin may have."""
+"""How many files the code of the plugins at one path may have."""
 
 
 def compute_digests(files: Iterable[Path]) -> dict[str, str]:
     """Return the SHA-256 of these plugin files and of all neighbors that they import, by absolute path.
 
-    Of an imported package, all files count. Raises PluginError for a file that can't be read and for more than
-    `MAX_FILES` files.
+    For an imported package, all its files are included. Raises PluginError for a file that can't be read and for more
+    than `MAX_FILES` files.
     """
     digests: dict[str, str] = {}
-    pending: list[tuple[Path, Path]] = []
-    """Files, each with the folder whose modules it imports by bare names."""
+    pending: list[tuple[Path, Path, Path]] = []
+    """Files, each with the folder whose modules it imports by bare names, and with the plugin that loads it."""
     for file in (file.resolve() for file in files):
         if file.name == "__init__.py":
-            pending += [(member, file.parent.parent) for member in _package_files(file.parent)]
+            pending += [(member, file.parent.parent, file.parent) for member in _package_files(file.parent)]
         else:
-            pending.append((file, file.parent))
+            pending.append((file, file.parent, file))
     while pending:
-        file, folder = pending.pop()
+        file, folder, plugin = pending.pop()
         file = file.resolve()
         if str(file) in digests:
             continue
@@ -43,14 +43,17 @@ def compute_digests(files: Iterable[Path]) -> dict[str, str]:
             raise PluginError(f"can't read {file}: {describe_os_error(error)}") from error
         digests[str(file)] = hashlib.sha256(content).hexdigest()
         if len(digests) > MAX_FILES:
-            raise PluginError(f"the code of the plugin {file} is more than {MAX_FILES:,} files; name it with --plugin")
+            raise PluginError(
+                f"plugin {plugin} loads more than {MAX_FILES:,} files, too many to check for trust; "
+                "pass it with --plugin"
+            )
         if file.suffix == ".py":
-            pending += [(neighbor, folder) for neighbor in _imported_neighbors(content, file, folder)]
+            pending += [(neighbor, folder, plugin) for neighbor in _imported_neighbors(content, file, folder)]
     return digests
 
 
 def _imported_neighbors(source: bytes, file: Path, folder: Path) -> Iterator[Path]:
-    """Yield the modules of `folder` that the import statements of a file name; of a package, all files."""
+    """Yield the modules of `folder` that the import statements of a file name, and all files of the packages."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):  # loading the file raises it again

@@ -5,10 +5,10 @@ A plugin is a Python module. It contains functions with the names below, each ma
 that are specified here.
 
 **Where plugins are found.** A plugin is a file or a folder that is named by `--plugin`, in the environment variable
-`SURGERY_PLUGINS`, or in the list `plugins` under `[tool.surgery]` of a `pyproject.toml`, which the user has to trust.
-Or it is an installed distribution with an entry point in the group `surgery`. An installed plugin is imported when a
-name is requested that neither the project nor a named plugin offers. An installed plugin with one of the hooks of runs
-(`surgery_run_started`, `surgery_activation`, `surgery_run_finished`) also needs an entry point in the group
+`SURGERY_PLUGINS`, or in the list `plugins` under `[tool.surgery]` of a `pyproject.toml`, whose plugins the user has to
+trust. Or it is an installed distribution with an entry point in the group `surgery`. An installed plugin is imported
+when a name is requested that neither the project nor a named plugin offers. An installed plugin with one of the hooks
+of runs (`surgery_run_started`, `surgery_activation`, `surgery_run_finished`) also needs an entry point in the group
 `surgery.watchers`; it is imported for every run.
 
 **Hooks that offer objects** return a mapping from names to objects that are ready for use. Such a hook is called at
@@ -21,7 +21,7 @@ or of the file. If an installed plugin offers a name that the project itself off
 **Options.** An object with options is a frozen dataclass with a method `__call__`. Its fields are the options, and the
 command line sets them: `--transform topk:k=4`.
 
-**Errors.** A plugin that raises, or whose hook returns something else than specified, is reported in one line and left
+**Errors.** A plugin that raises, or whose hook returns something other than specified, is reported in one line and left
 out; with `--strict-plugins` that is an error.
 
 **Versions.** An implementation may take fewer arguments than the hook has. If a later version of a hook drops an

@@ -45,7 +45,7 @@ def surgery_activation(activation: Activation) -> None:
     the model's forward, after the sinks that use values.
 
     **Takes:** `activation`, a `surgery.types.Activation`: its operation, the name of its input, and `values` of any
-    shape and dtype. `values` are memory of the running model: do not write to them, and copy what you keep.
+    shape and dtype. `values` share memory with the running model: do not write to them, and copy what you keep.
     `activation.facts`, `activation.levels` and `activation.pictures` are computed when they are first read.
 
     **Returns:** nothing.

@@ -1,4 +1,4 @@
-"""Uses of a value in the user's code that call no method of it, read from the bytecode.
+"""Finds `is` comparisons of a value in the bytecode of the user's code.
 
 ``y is x`` compares two objects without calling a method of either. So a proxy can't answer, and can't even notice the
 comparison. The bytecode of the frame that holds the proxy shows it.
@@ -18,7 +18,7 @@ _PUSHING = {"LOAD_GLOBAL", "LOAD_FAST", "LOAD_CONST", "LOAD_NAME", "LOAD_DEREF",
 _WITHOUT_EFFECT = {"PRECALL", "CACHE", "NOP", "RESUME", "NOT_TAKEN", "EXTENDED_ARG"}
 _JUMPS_ON_NONE = {f"POP_JUMP_{way}IF_{word}" for way in ("", "FORWARD_", "BACKWARD_") for word in ("NONE", "NOT_NONE")}
 _MAY_BE_NONE = {"grad", "grad_fn", "names"}
-"""Attributes of tensors for which a comparison with None is a real question."""
+"""Attributes of tensors that may be None."""
 
 
 def current_opcode(frame: FrameType) -> str:
@@ -50,8 +50,8 @@ def is_compared_by_identity(code: CodeType, offset: int) -> bool:
 def _find_use(instructions: list[dis.Instruction], index: int) -> tuple[str, int]:
     """Return which instruction consumes the value that another one loads, and its index.
 
-    The result is ``"IS_OP"``, ``"IS NONE"`` or ``"STORE_FAST"``, and empty for any other use. Only straight code is
-    followed, without jumps.
+    The result is ``"IS_OP"``, ``"IS NONE"`` or ``"STORE_FAST"``, and empty for any other use. Only straight-line code
+    is followed.
     """
     values_above = 0
     previous = instructions[index - 1] if index > 0 else None

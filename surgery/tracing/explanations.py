@@ -1,4 +1,4 @@
-"""Why a model can't be traced, in one line: where tracing stopped, what stands there, and what to do."""
+"""Why a model can't be traced, in one line: where tracing stopped, why, and what to do."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType
 
-KEEP_WHOLE = "keep the module around it whole with leaves=[...]"
-"""The remedy that works for anything in a module's forward: the module is one operation, and runs as it is."""
+KEEP_WHOLE = "keep the enclosing module whole with leaves=[...]"
+"""The remedy for all code in a module's forward: the module is recorded as one operation, and is not traced into."""
 
 
 def select_clearest_error(failures: Sequence[tuple[int, Exception]]) -> Exception:
-    """Return the error that tells best why all attempts to trace a model failed.
+    """Return the most specific of the errors with which all attempts to trace a model failed.
 
     `failures` has for each attempt the number of operations it recorded, and its error. The attempt with the most
-    operations met the real obstacle. Of the attempts that failed in the same line, the last knew the most values, so
-    that its error is the most specific.
+    operations reached the line that can't be traced. Among the attempts that failed in that line, the last one had the
+    most known values, so its error is the most specific.
     """
     furthest = max(failures, key=itemgetter(0))[1]
     line = _locate_error(furthest)[0]
@@ -37,10 +37,10 @@ def explain_failure(model: nn.Module, error: Exception) -> str:
     place = format_location(line) or type(model).__name__
     class_name = type(caller).__name__
     remedy = (
-        f"write it without, or keep a module around it whole: leaves=[{class_name!r}], or --leaf {class_name} on the "
-        "command line"
+        f"rewrite this line, or keep the enclosing module whole: leaves=[{class_name!r}], or --leaf {class_name} on "
+        "the command line"
         if caller is not None and caller is not model and class_name != type(model).__name__
-        else "write it without, or move it into a module of its own that is kept whole with leaves=[...]"
+        else "rewrite this line, or move it into a module of its own and keep that module whole with leaves=[...]"
     )
     return f"{type(model).__name__} can't be traced: {place}: {_describe_reason(error)}; {remedy}"
 
@@ -72,12 +72,12 @@ _REASONS = (
     ("control flow", "a branch or loop that depends on the values of a tensor or on its shape"),
     ("cannot be iterated", "a loop, or an unpacking, over a tensor whose length is not known while tracing"),
     ("is not a member of this module", "a module or parameter is used that the model has not registered as its own"),
-    ("random generator of the model's own", "a random generator that a graph can't hold"),
+    ("its own torch.Generator", "a random generator that a graph can't store"),
     ("'len' is not supported", "len() of a tensor, which is not known while tracing"),
     ("cannot be interpreted as an integer", "a number is needed that is not known while tracing, in range() perhaps"),
     ("Proxy", "a function that needs the values of a tensor, which are not known while tracing"),
 )
-"""Parts of messages of torch.fx and Python about proxies, and what they mean in the model's own terms."""
+"""Parts of messages of torch.fx and Python about proxies, and what they mean for the model's code."""
 
 
 def _describe_reason(error: Exception) -> str:

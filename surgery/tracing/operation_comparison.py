@@ -32,7 +32,7 @@ class GraphDifference:
     what: str
     kind: HazardKind = "branch"
     remedy: str = (
-        "look near that line for `is`, `id()`, `isinstance` or a value of an earlier run, and write it without, or "
+        "look near that line for `is`, `id()`, `isinstance` or a value of an earlier run, and rewrite it, or "
         f"{KEEP_WHOLE}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,6 +98,9 @@ def unwrap_model(model: nn.Module) -> nn.Module:
         elif isinstance(model, torch.jit.ScriptModule):
             raise TraceError("a TorchScript module can't be traced; trace the Python module that it was made from")
         elif not isinstance(model, nn.Module):
-            raise TraceError(f"only an nn.Module can be traced, not {type(model).__name__}")
+            advice = (
+                "; surgery.load_model opens a model by its name or file" if isinstance(model, str | PathLike) else ""
+            )
+            raise TraceError(f"only an nn.Module can be traced, not {type(model).__name__}{advice}")
         else:
             return model

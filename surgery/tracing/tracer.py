@@ -32,8 +32,8 @@ class ModelTracer(InPlaceTracer):
     """Records one call of a model, which is the only child of a holder module.
 
     `torch.fx.Tracer.trace` calls the `forward` of its root, and so loses the hooks of the root. Here the root is the
-    holder, and the model is called as any child is, with its hooks. `surgery.tracing.recording` makes the overrides of
-    torch and Python around the call.
+    holder, and the model is called as any child is, with its hooks. `surgery.tracing.recording` installs and removes
+    the overrides of torch and Python.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ModelTracer(InPlaceTracer):
     ) -> None:
         """`record_factories`: ``torch.zeros(3)`` becomes a node, so its value is not known while tracing.
 
-        `fix_settings`: inputs that are no tensors are constants of the graph, with the values that the example gives.
+        `fix_settings`: inputs that are not tensors become constants of the graph, with their values in the example.
         """
         super().__init__()
         self.inputs = inputs
@@ -56,7 +56,7 @@ class ModelTracer(InPlaceTracer):
         self.leaves = leaves
         self.graph = fx.Graph(tracer_cls=type(self))
         self.is_finished = False
-        """Whether the graph is complete. A proxy that is used afterwards is one that the model has kept."""
+        """Whether the graph is complete. A proxy that is used afterwards was stored by the model."""
         self._state_paths: dict[int, tuple[Tensor, str]] = {}
         """Parameters and buffers by their identity, each with its path in the holder."""
         self._state_proxies: dict[str, fx.Proxy] = {}
@@ -70,7 +70,7 @@ class ModelTracer(InPlaceTracer):
         self.assigned_attributes: set[str] = set()
         """Names of attributes that the model assigned to values, such as ``x.scale = 2``."""
         self.proxy_texts: dict[str, tuple[str, int]] = {}
-        """Texts that the model made of proxies, and the lines that made them."""
+        """Strings that the model built from proxies, and the lines that built them."""
         self.assignment_lines: dict[tuple[nn.Module, str], tuple[str, int] | None] = {}
         """For each attribute that the model assigned in its modules, the line that did so first."""
         self.cached_nodes: set[fx.Node] = set()
@@ -142,7 +142,10 @@ class ModelTracer(InPlaceTracer):
         return self._state_proxies[path]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return whether a module is one operation: torch's own, TorchScript, einops' layers and the chosen leaves."""
+        """Return whether a module is recorded as one operation.
+
+        Modules of torch, TorchScript and einops, and the chosen leaves are.
+        """
         path = without_holder(module_qualified_name)
         leaf = next((leaf for leaf in self.leaves if path and is_leaf(leaf, m, path)), None)
         if leaf is not None:
@@ -160,15 +163,15 @@ class ModelTracer(InPlaceTracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Record a call of a module of the model. A module that forward itself makes has no path: it is traced into."""
+        """Record a call of a module. A module created inside forward has no path, so it is traced into."""
         if m in self.modules:
             return super().call_module(m, forward, args, kwargs)
         return forward(*args, **kwargs)
 
     def create_arg(self, a: Any) -> Any:
-        """Return an argument as the graph holds it, with values that torch.fx refuses or changes."""
+        """Return an argument as the graph stores it, including values that torch.fx rejects or changes."""
         if isinstance(a, torch.Generator):
-            raise TypeError("a random generator of the model's own, which a graph can't hold")
+            raise TypeError("the model uses its own torch.Generator, which a graph can't store")
         if isinstance(a, fx.Proxy) and a.tracer is not self:
             raise TraceError(_EARLIER_RUN)
         if type(a) is OrderedDict:  # torch.fx would make it a dict
@@ -183,7 +186,9 @@ class ModelTracer(InPlaceTracer):
         node.meta["surgery_source"] = find_user_line(sys._getframe(1))  # noqa: SLF001
         for written in mutated_nodes(node, self.root):
             if written in self.cached_nodes:
-                what = "the result of a function with a cache is written in place, and stays so from run to run"
+                what = (
+                    "the result of a function with a cache is modified in place, and the change persists between runs"
+                )
                 self.note_hazard("attribute", what, "write to a copy of it")
             elif written.op == "get_attr" and str(written.target) in self.parameters:
                 self.note_parameter_write(str(written.target))
@@ -202,7 +207,7 @@ class ModelTracer(InPlaceTracer):
         """
         name = None if isinstance(proxy, fx.proxy.Attribute) else str(proxy.node.target)
         if name in self.inputs.settings and proxy.node.op == "placeholder":
-            raise TraceError(f"forward asks for the type of {name}, for which the example gives no tensor")
+            raise TraceError(f"forward checks the type of {name}, which is not a tensor in the example")
         return infer_type(proxy, self.root, self.example_types)
 
     def note_hazard(self, kind: Any, what: str, remedy: str) -> None:
@@ -224,9 +229,9 @@ class ModelTracer(InPlaceTracer):
         return value
 
     def note_computed_texts(self, graph: fx.Graph) -> None:
-        """Record a hazard for each text made of a proxy that is an argument of an operation.
+        """Record a hazard for each string built from a proxy that is passed to an operation.
 
-        An assertion's message may hold such a text: it changes no value.
+        Messages of assertions are exempt, since they change no value.
         """
         if not self.proxy_texts:
             return
@@ -235,11 +240,11 @@ class ModelTracer(InPlaceTracer):
                 continue
             for text in find_strings((node.args, node.kwargs)):
                 if (line := next((line for part, line in self.proxy_texts.items() if part in text), None)) is not None:
-                    what = "text is made of a value that is not known while tracing, and is part of what is computed"
+                    what = "a string built from a value unknown during tracing is passed to an operation"
                     self.hazards.append(Hazard("text", format_location(line), what, KEEP_WHOLE, changes_result=True))
 
 
-_EARLIER_RUN = "forward uses a value that an earlier run kept; compute it anew, or keep it in a buffer"
+_EARLIER_RUN = "forward uses a value stored during an earlier run; recompute it"
 
 
 def without_holder(path: str) -> str:

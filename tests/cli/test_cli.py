@@ -303,7 +303,7 @@ def test_extract_stops_at_an_output_that_is_not_the_originals(
     common = ("extract", checkpoint, photo, "--at", "op:cat", "--size", "32", "-o")
     result = run(*common, "checked")
     assert result.code == 1
-    assert "the rewritten model does not give the output of the original: the values differ" in result.err
+    assert "the rewritten model does not return the output of the original: the values differ" in result.err
     assert "`surgery check` shows the first operation that differs" in result.err
     assert run(*common, "unchecked", "--no-check").code == 0
 

@@ -15,6 +15,7 @@ from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError, ModelError, SelectionError, TraceError
+from surgery.extraction.output_check import compare_with_original
 from surgery.graph.copies import copy_sharing_parameters
 from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_search import find_images
@@ -390,7 +391,7 @@ def test_the_original_runs_on_the_first_batch_only(
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [("value", "does not give the output of the original: the values differ"), ("more", "2 tensors")],
+    [("value", "does not return the output of the original: the values differ"), ("more", "2 tensors")],
 )
 def test_a_different_output_ends_the_run_if_the_check_is_on(
     how: str, message: str, model: nn.Module, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -400,6 +401,26 @@ def test_a_different_output_ends_the_run_if_the_check_is_on(
     with pytest.raises(TraceError, match=message):
         surgery.extract(model, photos, out=tmp_path / "checked", check=True)
     assert not (tmp_path / "checked" / "manifest.json").exists()
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"mean": x.mean(), "maximum": x.amax()}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["mean"], "returns 1 tensors and the original 2"),
+        (["maximum", "mean"], r"returns output\[maximum\] where the original returns output\[mean\]"),
+    ],
+)
+def test_a_missing_output_and_another_order_are_told_apart(names: list[str], message: str) -> None:
+    values = torch.rand(1, 1, 2, 2)
+    outputs = TwoOutputs()(values)
+    compare_with_original(TwoOutputs(), values, {}, outputs, seed=0)
+    with pytest.raises(TraceError, match=message):
+        compare_with_original(TwoOutputs(), values, {}, {name: outputs[name] for name in names}, seed=0)
 
 
 def test_as_is_keeps_modules_in_their_modes(model: nn.Module, photos: Path, tmp_path: Path) -> None:

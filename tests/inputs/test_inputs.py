@@ -123,6 +123,12 @@ def test_an_input_has_a_reader_of_its_own(files: Path) -> None:
     ("inputs", "readers", "error", "message"),
     [
         ({}, {}, ModelError, r"Masked takes 2 inputs \(image, mask\); give mask too: --input mask=FILES"),
+        (
+            {"image": "images", "mask": "masks"},
+            {},
+            ModelError,
+            r"takes 2 inputs \(image, mask\); one of them takes the images: leave out --input NAME=FILES for that one",
+        ),
         ({"msk": "masks"}, {}, ModelError, "has no input 'msk'; it has image, mask; did you mean 'mask'"),
         ({"mask": ["masks/a.png", "masks/b.png"]}, {}, ImageError, "mask has 2 files, and there are 3 images"),
         ({"mask": "nowhere/*.png"}, {}, ImageError, "no file matches nowhere"),

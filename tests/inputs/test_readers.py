@@ -117,7 +117,7 @@ def test_tensors_are_taken_from_a_folder_and_given_to_the_model(run: Any, tmp_pa
     manifest = json.loads(Path("activations/manifest.json").read_text())
     assert manifest["settings"]["reader"] == "TensorReader(key=None)"
     assert run(*arguments, "--reader", "tensor", "--size", "8").err == (
-        "surgery: size and side are of the reader of images; set options of TensorReader(key=None) instead\n"
+        "surgery: size and side are options of the image reader; set options of TensorReader(key=None) instead\n"
     )
     assert "the folder in has no image in it" in run(*arguments).err
 

@@ -96,7 +96,7 @@ def test_the_command_line_requests_layouts_for_all_operations_or_a_selection(
     assert run_command(monkeypatch, *words, str(tmp_path / "p"), "--layout", "nothing*=flat") == 1
     assert "'nothing*', which matches none of 2 chosen operations" in capsys.readouterr().err
     assert run_command(monkeypatch, *words, str(tmp_path / "q"), "--layout", "down1*=tokens:7x7") == 0
-    assert "the layout that was asked for does not fit down1.conv" in capsys.readouterr().out
+    assert "the requested layout does not fit down1.conv" in capsys.readouterr().out
 
 
 def test_python_takes_layouts_as_values(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
 from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
-from tests.fuzz.mutants import mutant, weights
+from tests.fuzz.damaged_files import damage, weights
 
 State = dict[str, Tensor]
 
@@ -204,7 +204,7 @@ def test_a_damaged_file_ends_in_one_line_or_is_read(kind: str, tmp_path: Path) -
     load_checkpoint(path)
     refused = 0
     for number in range(150):
-        path.write_bytes(mutant(whole, random.Random(number)))  # noqa: S311
+        path.write_bytes(damage(whole, random.Random(number)))  # noqa: S311
         try:
             load_checkpoint(path)
         except CheckpointError as error:

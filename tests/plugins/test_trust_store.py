@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import surgery
 from surgery.cli import trust_prompt
 from surgery.errors import ModelError, PluginError
 from surgery.plugins import discovery as origins
+from surgery.plugins import file_digests
 from surgery.plugins.file_modules import load_file
 from surgery.plugins.registry import Plugins
 from surgery.plugins.trust_store import UntrustedPlugins
@@ -182,6 +184,18 @@ def test_any_file_that_would_run_has_to_be_what_was_trusted(command: Any, clone:
     clone.write(touched, files.get(touched, EVIL.replace("theirs", "added")), "# another\n")
     assert "changed since it was trusted" in command("plugins").err
     assert not clone.ran
+
+
+def test_a_plugin_that_loads_too_many_files_to_check_is_named(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        clone.write(f"{name}.py", "")
+    clone.write("theirs.py", "import one, two\n")
+    plugin = (clone.folder / "theirs.py").resolve()
+    monkeypatch.setattr(file_digests, "MAX_FILES", 3)
+    assert len(file_digests.compute_digests([plugin])) == 3
+    monkeypatch.setattr(file_digests, "MAX_FILES", 2)
+    with pytest.raises(PluginError, match=f"^plugin {re.escape(str(plugin))} loads more than 2 files.*--plugin$"):
+        file_digests.compute_digests([plugin])
 
 
 def test_a_link_that_is_turned_elsewhere_is_not_trusted(command: Any, clone: Clone) -> None:

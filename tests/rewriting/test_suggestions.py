@@ -76,7 +76,7 @@ def test_the_class_of_a_module_suggests_the_first_module_of_that_class() -> None
 @pytest.mark.parametrize(
     ("python", "command"),
     [
-        ("keep the module around it whole with leaves=[...]", "keep the module around it whole with --leaf NAME"),
+        ("keep the enclosing module whole with leaves=[...]", "keep the enclosing module whole with --leaf NAME"),
         ("whole: leaves=['Block'], or --leaf Block on the command line", "whole: --leaf Block"),
         ("whole with leaves=['a.b']; or not", "whole with --leaf a.b; or not"),
         ("accept it with allow=['random'] (--allow random)", "accept it with --allow random"),

@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -250,6 +251,19 @@ def test_torchscript_is_refused_in_plain_words() -> None:
         scripted = torch.jit.script(nn.Linear(2, 2))
     with pytest.raises(TraceError, match="TorchScript module can't be traced"):
         surgery.trace(scripted)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("net.pt", "not str; surgery.load_model opens a model by its name or file"),
+        (Path("net.pt"), "surgery.load_model opens a model by its name or file"),
+        (torch.relu, "only an nn.Module can be traced, not builtin_function_or_method$"),
+    ],
+)
+def test_a_name_or_a_file_is_refused_with_the_function_that_loads_it(model: Any, message: str) -> None:
+    with pytest.raises(TraceError, match=message):
+        surgery.trace(model)
 
 
 def test_operations_tell_path_kind_shape_and_the_users_line() -> None:

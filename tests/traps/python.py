@@ -78,7 +78,7 @@ class ItemRecorded(nn.Module):
         return x * x.abs().sum().item() + x.max().item() ** 2
 
 
-@trap(refused="text is made of a value")
+@trap(refused="a string built from a value")
 class Formatted(nn.Module):
     def forward(self, x: Tensor) -> Any:
         return {f"{x.shape[0]}": x * 2}  # here

@@ -1,4 +1,4 @@
-"""From a state_dict to the pix2pix network that it belongs to."""
+"""Recognizes the pix2pix network of a state_dict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def recognize_pix2pix(path: Path, state: Mapping[str, Tensor]) -> Network | None:
-    """Return the pix2pix network whose state_dict this is, with its weights; None if it belongs to none.
+    """Return the pix2pix network that fits this state_dict, with its weights; None if none fits.
 
     The keys are the public code's or ours; the architecture is read from them and from the shapes. Counters of batch
     norms may be missing, as in files of PyTorch before 0.4.1. Raises CheckpointError if other keys do not fit the
@@ -63,19 +63,19 @@ def _to_dense_float(path: Path, name: str, value: Tensor) -> Tensor:
         elif value.layout is not torch.strided:
             value = value.to_dense()
         elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise CheckpointError(f"{weight} has fewer values in the file than its shape {tuple(value.shape)}")
+            raise CheckpointError(f"{weight} has fewer values in the file than its shape {tuple(value.shape)} requires")
         return value.float() if value.is_floating_point() else value
     except (RuntimeError, MemoryError, NotImplementedError) as error:
         raise CheckpointError(f"{weight} can't be made float32: {first_line(error)}") from error
 
 
 def _suggest_cause(mismatch: KeyMismatch) -> str:
-    """Return what would explain a mismatch that is confined to norm layers or to one level; empty if neither is so."""
+    """Return the likely cause of a mismatch in norm layers only or in one level only; an empty text for any other."""
     absent = (*mismatch.missing, *mismatch.unexpected)
     if all(".norm" in name for name in (*absent, *mismatch.reshaped)):
-        return "; all of these are in norm layers, which a norm other than batch, instance or none would explain"
+        return "; all differences are in norm layers; the network may use a norm other than batch, instance or none"
     if len({name.partition(".")[0] for name in absent}) == 1 and not mismatch.reshaped:
-        return "; all of these are in one level, which another depth would explain"
+        return "; all differences are in one level; the network may have another depth"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of Python's containers: what one held, whether that has changed, and how to put it back."""
+"""Snapshots of Python containers, which detect and undo changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FIXED_CLASS_ATTRIBUTES = {"__dict__", "__weakref__", "__doc__", "__module__", "
 
 @dataclass(frozen=True, slots=True)
 class ContainerSnapshot:
-    """A container, and a shallow copy of what it held."""
+    """A container and a shallow copy of its contents."""
 
     name: str
     """The container as a user would write it: ``FEATURES``, ``Net.cache``; empty for the global names of a module."""
@@ -36,14 +36,14 @@ class ContainerSnapshot:
     contents: Any
     """A dict, list or set."""
     is_complete: bool = True
-    """Whether `contents` has all that was in the container; of a module's global names it has some."""
+    """Whether `contents` has all entries of the container; for a module's global names it has only some."""
 
     def values(self) -> Iterable[Any]:
-        """Return the values that the container held, without what is nested in them."""
+        """Return the container's original values, without the contents of nested containers."""
         return self.contents.values() if isinstance(self.contents, dict) else self.contents
 
     def has_changed(self) -> bool:
-        """Return whether tensors or proxies were put into the container, replaced or removed since."""
+        """Return whether tensors or proxies have been added, replaced or removed since the snapshot."""
         pairs = [(old, new) for old, new in self._entry_pairs() if old is not new]
         return any(_holds_tensors(value) for pair in pairs for value in pair)
 
@@ -77,7 +77,7 @@ class ContainerSnapshot:
         return current if self.is_complete else {key: current[key] for key in self.contents if key in current}
 
     def _entry_pairs(self) -> Iterator[tuple[Any, Any]]:
-        """Yield the old and the new value of each entry; of a set, each value that only one of the two has."""
+        """Yield the old and the new value of each entry; for a set, each value that was added or removed."""
         contents, current = self.contents, self._current_contents()
         if isinstance(contents, dict):
             yield from ((contents.get(key, _ABSENT), current.get(key, _ABSENT)) for key in {**contents, **current})
@@ -88,7 +88,7 @@ class ContainerSnapshot:
 
 
 def copy_contents(container: Any) -> Any:
-    """Return a shallow copy of what a container holds: a dict, list or set."""
+    """Return a shallow copy of a container's contents as a dict, list or set."""
     if isinstance(container, CellType):
         try:
             return [container.cell_contents]
@@ -109,7 +109,7 @@ def has_slots(value: Any) -> bool:
 
 
 def _slot_names(value: Any) -> tuple[str, ...]:
-    kind: Any = type(value)  # typed as Any, since mypy takes no class for hashable
+    kind: Any = type(value)  # typed as Any, since mypy considers classes unhashable
     return _slot_names_of_class(kind)
 
 

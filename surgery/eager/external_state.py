@@ -1,7 +1,7 @@
-"""What a model can reach outside itself: global names, class attributes, closures, default arguments.
+"""State outside a model that its code can reach: global names, class attributes, closures, default arguments.
 
-A run may leave values there (features that a hook keeps, a table of grids by their size), and a later run may read
-them. A trace must leave no proxy there, and a graph must not hold what an earlier run has left.
+A run may store values there (features that a hook collects, a table of grids by size), and a later run may read them.
+A trace must not leave proxies there, and a graph must not contain values that an earlier run stored.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class ExternalState:
                 self._visit(name, value, depth + 1)
 
     def changed(self) -> list[ContainerSnapshot]:
-        """Return the snapshots of the containers in which tensors or proxies were put, replaced or removed since."""
+        """Return the snapshots of the containers whose tensors or proxies have changed since."""
         return [snapshot for snapshot in self.snapshots if snapshot.has_changed()]
 
     @contextmanager
     def preserve(self) -> Iterator[None]:
-        """Within the block, the containers may change; after it, those with changed tensors hold what they held."""
+        """Within the block, the containers may change; after it, containers with changed tensors are restored."""
         try:
             yield
         finally:
@@ -76,7 +76,7 @@ class ExternalState:
                 snapshot.restore()
 
     def _visit(self, name: str, value: Any, depth: int) -> None:
-        """Take a snapshot of a container, and queue what a value leads to."""
+        """Take a snapshot of a container, and queue the values that it contains or refers to."""
         if isinstance(value, (staticmethod, classmethod)):
             value = value.__func__
         if isinstance(value, (FunctionType, MethodType, functools.partial)):
@@ -136,8 +136,8 @@ def tensors_by_attribute(model: nn.Module) -> dict[str, list[Tensor]]:
 def find_stale_tensors(changed: list[ContainerSnapshot], copies: Mapping[int, Any]) -> dict[int, str]:
     """Return the tensors that were in containers before they changed, by identity, with their container's name.
 
-    `copies` has the copy of a container by the identity of the original, as `copy.deepcopy` notes it in its memo: the
-    copy of a model reads its own copy of a container into which a hook writes under the model's name.
+    `copies` is the memo of `copy.deepcopy`: the copy of each container by the identity of the original. A copied model
+    reads its copy of a container, while a hook may write to the original.
     """
     names: dict[int, str] = {}
     for snapshot in changed:
@@ -147,7 +147,7 @@ def find_stale_tensors(changed: list[ContainerSnapshot], copies: Mapping[int, An
 
 
 def _container_of(value: Any) -> Any:
-    """Return the container in which a value keeps what it holds; the value itself where it is a container."""
+    """Return the container of a value's contents or attributes; the value itself if it is a container."""
     if isinstance(value, (WeakKeyDictionary, WeakValueDictionary)):
         return vars(value)["data"]
     has_attributes = is_user_object(value) or isinstance(value, (nn.Module, UserDict, UserList, local))
@@ -166,7 +166,7 @@ def _is_user_class(kind: type) -> bool:
 
 
 def _function_parts(function: Any) -> Iterator[Any]:
-    """Yield what a function, a method or a partial holds: arguments, closure, defaults, attributes."""
+    """Yield the values that a function, a method or a partial refers to: arguments, closure, defaults, attributes."""
     if isinstance(function, functools.partial):
         yield from (function.func, *function.args, *function.keywords.values())
     elif isinstance(function, MethodType):

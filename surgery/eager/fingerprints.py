@@ -30,9 +30,10 @@ def fingerprint_buffers(model: nn.Module) -> Fingerprints:
 
 
 def fingerprint_attributes(model: nn.Module) -> Fingerprints:
-    """Return a fingerprint of each attribute of each module, `training` included, and of what containers in it hold.
+    """Return a fingerprint of each attribute of each module, including `training` and the contents of containers.
 
-    Containers are followed to a depth of 8, and over all attributes for 10,000 values; deeper ones count by identity.
+    Containers are followed to a depth of 8, and over all attributes for 10,000 values; deeper values are compared by
+    identity.
     """
     budget = [_MAX_VALUES]
     return {
@@ -55,7 +56,7 @@ def fingerprint_hooks(model: nn.Module) -> Fingerprints:
 
 
 def changed_entries(before: Fingerprints, after: Fingerprints) -> list[str]:
-    """Return the paths whose fingerprints differ, or that only one of the two has."""
+    """Return the paths whose fingerprints differ or are missing on one side."""
     return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
@@ -64,7 +65,7 @@ def _join_path(path: str, name: str) -> str:
 
 
 def _fingerprint_tensor(tensor: Tensor) -> tuple[int, int]:
-    """Return identity and version. Tensors of inference mode have no version, and a proxy would record the question."""
+    """Return identity and version. Tensors of inference mode have no version, and a proxy would record an operation."""
     has_version = not issubclass(type(tensor), fx.Proxy) and not tensor.is_inference()
     return id(tensor), tensor._version if has_version else 0  # noqa: SLF001
 
@@ -82,7 +83,7 @@ def _fingerprint(value: Any, depth: int, budget: list[int]) -> object:
 
 
 def _contents(value: Any, kind: type) -> Iterable[object]:
-    """Return what a container or an object of a user's class holds; for any other value, its identity."""
+    """Return the contents of a container or an object of a user's class; for any other value, its identity."""
     if issubclass(kind, AbstractSet):
         return sorted(map(id, value))
     if is_user_object(value):

@@ -1,4 +1,4 @@
-"""The line of the user's code that changes something, found by a comparison after each line of a run."""
+"""Finds the line of the user's code that changes a state, by a comparison after each line of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def find_mutating_line(
 ) -> tuple[str, int] | None:
     """Return file and line of the user's code that first changes what `take` returns, while `run` runs.
 
-    None where no line does. Only lines of code for which `among` is true are examined. `take` is called after each
+    Returns None if no line does. Only lines of code for which `among` is true are examined. `take` is called after each
     line: this is slow, and meant for a run that is known to change something.
     """
     before = take()

@@ -26,7 +26,7 @@ UNOBSERVABLE_KINDS = {
 
 
 class OperationObserver(TorchFunctionMode):
-    """Sees each call of a function of torch by the model, and clones the values that it returns.
+    """Observes the model's calls of torch functions, and clones the returned values.
 
     A leaf module is one operation, as in a graph. While it runs, the observer is no longer a mode of torch: torch's own
     modules may take another path under a mode, as `nn.MultiheadAttention` leaves its fast path.
@@ -35,12 +35,12 @@ class OperationObserver(TorchFunctionMode):
     def __init__(self, leaf_paths: set[str]) -> None:
         super().__init__()
         self.values: defaultdict[str, list[list[Tensor]]] = defaultdict(list)
-        """For the path of each operation without ``@n``: for each time it ran, clones of the tensors that it gave."""
+        """Path of an operation without ``@n`` -> for each call, clones of the returned tensors."""
         self.leaf_paths = leaf_paths
         self.scopes = [""]
         """Paths of the running modules that are traced into, the innermost last."""
         self.running_leaves: list[str] = []
-        """Names of the leaf that runs and of the modules that run inside it; empty outside any leaf."""
+        """Names of the running leaf and of the modules running inside it; empty outside leaves."""
         self._is_active = False
 
     def resume(self) -> None:
@@ -50,7 +50,7 @@ class OperationObserver(TorchFunctionMode):
             self._is_active = True
 
     def pause(self) -> None:
-        """Stop observing. Torch's modes are a stack: below another one, the observer has to stay."""
+        """Stop observing. Torch's modes form a stack, so the observer stays if another mode is above it."""
         if self._is_active and torch.overrides._get_current_function_mode() is self:  # noqa: SLF001
             self.__exit__(None, None, None)
             self._is_active = False
@@ -105,7 +105,7 @@ class OperationObserver(TorchFunctionMode):
         return f"{scope}.{kind}" if scope else kind
 
     def on_value(self, path: str, value: Any) -> None:
-        """Receive the value of an operation, the moment it is computed."""
+        """Receive the value of an operation as soon as it is computed."""
         if tensors := [tensor.detach().clone() for _, tensor in named_tensors(value)]:
             self.values[path].append(tensors)
 
@@ -126,10 +126,10 @@ def run_observed(
     functions: Collection[object] = (),
     keywords: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Return the output of `model`, run while `observer` sees its operations.
+    """Run `model` with its operations observed by `observer`, and return its output.
 
-    Those of `functions` that `torch.fx.wrap` has registered are observed as one operation each. The model has hooks of
-    the observer for the time of the run.
+    Functions in `functions` that are registered with `torch.fx.wrap` are observed as one operation each. The observer's
+    hooks are removed after the run.
     """
     handles = []
     for path, module in model.named_modules():
@@ -165,7 +165,7 @@ def _observe_as_leaves(functions: Collection[object], observer: OperationObserve
 
 
 def operation_kind(function: Callable[..., Any]) -> str:
-    """Return the kind of operation that a graph has for a function: ``add`` for ``add_`` and ``__radd__`` alike."""
+    """Return the kind that a graph gives to calls of a function: ``add`` for ``add_`` and for ``__radd__``."""
     name: str = getattr(function, "__name__", type(function).__name__)
     kind = name.strip("_").lower()
     if name.startswith("__"):

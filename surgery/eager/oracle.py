@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from surgery.types import Operation
 
 EagerValues: TypeAlias = "Mapping[str, list[list[Tensor]]]"
-"""For the path of each operation without ``@n``: for each time it ran eagerly, the tensors that it gave."""
+"""Path of an operation without ``@n`` -> for each eager call, the returned tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class _GraphValue:
-    """What one operation of a graph gave."""
+    """The value of one operation of a graph."""
 
     operation: Operation
     tensors: list[Tensor]
     is_item: bool
-    """Whether it was taken out of a tuple, list or dict: Python does that, and an eager run doesn't show it."""
+    """Whether it is an item of a tuple, list or dict. Python indexes these, which an eager run does not observe."""
 
 
 def compare_with_eager(
@@ -53,7 +53,8 @@ def compare_with_eager(
 ) -> tuple[int, str | None]:
     """Return how many values of a rewritten model were compared with an eager run, and the first difference in words.
 
-    Every operation is compared, with an extractor or without. Both run in train or eval mode, or for None as they are.
+    Every operation is compared, with an extractor or without. Both run in train or eval mode, or in their
+    current modes if `training` is None.
     Values of uninitialized memory, such as those of `torch.empty`, are left out.
     """
     everywhere = insert_everywhere(opened, training=training)
@@ -62,7 +63,7 @@ def compare_with_eager(
 
 
 def insert_everywhere(opened: fx.GraphModule, *, training: bool | None) -> fx.GraphModule:
-    """Return a copy in train or eval mode, or for None as it is, with an extractor after every operation."""
+    """Return a copy in train or eval mode (in the current mode for None) with an extractor after every operation."""
     opened = set_mode(copy_sharing_parameters(opened), training)
     nodes = operation_nodes(opened)
     return insert(
@@ -85,9 +86,9 @@ def compare_values_with_eager(
 def find_first_difference(
     model: nn.Module, traced: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
 ) -> tuple[Operation, str]:
-    """Return the first operation of a graph whose value an eager run doesn't give, and the difference in words.
+    """Return the first operation of a graph whose value differs from the eager run's, and the difference in words.
 
-    Raises StopIteration where there is none.
+    Raises StopIteration if there is none.
     """
     everywhere = insert_everywhere(traced, training=training)
     return next(_differences(*_run_both(model, everywhere, inputs, training, seed=seed)))
@@ -98,7 +99,7 @@ def _run_both(
 ) -> tuple[list[_GraphValue], EagerValues]:
     """Run the graph and the model with the same random numbers, and return the values of each.
 
-    The eager values have one more entry under the empty path: the inputs, and tensors that an earlier run has kept
+    The eager values have one more entry under the empty path: the inputs, and tensors that an earlier run stored
     outside the model, such as a grid. A graph may compute these again, where the eager run only reads them.
     """
     graph = everywhere.graph
@@ -161,7 +162,7 @@ def _indexed_operations(opened: fx.GraphModule) -> dict[str, str]:
 
 
 def _differences(recorded: Sequence[_GraphValue], eager: EagerValues) -> Iterator[tuple[Operation, str]]:
-    """Yield the operations whose value the eager run did not give at their path, in order, and how they differ.
+    """Yield in order the operations whose value differs from the eager run's at their path, and the differences.
 
     A Python function that a graph holds as one operation, such as `getattr`, is not observed; the operations inside it
     are observed instead. So a value of a path that was not observed is searched among all values, and values of a path

@@ -1,4 +1,4 @@
-"""One run of a module, and everything that two runs are compared by."""
+"""One run of a module, and its results for a comparison with another run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 0
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run returned and what it left behind, as pairs of a name and a value."""
+    """The output of a run and the state after it, as pairs of a name and a value."""
 
     output: list[tuple[str, Any]]
     """First the structure of the output under an empty name, then a clone of each tensor in it."""
@@ -37,9 +37,9 @@ class RunResult:
 
 
 def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> RunResult:
-    """Run a module on clones of inputs, with seeded random numbers, and return what it did.
+    """Run a module on clones of inputs, with seeded random numbers, and return its results.
 
-    The module is modified: its hooks count their calls, and its buffers are what the run makes of them. Gradients are
+    The module is modified: its hooks count their calls, and the run may change its buffers. Gradients are
     those of a fixed random weighting of the outputs.
     """
     hook_calls = _count_hook_calls(module)
@@ -84,7 +84,7 @@ def _compute_gradients(output: Any, sources: list[Tensor]) -> list[Tensor | None
 
 
 def output_structure(value: Any) -> Any:
-    """Return how an output is built of dicts, lists and tuples, and the values in it that are no tensors."""
+    """Return the nesting of dicts, lists and tuples in an output, with the values that are not tensors."""
     if isinstance(value, Tensor):
         return "tensor"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Names of torch and of the user's modules that mean something else for a while, in one thread only.
+"""Temporary overrides of names in torch and in the user's modules, for one thread only.
 
 An assignment to ``torch.zeros`` holds for the whole process. So each override checks the thread: the thread that made
 it calls the replacement, and all others call the original. No other thread ever receives a proxy.
@@ -28,7 +28,7 @@ _owner = 0
 
 @contextmanager
 def lock_global_state() -> Iterator[None]:
-    """Within the block, no other thread is in such a block; wait for it first.
+    """Hold the lock on the global state within the block, after waiting for threads that hold it.
 
     Overrides are assignments for all threads, and all threads share torch's random generator. Code that overrides names
     or seeds the generator holds this lock.
@@ -43,7 +43,7 @@ def override_in_this_thread(
 ) -> Override:
     """Return an override that calls `replacement` in the current thread, and the original in all others.
 
-    `original` is what the name means now, where that can't be read from the namespace as it is: a `staticmethod`, or a
+    `original` is the name's current value if the namespace does not return it unchanged, as for a `staticmethod` or a
     builtin.
     """
     if original is None:
@@ -59,7 +59,7 @@ def override_in_this_thread(
 
 @contextmanager
 def override_names(overrides: Iterable[Override]) -> Iterator[None]:
-    """Within the block, the overrides are in force. All names are restored after it, whatever ends it."""
+    """Within the block, the overrides are in force. All names are restored after it, even after an error."""
     global _owner  # noqa: PLW0603
     depth = len(_undo)
     with lock_global_state():
@@ -87,7 +87,7 @@ def _restore_to(depth: int) -> None:
 def run_uninterrupted(step: Callable[[], object]) -> None:
     """Run a step to its end, even if `KeyboardInterrupt` arrives meanwhile; the interrupt is raised afterwards.
 
-    An interrupted step is begun again, so it must be one that can be.
+    An interrupted step starts again, so it must be repeatable.
     """
     interrupt: BaseException | None = None
     is_done = False

@@ -1,4 +1,4 @@
-"""The user's own code behind a model: the classes of its modules, the global names of their files, cached functions."""
+"""The user's code of a model: the classes of its modules, the global names of their files, cached functions."""
 
 from __future__ import annotations
 

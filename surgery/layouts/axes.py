@@ -1,4 +1,4 @@
-"""What each axis of a value stands for: batch, channel, depth, height, width, or several of these merged into one."""
+"""The meaning of each axis of a value: batch, channel, depth, height, width, or several of these merged into one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 BATCH, CHANNEL, DEPTH, HEIGHT, WIDTH = "batch", "channel", "depth", "height", "width"
 SPATIAL = (DEPTH, HEIGHT, WIDTH)
 KEY = "key"
-"""In an attention map: the positions that are attended to. The axis before them counts the positions that attend."""
+"""In an attention map, the axis of the keys. The axis before it counts the queries."""
 UNKNOWN = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One thing that an axis counts."""
+    """A quantity that an axis counts, such as channels or rows."""
 
     name: str
     size: int
@@ -49,13 +49,13 @@ class Axis:
 
     @property
     def has_extra_entries(self) -> bool:
-        """Whether it has entries that belong to no factor."""
+        """Whether it has entries outside its factors."""
         return bool(self.before or self.after)
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """All axes of a value, and the operation that tells what they stand for."""
+    """All axes of a value, and the operation that determines their meaning."""
 
     items: tuple[Axis, ...]
     origin: str = ""
@@ -88,7 +88,7 @@ def unknown_axes(shape: Sequence[int]) -> Axes:
 
 
 def resize_axis(axis: Axis, size: int) -> Axis:
-    """Return an axis that counts the same thing and has another size."""
+    """Return an axis with the same meaning and another size."""
     if axis.size == size:
         return axis
     if len(axis.factors) == 1 and not axis.has_extra_entries:
@@ -98,7 +98,7 @@ def resize_axis(axis: Axis, size: int) -> Axis:
 
 
 def resize_axes(axes: Axes, shape: Sequence[int]) -> Axes:
-    """Return axes that count the same things and have other sizes."""
+    """Return axes with the same meanings and other sizes."""
     return replace(axes, items=tuple(resize_axis(axis, size) for axis, size in zip(axes.items, shape, strict=True)))
 
 

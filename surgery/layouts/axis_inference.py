@@ -48,7 +48,7 @@ def _apply_rule(call: Call) -> Axes | None:
     try:
         return MOVES[call.kind](call, first)
     except (TypeError, ValueError, IndexError, AttributeError, KeyError, RuntimeError):
-        return None  # another function with the name of one of torch's, which takes other arguments
+        return None  # the function has the name of a torch function, but other parameters
 
 
 def _keep_axes(call: Call) -> Axes | None:
@@ -107,7 +107,7 @@ def _infer_channels_last(call: Call, first: Operand | None) -> Axes:
 
 
 def _complete_channels_last(call: Call, rest: tuple[Axis, ...], channels: Axis) -> Axes:
-    """Return the axes of a result of which not all axes before the channels are known: the usual ones, if they fit."""
+    """Return the axes of a result whose axes before the channels are partly known: the usual axes, if they fit."""
     shape = call.shape
     names = {2: (BATCH,), 4: (BATCH, HEIGHT, WIDTH), 5: (BATCH, DEPTH, HEIGHT, WIDTH)}.get(len(shape))
     if names is not None and all(UNKNOWN in axis.names or axis.size == 1 for axis in rest):

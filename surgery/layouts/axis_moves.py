@@ -38,7 +38,7 @@ def _permute(call: Call, first: Operand) -> Axes:
 
 def _transpose(call: Call, first: Operand) -> Axes:
     one, other = call.argument(1, "dim0"), call.argument(2, "dim1")
-    if one is None:  # swapaxes names its arguments otherwise
+    if one is None:  # swapaxes has other argument names
         one, other = call.options["axis0"], call.options["axis1"]
     order = list(range(len(first.shape)))
     order[one], order[other] = order[other], order[one]
@@ -82,7 +82,7 @@ def _stack(call: Call, first: Operand) -> Axes:
 
 
 def _split(call: Call, first: Operand) -> Axes:
-    """Return the axes of one part of a split or a chunk; for `unbind`, an axis less."""
+    """Return the axes of one part of a split or a chunk; for `unbind`, without the split axis."""
     if len(call.shape) < len(first.shape):
         return remove_axes(first.axes, [int(call.argument(1, "dim", 0)) % len(first.shape)])
     return resize_axes(first.axes, call.shape)

@@ -1,4 +1,4 @@
-"""Runs of a graph that track what the axes of every value stand for."""
+"""Runs of a graph that track the meaning of every value's axes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AxisTrackingModel:
         self._tracker = AxisTracker(model)
 
     def run(self, *inputs: Tensor) -> Any:
-        """Return the model's output. Errors are those of the model."""
+        """Return the model's output. Raises the model's errors."""
         shapes = tuple(tuple(values.shape) for values in inputs)
         if shapes == self._tracked_shapes:
             # forward, since calling the module prints the generated code and drops the traceback if the model raises.
@@ -75,7 +75,7 @@ class AxisTracker(GraphInterpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         if is_extractor_node(self.module, n):
-            self.axes[n.name] = self._argument_axes(n.args[0])  # first, since the extractor's listener asks for them
+            self.axes[n.name] = self._argument_axes(n.args[0])  # first, since the extractor's listener reads them
             return super().run_node(n)
         # Before the operation runs, since it may resize its arguments in place.
         args, options = self._operands(n.args), self._operands(n.kwargs)
@@ -123,7 +123,7 @@ class AxisTracker(GraphInterpreter):
         return axes if axes.is_known else find_required_axes(self.module, n, shape) or axes
 
     def _input_axes(self, n: fx.Node, shape: tuple[int, ...]) -> Axes:
-        """Return the axes that the users of an input require, else those of an image if there are four."""
+        """Return the axes that the operations on an input require, else those of an image if there are four."""
         image = named_axes(shape, CHANNELS_FIRST_AXES[4], f"the input {n.name}") if len(shape) == 4 else None
         if image is not None and self.image_size is None:
             self.image_size = (shape[2], shape[3])

@@ -25,7 +25,7 @@ class LayoutHints:
     """What is known about a tensor besides its shape."""
 
     axes: Axes | None = None
-    """What each axis stands for."""
+    """The meaning of each axis; None if it is unknown."""
     requested: ValueLayout | None = None
     """The layout that the user requested for it."""
     image_size: tuple[int, int] | None = None
@@ -69,7 +69,7 @@ def _known_batch_size(axes: Axes | None) -> int | None:
 
 
 def _decide_for_image(shape: Shape, has_windows: bool, hints: LayoutHints) -> LayoutDecision:
-    """Return the layout of one image's part. If `has_windows`, its first axis counts windows."""
+    """Return the layout of one image's part. If `has_windows` is true, its first axis counts windows."""
     requested = hints.requested
     if requested is None:
         return _decide_without_request(shape, has_windows, hints)
@@ -90,7 +90,7 @@ def _decide_without_request(shape: Shape, has_windows: bool, hints: LayoutHints)
 
 
 def _decide_by_axes(shape: Shape, axes: Axes) -> LayoutDecision | None:
-    """Return the layout that the known axes determine; None if they do not."""
+    """Return the layout that follows from the known axes; None if none does."""
     known = layout_from_axes(axes)
     if known is None or (len(shape) < 2 and known[1] is None):
         return None
@@ -118,7 +118,7 @@ def _default_layout(shape: Shape) -> LayoutDecision:
 
 
 def _fits(layout: ValueLayout, shape: Shape) -> bool:
-    """Whether a requested layout returns maps for one image of `shape`. Raises RenderError if it is broken."""
+    """Return whether a requested layout returns maps for one image of `shape`. Raises RenderError if it fails."""
     try:
         maps = layout(torch.empty((1, *shape), device="meta"))
     except Exception as error:

@@ -23,7 +23,7 @@ class LayoutRule:
     """A requested layout and the operations that it applies to."""
 
     layout: ValueLayout | None
-    """None: choose the layout as if the user had requested none."""
+    """None chooses the layout without a request."""
     at: str = ""
     """The selection as the user wrote it; empty for all operations."""
     paths: frozenset[str] | None = None

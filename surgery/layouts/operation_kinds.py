@@ -35,11 +35,12 @@ AXIS_PRESERVING_KINDS = frozenset(
         *("dropout", "stochastic_depth", "stochasticdepth", "droppath"),
     ]
 )
-"""Operations whose result has the axes of their argument, so that a user of the result tells about the argument."""
+"""Operations whose result has the axes of their argument: axes that a later operation requires are also the argument's.
+"""
 
 
 def is_channels_first(kind: str) -> bool:
-    """Whether an operation of this kind has its channels in axis 1 and works on the axes after it."""
+    """Return whether an operation of this kind has its channels in axis 1 and works on the axes after it."""
     return _CHANNELS_FIRST.fullmatch(kind) is not None
 
 
@@ -57,7 +58,7 @@ def node_label(module: nn.Module, node: fx.Node) -> str:
 
 
 def is_extractor_node(module: nn.Module, node: fx.Node) -> bool:
-    """Whether a node of the module's graph calls an inserted extractor."""
+    """Return whether a node of the module's graph calls an inserted extractor."""
     return isinstance(module, fx.GraphModule) and is_extractor(module, node)
 
 

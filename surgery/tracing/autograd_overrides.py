@@ -55,8 +55,9 @@ def _recorded_apply(tracer: ModelTracer) -> Any:
 def _override_aliases(tracer: ModelTracer, apply: Any) -> Iterator[Override]:
     """Yield the overrides of other names for `apply`, as in ``blur = Blur.apply``.
 
-    They are bound to the original already, so they don't see its override. Found are global names of the user's
-    modules, and attributes of the model's classes and modules; `surgery.tracing.call_monitor` notices the others.
+    They are bound to the original, so the override of `apply` does not affect them. The search covers global names of
+    the user's modules, and attributes of the model's classes and modules; `surgery.tracing.call_monitor` detects the
+    others.
     """
     namespaces: list[Any] = [*user_namespaces(tracer.root), *user_classes(tracer.root)]
     namespaces += [vars(module) for module in tracer.root.modules()]

@@ -1,9 +1,8 @@
-"""Python's `isinstance`, `type` and `callable` as the user's modules see them while a model of theirs is traced.
+"""Overrides of `isinstance`, `type` and `callable` in the user's modules while a model is traced.
 
-Python's own functions answer for the proxy itself: ``isinstance(x, Tensor)`` is False, and the model takes the branch
-for something else. Python looks for a name among the globals of a module before it looks among its builtins; so, for
-the time of a trace, the names are globals of the user's modules. Not covered are a module that has its own global of
-that name, and code that writes ``builtins.isinstance``.
+For a proxy, Python's own ``isinstance(x, Tensor)`` is False, and the model takes another branch. Python looks up a name
+in the globals of a module before the builtins, so the replacements are globals of the user's modules during a trace. A
+module with a global of that name is not covered, nor is code that calls ``builtins.isinstance``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _isinstance, _callable, _type = isinstance, callable, type
 
 @contextmanager
 def override_builtins(model: nn.Module) -> Iterator[None]:
-    """Within the block, `isinstance`, `type` and `callable` in the user's modules know what a proxy represents."""
+    """Within the block, the three functions use the type that a proxy represents, in the user's modules."""
     with override_names(
         (namespace, name, function)
         for namespace in user_namespaces(model)
@@ -63,7 +62,7 @@ def _is_callable(value: Any, /) -> bool:
 
 
 class _TypeBuiltin:
-    """`type` with an answer for proxies. In every other use it behaves as `type` itself: as a class, a base, a kind."""
+    """`type` with support for proxies. In every other use it behaves as `type` itself, also as a base class."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and _type(args[0]) in PROXIES:

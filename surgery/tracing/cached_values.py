@@ -1,7 +1,7 @@
-"""Values that a model keeps for its next run, such as tables of biases, or grids by image size.
+"""Values that a model stores for its next run, such as tables of biases, or grids by image size.
 
-They are in an attribute or a dict. A graph has no such memory: it computes them in each run. That gives the same result
-if a kept value depends on parameters, buffers and constants only, and a wrong one if it depends on the earlier input.
+They are in an attribute or a dict. A graph can't store them, and computes them in each run. The result is the same if a
+stored value depends only on parameters, buffers and constants, and wrong if it depends on an earlier input.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def is_same_when_retraced(graph: fx.Graph, tracer: ModelTracer, holder: nn.Module, outside: Sequence[Any] = ()) -> bool:
-    """Return whether a second trace, of the model as the first one has left it, gives the same graph.
+    """Return whether another trace of the model, in its state after the first trace, gives the same graph.
 
     `graph` is that of the first trace, `holder` the module that was traced, and `tracer` a new one for the second.
-    `outside` are containers that the model has written to and that are no attributes of it. Kept values that are
+    `outside` are containers outside its attributes that the model has written to. Stored values that are
     constant across runs are computed again in the second trace, as a graph does in each run.
     """
     kept = list(_find_kept_values(graph, holder, outside))
@@ -37,7 +37,7 @@ def is_same_when_retraced(graph: fx.Graph, tracer: ModelTracer, holder: nn.Modul
     handle = holder.get_submodule(HOLDER).register_forward_pre_hook(recompute_kept_values, prepend=True)
     try:
         again = record_graph(tracer, holder)
-    except Exception:  # noqa: BLE001 - a model may raise anything over a value of an earlier run
+    except Exception:  # noqa: BLE001 - a model may raise anything on a value of an earlier run
         return False
     finally:
         handle.remove()
@@ -45,9 +45,9 @@ def is_same_when_retraced(graph: fx.Graph, tracer: ModelTracer, holder: nn.Modul
 
 
 def _find_kept_values(graph: fx.Graph, holder: nn.Module, outside: Sequence[Any]) -> Iterator[tuple[Any, Any, fx.Node]]:
-    """Yield the constant values that a trace has left: the container, the key or index in it, and the value's node.
+    """Yield the constant values that a trace has stored: the container, the key or index in it, and the value's node.
 
-    Looked at are the attributes of all modules, and the lists and dicts among them, but not what those contain.
+    The search covers the attributes of all modules, and the items of lists and dicts among them.
     """
     attributes = [vars(module) for module in holder.modules()]
     nested = [value for names in attributes for value in names.values() if type(value) in (dict, list)]
@@ -61,14 +61,14 @@ def _find_kept_values(graph: fx.Graph, holder: nn.Module, outside: Sequence[Any]
 def _node_of(value: Any) -> fx.Node | None:
     """Return the node of a proxy; None for any other value, and for an attribute that was never used.
 
-    Such an attribute has no node yet, and would create one if it were asked for it.
+    Such an attribute has no node yet; reading `node` would create one.
     """
     is_proxy = issubclass(type(value), fx.Proxy)
     return vars(value).get("node") or vars(value).get("_node") if is_proxy else None
 
 
 def _copy_node(node: fx.Node, tracer: ModelTracer) -> fx.Proxy:
-    """Record in another tracer what computes a node, and what computes its arguments."""
+    """Record a node and the nodes of its arguments in another tracer."""
     copy_source: Callable[[fx.Node], Any] = partial(_copy_node, tracer=tracer)
     args, kwargs = fx.map_arg((node.args, node.kwargs), copy_source)
     return tracer.create_proxy(node.op, node.target, args, kwargs)
@@ -120,9 +120,10 @@ _DETERMINISTIC = {
 
 
 def _list_steps(graph: fx.Graph) -> list[tuple[str, Any, str]]:
-    """Return what a graph does, step by step, for a comparison with another graph.
+    """Return the steps of a graph, for a comparison with another graph.
 
-    A constant value is no step: it is written out wherever it is used, as it may be computed at another place.
+    Constant values are not steps. They are written out where they are used, since two graphs may compute them at
+    different places.
     """
     steps: list[tuple[str, Any, str]] = []
     names: dict[fx.Node, str] = {}

@@ -1,9 +1,8 @@
-"""Calls of the user's Python code while a model is traced, seen through `sys.settrace`.
+"""Calls of the user's Python code while a model is traced, observed through `sys.settrace`.
 
-Two things go wrong without an error and can't be seen from a proxy. A ``try`` in the model may catch the error that
-says that something can't be traced; the graph then has what the ``except`` does. And code of a
-`torch.autograd.Function` may be called under another name than `apply`; the graph then has its operations, whose
-gradients are not those of the function.
+Two faults raise no error, and a proxy can't detect them. A ``try`` in the model may catch the error about code that
+can't be traced; the graph then contains the operations of the ``except`` block. And a `torch.autograd.Function` may be
+called by another name than `apply`; the graph then contains its operations, whose gradients are not the function's.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CallFindings:
-    """What the calls of a trace did that its graph can't hold."""
+    """Faults that were found in the calls of a trace."""
 
     proxy_errors: list[tuple[tuple[str, int], str]] = field(default_factory=list)
-    """Errors about proxies: the line that raised each, and its message. If the trace succeeds, the model hid them."""
+    """Errors about proxies: the line that raised each, and its message. If the trace succeeds, they were caught."""
     custom_gradients: list[tuple[tuple[str, int] | None, str]] = field(default_factory=list)
     """Autograd functions that were traced into: the line that called each, and its name."""
 

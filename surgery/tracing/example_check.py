@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def compare_on_example(
     request: TraceRequest, traced: TracedModule, attribute_tensors: AttributeTensors
 ) -> tuple[Hazard, ...]:
-    """Raise TraceError for a graph that does something else on the example than the model; return what was allowed.
+    """Raise TraceError if the graph and the model differ on the example; return the allowed hazards.
 
     In a mode in which the model itself does not take the example (a batch norm in train mode wants more than one value
     a channel) nothing is compared, unless that is the mode it is in. A graph with a hazard that was allowed is not

@@ -25,7 +25,7 @@ class GraphInputs:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The inputs for which the example gives a flag, a number, a name or None instead of a tensor."""
+        """The inputs whose value in the example is a flag, a number, a name or None instead of a tensor."""
         example = self.example or {}
         return {name: value for name, value in example.items() if value is None or isinstance(value, _SETTING_TYPES)}
 
@@ -39,10 +39,10 @@ _SETTING_TYPES = (bool, int, float, complex, str, bytes, torch.dtype, torch.devi
 
 
 def bind_example(model: nn.Module, example: Any) -> GraphInputs:
-    """Return the inputs that an example gives; without an example, the parameters of `forward` that have no default.
+    """Return the inputs of an example; without an example, the parameters of `forward` that have no default.
 
     An example is one value, a sequence of positional arguments, or a dict of keyword arguments: a dict whose keys are
-    all names of parameters of `forward`. Raises TraceError where `forward` does not take it.
+    all names of parameters of `forward`. Raises TraceError if `forward` does not take it.
     """
     signature = inspect.signature(model.forward)
     if example is None:
@@ -89,7 +89,7 @@ def _bind_keywords(signature: inspect.Signature, example: Mapping[str, Any]) -> 
 
 
 def _positional_names(signature: inspect.Signature, values: tuple[Any, ...]) -> list[str]:
-    """Return the names of the parameters that positional values are for; ``*rest`` gives ``rest_0``, ``rest_1``."""
+    """Return the names of the parameters that receive positional values; ``*rest`` gives ``rest_0``, ``rest_1``."""
     positional = [
         parameter
         for parameter in signature.parameters.values()

@@ -1,8 +1,8 @@
-"""Runs of a model and of its graph on the example, with everything that they are compared by.
+"""Runs of a model and of its graph on the example, and their results for a comparison.
 
-While a model is traced, Python answers for proxies: ``y is x`` is False for any two of them, whatever the values are.
-So a graph may hold another branch than the model takes. A run of the model shows it. A graph may also hold the value
-that a weight or a random number had while tracing: a second run, with other weights and inputs, shows that.
+While a model is traced, Python sees proxies: ``y is x`` is False for any two of them, whatever their values are. So a
+graph may contain another branch than the model takes; a run of the model shows it. A graph may also contain the value
+that a weight or a random number had while tracing; a second run, with other weights and inputs, shows that.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class ExampleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A model and its graph, and how they are to be run."""
+    """A model, its graph, and the settings of their runs."""
 
     model: nn.Module
     traced: fx.GraphModule
     inputs: GraphInputs
     mode: bool | None
-    """Train mode, eval mode, or for None the mode in which they are."""
+    """True for train mode, False for eval mode, None for their current modes."""
     outside: ExternalState
     attribute_tensors: AttributeTensors
     """The tensors that the model held in its attributes when it was traced."""
@@ -78,7 +78,7 @@ class Comparison:
         return inputs
 
     def copy_models(self) -> tuple[nn.Module, fx.GraphModule]:
-        """Return copies of the model and of its graph that share with them nothing that a run could change.
+        """Return copies of the model and of its graph that share no state with them that a run could change.
 
         If parameters are to be perturbed, both copies have the same copies of them.
         """
@@ -95,10 +95,10 @@ class Comparison:
 
 @dataclass(slots=True)
 class RunOutcome:
-    """What a run returned and what it left behind."""
+    """The output of a run and the state after it."""
 
     structure: Any
-    """How the output is built of dicts, lists and tuples."""
+    """The nesting of dicts, lists and tuples in the output."""
     tensors: list[tuple[str, Tensor]]
     """Clones of the tensors in the output, each with its place there."""
     buffers: dict[str, Tensor]
@@ -108,7 +108,7 @@ class RunOutcome:
 
 @dataclass(slots=True)
 class ComparedRuns:
-    """The runs of a model and of its graph. A run that was not made is None; one that failed is its error."""
+    """The runs of a model and of its graph. A run that was not made is None; a failed run is its error."""
 
     model: RunOutcome
     operations: list[ObservedOperation]
@@ -121,7 +121,7 @@ class ComparedRuns:
 
 
 def run_comparison(comparison: Comparison, *, with_graph: bool = True) -> ComparedRuns:
-    """Run the model and, if asked for, its graph, once or twice. Raises ExampleError where the model does not run."""
+    """Run the model, and with `with_graph` its graph, once or twice. Raises ExampleError if the model does not run."""
     model, traced = comparison.copy_models()
     with _preserve_surroundings(comparison, model):
         runs = _run_observing_operations(comparison, model)
@@ -146,7 +146,7 @@ def copies_after_first_run(comparison: Comparison) -> tuple[nn.Module, fx.GraphM
 
 
 def record_shapes(traced: fx.GraphModule, inputs: GraphInputs, outside: ExternalState) -> None:
-    """Run a graph on the example, and note in its nodes which tensors they give. Raises TraceError where it fails."""
+    """Run a graph on the example, and record shapes in its nodes. Raises TraceError if it fails."""
     comparison = Comparison(traced, traced, inputs, None, outside, {}, runs_twice=False)
     try:
         _run_graph(comparison, copy_sharing_parameters(traced))
@@ -156,7 +156,7 @@ def record_shapes(traced: fx.GraphModule, inputs: GraphInputs, outside: External
 
 @contextmanager
 def _preserve_surroundings(comparison: Comparison, model: nn.Module) -> Iterator[None]:
-    """Within the block, runs of a copy of the model leave nothing outside it."""
+    """Within the block, runs of a copy of the model do not change state outside it."""
     with torch.no_grad(), isolate_caches(model), comparison.outside.preserve():
         yield
 
@@ -196,7 +196,7 @@ def _run_model(comparison: Comparison, model: nn.Module, *, second_run: bool = F
 
 
 def _run_graph(comparison: Comparison, traced: fx.GraphModule, *, second_run: bool = False) -> RunOutcome:
-    """Run a copy of the graph. The first run notes shapes in the nodes of the original."""
+    """Run a copy of the graph. The first run records shapes in the nodes of the original."""
     inputs = list(comparison.copy_inputs(second_run=second_run).values())
     with torch.no_grad(), _seed_generators(inputs), contexts.closing():
         output = (GraphInterpreter if second_run else _ShapeRecorder)(traced).run(*inputs)
@@ -215,7 +215,7 @@ def _collect_outcome(output: Any, module: nn.Module) -> RunOutcome:
 
 
 class _ShapeRecorder(GraphInterpreter):
-    """Notes in each node which tensors it gives."""
+    """Records in each node the shapes of its tensors."""
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
@@ -226,7 +226,7 @@ class _ShapeRecorder(GraphInterpreter):
 
 @contextmanager
 def _seed_generators(inputs: Sequence[Any]) -> Iterator[None]:
-    """Within the block, torch's random generators start from the same seed; after it, they are what they were."""
+    """Within the block, torch's random generators start from the same seed; after it, they are restored."""
     devices = {tensor.device for _, tensor in named_tensors(inputs) if tensor.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
         torch.manual_seed(SEED)

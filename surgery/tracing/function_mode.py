@@ -1,4 +1,4 @@
-"""The mode of torch that sees every call of a function of torch while a model is traced.
+"""A torch mode that records calls of torch functions while a model is traced.
 
 Plain torch.fx sees a call only if a proxy is among its arguments. Calls without one run at once, and their results are
 constants of the graph: a new tensor, random numbers, the square of a weight that was reached through
@@ -56,10 +56,10 @@ class TracingFunctionMode(TorchFunctionMode):
         return self._run_noting_draws(func, args, kwargs)
 
     def _run_noting_draws(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a call that is no part of the graph; random numbers that it draws are a hazard.
+        """Run a call that is not recorded in the graph, and record a hazard if it draws random numbers.
 
-        That torch's generator has moved shows a draw, unless other threads run: one of them may have drawn instead.
-        Then the function's name must be that of a random one.
+        A draw changes the state of torch's generator. If other threads run, one of them may have drawn instead; then
+        the function's name must also be that of a random function.
         """
         before = _rng_state()
         value = func(*args, **kwargs)
@@ -77,7 +77,7 @@ class TracingFunctionMode(TorchFunctionMode):
         return value
 
     def _record_grad_mode(self, enabled: bool) -> None:
-        """Record the beginning or the end of a block with or without gradients, or a call that sets them for good.
+        """Record the beginning or the end of a block with or without gradients, or a permanent change.
 
         Torch's `no_grad`, `enable_grad` and `set_grad_enabled` all call one function. The frames of ``grad_mode.py``
         show which block calls it, and whether that begins or ends.
@@ -98,7 +98,7 @@ class TracingFunctionMode(TorchFunctionMode):
             self._open_blocks[id(owner)] = owner, beginning
 
     def _with_state_proxies(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        """Return the arguments of a call with proxies for parameters and buffers; None where it receives none.
+        """Return the arguments of a call with proxies for parameters and buffers; None if it receives none of these.
 
         A model that reads them as attributes gets proxies. Through `parameters()`, a `state_dict` or a closure it gets
         the tensors themselves, and a call with them would be a constant of the graph.
@@ -131,7 +131,7 @@ class TracingFunctionMode(TorchFunctionMode):
 
 
 def _record_call(tracer: ModelTracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Record a call as the kind of node that it is: a function, a method, or a property, which is a `getattr`."""
+    """Record a call as a node: a function, a method, or a `getattr` for a property."""
     if func.__name__ == "__get__":
         return tracer.create_proxy("call_function", getattr, (args[0], func.__self__.__name__), {})  # type: ignore[attr-defined]
     if torch.overrides.is_tensor_method_or_property(func):
@@ -140,13 +140,13 @@ def _record_call(tracer: ModelTracer, func: Callable[..., Any], args: tuple[Any,
 
 
 def _reads_metadata(func: Callable[..., Any]) -> bool:
-    """Return whether a call asks about a tensor, not for its values, so that other weights give the same answer."""
+    """Return whether a call reads only metadata of a tensor, so that its result does not depend on the values."""
     name = getattr(func, "__name__", "")
     return name in _METADATA_METHODS or (name == "__get__" and func.__self__.__name__ in _METADATA_PROPERTIES)  # type: ignore[attr-defined]
 
 
 def _storage_address(tensor: Tensor) -> int:
-    """Return the address of a tensor's storage; 0 where it has none, as for a sparse tensor."""
+    """Return the address of a tensor's storage; 0 if it has none, as for a sparse tensor."""
     try:
         return tensor.untyped_storage().data_ptr()
     except (NotImplementedError, RuntimeError):

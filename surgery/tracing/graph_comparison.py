@@ -1,4 +1,4 @@
-"""The first difference between what a model does on the example and what its graph does."""
+"""Finds the first difference between a model and its graph on the example."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
-    """Return the first difference between a model and its graph on the example; None where there is none.
+    """Return the first difference between a model and its graph on the example; None if there is none.
 
-    Both run on copies of the inputs and of all that a run could change, with the same random numbers. Outputs, buffers
-    and random numbers are compared bit for bit. The operations are compared by their paths, shapes and dtypes. The
-    shapes are noted in the nodes of the graph.
+    Both run on copies of the inputs and of all state that a run could change, with the same random numbers. Outputs,
+    buffers and random numbers are compared bit for bit. The operations are compared by their paths, shapes and dtypes.
+    The shapes are noted in the nodes of the graph.
 
     Then the same copies run again, with parameters, buffers and inputs that are slightly different, and outputs,
     buffers and random numbers are compared. If the model raises an error in that run, it is not compared.
@@ -72,8 +72,8 @@ def _compare_once(comparison: Comparison) -> GraphDifference | None:
 def _explain_second_run(comparison: Comparison) -> GraphDifference | None:
     """Return where and why a graph that is right in the first run is wrong in the second.
 
-    None where the graph is right in a first run with the second run's values: then the model computes the same in a
-    single run, and its second run only remembers what its first has computed.
+    None if the graph is right in a first run with the second run's values. Then the model's second run only reuses
+    results of its first run.
     """
     unperturbed = run_comparison(replace(comparison, perturbs_state=False, perturbs_inputs=False))
     if (difference := _describe_outcome_difference(unperturbed.second_model, unperturbed.second_graph)) is not None:
@@ -111,7 +111,7 @@ _CONSTANTS = (
 def _find_value_difference(comparison: Comparison, *, after_first_run: bool = False) -> GraphDifference | None:
     """Return the first operation of the graph whose value the model does not compute.
 
-    None where no operation shows it, or where the oracle fails: the output's difference is reported then.
+    None if no operation differs or if the oracle fails; the output's difference is reported then.
     """
     if comparison.inputs.keyword_names:
         return None

@@ -32,10 +32,10 @@ class ModeGraphs:
         """For each mode its graph, or the reason why there is none."""
         self.hazards: tuple[Hazard, ...] = ()
         self.attribute_tensors: defaultdict[str, list[Tensor]] = defaultdict(list)
-        """The tensors in each attribute of the copies that were traced, before they were."""
+        """The tensors in each attribute of the copies, before the copies were traced."""
 
     def trace_modes(self) -> None:
-        """Trace the model as it is, and in each mode that it isn't in. Raises TraceError where the first fails."""
+        """Trace the model in its current mode and in each other mode. Raises TraceError if the first trace fails."""
         model = self.request.model
         first = self._trace(model)
         self.graphs = {None: first}
@@ -92,7 +92,7 @@ def _mode_name(mode: bool) -> str:
 
 
 def _first_differing_node(graph: fx.Graph, other: fx.Graph) -> fx.Node:
-    """Return the first node of a graph that is not the same in another one; the last one if none is."""
+    """Return the first node that differs from the node at its place in another graph; the last node if none does."""
     nodes: list[fx.Node] = list(graph.nodes)
     return next((one for one, two in zip(nodes, other.nodes, strict=False) if _step(one) != _step(two)), nodes[-1])
 

@@ -21,8 +21,9 @@ def override_modules(tracer: ModelTracer) -> Iterator[Override]:
     """Yield the overrides of `nn.Module`.
 
     `torch.fx.Tracer.trace` overrides `__call__` and `__getattr__` in the same way, but for all threads. `get_parameter`
-    and `get_buffer` read the tensor without `__getattr__`: a call with it would be a constant of the graph. A class of
-    the user's may override any of these methods; its own is not seen, and what it calls of `nn.Module` is.
+    and `get_buffer` read the tensor without `__getattr__`, so calls with it would become constants of the graph. A
+    user's class may override any of these methods. Its method is not recorded, but those of `nn.Module` that it calls
+    are.
     """
     yield override_in_this_thread(nn.Module, "__call__", _call_module(tracer))
     yield override_in_this_thread(nn.Module, "__getattr__", _get_attribute(tracer))

@@ -1,4 +1,4 @@
-"""The operations of an eager run in their order: which ran, what shapes they gave, and whether they are constants."""
+"""The operations of an eager run in order, with their shapes and whether they are constants."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shapes_of(tensors: Sequence[TensorSpec]) -> Shapes:
 
 @dataclass(frozen=True, slots=True)
 class ObservedOperation:
-    """An operation that gave tensors in an eager run."""
+    """An operation that returned tensors in an eager run."""
 
     path: str
     """The path without ``@n``."""

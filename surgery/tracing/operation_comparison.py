@@ -1,4 +1,4 @@
-"""The operations of an eager run against those of a graph: the first that only one of the two has."""
+"""Compares the operations of an eager run with those of a graph."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class GraphDifference:
 def find_operation_difference(
     observed: Sequence[ObservedOperation], traced: fx.GraphModule, graph: fx.Graph
 ) -> GraphDifference | None:
-    """Return the first operation that only the eager run or only the graph has; None where both have the same.
+    """Return the first operation that only the eager run or only the graph has; None if both have the same.
 
     The operations are compared path by path and not in one sequence: a Python function that is one operation of the
     graph, such as `getattr`, is not observed in the run, and the operations inside it are not in the graph.
@@ -103,10 +103,10 @@ def _scope(path: str) -> str:
 
 
 _NOT_COMPARED = {*UNOBSERVABLE_KINDS, "getitem", "getattr", "setitem", "requires_grad"}
-"""Kinds of operations that Python itself may do, as when it unpacks a tuple."""
+"""Kinds of operations that plain Python may perform, as when it unpacks a tuple."""
 
 
 def _is_observable(function: Any) -> bool:
-    """Return whether an eager run shows a function of a graph as the same operation, and not what it calls."""
+    """Return whether an eager run observes a function of a graph as one operation, not the operations inside it."""
     home = getattr(function, "__module__", None) or "torch"
     return home.partition(".")[0] in ("torch", "_operator", "builtins", "math") or home == "surgery.graph.inplace"

@@ -1,4 +1,4 @@
-"""Slightly different values for parameters, buffers and inputs, which show whether a graph holds constants of them."""
+"""Slightly different values for parameters, buffers and inputs, which show whether a graph stores them as constants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_COPIED_BYTES = 2 << 30
-"""The parameters of a larger model are not copied, so that they can't be perturbed."""
+"""The parameters of a larger model are not copied, and so are not perturbed."""
 
 _SCALE = 1 - 1 / 64
 """Below 1, so that values stay in their range; exact in every floating dtype with 6 bits of fraction or more."""

@@ -1,8 +1,8 @@
-"""The proxies that represent values while a model is traced, and how they answer what a model asks about a value.
+"""The proxies that represent values while a model is traced.
 
-A proxy of plain torch.fx answers Python's questions for itself: it is no tensor, it has every attribute, and it equals
-no key of a dict. A model that asks takes another branch than in an eager run, without any error. The proxies here
-answer as the value would, where that is known, and record a hazard where it is not.
+For a proxy of plain torch.fx, ``isinstance(x, Tensor)`` is False, `hasattr` is True for every name, and no dict has it
+as a key. A model that checks one of these takes another branch than in an eager run, without any error. The proxies
+here give the result that the value would give if it is known, and record a hazard if it is not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ModelProxy(InPlaceProxy):
-    """A proxy that answers questions about type, attributes and shape as the value that it represents would."""
+    """A proxy with the type, attributes and shape of the value that it represents, as far as they are known."""
 
     __array_ufunc__ = None  # numpy's scalars then leave an operator to the proxy, as they do for a tensor
 
@@ -32,7 +32,7 @@ class ModelProxy(InPlaceProxy):
     def __class__(self) -> type:
         """The type of the value for ``x.__class__`` and ``match`` in the user's code; elsewhere the type of the proxy.
 
-        Torch's C code must not take a proxy for a tensor: it would read the proxy's memory as that of one.
+        Torch's C code must not take a proxy for a tensor: it would read the proxy's memory as a tensor's.
         """
         frame = sys._getframe(1)  # noqa: SLF001
         if not is_user_file(frame.f_code.co_filename) or current_opcode(frame) not in _READING_CLASS:
@@ -43,8 +43,8 @@ class ModelProxy(InPlaceProxy):
         """Return the shape of a parameter or buffer itself, and a proxy for any other attribute.
 
         `hasattr`, and `getattr` with a default, call this method as well. They must get an AttributeError for an
-        attribute that the value's type does not have. The result of `is` on an attribute is that of two proxies, False,
-        and so a hazard.
+        attribute that the value's type does not have. `is` on an attribute compares two proxies and is
+        always False, so it is recorded as a hazard.
         """
         tracer: Any = self.tracer
         if name in _SHAPE_ATTRIBUTES and (tensor := tracer.find_state_tensor(self)) is not None:
@@ -59,8 +59,8 @@ class ModelProxy(InPlaceProxy):
             if kind is None:
                 tracer.note_hazard(
                     "isinstance",
-                    f"{self.node.name} is asked for an attribute {name!r}; its type is not known while tracing, and "
-                    "the graph holds one branch",
+                    f"forward checks whether {self.node.name} has an attribute {name!r}; its type is not known while "
+                    "tracing, and the graph holds one branch",
                     KEEP_WHOLE,
                 )
         elif name != "shape" and is_compared_by_identity(frame.f_code, frame.f_lasti):
@@ -82,7 +82,7 @@ class ModelProxy(InPlaceProxy):
         super().__setattr__(name, value)
 
     def __hash__(self) -> int:
-        """Hash by identity, as a tensor does. Any other value would be found in a dict by its equality: a hazard."""
+        """Hash by identity, as a tensor does. For a value that is looked up by equality, record a hazard."""
         tracer: Any = self.tracer
         if is_user_file(sys._getframe(1).f_code.co_filename) and tracer.infer_type(self) is not Tensor:  # noqa: SLF001
             what = "a value that is not known while tracing is looked up in a dict or set, and never found there"
@@ -90,7 +90,7 @@ class ModelProxy(InPlaceProxy):
         return id(self)
 
     def __repr__(self) -> str:
-        """Return the proxy's own text, and remember it: a hazard where it becomes part of what is computed."""
+        """Return the proxy's own text, and remember it, since it is a hazard if an operation receives it."""
         text, tracer, frame = super().__repr__(), cast("Any", self.tracer), sys._getframe(1)  # noqa: SLF001
         if line := find_user_line(frame):
             tracer.proxy_texts.setdefault(text, line)
@@ -117,8 +117,8 @@ class ModelAttribute(fx.proxy.Attribute, ModelProxy):
 class SequenceProxy(ModelProxy, metaclass=ABCMeta):
     """A proxy of a shape or of several tensors.
 
-    ``match`` calls no method to learn whether a value is a sequence: it reads a flag of the class. With that flag it
-    asks for the length next, which is an error that names the line; without it another branch is taken in silence.
+    ``match`` reads a flag of the class to decide whether a value is a sequence. With the flag, it then calls `len`,
+    which raises an error that names the line. Without it, another branch would be taken silently.
     """
 
     __abc_tpflags__ = 1 << 5
@@ -147,7 +147,7 @@ def make_attribute(proxy: fx.Proxy, name: str) -> ModelAttribute:
 
 
 PROXIES = (ModelProxy, ModelAttribute, SequenceProxy, SequenceAttribute)
-"""The classes of proxies, to be compared with `type(value)`: `isinstance` asks the proxy for its value's type."""
+"""The classes of proxies, to be compared with `type(value)`: `isinstance` would use the type of the value."""
 
 _SHAPE_ATTRIBUTES = {"shape", "ndim", "size", "dim", "numel", "nelement", "ndimension"}
 """Attributes of a parameter or buffer that do not depend on its values."""
@@ -157,12 +157,16 @@ _ACCESSING_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"}
 
 
 def resolve_type(proxy: Any) -> type:
-    """Return the type of the value that a proxy represents; where it is unknown, record a hazard and return its own."""
+    """Return the type of the value that a proxy represents.
+
+    If it is unknown, record a hazard and return the proxy's own type.
+    """
     tracer = proxy.tracer
     kind: type | None = tracer.infer_type(proxy)
     if kind is None:
         what = (
-            f"the type of {proxy.node.name} is asked for; it is not known while tracing, and the graph holds one branch"
+            f"forward checks the type of {proxy.node.name}; it is not known while tracing, and the graph holds one "
+            "branch"
         )
         tracer.note_hazard("isinstance", what, KEEP_WHOLE)
         return type(proxy)

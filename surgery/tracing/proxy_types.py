@@ -1,7 +1,7 @@
 """The type of the value that a proxy represents, inferred from the graph without any run.
 
-A model may ask `isinstance(x, Tensor)`. Plain torch.fx answers for the proxy: False. Where the type can be inferred,
-the answer is that of an eager run; where it can't, None is returned and the caller records a hazard.
+With plain torch.fx, ``isinstance(x, Tensor)`` is False for a proxy. If the type can be inferred here, the result is
+that of an eager run; if not, None is returned and the caller records a hazard.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FACTORIES: set[Callable[..., Any]] = {*filter(None, _device_constructors()), tor
 
 
 def infer_type(proxy: fx.Proxy, root: nn.Module, example_types: Mapping[str, type]) -> type | None:
-    """Return the type of the value that a proxy represents; None where it can't be inferred.
+    """Return the type of the value that a proxy represents; None if it can't be inferred.
 
     `root` is the module that is traced, and `example_types` has the types of the example's inputs by name.
     """

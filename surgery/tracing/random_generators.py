@@ -43,7 +43,7 @@ def _comparable(states: GeneratorStates) -> tuple[Any, ...]:
 def find_drawing_line(run: Callable[[], object]) -> tuple[str, int] | None:
     """Return the user's line in which this thread draws from one of the generators while `run` runs.
 
-    None where no line does. Other threads draw from the same generators; while some run, only code that names a
+    None if no line does. Other threads draw from the same generators; while some run, only code that names a
     function of `random` is considered.
     """
     is_single_threaded = threading.active_count() == 1

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def record_graph(tracer: ModelTracer, holder: nn.Module) -> fx.Graph:
-    """Return the graph of one call of the model in a holder; what was noticed is added to the tracer's hazards.
+    """Return the graph of one call of the model in a holder, and add the hazards of the call to the tracer.
 
-    Torch's random generator is put back if the model draws from it.
+    Torch's random generator is restored if the model draws from it.
     """
     tracer.attach(holder)
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def _hazards_of_calls(findings: CallFindings) -> Iterator[Hazard]:
 
 @contextmanager
 def _restore_generator(tracer: ModelTracer) -> Iterator[None]:
-    """Put torch's generator back after the block if the model drew from it.
+    """Restore torch's generator after the block if the model drew from it.
 
     Otherwise it stays as it is: other threads may have drawn from it meanwhile.
     """
@@ -71,9 +71,9 @@ def _restore_generator(tracer: ModelTracer) -> Iterator[None]:
 
 @contextmanager
 def _mark_thread_as_tracing() -> Iterator[None]:
-    """Tell torch that this thread traces, in versions that keep that for each thread.
+    """Mark this thread as tracing, in versions of torch that have such a flag for each thread.
 
-    Code of torch that can't be traced, such as a compiled function, asks for it and raises an error.
+    Torch code that can't be traced, such as a compiled function, reads the flag and raises an error.
     """
     symbolic: Any = torch.fx._symbolic_trace  # noqa: SLF001
     block = getattr(symbolic, "_is_fx_tracing_context", None)

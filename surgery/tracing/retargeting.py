@@ -1,4 +1,4 @@
-"""From the graph of a holder to that of the model in it: targets, names and constants."""
+"""Converts the graph of a holder to a graph of the model in it: targets, names and constants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def move_constants(traced: TracedCopy, owner: nn.Module) -> None:
 
 
 def _is_same_constant(owner: nn.Module, name: str, value: Tensor) -> bool:
-    """Return whether a name of `owner` is that constant already, moved there from the graph of another mode."""
+    """Return whether `owner` already has this constant under the name, from the graph of another mode."""
     buffer = owner._buffers.get(name)  # noqa: SLF001
     is_constant = name in owner._non_persistent_buffers_set and name.startswith("_tensor_constant")  # noqa: SLF001
     return is_constant and buffer is not None and bitwise_equal(buffer, value)

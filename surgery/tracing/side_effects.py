@@ -1,4 +1,4 @@
-"""What a model's own Python does while it is traced, beside computing: what it writes, draws and remembers.
+"""Side effects of a model's Python code while it is traced: writes, random draws and stored values.
 
 Python code in forward runs once, while tracing. A graph repeats the operations and nothing else: a counter stays as it
 is, a number drawn by `random` stays the same, a hook is not called again.
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TraceFactory:
-    """Makes what one trace of a model needs, as often as the model has to be traced again."""
+    """Creates tracers and holders, so that a model can be traced several times."""
 
     make_tracer: Callable[[], ModelTracer]
     make_holder: Callable[..., nn.Module]
-    """Returns a holder of a new copy of the model. It takes the memo of `copy.deepcopy`, a dict, or nothing."""
+    """Returns a holder of a new copy of the model. It takes an optional memo for `copy.deepcopy`."""
 
     def find_line(self, take: Callable[[nn.Module], object]) -> tuple[str, int] | None:
         """Trace a new copy, and return the user's line that first changes what `take` returns for it."""
@@ -59,8 +59,8 @@ def trace_noting_side_effects(
 ) -> tuple[fx.Graph, nn.Module]:
     """Return the graph of a model, and the holder of the copy that was traced; note side effects as hazards.
 
-    `outside` is what the model can reach outside itself; it is restored. So are the generators of Python and numpy, if
-    the model draws from them.
+    `outside` is the state outside the model that its code can reach; it is restored. So are the generators of Python
+    and numpy, if the model draws from them.
     """
     copies: dict[int, Any] = {}
     holder = factory.make_holder(copies)
@@ -83,7 +83,7 @@ def trace_noting_side_effects(
 def _find_draws(factory: TraceFactory, before: Any) -> Iterator[Hazard]:
     """Yield the hazard of random numbers of Python or numpy, and put their generators back.
 
-    Other threads draw from the same generators. While some run, a line of the model must show that it was the model.
+    Other threads draw from the same generators. While some run, there is a hazard only if a line of the model draws.
     """
     again, holder = factory.make_tracer(), factory.make_holder()
     line = find_drawing_line(lambda: record_graph(again, holder))
@@ -99,7 +99,7 @@ def _find_draws(factory: TraceFactory, before: Any) -> Iterator[Hazard]:
 def _find_values_kept_outside(
     graph: fx.Graph, holder: nn.Module, factory: TraceFactory, changed: list[ContainerSnapshot]
 ) -> Iterator[Hazard]:
-    """Yield the hazard of values that forward leaves outside the model and another run reads.
+    """Yield the hazard of values that forward stores outside the model and another run reads.
 
     There is no hazard if a graph computes the same values again in each run.
     """
@@ -115,7 +115,7 @@ def _find_values_kept_outside(
 def _find_stale_constants(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Iterator[Hazard]:
     """Yield a hazard for each constant of the graph that an earlier run computed and each run replaces.
 
-    `names` has the tensors that may be such, by their identity, and the name of their container.
+    `names` maps the identities of the tensors that earlier runs computed to the names of their containers.
     """
     for node in graph.nodes:
         if node.op != "get_attr" or str(node.target).startswith(f"{HOLDER}."):
@@ -153,7 +153,7 @@ def _find_model_changes(
     """
 
     def find_line(kind: str, name: str) -> str | None:
-        """Return the line that changes an entry: the one that assigned it, or else the one that another trace shows."""
+        """Return the line that changes an entry: the recorded assignment, or else the line that another trace finds."""
         path, _, attribute = name.rpartition(".")
         owner = holder.get_submodule(f"{HOLDER}.{path}" if path else HOLDER)
         line = tracer.assignment_lines.get((owner, attribute))

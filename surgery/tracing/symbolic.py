@@ -41,8 +41,8 @@ def trace(
 
     `example` is a tensor, the sequence of the model's positional inputs, or a dict of its inputs by the names of
     `forward`'s parameters. The model and its graph both run on copies of it in each mode, and leave buffers and random
-    generators as they were. A graph that does something else than the model is refused; the operations of a graph that
-    is returned know their shapes. Flags, numbers and None in the example become constants of the graph if it can't be
+    generators as they were. TraceError is raised if they differ. The operations of the returned graph know their
+    shapes. Flags, numbers and None in the example become constants of the graph if it can't be
     traced otherwise. Without an example, the inputs are the parameters of `forward` that have no default, and nothing
     is compared.
 

@@ -1,8 +1,8 @@
-"""Whether the user's code branches on a text that it makes of a proxy: ``"16" in str(x.shape)``.
+"""Whether the user's code branches on a text that it builds from a proxy: ``"16" in str(x.shape)``.
 
 The text of a proxy is ``Proxy(getattr_1)``, whatever the value is, and a comparison of texts calls no method of the
-proxy. The bytecode of the calling frame shows what becomes of the text. Messages of errors, assertions and logs are
-made of such texts too, and are harmless.
+proxy. The bytecode of the calling frame shows what becomes of the text. Messages of errors, assertions and logs
+contain such texts too, and are harmless.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _LOOKING_UP = {"get", "pop"}
 _DECIDING = {"getattr", "hasattr", "len", "int", "float", "hash", "ord", "eval", "bool"}
 _DECIDING |= {"startswith", "endswith", "find", "rfind", "index", "rindex", "count", "isdigit", "isnumeric"}
 _DECIDING |= {"match", "search", "fullmatch", "findall"}
-"""Names of functions and methods whose result depends on what is written in a text."""
+"""Names of functions and methods whose result depends on the content of a text."""
 _TEXTUAL = {"str", "repr", "ascii", "format", "join", "map", "list", "tuple", "replace", "lower", "upper", "title"}
 _TEXTUAL |= {"strip", "lstrip", "rstrip", "split", "rsplit", "partition", "rpartition", "removeprefix", "removesuffix"}
 _TEXTUAL |= {"zfill", "encode"}
-"""Names of functions and methods that make another text of a text."""
+"""Names of functions and methods that turn a text into another text."""
 
 
 def is_branched_on(frame: FrameType) -> bool:
-    """Return whether a text that the current instruction of a user's frame makes decides what is computed.
+    """Return whether the computation depends on the text that the current instruction of a user's frame creates.
 
     The text may be compared, looked up in a table or measured: at once, as a part of a longer text, under the name that
     it is assigned to, or by the caller of the function that returns it. A table that the same function fills is a
-    cache: the value that it finds there is the one that it would compute.
+    cache, whose values equal those that the function would compute.
     """
     caller: FrameType | None = frame
     while caller is not None and is_user_file(caller.f_code.co_filename):
@@ -54,7 +54,7 @@ def is_branched_on(frame: FrameType) -> bool:
 
 @lru_cache(maxsize=4096)
 def _find_uses(code: CodeType, offset: int) -> frozenset[str]:
-    """Return what becomes of the text that the instruction at an offset makes: ``"branch"``, ``"return"``."""
+    """Return the uses of the text that the instruction at an offset creates: ``"branch"``, ``"return"``."""
     instructions = list(dis.get_instructions(code))
     # In a frame that calls a function of Python, the offset is that of a cache behind the call.
     waiting = [max(n for n, instruction in enumerate(instructions) if instruction.offset <= offset)]

@@ -1,4 +1,4 @@
-"""What torch and Python keep for each thread, put back after a model was traced or failed to be."""
+"""Restores the state that torch and Python have for each thread, after a trace that succeeded or failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AUTOCAST_DEVICES = ("cpu", "cuda")
 
 @contextmanager
 def restore_thread_state() -> Iterator[None]:
-    """After the block, this thread has the function modes, trace functions, gradient mode and autocast of before.
+    """After the block, restore this thread's function modes, trace functions, gradient mode and autocast.
 
     An error or an interrupt while a model is traced may come between the two steps of a block's end, so that the block
     itself does not restore them.

@@ -1,8 +1,8 @@
 """Functions and classes of torch that behave differently in a thread that traces, so that their calls are recorded.
 
-A call of torch is seen by a proxy among its arguments, or by `surgery.tracing.function_mode`. The calls here are seen
-by neither: they are plain Python, or C functions that take no tensor. Torch may rename them; the tests in
-``tests/traps`` hold for each of them that a model which calls it is traced as it runs.
+Most calls of torch are recorded by a proxy among their arguments or by `surgery.tracing.function_mode`. The calls here
+reach neither: they are plain Python, or C functions that take no tensor. Torch may rename them; ``tests/traps`` tests a
+model with each of them.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 @contextmanager
 def override_torch(tracer: ModelTracer) -> Iterator[None]:
     """Within the block, this thread records in `tracer` what plain tracing would lose or freeze."""
-    # Torch lists its overridable functions when it is first asked for them; the list must not hold ours.
+    # The first call lists torch's overridable functions; the list must not contain the replacements.
     torch.overrides.get_overridable_functions()
     overrides = [
         *override_modules(tracer),
         *_override_blocks(tracer),
         *_override_global_settings(tracer),
-        *_override_questions(),
+        *_override_predicates(),
         *_override_factories(tracer),
         *override_whole_functions(tracer.root),
         *override_autograd(tracer),
@@ -53,8 +53,8 @@ def override_torch(tracer: ModelTracer) -> Iterator[None]:
 def _override_imported_names(overrides: list[Override], root: nn.Module) -> list[Override]:
     """Return the overrides of the user's own names for overridden functions, as after ``from torch import is_tensor``.
 
-    Such a name is bound to the original, so that an override of ``torch.is_tensor`` does not reach it. Found are global
-    names of the user's modules; a function in an attribute or a default argument is not.
+    Such a name is bound to the original, so that an override of ``torch.is_tensor`` does not reach it. The search
+    covers global names of the user's modules, but no attributes or default arguments.
     """
     replacements = {id(getattr(home, name)): value for home, name, value in overrides if isinstance(home, ModuleType)}
     return [
@@ -103,8 +103,8 @@ def _override_block(tracer: ModelTracer, kind: Any, record: Callable[[Any], fx.P
 def _override_global_settings(tracer: ModelTracer) -> Iterator[Override]:
     """Yield the overrides of functions that set or read a state of torch: a seed, a default dtype, the gradient mode.
 
-    They take no tensor, so that plain tracing calls them once, while tracing. Torch calls them too, and those calls are
-    not recorded, but for `fork_rng`: its block seeds and restores the generator on behalf of the model.
+    They take no tensor, so that plain tracing calls them once, while tracing. Calls by torch's own code are not
+    recorded, except those of `fork_rng`, whose block seeds and restores the generator for the model.
     """
 
     def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,11 +128,11 @@ _GLOBAL_SETTINGS = (
 )
 
 
-def _override_questions() -> Iterator[Override]:
-    """Yield the overrides of `torch.is_tensor`, and of the functions that tell whether a model is being traced.
+def _override_predicates() -> Iterator[Override]:
+    """Yield the overrides of `torch.is_tensor`, and of the functions that return whether a model is being traced.
 
-    The latter answer False to the model: a branch of its own for tracing is not what an eager run computes. Torch's own
-    code gets the true answer.
+    The latter return False to the model, since its branch for tracing would differ from an eager run. Torch's own code
+    gets the true result.
     """
 
     def is_tensor(value: Any, /) -> bool:

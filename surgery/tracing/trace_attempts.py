@@ -1,4 +1,4 @@
-"""One trace of a copy of a model, in several attempts that differ in what is known while tracing."""
+"""Traces a copy of a model, in several attempts that differ in which values are known while tracing."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _make_holder(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Mod
 
 
 def _check_leaves_used(model: nn.Module, leaves: Leaves, tracer: ModelTracer) -> None:
-    """Raise TraceError for a leaf that names no module, or only modules that forward doesn't call.
+    """Raise TraceError for a leaf that matches no module, or only modules that forward doesn't call.
 
     A module inside another leaf is not called by itself, and is kept whole with it.
     """

@@ -179,7 +179,7 @@ class ModelTracer(InPlaceTracer):
         return super().create_arg(a.item() if isinstance(a, np.generic) else a)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Create a node, note the user's line in it, and record a hazard for what it writes to."""
+        """Create a node with the user's line, and record a hazard if it writes to a parameter or a cached result."""
         if self.is_finished:
             raise TraceError(_EARLIER_RUN)
         node = super().create_node(*args, **kwargs)
@@ -201,7 +201,7 @@ class ModelTracer(InPlaceTracer):
         return make_proxy(node, self)
 
     def infer_type(self, proxy: fx.Proxy) -> type | None:
-        """Return the type of the value that a proxy represents; None where it can't be inferred.
+        """Return the type of the value that a proxy represents; None if it can't be inferred.
 
         Raises TraceError for a setting that is an input of the graph: another run may give another type.
         """

@@ -315,7 +315,7 @@ class Branch(nn.Module):
         (
             UnknownType,
             "isinstance",
-            "is asked for; it is not known while tracing, and the graph holds one branch",
+            "checks the type of getitem; it is not known while tracing, and the graph holds one branch",
             "the mark of types",
         ),
     ],

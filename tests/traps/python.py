@@ -203,7 +203,7 @@ class TypesOfSizes(nn.Module):
         return x * factor if issubclass(type(x), Tensor) and isinstance(type(x), type) else x
 
 
-@trap(refused="is asked for")
+@trap(refused="checks the type of")
 class UnknownType(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first = x.chunk(2)[0]

@@ -36,7 +36,7 @@ def draw(
     """Return the pictures of a tensor whose first axis is the batch, one or several for each image.
 
     Stages are values, or names with options as on the command line: ``normalizer="percentile:low=2"``. `plugins` offer
-    the names; None stands for those that the command line finds.
+    the names; by default they are the plugins that the command line finds.
 
     `layout` says how the values are read as maps, such as ``surgery.layouts.ChannelsLast()`` or ``Tokens(14, 14)``.
     Without it the number of axes decides: ``(B, C, H, W)`` are C maps, ``(B, T, D)`` one map, and ``(B, C)`` a vector.

@@ -21,7 +21,7 @@ def find_images(
 ) -> list[Path]:
     """Return the paths of the image files that `images` names: files, folders, and patterns such as ``facades/*.png``.
 
-    The paths are in the order of `images`; those from one folder or pattern are sorted. A folder stands for the files
+    The paths are in the order of `images`; those from one folder or pattern are sorted. A folder gives the files
     directly in it. A file that is named by its path is in the list whether it exists or not.
 
     `suffixes` (lower case, with the dot) select files from folders and from patterns without a suffix; None selects

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def load_model(
     source: str | os.PathLike[str], *, part: str | None = None, seed: int = 0, plugins: Plugins | None = None
 ) -> nn.Module:
-    """Return the model that a weights file, a callable or a name stands for.
+    """Return the model of a weights file, a callable or a name.
 
     `source` is one of these, tried in this order:
 
@@ -88,7 +88,7 @@ def load_model(
 
 @dataclass(frozen=True, slots=True)
 class _ModelRecipe:
-    """How the model that a source stands for is built."""
+    """How the model of a source is built."""
 
     build: Callable[[], object]
     """Returns a `LoadedNetwork` for a weights file, else the model, or whatever a user's callable returns."""

@@ -68,7 +68,7 @@ class ManifestReader:
         return {name: _strings(files) for name, files in stores.items()} if isinstance(stores, dict) else {}
 
     def _not_a_manifest(self) -> OutputError:
-        return OutputError(f"{self.path} is no manifest of a run")
+        return OutputError(f"{self.path} is not the manifest of a run")
 
     def _read_head(self) -> dict[str, Any]:
         """Read everything before the images; all of it, if the images are not on lines of their own."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
 _FOLDERS: dict[str, Path] = {}
-"""The folder of each package that stands for the folder of a plugin, by the package's name."""
+"""Name of a package that was made for a plugin's folder -> the folder."""
 _FILES: dict[str, Path] = {}
 """The files of the plugins themselves, by module name. Their stems need not be identifiers."""
 _TRUSTED: dict[str, Mapping[str, str] | None] = {}
@@ -62,7 +62,7 @@ def load_file(file: Path, trusted: Mapping[str, str] | None = None) -> ModuleTyp
 
 
 def _package_name(folder: Path) -> str:
-    """Return the name of the package that stands for a folder; folders of the same name are numbered."""
+    """Return the name of the package made for a folder; folders of the same name are numbered."""
     name, number = f"{FILE_PLUGIN_PREFIX}{_identifier(folder.name)}", 1
     while _FOLDERS.setdefault(name, folder) != folder:
         number += 1

@@ -38,7 +38,7 @@ def takes_several_values(hint: Any) -> bool:
 
 
 def find_parsers(hint: Any) -> list[Parser]:
-    """Return the parsers of a type in the order in which they are to be tried; none if no text stands for its values.
+    """Return the parsers of a type in the order in which to try them; an empty list if it can't be parsed from text.
 
     Of a union, ``None`` comes first and text, which accepts everything, last.
     """
@@ -170,7 +170,7 @@ def _rank(hint: Any) -> int:
 
 
 def _single_value(hint: Any) -> tuple[Callable[[str], Any], str] | None:
-    """Return the conversion of one value of a type and what it takes in words; None if no text stands for it."""
+    """Return the conversion of one value of a type and what it takes in words; None if it can't be parsed from text."""
     if get_origin(hint) is Literal:
         choices = {format_option_value(choice): choice for choice in get_args(hint)}
         return partial(_choose, choices), ", ".join(choices)

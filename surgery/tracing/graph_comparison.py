@@ -27,12 +27,12 @@ def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
 
     Both run on copies of the inputs and of all state that a run could change, with the same random numbers. Outputs,
     buffers and random numbers are compared bit for bit. The operations are compared by their paths, shapes and dtypes.
-    The shapes are noted in the nodes of the graph.
+    The shapes are recorded in the nodes of the graph.
 
     Then the same copies run again, with parameters, buffers and inputs that are slightly different, and outputs,
     buffers and random numbers are compared. If the model raises an error in that run, it is not compared.
 
-    A model whose runs differ from each other is not compared. Raises ExampleError where the model itself does not run.
+    A model whose runs differ from each other is not compared. Raises ExampleError if the model itself does not run.
     """
     attempts = 3 if threading.active_count() > 1 else 1  # other threads may draw from torch's generator meanwhile
     for _ in range(attempts):

@@ -174,7 +174,7 @@ def resolve_type(proxy: Any) -> type:
 
 
 def find_proxy(arguments: Any) -> fx.Proxy | None:
-    """Return a proxy in the arguments of a call, in nested containers too; None where there is none."""
+    """Return a proxy in the arguments of a call, in nested containers too; None if there is none."""
     proxies: list[fx.Proxy] = []
 
     def collect(item: Any) -> Any:

@@ -194,7 +194,8 @@ def test_a_manifest_of_another_program_is_not_overwritten(photos: Path, tmp_path
     before = tree(out)
     for overwrite in (False, True):
         with pytest.raises(
-            OutputError, match=r"move it away, or write to another folder|is no manifest of a run|already holds a run"
+            OutputError,
+            match=r"move it away, or write to another folder|is not the manifest of a run|already holds a run",
         ):
             surgery.extract(Net(), photos, out=out, overwrite=overwrite)
         assert tree(out) == before

@@ -34,7 +34,8 @@ def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
 
     A model whose runs differ from each other is not compared. Raises ExampleError if the model itself does not run.
     """
-    attempts = 3 if threading.active_count() > 1 else 1  # other threads may draw from torch's generator meanwhile
+    # Other threads may draw from torch's generator meanwhile, and disturb one attempt after the other.
+    attempts = 10 if threading.active_count() > 1 else 1
     for _ in range(attempts):
         difference = _compare_once(comparison)
         if difference is None:

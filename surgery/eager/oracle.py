@@ -109,13 +109,13 @@ def _run_both(
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         subject = set_mode(copy_sharing_parameters(model), training)
-        arguments = [clone_inputs(value) for value in inputs]
+        arguments = clone_inputs(list(inputs))
         observer, outside = OperationObserver(leaf_paths), ExternalState(subject)
         with isolate_caches(subject), outside.preserve():
             run_observed(subject, observer, arguments, functions)
         torch.manual_seed(seed)
         graph_values = _record_graph_values(recorded, inputs)
-    available = [tensor.detach() for _, tensor in named_tensors([clone_inputs(value) for value in inputs])]
+    available = [tensor.detach() for _, tensor in named_tensors(clone_inputs(list(inputs)))]
     available += [value for place in outside.snapshots for value in place.values() if isinstance(value, Tensor)]
     return graph_values, {**observer.values, "": [available]}
 
@@ -134,7 +134,7 @@ def _record_graph_values(everywhere: fx.GraphModule, inputs: Sequence[Any]) -> l
             values.append(_GraphValue(operation, tensors, sources.get(operation.path) in containers))
 
     with listening(everywhere, listen):
-        everywhere(*(clone_inputs(value) for value in inputs))
+        everywhere(*clone_inputs(list(inputs)))
     return values
 
 

@@ -43,16 +43,18 @@ def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> 
     those of a fixed random weighting of the outputs.
     """
     hook_calls = _count_hook_calls(module)
-    leaves = [
-        value.detach().clone().requires_grad_(gradients) if _can_require_grad(value) else clone_inputs(value)
-        for value in inputs
-    ]
+    # An input that is given several times stays one object.
+    distinct = {id(value): clone_inputs(value) for value in inputs}
+    distinct |= {
+        id(value): value.detach().clone().requires_grad_(gradients) for value in inputs if _can_require_grad(value)
+    }
+    leaves = [distinct[id(value)] for value in inputs]
     sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _can_require_grad(leaf)]
     sources += [(name, value) for name, value in module.named_parameters() if value.requires_grad]
     with torch.random.fork_rng(), torch.set_grad_enabled(gradients):
         torch.manual_seed(SEED)
         # A clone, since a model may work in place on its input, which torch forbids for a leaf.
-        output = module(*(leaf.clone() if _can_require_grad(leaf) else leaf for leaf in leaves))
+        output = module(*clone_inputs(leaves))
         generators = [torch.random.get_rng_state()]
         if torch.cuda.is_available():
             generators += torch.cuda.get_rng_state_all()

@@ -41,9 +41,18 @@ def clone_tensors(value: Any) -> Any:
 
 
 def clone_inputs(value: Any) -> Any:
-    """Return an input for a model that may write to it: tensors are cloned, and lists, tuples and dicts copied."""
+    """Return an input for a model that may write to it: tensors are cloned, and lists, tuples and dicts copied.
+
+    A tensor that is given several times stays one tensor, since a model may ask whether ``query is key``.
+    """
+    return _clone_inputs(value, {})
+
+
+def _clone_inputs(value: Any, clones: dict[int, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.clone()
+        if id(value) not in clones:
+            clones[id(value)] = value.clone()
+        return clones[id(value)]
     if type(value) in (list, tuple):
-        return type(value)(clone_inputs(item) for item in value)
-    return {name: clone_inputs(item) for name, item in value.items()} if type(value) is dict else value
+        return type(value)(_clone_inputs(item, clones) for item in value)
+    return {name: _clone_inputs(item, clones) for name, item in value.items()} if type(value) is dict else value

@@ -83,6 +83,9 @@ class TracedModule(fx.GraphModule):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
+        for parameter in self.parameters():  # those in `memo` are to be shared, as `copy_sharing_parameters` does
+            if id(parameter) not in memo:
+                copy.deepcopy(parameter, memo)
         owner = copy_module(without_graph(self), add_shared_objects(self, memo))
         result = build_traced_module(owner, map_graphs(self, copy_graph), type(self).__name__, self)
         return rebind_modules(result, {**memo, id(self): result})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+import surgery
 from surgery.graph.copies import copy_sharing_parameters
 
 
@@ -97,3 +98,17 @@ def test_a_compiled_call_is_not_copied() -> None:
     model.compile(backend="eager")
     assert "_compiled_call_impl" not in vars(copy_sharing_parameters(model))
     assert list(vars(copy_sharing_parameters(model))) == list(vars(copy.deepcopy(model)))
+
+
+def test_a_deep_copy_of_a_traced_or_rewritten_model_has_its_own_parameters() -> None:
+    model = nn.Sequential(nn.Linear(2, 1)).eval()
+    x = torch.ones(1, 2)
+    expected = model(x)
+    traced = surgery.trace(model, x)
+    for graph_module in (traced, surgery.insert(traced, surgery.operations(traced))):
+        copied = copy.deepcopy(graph_module)
+        assert torch.equal(copied(x), expected)
+        copied.load_state_dict({name: value * 0 + 9 for name, value in copied.state_dict().items()})
+        copied(x).sum().backward()
+        assert torch.equal(model(x), expected)
+        assert all(parameter.grad is None for parameter in model.parameters())

@@ -240,3 +240,18 @@ def test_an_image_has_the_channels_of_the_first_convolution_that_runs(tmp_path: 
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "in.png")
     report = surgery.extract(Backwards(), tmp_path / "in.png", at="first", out=tmp_path / "out")
     assert report.images == 1
+
+
+class SameTwice(nn.Module):
+    """Takes a shortcut if both inputs are one tensor, as self-attention does."""
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        return query * 2 if query is key else query + key + 1
+
+
+def test_a_tensor_that_is_given_twice_is_one_tensor_for_model_and_graph() -> None:
+    x = torch.ones(2, 3)
+    with pytest.raises(SurgeryError, match="can't be traced faithfully"):
+        surgery.trace(SameTwice(), (x, x))
+    traced = surgery.trace(SameTwice(), (x, x + 1))
+    assert torch.equal(traced(x, x + 1), SameTwice()(x, x + 1))

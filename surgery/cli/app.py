@@ -52,10 +52,16 @@ def main() -> None:
         try:
             sys.exit(app(standalone_mode=False) or 0)
         except _USAGE_ERROR as error:
-            if message := error.format_message().replace(". Did you", "; did you").rstrip("."):
+            if message := _describe_usage_error(error):
                 command = error.ctx.command_path if getattr(error, "ctx", None) else "surgery"
                 print_message(f"{message[0].lower()}{message[1:]}; `{command} --help` lists the options")
             sys.exit(error.exit_code)
         except SurgeryError as error:
             print_message(str(error))
             sys.exit(1)
+
+
+def _describe_usage_error(error: Any) -> str:
+    """Return the message of wrong usage as one clause; empty if the help text has been printed in its place."""
+    message: str = error.format_message().rstrip(".")
+    return message.replace(". Did you", "; did you").replace(": Value error, ", ": ")

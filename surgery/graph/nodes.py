@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from surgery.errors import TraceError
 from surgery.graph import autograd_functions as functions
@@ -101,6 +102,11 @@ def target_name(node: fx.Node) -> str:
 def tensor_specs(value: object) -> tuple[TensorSpec, ...]:
     """Return the key, shape and dtype of each tensor in a value."""
     return tuple(
-        TensorSpec(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        TensorSpec(key, _shape(tensor), str(tensor.dtype).removeprefix("torch."))
         for key, tensor in named_tensors(value)
     )
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor; that of a nested tensor of the strided layout, which has none, is empty."""
+    return () if tensor.is_nested and tensor.layout is torch.strided else tuple(tensor.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -337,3 +338,12 @@ ctypes.CDLL(None).malloc_stats()
         [sys.executable, "-c", code], env=environment | wanted, capture_output=True, text=True, check=True
     )
     assert ran.stderr.count("Arena ") == arenas
+
+
+@pytest.mark.parametrize("arguments", [("extract", "--side", "up"), ("plugins", "new", "x", "--kind", "up")])
+def test_a_choice_that_there_is_not_is_named_beside_those_that_there_are(arguments: tuple[str, ...], run: Any) -> None:
+    result = run(*arguments)
+    assert result.code == 2
+    assert re.fullmatch(
+        r"surgery: invalid value for '--\w+': 'up' is not one of '.*'; `.*` lists the options\n", result.err
+    )

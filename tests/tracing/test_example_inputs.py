@@ -255,3 +255,11 @@ def test_a_tensor_that_is_given_twice_is_one_tensor_for_model_and_graph() -> Non
         surgery.trace(SameTwice(), (x, x))
     traced = surgery.trace(SameTwice(), (x, x + 1))
     assert torch.equal(traced(x, x + 1), SameTwice()(x, x + 1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_an_input_whose_shape_is_unknown() -> None:
+    nested = torch.nested.nested_tensor([torch.randn(2, 3), torch.randn(4, 3)])
+    traced = surgery.trace(nn.Sequential(nn.Linear(3, 2)), nested)
+    assert [operation.shape for operation in surgery.operations(traced)] == [()]
+    assert traced(nested).size(0) == 2

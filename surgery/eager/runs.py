@@ -44,11 +44,8 @@ def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> 
     """
     hook_calls = _count_hook_calls(module)
     # An input that is given several times stays one object.
-    distinct = {id(value): clone_inputs(value) for value in inputs}
-    distinct |= {
-        id(value): value.detach().clone().requires_grad_(gradients) for value in inputs if _can_require_grad(value)
-    }
-    leaves = [distinct[id(value)] for value in inputs]
+    clones = {id(value): _clone_leaf(value, gradients=gradients) for value in inputs}
+    leaves = [clones[id(value)] for value in inputs]
     sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _can_require_grad(leaf)]
     sources += [(name, value) for name, value in module.named_parameters() if value.requires_grad]
     with torch.random.fork_rng(), torch.set_grad_enabled(gradients):
@@ -70,6 +67,10 @@ def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> 
         gradients=[(name, gradient) for (name, _), gradient in zip(sources, values, strict=False)],
         hooks=hook_calls,
     )
+
+
+def _clone_leaf(value: Any, *, gradients: bool) -> Any:
+    return value.detach().clone().requires_grad_(gradients) if _can_require_grad(value) else clone_inputs(value)
 
 
 def _can_require_grad(value: Any) -> bool:

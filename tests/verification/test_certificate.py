@@ -421,3 +421,16 @@ def test_a_value_that_varies_between_runs_of_the_original_is_no_difference() -> 
     certificate = surgery.certify(model, surgery.trace(model, x, allow=["state"]), x, modes=["eval"], others=False)
     unsure = [c for c in certificate.comparisons if c.what == "output"]
     assert [(c.same, c.difference) for c in unsure] == [(None, "the original itself gives another each time it runs")]
+
+
+class SameTwice(nn.Module):
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        return query * 2 if query is key else query + key + 1
+
+
+def test_a_tensor_that_is_given_twice_is_given_twice_to_both() -> None:
+    x = torch.ones(1, 3)
+    traced = surgery.trace(SameTwice(), (x, x), allow=["branch"])
+    opened = surgery.insert(traced, surgery.operations(traced))
+    assert not surgery.certify(SameTwice(), opened, x, x).same
+    assert surgery.certify(SameTwice(), opened, x, x + 1).same

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 import surgery
 from surgery.eager.oracle import compare_with_eager
+from surgery.eager.runs import run_once
 from surgery.rewriting.extractor import ActivationExtractor
 from surgery.verification.model_state import model_state
 from tests.nets import InPlace
@@ -434,3 +435,6 @@ def test_a_tensor_that_is_given_twice_is_given_twice_to_both() -> None:
     opened = surgery.insert(traced, surgery.operations(traced))
     assert not surgery.certify(SameTwice(), opened, x, x).same
     assert surgery.certify(SameTwice(), opened, x, x + 1).same
+    for gradients in (True, False):
+        _, output = run_once(SameTwice(), (x, x), gradients=gradients).output[-1]
+        assert torch.equal(output, x * 2)

@@ -15,8 +15,8 @@ from surgery.eager.oracle import compare_values_with_eager, insert_everywhere
 from surgery.errors import TraceError
 from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.copies import copy_sharing_parameters
-from surgery.graph.hazard_kinds import hazards
 from surgery.graph.tensors import clone_inputs, named_tensors
+from surgery.graph.trace_info import hazards
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -42,8 +42,7 @@ def extract(
         **reading.arguments(plugins),
         **running.arguments(),
         **output.arguments(plugins),
-        "leaves": loading.leaf,
-        "allow": loading.allow,
+        **loading.trace_arguments(),
     }
     from surgery.cli.progress import ProgressBar
     from surgery.data import inputs

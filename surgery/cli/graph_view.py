@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console, Group
 from rich.syntax import Syntax
 
 from surgery.cli.console import Text, open_console
 from surgery.cli.tables import format_count, format_shapes
-from surgery.graph import Outline, find_edges, is_extractor, operation_nodes
+from surgery.errors import TraceError
+from surgery.graph import Outline, find_edges, is_extractor, operations, trace_info
+from surgery.rewriting import find_extractors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
-    from torch import fx
+    from torch import fx, nn
 
     from surgery.graph import Edges, OutlineRow, ValueSource
     from surgery.types import Operation, TensorSpec
@@ -30,7 +32,7 @@ _COLUMN_WIDTHS = {"shape": (12, 32), "kind": (8, 24), "size": (9, 9), "dtype": (
 
 
 def show(
-    graph_module: fx.GraphModule, *, depth: int | None = None, fold: bool = True, console: Console | None = None
+    graph_module: nn.Module, *, depth: int | None = None, fold: bool = True, console: Console | None = None
 ) -> None:
     """Print the graph of a traced or rewritten model as a tree of modules, operations and extractors.
 
@@ -42,19 +44,17 @@ def show(
     console.print(graph_view(graph_module, console.width, depth=depth, fold=fold))
 
 
-def graph_view(
-    graph_module: fx.GraphModule, width: int, *, depth: int | None = None, fold: bool = True
-) -> RenderableType:
+def graph_view(graph_module: nn.Module, width: int, *, depth: int | None = None, fold: bool = True) -> RenderableType:
     """Return what `show` prints on a console of `width` characters; a narrow one gets fewer columns."""
-    operations = [operation for _, operation in operation_nodes(graph_module)]
+    listed = operations(graph_module)
     extracted = extracted_names(graph_module)
     edges = find_edges(graph_module)
-    outline = Outline(operations, edges, extracted, depth=depth, fold=fold)
+    outline = Outline(listed, edges, extracted, depth=depth, fold=fold)
     lines = [_ViewLine(Text(source.path), _cells("input", source.tensors)) for source in edges.inputs]
     limit = max(24, width * 45 // 100)
     for row in outline.rows():
         lines += _row_lines(row, edges, limit)
-    summary = _summary(graph_module, operations, len(extracted), outline.folded)
+    summary = _summary(graph_module, listed, len(extracted), outline.folded)
     return Group(*_align_columns(lines, width), Text(), summary)
 
 
@@ -144,21 +144,27 @@ def _column_widths(lines: Sequence[_ViewLine], width: int) -> dict[str, int]:
     return widths
 
 
-def extracted_names(graph_module: fx.GraphModule) -> set[str]:
+def extracted_names(graph_module: nn.Module) -> set[str]:
     """Return the names of the operations that are followed by an extractor."""
-    return {node.args[0].name for node in graph_module.graph.nodes if is_extractor(graph_module, node)}
+    return {extractor.operation.name for extractor in find_extractors(graph_module)}
 
 
-def code_view(graph_module: fx.GraphModule) -> RenderableType:
-    """Return the Python code that torch.fx generated; the lines that call an extractor are marked."""
-    names = {node.name for node in graph_module.graph.nodes if is_extractor(graph_module, node)}
-    lines = graph_module.code.strip("\n").splitlines()
+def code_view(graph_module: nn.Module) -> RenderableType:
+    """Return the Python code that torch.fx generated; the lines that call an extractor are marked.
+
+    Raises TraceError for an observed model, which has no graph.
+    """
+    if trace_info(graph_module).front_end == "observed":
+        raise TraceError(f"{type(graph_module).__name__} is observed, so there is no code of a graph")
+    traced = cast("fx.GraphModule", graph_module)
+    names = {node.name for node in traced.graph.nodes if is_extractor(traced, node)}
+    lines = traced.code.strip("\n").splitlines()
     marked = {number for number, line in enumerate(lines, 1) if line.strip().partition(" = ")[0] in names}
     shown = [f"{line}  # ◉" if number in marked else line for number, line in enumerate(lines, 1)]
     return Syntax("\n".join(shown), "python", theme="ansi_dark", background_color="default", highlight_lines=marked)
 
 
-def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
+def graph_record(graph_module: nn.Module) -> list[dict[str, Any]]:
     """Return every operation as values for JSON, with its inputs and whether it is part of the output."""
     extracted = extracted_names(graph_module)
     edges = find_edges(graph_module)
@@ -176,7 +182,7 @@ def graph_record(graph_module: fx.GraphModule) -> list[dict[str, Any]]:
             "output": operation.path in output,
             "extracted": operation.name in extracted,
         }
-        for _, operation in operation_nodes(graph_module)
+        for operation in operations(graph_module)
     ]
 
 
@@ -190,11 +196,11 @@ def _tensors_record(tensors: tuple[TensorSpec, ...] | None) -> list[dict[str, An
     return None if tensors is None else [{**asdict(spec), "shape": list(spec.shape)} for spec in tensors]
 
 
-def _summary(graph_module: fx.GraphModule, operations: Sequence[Operation], extracted: int, folded: int) -> Text:
+def _summary(graph_module: nn.Module, listed: Sequence[Operation], extracted: int, folded: int) -> Text:
     parameters = sum(parameter.numel() for parameter in graph_module.parameters())
-    counts = [format_count(len(operations), "operation"), f"{extracted} extracted"]
+    counts = [format_count(len(listed), "operation"), f"{extracted} extracted"]
     counts.append(f"{_format_number(parameters)} parameters")
-    size = _total_size(operations)
+    size = _total_size(listed)
     counts += [f"{_format_bytes(size)} of values"] if size else []
     counts += [f"{format_count(folded, 'operation')} folded"] if folded else []
     return Text(", ".join(counts))

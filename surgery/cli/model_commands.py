@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
-    from torch import Tensor, fx, nn
+    from torch import Tensor, nn
 
     from surgery.inputs import Size
     from surgery.rewriting import Selection
@@ -105,7 +105,7 @@ def check(
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins, seed).eval()
         example = _example_input(network, parse_size(size), seed)
-        traced = trace(network, leaves=loading.leaf, allow=loading.allow)
+        traced = trace(network, **loading.trace_arguments())
         _print_hazards(traced)
         certificate = certify(network, _insert_extractors(traced, selections), example)
     if as_json:
@@ -116,21 +116,21 @@ def check(
         raise typer.Exit(1)
 
 
-def _trace_with_example_if_possible(model: nn.Module, size: Size, loading: ModelOptions) -> fx.GraphModule:
+def _trace_with_example_if_possible(model: nn.Module, size: Size, loading: ModelOptions) -> nn.Module:
     """Return the graph of a model, with shapes where an example of the given size runs; otherwise print why not."""
     from surgery.errors import TraceError
     from surgery.tracing import trace
 
     try:
-        return trace(model, _example_input(model, size), leaves=loading.leaf, allow=loading.allow)
+        return trace(model, _example_input(model, size), **loading.trace_arguments())
     except TraceError as error:
         # Raises again where the example isn't the cause.
-        traced = trace(model, leaves=loading.leaf, allow=loading.allow)
+        traced = trace(model, **loading.trace_arguments())
         print_message(f"{error}; shown without shapes")
         return traced
 
 
-def _print_hazards(traced: fx.GraphModule) -> None:
+def _print_hazards(traced: nn.Module) -> None:
     from surgery.graph import hazards
 
     for hazard in hazards(traced):
@@ -162,12 +162,11 @@ def _example_input(model: Any, size: Size, seed: int | None = None) -> Tensor:
         raise ImageError(f"an input of {text} can't be made: {first_line(error)}; choose another --size") from error
 
 
-def _insert_extractors(traced: fx.GraphModule, selections: Sequence[Selection]) -> fx.GraphModule:
-    """Return the graph with an extractor after each operation that any of the selections chooses."""
-    from surgery.rewriting import insert, select
+def _insert_extractors(traced: nn.Module, selections: Sequence[Selection]) -> nn.Module:
+    """Return the model with an extractor after each operation that any of the selections chooses."""
+    from surgery.rewriting import insert, select_all
 
-    operations = {operation.index: operation for selection in selections for operation in select(traced, selection)}
-    return insert(traced, [operations[index] for index in sorted(operations)])
+    return insert(traced, select_all(traced, selections))
 
 
 def _save(file: Path, text: str) -> None:

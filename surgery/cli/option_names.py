@@ -6,6 +6,7 @@ import re
 
 _REPLACEMENTS = (
     (r"leaves=\[(['\"])([^'\"]+)\1\](?:, or --leaf \S+ on the command line)?", r"--leaf \2"),
+    (r"front_end=(['\"])(\w+)\1", r"--front-end \2"),
     (r"leaves=\[\.\.\.\]", "--leaf NAME"),
     (r"allow=\[(['\"])([^'\"]+)\1\](?: \(--allow [^\s()]+\))?", r"--allow \2"),
     (r"(--[a-z-]+(?: [a-z,]+)?) \([a-z_]+=[^\s()]*\)", r"\1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -66,6 +66,18 @@ class ModelOptions:
         list[str],
         typer.Option(metavar="KIND", help="A kind of hazard to accept. Repeatable.", rich_help_panel=_MODEL),
     ] = field(default_factory=list)
+    front_end: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="symbolic (a graph of torch.fx), observed (any Python), or auto: symbolic where it is faithful.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "auto"
+
+    def trace_arguments(self) -> dict[str, Any]:
+        """Return the options of tracing as arguments of `surgery.trace`."""
+        return {"leaves": self.leaf, "allow": self.allow, "front_end": self.front_end}
 
     def load(self, source: str, plugins: Plugins, seed: int = 0) -> nn.Module:
         """Return the model that `source` names, and print which network of a file it is. Raises ModelError."""

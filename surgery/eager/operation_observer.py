@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import contextmanager
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial, wraps
+from threading import local
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 from torch.overrides import TorchFunctionMode
 
-from surgery.graph import inplace, named_tensors, run_model
+from surgery.graph import inplace, run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
+
+    from surgery.graph import LeafRule
 
 UNOBSERVABLE_KINDS = {
     *("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"),
@@ -25,23 +27,38 @@ UNOBSERVABLE_KINDS = {
 """Kinds of operations that can't be compared: their values are uninitialized, or no mode of torch sees them."""
 
 
+class ObservedCall(NamedTuple):
+    """A call of a torch function or of a leaf."""
+
+    path: str
+    """The path of the operation, without ``@n``."""
+    kind: str
+    value: Any
+    """What it returned."""
+    args: Sequence[Any]
+    """The positional arguments, after the call: an operation that works in place has written to them."""
+    kwargs: Mapping[str, Any]
+    is_module: bool = False
+
+
 class OperationObserver(TorchFunctionMode):
-    """Observes the model's calls of torch functions, and clones the returned values.
+    """Observes a model's calls of torch functions and of leaves: a subclass receives each call with its value.
 
     A leaf module is one operation, as in a graph. While it runs, the observer is no longer a mode of torch: torch's own
     modules may take another path under a mode, as `nn.MultiheadAttention` leaves its fast path.
     """
 
-    def __init__(self, leaf_paths: set[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.values: defaultdict[str, list[list[Tensor]]] = defaultdict(list)
-        """Path of an operation without ``@n`` -> for each call, clones of the returned tensors."""
-        self.leaf_paths = leaf_paths
         self.scopes = [""]
-        """Paths of the running modules that are traced into, the innermost last."""
-        self.running_leaves: list[str] = []
-        """Names of the running leaf and of the modules running inside it; empty outside leaves."""
+        """Paths of the running modules that are no leaves, the innermost last."""
+        self.is_inside = False
+        """Whether an operation is running. The calls inside it are not observed."""
         self._is_active = False
+
+    def on_call(self, call: ObservedCall) -> None:
+        """Receive a call as soon as its value is computed."""
+        raise NotImplementedError
 
     def resume(self) -> None:
         """Observe calls from now on."""
@@ -55,96 +72,124 @@ class OperationObserver(TorchFunctionMode):
             self.__exit__(None, None, None)
             self._is_active = False
 
-    def pre_hook(self, path: str) -> Callable[..., None]:
-        """Return the forward pre-hook of the module at a path."""
+    def call_module(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a module that is not a leaf, whose operations are observed."""
+        if self.is_inside:
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+        self.scopes.append(path)
+        try:
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+        finally:
+            self.scopes.pop()
 
-        def hook(_module: nn.Module, _inputs: Any) -> None:
-            if self.running_leaves or path in self.leaf_paths:
-                self.running_leaves.append(path)
-                self.pause()
-            else:
-                self.scopes.append(path)
-
-        return hook
-
-    def post_hook(self, path: str) -> Callable[..., None]:
-        """Return the forward hook of the module at a path."""
-
-        def hook(_module: nn.Module, _inputs: Any, value: Any) -> None:
-            if not self.running_leaves:
-                self.scopes.pop()
-                return
-            self.running_leaves.pop()
-            if not self.running_leaves or path in self.leaf_paths:
-                self.on_value(path, value)
-            if not self.running_leaves:
-                self.resume()
-
-        return hook
+    def call_leaf(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a leaf, which is one operation."""
+        if self.is_inside or is_transformed():
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+        self.is_inside = True
+        self.pause()
+        try:
+            value = module._call_impl(*args, **kwargs)  # noqa: SLF001
+            self.on_call(ObservedCall(path, type(module).__name__.lower(), value, args, kwargs, is_module=True))
+        finally:
+            self.is_inside = False
+            self.resume()
+        return value
 
     def as_leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function` as one operation: the calls inside it are not observed."""
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self.running_leaves:
-                return function(*args, **kwargs)
-            self.running_leaves.append(function.__name__)
-            try:
-                value = function(*args, **kwargs)
-            finally:
-                self.running_leaves.pop()
-            self.on_value(self.path_of(function), value)
-            return value
+            return self.__torch_function__(function, (), args, kwargs)
 
         return call
-
-    def path_of(self, function: Callable[..., Any]) -> str:
-        """Return the path of a call of a function in the module that is running, without ``@n``."""
-        scope, kind = self.scopes[-1], operation_kind(function)
-        return f"{scope}.{kind}" if scope else kind
-
-    def on_value(self, path: str, value: Any) -> None:
-        """Receive the value of an operation as soon as it is computed."""
-        if tensors := [tensor.detach().clone() for _, tensor in named_tensors(value)]:
-            self.values[path].append(tensors)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
-        value = func(*args, **(kwargs or {}))
-        if not self.running_leaves:
-            self.on_value(self.path_of(func), value)
+        kwargs = kwargs or {}
+        if self.is_inside or is_transformed():
+            return func(*args, **kwargs)
+        self.is_inside = True
+        try:
+            value = func(*args, **kwargs)
+            kind, scope = operation_kind(func), self.scopes[-1]
+            self.on_call(ObservedCall(f"{scope}.{kind}" if scope else kind, kind, value, args, kwargs))
+        finally:
+            self.is_inside = False
         return value
+
+
+def is_transformed() -> bool:
+    """Return whether a transform such as `torch.vmap` is running: a value inside it is of no use outside."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001
+
+
+class _ThreadState(local):
+    observer: OperationObserver | None = None
+
+
+_thread = _ThreadState()
+
+
+@contextmanager
+def observing(observer: OperationObserver) -> Iterator[None]:
+    """Within the block, `observer` observes this thread's calls, also of the modules of `observe_modules`."""
+    before, _thread.observer = _thread.observer, observer
+    observer.resume()
+    try:
+        yield
+    finally:
+        observer.pause()
+        _thread.observer = before
+
+
+def observe_modules(model: nn.Module, leaves: LeafRule) -> None:
+    """Let the observer of a thread see the calls of the submodules of `model`, which belong to nobody else.
+
+    A copy of a module is not seen until this is called again.
+    """
+    for path, module in model.named_modules():
+        if path and vars(module).get(_CALL) is None:
+            # `nn.Module.__call__` calls this attribute if there is one: it is where `nn.Module.compile` puts its own.
+            # A hook won't do: torch's transformer leaves its fast path if one of its modules has a hook.
+            vars(module)[_CALL] = partial(_call_leaf if leaves.is_leaf(module, path) else _call_module, path, module)
+
+
+_CALL = "_compiled_call_impl"
+
+
+def _call_module(path: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    observer = _thread.observer
+    if observer is None:
+        return module._call_impl(*args, **kwargs)  # noqa: SLF001
+    return observer.call_module(path, module, args, kwargs)
+
+
+def _call_leaf(path: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    observer = _thread.observer
+    if observer is None:
+        return module._call_impl(*args, **kwargs)  # noqa: SLF001
+    return observer.call_leaf(path, module, args, kwargs)
 
 
 def run_observed(
     model: nn.Module,
     observer: OperationObserver,
     inputs: Sequence[Any],
-    functions: Collection[object] = (),
     keywords: Mapping[str, Any] | None = None,
+    *,
+    leaves: LeafRule,
 ) -> Any:
-    """Run `model` with its operations observed by `observer`, and return its output.
+    """Run a copy of a model with its operations observed by `observer`, and return its output.
 
-    Functions in `functions` that are registered with `torch.fx.wrap` are observed as one operation each. The observer's
-    hooks are removed after the run.
+    Of the functions in `leaves`, those that are registered with `torch.fx.wrap` are observed as one operation each.
     """
-    handles = []
-    for path, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
-            continue
-        handles.append(module.register_forward_pre_hook(observer.pre_hook(path), prepend=True))
-        handles.append(module.register_forward_hook(observer.post_hook(path)))
-    try:
-        observer.resume()
-        with _observe_as_leaves(functions, observer):
-            return run_model(model, inputs, keywords)
-    finally:
-        observer.pause()
-        for handle in handles:
-            handle.remove()
+    observe_modules(model, leaves)
+    with observing(observer), _observe_as_leaves(leaves.functions, observer):
+        return run_model(model, inputs, keywords)
 
 
 @contextmanager
@@ -164,6 +209,7 @@ def _observe_as_leaves(functions: Collection[object], observer: OperationObserve
             namespace[name] = function
 
 
+@lru_cache(maxsize=4096)
 def operation_kind(function: Callable[..., Any]) -> str:
     """Return the kind that a graph gives to calls of a function: ``add`` for ``add_`` and for ``__radd__``."""
     name: str = getattr(function, "__name__", type(function).__name__)

@@ -5,12 +5,12 @@ It is slow and obvious, so that faster ways to record values can be tested again
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from operator import getitem
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, nn
 
 from surgery.eager.external_state import ExternalState
 from surgery.eager.operation_observer import UNOBSERVABLE_KINDS, OperationObserver, run_observed
@@ -18,21 +18,23 @@ from surgery.eager.user_code import isolate_caches
 from surgery.graph import (
     bitwise_equal,
     clone_inputs,
-    copy_sharing_parameters,
+    copy_isolating_hooks,
     describe_difference,
-    is_extractor,
+    find_edges,
+    leaf_rule,
     named_tensors,
-    operation_nodes,
+    operations,
     set_mode,
 )
-from surgery.rewriting import insert, listening
+from surgery.rewriting import find_extractors, insert, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from torch import nn
-
+    from surgery.eager.operation_observer import ObservedCall
     from surgery.types import Operation
+
+M = TypeVar("M", bound=nn.Module)
 
 EagerValues: TypeAlias = "Mapping[str, list[list[Tensor]]]"
 """Path of an operation without ``@n`` -> for each eager call, the returned tensors."""
@@ -49,7 +51,7 @@ class _GraphValue:
 
 
 def compare_with_eager(
-    model: nn.Module, opened: fx.GraphModule, inputs: Sequence[Any], *, training: bool | None, seed: int
+    model: nn.Module, opened: nn.Module, inputs: Sequence[Any], *, training: bool | None, seed: int
 ) -> tuple[int, str | None]:
     """Return how many values of a rewritten model were compared with an eager run, and the first difference in words.
 
@@ -62,17 +64,15 @@ def compare_with_eager(
     return count, differences[0] if differences else None
 
 
-def insert_everywhere(opened: fx.GraphModule, *, training: bool | None) -> fx.GraphModule:
+def insert_everywhere(opened: M, *, training: bool | None) -> M:
     """Return a copy in train or eval mode (in the current mode for None) with an extractor after every operation."""
-    opened = set_mode(copy_sharing_parameters(opened), training)
-    nodes = operation_nodes(opened)
-    return insert(
-        opened, [operation for node, operation in nodes if not any(is_extractor(opened, user) for user in node.users)]
-    )
+    opened = set_mode(copy_isolating_hooks(opened), training)
+    extracted = {extractor.operation.path for extractor in find_extractors(opened)}
+    return insert(opened, [operation for operation in operations(opened) if operation.path not in extracted])
 
 
 def compare_values_with_eager(
-    model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
+    model: nn.Module, everywhere: nn.Module, inputs: Sequence[Any], training: bool | None, *, seed: int
 ) -> tuple[int, tuple[str, ...]]:
     """Return how many values were compared with an eager run, and all differences in words.
 
@@ -84,7 +84,7 @@ def compare_values_with_eager(
 
 
 def find_first_difference(
-    model: nn.Module, traced: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
+    model: nn.Module, traced: nn.Module, inputs: Sequence[Any], training: bool | None, *, seed: int
 ) -> tuple[Operation, str]:
     """Return the first operation of a graph whose value differs from the eager run's, and the difference in words.
 
@@ -95,24 +95,21 @@ def find_first_difference(
 
 
 def _run_both(
-    model: nn.Module, everywhere: fx.GraphModule, inputs: Sequence[Any], training: bool | None, *, seed: int
+    model: nn.Module, everywhere: nn.Module, inputs: Sequence[Any], training: bool | None, *, seed: int
 ) -> tuple[list[_GraphValue], EagerValues]:
     """Run the graph and the model with the same random numbers, and return the values of each.
 
     The eager values have one more entry under the empty path: the inputs, and tensors that an earlier run stored
     outside the model, such as a grid. A graph may compute these again, where the eager run only reads them.
     """
-    graph = everywhere.graph
-    leaf_paths = {str(n.target) for n in graph.nodes if n.op == "call_module" and not is_extractor(everywhere, n)}
-    functions = [node.target for node in graph.nodes if node.op == "call_function"]
-    recorded = copy_sharing_parameters(everywhere)
+    recorded = copy_isolating_hooks(everywhere)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        subject = set_mode(copy_sharing_parameters(model), training)
+        subject = set_mode(copy_isolating_hooks(model), training)
         arguments = clone_inputs(list(inputs))
-        observer, outside = OperationObserver(leaf_paths), ExternalState(subject)
+        observer, outside = _ValueRecorder(), ExternalState(subject)
         with isolate_caches(subject), outside.preserve():
-            run_observed(subject, observer, arguments, functions)
+            run_observed(subject, observer, arguments, leaves=leaf_rule(everywhere))
         torch.manual_seed(seed)
         graph_values = _record_graph_values(recorded, inputs)
     available = [tensor.detach() for _, tensor in named_tensors(clone_inputs(list(inputs)))]
@@ -120,9 +117,22 @@ def _run_both(
     return graph_values, {**observer.values, "": [available]}
 
 
-def _record_graph_values(everywhere: fx.GraphModule, inputs: Sequence[Any]) -> list[_GraphValue]:
+class _ValueRecorder(OperationObserver):
+    """Clones each value as it is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: defaultdict[str, list[list[Tensor]]] = defaultdict(list)
+        """Path of an operation without ``@n`` -> for each call, clones of the returned tensors."""
+
+    def on_call(self, call: ObservedCall) -> None:
+        if tensors := [tensor.detach().clone() for _, tensor in named_tensors(call.value)]:
+            self.values[call.path].append(tensors)
+
+
+def _record_graph_values(everywhere: nn.Module, inputs: Sequence[Any]) -> list[_GraphValue]:
     """Run a graph with an extractor after every operation, and return the values that can be compared."""
-    sources, scripted = _indexed_operations(everywhere), _scripted_operations(everywhere)
+    sources = _indexed_operations(everywhere)
     values: list[_GraphValue] = []
     containers: set[str] = set()
 
@@ -130,7 +140,7 @@ def _record_graph_values(everywhere: fx.GraphModule, inputs: Sequence[Any]) -> l
         if not isinstance(value, Tensor):
             containers.add(operation.path)
         tensors = [tensor.detach().clone() for _, tensor in named_tensors(value)]
-        if tensors and operation.kind not in UNOBSERVABLE_KINDS and operation.path not in scripted:
+        if tensors and operation.kind not in UNOBSERVABLE_KINDS:
             values.append(_GraphValue(operation, tensors, sources.get(operation.path) in containers))
 
     with listening(everywhere, listen):
@@ -138,27 +148,14 @@ def _record_graph_values(everywhere: fx.GraphModule, inputs: Sequence[Any]) -> l
     return values
 
 
-def _scripted_operations(opened: fx.GraphModule) -> set[str]:
-    """Return the paths of calls of TorchScript modules, whose values an eager run can't observe."""
-    return {
-        operation.path
-        for node, operation in operation_nodes(opened)
-        if node.op == "call_module" and isinstance(opened.get_submodule(str(node.target)), torch.jit.ScriptModule)
-    }
-
-
-def _indexed_operations(opened: fx.GraphModule) -> dict[str, str]:
+def _indexed_operations(opened: nn.Module) -> dict[str, str]:
     """Return the paths of the operations that index another one's value, each with the path of the other."""
-    paths = {node: operation.path for node, operation in operation_nodes(opened)}
-    sources: dict[str, str] = {}
-    for node, path in paths.items():
-        if node.target is getitem:
-            source = node.args[0]
-            while isinstance(source, fx.Node) and is_extractor(opened, source):
-                source = source.args[0]
-            if isinstance(source, fx.Node) and source in paths:
-                sources[path] = paths[source]
-    return sources
+    operands = find_edges(opened).operands
+    return {
+        operation.path: operands[operation.name][0].path
+        for operation in operations(opened)
+        if operation.kind == "getitem" and operands[operation.name]
+    }
 
 
 def _differences(recorded: Sequence[_GraphValue], eager: EagerValues) -> Iterator[tuple[Operation, str]]:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.errors import ModelError
-from surgery.graph import copy_sharing_parameters, unshare_parameters
+from surgery.graph import copy_sharing_parameters, input_names, unshare_parameters
 from surgery.inputs import main_input_name
-from surgery.rewriting import insert, parse_selection, select, stop_after_last_extractor
+from surgery.rewriting import insert, select_all, stop_after_last_extractor
 from surgery.tracing import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from torch import fx, nn
+    from torch import nn
 
     from surgery.extraction.run_settings import Mode
     from surgery.rewriting import Selection
@@ -37,32 +37,27 @@ def copy_for_run(model: nn.Module, mode: Mode, device: str | torch.device) -> nn
 def insert_extractors(
     model: nn.Module,
     at: Selection | str | Sequence[Selection | str],
-    leaves: Sequence[str | type[nn.Module]],
-    allow: Sequence[str],
+    tracing: Mapping[str, Any],
     other_inputs: Sequence[str],
     example: Any,
     *,
     output: bool,
-) -> fx.GraphModule:
+) -> nn.Module:
     """Trace a model and insert an extractor behind each selected operation. See `extract` for the arguments.
 
-    `other_inputs` are the names of the inputs beside the image. Without `output` the graph ends at the last selected
-    operation. Raises ModelError if the model takes other inputs than the run has.
+    `tracing` are arguments of `surgery.trace`. `other_inputs` are the names of the inputs beside the image. Without
+    `output` the model stops after the last selected operation. Raises ModelError if the model takes other inputs than
+    the run has.
     """
-    traced = trace(model, example, leaves=leaves, allow=allow)
-    inputs = [str(node.target) for node in traced.graph.nodes if node.op == "placeholder"]
+    traced = trace(model, example, **tracing)
+    inputs = input_names(traced)
     main = main_input_name(model, other_inputs)
     missing = [name for name in inputs if name not in other_inputs and name != main]
     if missing or len(inputs) != 1 + len(other_inputs):
         advice = _suggest_inputs(inputs, missing, other_inputs)
         raise ModelError(f"{type(model).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}); {advice}")
-    selections = at if isinstance(at, (list, tuple)) else [at]
-    selected = {
-        operation.index: operation
-        for selection in selections
-        for operation in select(traced, parse_selection(selection) if isinstance(selection, str) else selection)  # type: ignore[arg-type]
-    }
-    rewritten = insert(traced, [selected[index] for index in sorted(selected)])
+    selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
+    rewritten = insert(traced, select_all(traced, selections))
     return rewritten if output else stop_after_last_extractor(rewritten)
 
 

@@ -11,8 +11,8 @@ import torch
 from surgery.drawing import make_activations, make_image_activations
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction.output_check import compare_with_original
-from surgery.graph import contexts, named_tensors, operations, tensor_specs
-from surgery.inputs import input_dtype, order_arguments
+from surgery.graph import contexts, input_names, named_tensors, operations, tensor_specs
+from surgery.inputs import input_dtype
 from surgery.layouts import AxisTrackingModel
 from surgery.rewriting import listening
 from surgery.types import Activation, Operation
@@ -42,7 +42,7 @@ class ModelRunner:
         self._consumer_error: Exception | None = None
         self._model = AxisTrackingModel(plan.rewritten)
         self._dtype = input_dtype(plan.rewritten)
-        self._input_names = [str(node.target) for node in plan.rewritten.graph.nodes if node.op == "placeholder"]
+        self._input_names = input_names(plan.rewritten)
         self._output_index = len(operations(plan.rewritten)) + 1
         self._initial_buffers = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
         self.has_checked_output = False
@@ -69,7 +69,7 @@ class ModelRunner:
             self._consume_inputs(values, others, images)
             try:
                 with listening(plan.rewritten, partial(self._on_value, images)):
-                    output = self._model.run(*order_arguments(self._input_names, values, others))
+                    output = self._model.run({name: others.get(name, values) for name in self._input_names})
             except Exception as error:
                 if isinstance(error, SurgeryError) or error is self._consumer_error:
                     raise

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
-from torch import fx, nn
+from torch import nn
 
 from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import make_activations
 from surgery.errors import ModelError, TraceError
-from surgery.graph import Activations, contexts, named_tensors
-from surgery.layouts import NO_HINTS, AxisTracker
+from surgery.graph import Activations, call_arguments, contexts, input_names, named_tensors, trace_info
+from surgery.layouts import NO_HINTS, axis_tracker
 from surgery.rewriting import listening
 
 if TYPE_CHECKING:
@@ -33,9 +32,9 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     """
     if not isinstance(opened, nn.Module):
         raise TraceError(f"record takes a rewritten model, which surgery.insert returns, not {type(opened).__name__}")
-    inputs = _by_position(opened, inputs, named) if named else inputs
+    inputs, named = _arguments(opened, inputs, named) if named else (inputs, {})
     recorded: list[tuple[Operation, str, Tensor, LayoutHints]] = []
-    tracker = _axis_tracker(opened)
+    tracker = axis_tracker(opened)
 
     def on_value(operation: Operation, value: Any) -> None:
         for key, tensor in named_tensors(value):
@@ -43,7 +42,7 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
             recorded.append((operation, key, tensor.detach().clone(), hints))
 
     with listening(opened, on_value), contexts.closing():
-        opened(*inputs) if tracker is None else tracker.run(*inputs)
+        opened(*inputs, **named) if tracker is None else tracker.run(*inputs)
     recipe = DEFAULT_RECIPE
     return Activations(
         activation
@@ -52,24 +51,18 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     )
 
 
-def _by_position(opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
-    """Return inputs given by position and by name, all by position. Raises ModelError for missing or unknown ones."""
+def _arguments(
+    opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return inputs as the model takes them. Raises ModelError for missing or unknown ones."""
     module = getattr(opened, "_orig_mod", opened)  # the module inside a compiled model
-    parameters = list(inspect.signature(module.forward).parameters)
-    if isinstance(module, fx.GraphModule):
-        parameters = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
-    remaining = parameters[len(inputs) :]
+    if trace_info(module).front_end == "observed":
+        return inputs, named
+    names = input_names(module)
+    remaining = names[len(inputs) :]
     if set(remaining) != set(named):
         raise ModelError(
-            f"{type(opened).__name__} takes {', '.join(parameters) or 'no inputs'}; it is given {len(inputs)} by "
+            f"{type(opened).__name__} takes {', '.join(names) or 'no inputs'}; it is given {len(inputs)} by "
             f"position and {', '.join(named)} by name"
         )
-    return (*inputs, *(named[name] for name in remaining))
-
-
-def _axis_tracker(opened: nn.Module) -> AxisTracker | None:
-    """Return what runs a model node by node; None for a model that is compiled, no graph, or has hooks."""
-    if not isinstance(opened, fx.GraphModule) or type(opened.graph._codegen) is not fx.graph.CodeGen:  # noqa: SLF001
-        return None
-    hooks = (opened._forward_hooks, opened._forward_pre_hooks, opened._backward_hooks, opened._backward_pre_hooks)  # noqa: SLF001
-    return None if any(hooks) else AxisTracker(opened)
+    return call_arguments(module, dict(zip(names, inputs, strict=False)) | named)

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.extraction.run_settings import Mode
+    from surgery.graph import FrontEnd
     from surgery.inputs import FilePatterns, Side, Size
     from surgery.layouts import RequestedLayouts
     from surgery.output import Progress, Watcher
@@ -69,6 +70,7 @@ def extract(
     check: bool = True,
     leaves: Sequence[str | type[nn.Module]] = (),
     allow: Sequence[str] = (),
+    front_end: FrontEnd | Literal["auto"] = "auto",
     source: str | None = None,
     overwrite: bool = False,
     watchers: Sequence[Watcher] = (),
@@ -107,6 +109,7 @@ def extract(
     - `check`: Whether the original runs on the first batch too. Its output must be the same, bit for bit.
     - `leaves`: Modules to keep whole while tracing, as in `surgery.trace`.
     - `allow`: Hazards to allow while tracing, as in `surgery.trace`.
+    - `front_end`: How the model is traced, as in `surgery.trace`. The first image that can be read is the example.
     - `source`: Where the model comes from, for the manifest.
     - `overwrite`: Whether to replace a run in the folder.
     - `watchers`: Functions to call during the run. One that raises an error is not called again, and is reported.
@@ -147,7 +150,8 @@ def extract(
     check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     subject = copy_for_run(original, mode, device)
     example = read_example(subject, files.open(), device)
-    rewritten = insert_extractors(subject, at, leaves, allow, files.other_names, example, output=output)
+    tracing = {"leaves": leaves, "allow": allow, "front_end": front_end}
+    rewritten = insert_extractors(subject, at, tracing, files.other_names, example, output=output)
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
     provenance = get_provenance(original)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch import fx, nn
+    from torch import nn
 
     from surgery.inputs import InputStream, Notes
     from surgery.output import Failure, OperationSummary, OutputFolder, WorkerState, Workspace
@@ -19,7 +19,7 @@ class RunPlan:
     """Everything that a process needs to run its share of the images."""
 
     original: nn.Module
-    rewritten: fx.GraphModule
+    rewritten: nn.Module
     reference: nn.Module | None
     """The model whose output is compared with the rewritten model's on the first batch; None for no comparison."""
     recipe: Recipe

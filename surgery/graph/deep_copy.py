@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from surgery.graph.containers import find_instances
+from surgery.graph.derived_class import DerivedModel
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -68,6 +69,6 @@ def _uses_default_copy(kind: type[nn.Module]) -> bool:
     return (
         not any(hasattr(kind, name) for name in ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__"))
         and kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__reduce__ is object.__reduce__
+        and kind.__reduce__ in (object.__reduce__, DerivedModel.__reduce__)
         and kind not in copyreg.dispatch_table
     )

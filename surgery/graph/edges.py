@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import TYPE_CHECKING, Literal
 
+from torch import fx
+
 from surgery.graph.nodes import operation_nodes
+from surgery.graph.trace_info import not_traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from torch import fx
 
     from surgery.types import TensorSpec
 
@@ -38,14 +40,20 @@ class Edges:
     """The sources of the output."""
 
 
-def find_edges(graph_module: fx.GraphModule) -> Edges:
-    """Return the edges of a traced or rewritten model."""
-    operations = dict(operation_nodes(graph_module))
+@singledispatch
+def find_edges(traced: object) -> Edges:
+    """Return the edges of a traced or rewritten model. Raises TraceError for anything else."""
+    raise not_traced(traced)
+
+
+@find_edges.register(fx.GraphModule)
+def _(traced: fx.GraphModule) -> Edges:
+    operations = dict(operation_nodes(traced))
     values: dict[fx.Node, tuple[ValueSource, ...]] = {}
     inputs: list[ValueSource] = []
     operands: dict[str, tuple[ValueSource, ...]] = {}
     output: tuple[ValueSource, ...] = ()
-    for node in graph_module.graph.nodes:
+    for node in traced.graph.nodes:
         sources = tuple(dict.fromkeys(source for argument in node.all_input_nodes for source in values[argument]))
         tensors = node.meta.get("surgery_tensors")
         if node.op == "placeholder":

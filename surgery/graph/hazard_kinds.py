@@ -24,10 +24,7 @@ forward sets and does not read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
-
-if TYPE_CHECKING:
-    from torch import fx
+from typing import Literal, TypeAlias, get_args
 
 HazardKind: TypeAlias = Literal[
     "random",
@@ -62,8 +59,3 @@ class Hazard:
 
     def __str__(self) -> str:
         return f"{self.source}: {self.description}" if self.source else self.description
-
-
-def hazards(traced: fx.GraphModule) -> tuple[Hazard, ...]:
-    """Return the hazards that were found when a model was traced, and that change nothing or were allowed."""
-    return getattr(traced, "hazards", ())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from surgery.text import MAX_PICTURES, Html, html_table
 from surgery.types import Activation, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -27,7 +30,9 @@ class Listing(tuple[T, ...]):
 class Operations(Listing[Operation]):
     """Operations in order of execution."""
 
-    __slots__ = ()
+    matches: Callable[[Operation], bool] | None = None
+    """The selection that chose them, if one did: it also tells whether an operation that only another run has is one of
+    them."""
 
     def _repr_html_(self) -> str:
         """Return an HTML table for a notebook."""

@@ -4,37 +4,66 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.errors import TraceError
 from surgery.graph import autograd_functions as functions
 from surgery.graph import inplace
 from surgery.graph.listings import Operations
 from surgery.graph.source_lines import format_location
 from surgery.graph.tensors import named_tensors
+from surgery.graph.trace_info import not_traced
 from surgery.types import Operation, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
-def operations(graph_module: fx.GraphModule) -> Operations:
-    """Return the operations of a graph in order of execution: its calls of modules, functions, operators and methods.
+@singledispatch
+def operations(traced: object) -> Operations:
+    """Return the operations of a traced model in order of execution: its calls of modules, functions and methods.
 
-    `graph_module` can be any `torch.fx.GraphModule`. Inserted extractors are not operations. Shapes are known if
-    `trace` was given an example. Raises TraceError for anything that is not a graph module.
+    `traced` is what `surgery.trace` or `surgery.insert` returned, or any `torch.fx.GraphModule`. Inserted extractors
+    are not operations. Shapes are known if `trace` was given an example. The operations of an observed model are those
+    of the run of the example. Raises TraceError for anything that is not a traced model.
     """
-    return Operations(operation for _, operation in operation_nodes(graph_module))
+    raise not_traced(traced)
+
+
+@operations.register(fx.GraphModule)
+def _(traced: fx.GraphModule) -> Operations:
+    return Operations(operation for _, operation in operation_nodes(traced))
+
+
+@singledispatch
+def input_names(traced: object) -> tuple[str, ...]:
+    """Return the names of the inputs of a traced model, in order. Raises TraceError for anything else."""
+    raise not_traced(traced)
+
+
+@input_names.register(fx.GraphModule)
+def _(traced: fx.GraphModule) -> tuple[str, ...]:
+    return tuple(str(node.target) for node in traced.graph.nodes if node.op == "placeholder")
+
+
+@singledispatch
+def call_arguments(traced: object, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ARG001
+    """Return the positional and the keyword arguments with which a traced model is called for inputs by name."""
+    raise not_traced(traced)
+
+
+@call_arguments.register(fx.GraphModule)
+def _(traced: fx.GraphModule, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(values[name] for name in input_names(traced)), {}
 
 
 def check_graph(graph_module: object) -> None:
     """Raise TraceError unless `graph_module` is a graph module."""
     if not isinstance(graph_module, fx.GraphModule):
-        kind = type(graph_module).__name__
-        raise TraceError(f"{kind} is not a traced model; surgery.trace gives one, and surgery.insert a rewritten one")
+        raise not_traced(graph_module)
 
 
 def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:

@@ -17,11 +17,10 @@ from surgery.graph.copies import add_shared_objects, unshare_parameters
 from surgery.graph.deep_copy import copy_module
 from surgery.graph.graph_copies import copy_graph
 from surgery.graph.graph_records import GraphRecord, from_record, to_record
+from surgery.graph.trace_info import TraceInfo, info_of, set_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from surgery.graph.hazard_kinds import Hazard
 
 GraphsByMode: TypeAlias = "dict[bool | None, fx.Graph | str]"
 """The graph for train mode (True) and for eval mode (False), or the reason why there is none.
@@ -53,7 +52,6 @@ class TracedModule(fx.GraphModule):
 
     graphs: GraphsByMode
     modes: ModuleModes
-    hazards: tuple[Hazard, ...]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # an error that leaves a block open ends the compilation anyway
@@ -92,18 +90,19 @@ class TracedModule(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Callable[..., TracedModule], tuple[Any, ...]]:
         records = map_graphs(self, to_record)
-        return _restore, (records, without_graph(self), type(self).__name__, self.hazards, self.modes)
+        return _restore, (records, without_graph(self), type(self).__name__, info_of(self), self.modes)
 
 
 def _restore(
     records: dict[bool | None, GraphRecord | str],
     owner: nn.Module,
     class_name: str,
-    hazards: tuple[Hazard, ...],
+    info: TraceInfo,
     modes: ModuleModes,
 ) -> TracedModule:
     restored = build_traced_module(owner, _map_modes(records, from_record), class_name)
-    restored.hazards, restored.modes = hazards, modes
+    restored.modes = modes
+    set_info(restored, info)
     return restored
 
 
@@ -112,8 +111,8 @@ def build_traced_module(
 ) -> TracedModule:
     """Return a graph module that runs the graph of its mode and has all the state of `owner`, used or not.
 
-    Hazards and the modes of modules are taken from `like`. Raises TraceError if there is no graph for the mode of
-    `owner`, or if the graph can't be written as Python code.
+    How it was traced and the modes of modules are taken from `like`. Raises TraceError if there is no graph for the
+    mode of `owner`, or if the graph can't be written as Python code.
     """
     graph = graphs.get(None, graphs[owner.training])
     if isinstance(graph, str):
@@ -133,7 +132,7 @@ def build_traced_module(
     for name, value in vars(owner).items():
         if isinstance(value, Tensor):
             object.__setattr__(module, name, value)
-    module.hazards = getattr(like, "hazards", ())
+    set_info(module, TraceInfo() if like is None else info_of(like))
     module.modes = getattr(like, "modes", {})
     # The graph module has made a copy of `graph`, which stands for both modes if `graph` does.
     module.graphs = {mode: module.graph if other is graph else other for mode, other in graphs.items()}

@@ -13,7 +13,6 @@ from .model_inputs import explain_size_mismatch as explain_size_mismatch
 from .model_inputs import input_channels as input_channels
 from .model_inputs import input_dtype as input_dtype
 from .model_inputs import main_input_name as main_input_name
-from .model_inputs import order_arguments as order_arguments
 from .notes import Notes as Notes
 from .notes import collect_notes as collect_notes
 from .notes import format_notes as format_notes

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from surgery.errors import TraceError
+from surgery.graph import operations
 from surgery.stages import Preprocessing
 from surgery.tracing import trace
 
@@ -42,7 +43,8 @@ def _first_convolution_executed(model: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.
         traced = trace(model)
     except TraceError:
         return None
-    called = (traced.get_submodule(str(node.target)) for node in traced.graph.nodes if node.op == "call_module")
+    modules = dict(traced.named_modules())
+    called = (modules.get(operation.path) for operation in operations(traced))
     return next((module for module in called if isinstance(module, _CONVOLUTIONS)), None)
 
 
@@ -96,8 +98,3 @@ def build_example(model: nn.Module, named: Mapping[str, Tensor]) -> tuple[Tensor
     if all(p.name in named and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
         return tuple(named[p.name] for p in parameters)
     return dict(named)
-
-
-def order_arguments(placeholders: Sequence[str], main: Tensor, others: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """Return the inputs of a graph in the order of its placeholders."""
-    return tuple(others.get(name, main) for name in placeholders)

@@ -1,5 +1,5 @@
-from .axis_tracking import AxisTracker as AxisTracker
 from .axis_tracking import AxisTrackingModel as AxisTrackingModel
+from .axis_tracking import axis_tracker as axis_tracker
 from .layout_decision import NO_HINTS as NO_HINTS
 from .layout_decision import LayoutHints as LayoutHints
 from .layout_decision import decide_layout as decide_layout

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import singledispatch
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from surgery.graph import GraphInterpreter
+from surgery.graph import GraphInterpreter, call_arguments
 from surgery.layouts.axes import Axes, named_axes, unknown_axes
 from surgery.layouts.axis_inference import infer_axes
-from surgery.layouts.layout_decision import LayoutHints
+from surgery.layouts.layout_decision import NO_HINTS, LayoutHints
 from surgery.layouts.operation_calls import Call, Operand
 from surgery.layouts.operation_kinds import CHANNELS_FIRST_AXES, is_extractor_node, node_kind, node_label
 from surgery.layouts.required_axes import find_required_axes
@@ -19,26 +20,42 @@ from surgery.layouts.required_axes import find_required_axes
 class AxisTrackingModel:
     """Runs a rewritten model, and tracks the axes of its values whenever the input shapes change."""
 
-    def __init__(self, model: fx.GraphModule) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._tracked_shapes: tuple[tuple[int, ...], ...] | None = None
-        self._tracker = AxisTracker(model)
+        self._tracker = axis_tracker(model)
 
-    def run(self, *inputs: Tensor) -> Any:
-        """Return the model's output. Raises the model's errors."""
-        shapes = tuple(tuple(values.shape) for values in inputs)
+    def run(self, inputs: Mapping[str, Tensor]) -> Any:
+        """Return the model's output for inputs by name. Raises the model's errors."""
+        args, kwargs = call_arguments(self._model, inputs)
+        if self._tracker is None:
+            return self._model(*args, **kwargs)
+        shapes = tuple(tuple(values.shape) for values in inputs.values())
         if shapes == self._tracked_shapes:
             # forward, since calling the module prints the generated code and drops the traceback if the model raises.
-            return self._model.forward(*inputs)
+            return self._model.forward(*args, **kwargs)
         self._tracked_shapes = None
-        self._tracker = AxisTracker(self._model)
-        result = self._tracker.run(*inputs)
+        self._tracker = axis_tracker(self._model) or self._tracker
+        result = self._tracker.run(*args, **kwargs)
         self._tracked_shapes = shapes
         return result
 
     def hints(self, name: str, key: str) -> LayoutHints:
         """Return what is known about a tensor in the value of the operation of this name."""
-        return self._tracker.hints(name, key)
+        return NO_HINTS if self._tracker is None else self._tracker.hints(name, key)
+
+
+@singledispatch
+def axis_tracker(model: object) -> AxisTracker | None:  # noqa: ARG001
+    """Return what runs a model and tracks axes; None for a model that is compiled, no graph, or has hooks."""
+    return None
+
+
+@axis_tracker.register(fx.GraphModule)
+def _(model: fx.GraphModule) -> AxisTracker | None:
+    hooks = (model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks)  # noqa: SLF001
+    is_plain = type(model.graph._codegen) is fx.graph.CodeGen  # noqa: SLF001
+    return AxisTracker(model) if is_plain and not any(hooks) else None
 
 
 class AxisTracker(GraphInterpreter):

@@ -1,8 +1,11 @@
 from .extractor import ActivationExtractor as ActivationExtractor
+from .extractor import NewOperationExtractor as NewOperationExtractor
 from .extractor import find_extractors as find_extractors
 from .extractor import listening as listening
+from .extractor import own_receivers as own_receivers
 from .insertion import as_outputs as as_outputs
 from .insertion import insert as insert
+from .insertion import insert_extractors as insert_extractors
 from .insertion import stop_after_last_extractor as stop_after_last_extractor
 from .selection import ALL_OPERATIONS as ALL_OPERATIONS
 from .selection import Selection as Selection
@@ -11,3 +14,4 @@ from .selection import op as op
 from .selection import parse_selection as parse_selection
 from .selection import path as path
 from .selection import select as select
+from .selection import select_all as select_all

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -13,7 +15,7 @@ from surgery.graph import InsertedModule
 from surgery.rewriting.custom_operator import notify_from_compiled, register_receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from surgery.types import Operation
 
@@ -64,20 +66,57 @@ class ActivationExtractor(InsertedModule):
         self.number = register_receiver(self)
 
 
+class NewOperationExtractor:
+    """Receives the values of operations that an observed model runs, and that the run of its example did not have."""
+
+    def __init__(self, known: Iterable[Operation], matches: Callable[[Operation], bool]) -> None:
+        """`known` are the operations of the run of the example. Of all others, those are extracted that match."""
+        self.matches = matches
+        self.listener: Listener | None = None
+        self.known_paths = frozenset(operation.path for operation in known)
+        self._operations: dict[str, Operation] = {}
+
+    def receive(self, operation: Operation, value: Any) -> None:
+        """Pass the value of a new operation to the listener if the operation is selected.
+
+        Its index is the next one after the output's, the same in each run.
+        """
+        if self.listener is None or operation.tensors == () or not self.matches(operation):
+            return
+        index = len(self.known_paths) + 2 + len(self._operations)
+        first = self._operations.setdefault(operation.path, replace(operation, index=index))
+        self.listener(replace(operation, index=first.index), value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the listener, which belongs to a ``with`` block of this process."""
+        return {**vars(self), "listener": None}
+
+
+@singledispatch
+def own_receivers(module: nn.Module) -> tuple[ActivationExtractor | NewOperationExtractor, ...]:
+    """Return what receives values in a module itself, not in its submodules."""
+    return (module,) if isinstance(module, ActivationExtractor) else ()
+
+
 def find_extractors(model: nn.Module) -> tuple[ActivationExtractor, ...]:
     """Return the extractors that were inserted into a model."""
-    return tuple(module for module in model.modules() if isinstance(module, ActivationExtractor))
+    return tuple(each for each in _find_receivers(model) if isinstance(each, ActivationExtractor))
+
+
+def _find_receivers(model: nn.Module) -> Iterator[ActivationExtractor | NewOperationExtractor]:
+    for module in model.modules():
+        yield from own_receivers(module)
 
 
 @contextmanager
 def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
     """Return a context manager; inside it, each extractor that runs calls ``listener(operation, value)``."""
-    inserted = find_extractors(model)
-    before = [extractor.listener for extractor in inserted]
+    inserted = list(_find_receivers(model))
+    before = [receiver.listener for receiver in inserted]
     try:
-        for extractor in inserted:
-            extractor.listener = listener
+        for receiver in inserted:
+            receiver.listener = listener
         yield
     finally:
-        for extractor, previous in zip(inserted, before, strict=True):
-            extractor.listener = previous
+        for receiver, previous in zip(inserted, before, strict=True):
+            receiver.listener = previous

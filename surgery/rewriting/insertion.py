@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import fx, nn
 
 from surgery.errors import SelectionError
 from surgery.graph import (
     build_traced_module,
-    check_graph,
     clone_tensors,
     copy_sharing_parameters,
     empty_graph_like,
     is_extractor,
     map_graphs,
+    not_traced,
     operation_nodes,
+    operations,
     without_graph,
 )
 from surgery.rewriting.extractor import ActivationExtractor
@@ -28,22 +30,40 @@ _EXTRACTORS = "extractors"
 """The submodule of a rewritten model that has its extractors, with an underscore added if the model has this name."""
 
 
-def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModule:
+T = TypeVar("T", bound=nn.Module)
+
+
+def insert(traced: T, chosen: Sequence[Operation]) -> T:
     """Return a copy of `traced` with an ActivationExtractor after each chosen operation, before all of its users.
 
     The copy has the same `state_dict` keys. It shares the parameters until it is moved or converted (`to`, `half`), and
     has its own modules, modes and buffers. In the graph of the other mode, the operations of the same paths are chosen.
-    `traced` can be any graph module. Raises SelectionError for an operation that is not in the graph.
+    `traced` is what `surgery.trace` returned, or any graph module.
+
+    An observed model may run operations that the run of the example did not have. Those that match the selection by
+    which `surgery.select` chose `chosen` are extracted too.
+
+    Raises SelectionError for an operation that `traced` does not have.
     """
-    check_graph(traced)
     if not isinstance(chosen, (list, tuple)) or not all(isinstance(each, Operation) for each in chosen):
         raise SelectionError("insert takes a list of operations, as surgery.select and surgery.operations return them")
+    if absent := {operation.path for operation in chosen} - {operation.path for operation in operations(traced)}:
+        raise SelectionError(f"the model has no operation {min(absent)!r}; select from this model's operations")
+    return insert_extractors(traced, chosen)  # type: ignore[no-any-return]
+
+
+@singledispatch
+def insert_extractors(traced: object, chosen: Sequence[Operation]) -> Any:  # noqa: ARG001
+    """Return a copy of a traced model with extractors after operations that it has."""
+    raise not_traced(traced)
+
+
+@insert_extractors.register(fx.GraphModule)
+def _(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModule:
     owner = copy_sharing_parameters(without_graph(traced))
     home = _free_name(owner, _EXTRACTORS)
     extractors = nn.Module()
     paths = {operation.path for operation in chosen}
-    if absent := paths - {operation.path for _, operation in operation_nodes(traced)}:
-        raise SelectionError(f"the graph has no operation {min(absent)!r}; select from this graph's operations")
 
     def add_extractors(original: fx.Graph) -> fx.Graph:
         graph = empty_graph_like(original)
@@ -59,14 +79,22 @@ def insert(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModul
         return graph
 
     owner.add_module(home, extractors)
-    return build_traced_module(owner, map_graphs(traced, add_extractors), type(traced).__name__, traced)
+    graphs = map_graphs(traced, add_extractors)
+    extractors.train(owner.training)
+    return build_traced_module(owner, graphs, type(traced).__name__, traced)
 
 
-def stop_after_last_extractor(rewritten: fx.GraphModule) -> fx.GraphModule:
+@singledispatch
+def stop_after_last_extractor(rewritten: object) -> Any:
     """Return a copy of a rewritten model that stops after its last extractor and returns None.
 
     All operations before it are kept, used or not, since they may write in place or to a buffer.
     """
+    raise not_traced(rewritten)
+
+
+@stop_after_last_extractor.register(fx.GraphModule)
+def _(rewritten: fx.GraphModule) -> fx.GraphModule:
 
     def cut(original: fx.Graph) -> fx.Graph:
         graph = empty_graph_like(original)
@@ -82,14 +110,21 @@ def stop_after_last_extractor(rewritten: fx.GraphModule) -> fx.GraphModule:
     return _with_graphs(rewritten, cut)
 
 
-def as_outputs(opened: fx.GraphModule) -> fx.GraphModule:
+@singledispatch
+def as_outputs(opened: object) -> fx.GraphModule:
     """Return a copy of a rewritten model that returns its output and the values that its extractors receive.
 
     The result is ``(output, {"down1.conv": tensor, ...})``. If an operation computes a nest of tuples, lists and
     mappings, that nest stands under its path. The values are copied as soon as they are computed. Whatever keeps the
     outputs of a model also keeps the activations: `torch.export`, `torch.jit`, ONNX.
+
+    Raises TraceError for an observed model, which has no graph.
     """
-    check_graph(opened)
+    raise not_traced(opened)
+
+
+@as_outputs.register(fx.GraphModule)
+def _(opened: fx.GraphModule) -> fx.GraphModule:
 
     def add_outputs(original: fx.Graph) -> fx.Graph:
         graph = empty_graph_like(original)

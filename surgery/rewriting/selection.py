@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from functools import partial, reduce
+from operator import or_
+from typing import TYPE_CHECKING, TypeAlias
 
 from surgery.errors import SelectionError
 from surgery.graph import Operations, operations
@@ -20,9 +22,11 @@ from surgery.rewriting.suggestions import suggest_selection
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import fx
+    from torch import nn
 
     from surgery.types import Operation
+
+    Matches: TypeAlias = Callable[[Operation], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +39,13 @@ class Selection:
     """Whether an operation is selected."""
 
     def __and__(self, other: Selection) -> Selection:
-        left, right = self.matches, other.matches
-        return Selection(f"({self.text} & {other.text})", lambda operation: left(operation) and right(operation))
+        return Selection(f"({self.text} & {other.text})", partial(_match_both, self.matches, other.matches))
 
     def __or__(self, other: Selection) -> Selection:
-        left, right = self.matches, other.matches
-        return Selection(f"({self.text} | {other.text})", lambda operation: left(operation) or right(operation))
+        return Selection(f"({self.text} | {other.text})", partial(_match_either, self.matches, other.matches))
 
     def __invert__(self) -> Selection:
-        matches = self.matches
-        return Selection(f"~{self.text}", lambda operation: not matches(operation))
+        return Selection(f"~{self.text}", partial(_match_not, self.matches))
 
     def __str__(self) -> str:
         return self.text
@@ -53,33 +54,56 @@ class Selection:
         return f"Selection({self.text!r})"
 
 
+# Functions of this module, so that a selection can be pickled.
+
+
+def _match_both(left: Matches, right: Matches, operation: Operation) -> bool:
+    return left(operation) and right(operation)
+
+
+def _match_either(left: Matches, right: Matches, operation: Operation) -> bool:
+    return left(operation) or right(operation)
+
+
+def _match_not(matches: Matches, operation: Operation) -> bool:
+    return not matches(operation)
+
+
+def _match_path(pattern: str, operation: Operation) -> bool:
+    return fnmatchcase(operation.path, pattern)
+
+
+def _match_kind(folded: str, operation: Operation) -> bool:
+    return fnmatchcase(_fold(operation.kind), folded)
+
+
+def _match_scope(pattern: str, operation: Operation) -> bool:
+    return any(fnmatchcase(scope, pattern) for scope in operation.scopes)
+
+
 def path(pattern: str) -> Selection:
     """Select operations whose path matches a pattern with shell wildcards: ``"down*"``, ``"blocks.?.conv1"``."""
-    return Selection(pattern, lambda operation: fnmatchcase(operation.path, pattern))
+    return Selection(pattern, partial(_match_path, pattern))
 
 
 def op(kind: str) -> Selection:
     """Select operations of a kind, ignoring case and underscores: ``"Conv2d"``, ``"leaky_relu"``, ``"*norm*"``."""
     if not isinstance(kind, str):
         raise SelectionError(f"an operation kind is a text such as 'conv2d', not {type(kind).__name__}")
-    folded = _fold(kind)
-    return Selection(f"op:{kind}", lambda operation: fnmatchcase(_fold(operation.kind), folded))
+    return Selection(f"op:{kind}", partial(_match_kind, _fold(kind)))
 
 
 def inside(module: str) -> Selection:
     """Select operations in a module, at any depth: ``"up3"``, ``"blocks.*"``. A leaf module is inside itself."""
-    return Selection(
-        f"inside:{module}",
-        lambda operation: any(fnmatchcase(scope, module) for scope in operation.scopes),
-    )
+    return Selection(f"inside:{module}", partial(_match_scope, module))
 
 
 ALL_OPERATIONS = path("*")
 """All operations."""
 
 
-def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
-    """Return the operations of a graph that a selection matches, in order of execution.
+def select(traced: nn.Module, selection: Selection | str) -> Operations:
+    """Return the operations of a traced model that a selection matches, in order of execution.
 
     It leaves out operations that are known to compute no tensor, such as sizes. Raises SelectionError with a suggestion
     if no operation matches.
@@ -93,7 +117,16 @@ def select(traced: fx.GraphModule, selection: Selection | str) -> Operations:
     if not chosen:
         suggestion = _suggestion(selection, traced, candidates)
         raise SelectionError(f"{selection.text!r} matches none of {len(candidates)} operations{suggestion}")
+    chosen.matches = selection.matches
     return chosen
+
+
+def select_all(traced: nn.Module, selections: Sequence[Selection | str]) -> Operations:
+    """Return the operations that any of the selections matches. Raises SelectionError if one of them matches none."""
+    parsed = [parse_selection(each) if isinstance(each, str) else each for each in selections]
+    for selection in parsed:
+        select(traced, selection)
+    return select(traced, reduce(or_, parsed)) if parsed else Operations()
 
 
 def parse_selection(text: str) -> Selection:
@@ -153,16 +186,17 @@ def _parse_atom(text: str, tokens: Sequence[str]) -> tuple[Selection, Sequence[s
     return _ATOMS[prefix](pattern), rest
 
 
-def _suggestion(selection: Selection, traced: fx.GraphModule, candidates: Sequence[Operation]) -> str:
+def _suggestion(selection: Selection, traced: nn.Module, candidates: Sequence[Operation]) -> str:
     """Return a suggestion for the first pattern of a selection that matches no operation."""
-    classes: dict[str, dict[str, None]] = {}
-    for node in traced.graph.nodes:
-        for path, kind in node.meta.get("nn_module_stack", {}).values():
-            classes.setdefault(getattr(kind, "__name__", str(kind).rpartition(".")[2]), {})[path] = None
+    scopes = {scope for operation in candidates for scope in operation.scopes}
+    classes: dict[str, list[str]] = {}
+    for path, module in traced.named_modules():
+        if path in scopes:
+            classes.setdefault(type(module).__name__, []).append(path)
     for token in _TOKEN.findall(selection.text):
         if token in "&|~()" or any(parse_selection(token).matches(operation) for operation in candidates):
             continue
-        if suggestion := suggest_selection(token, candidates, {name: list(paths) for name, paths in classes.items()}):
+        if suggestion := suggest_selection(token, candidates, classes):
             return suggestion
     return "; `surgery inspect` lists them"
 

@@ -1,2 +1,2 @@
-from .symbolic import trace as trace
-from .symbolic import unwrap_model as unwrap_model
+from .front_ends import trace as trace
+from .front_ends import unwrap_model as unwrap_model

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from surgery.eager import ExampleError
 from surgery.errors import TraceError
 from surgery.graph import Hazard, tensor_specs
-from surgery.tracing.example_runs import Comparison, ExampleError, record_shapes
+from surgery.tracing.example_runs import Comparison, record_shapes
 from surgery.tracing.graph_comparison import find_graph_difference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from surgery.eager import AttributeTensors
     from surgery.graph import TracedModule
     from surgery.tracing.trace_attempts import TraceRequest
 
 
 def compare_on_example(
-    request: TraceRequest, traced: TracedModule, attribute_tensors: AttributeTensors
+    request: TraceRequest, traced: TracedModule, hazards: Sequence[Hazard], attribute_tensors: AttributeTensors
 ) -> tuple[Hazard, ...]:
     """Raise TraceError if the graph and the model differ on the example; return the allowed hazards.
 
-    In a mode in which the model itself does not take the example (a batch norm in train mode wants more than one value
-    a channel) nothing is compared, unless that is the mode it is in. A graph with a hazard that was allowed is not
-    compared at all: it may be different.
+    `hazards` are those of the traces. In a mode in which the model itself does not take the example (a batch norm in
+    train mode wants more than one value a channel) nothing is compared, unless that is the mode it is in. A graph with
+    a hazard that was allowed is not compared at all: it may be different.
     """
     model, inputs = request.model, request.inputs
-    if any(hazard.changes_result for hazard in traced.hazards):
+    if any(hazard.changes_result for hazard in hazards):
         record_shapes(traced, inputs, request.outside)
         return ()
     allowed: list[Hazard] = []

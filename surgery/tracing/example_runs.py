@@ -13,9 +13,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from surgery.eager import SEED, changed_entries, fingerprint_attributes, isolate_caches, output_structure, run_observed
+from surgery.eager import (
+    ExampleError,
+    RunOutcome,
+    changed_entries,
+    collect_outcome,
+    fingerprint_attributes,
+    isolate_caches,
+    run_observed,
+    seed_generators,
+)
 from surgery.errors import TraceError, first_line
 from surgery.graph import (
     GraphInterpreter,
@@ -23,6 +32,7 @@ from surgery.graph import (
     contexts,
     copy_isolating_hooks,
     copy_sharing_parameters,
+    graph_leaf_rule,
     graphs_by_mode,
     named_tensors,
     run_model,
@@ -33,15 +43,10 @@ from surgery.tracing.observed_operations import OrderObserver
 from surgery.tracing.perturbation import copy_parameters, named_state, perturb, perturb_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from surgery.eager import AttributeTensors, ExternalState
-    from surgery.tracing.example_inputs import GraphInputs
+    from surgery.eager import AttributeTensors, ExampleInputs, ExternalState
     from surgery.tracing.observed_operations import ObservedOperation
-
-
-class ExampleError(Exception):
-    """The model itself does not run on the example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Comparison:
 
     model: nn.Module
     traced: fx.GraphModule
-    inputs: GraphInputs
+    inputs: ExampleInputs
     mode: bool | None
     """True for train mode, False for eval mode, None for their current modes."""
     outside: ExternalState
@@ -94,19 +99,6 @@ class Comparison:
 
 
 @dataclass(slots=True)
-class RunOutcome:
-    """The output of a run and the state after it."""
-
-    structure: Any
-    """The nesting of dicts, lists and tuples in the output."""
-    tensors: list[tuple[str, Tensor]]
-    """Clones of the tensors in the output, each with its place there."""
-    buffers: dict[str, Tensor]
-    generator: Tensor
-    """The state of torch's random generator."""
-
-
-@dataclass(slots=True)
 class ComparedRuns:
     """The runs of a model and of its graph. A run that was not made is None; a failed run is its error."""
 
@@ -145,7 +137,7 @@ def copies_after_first_run(comparison: Comparison) -> tuple[nn.Module, fx.GraphM
     return model, traced
 
 
-def record_shapes(traced: fx.GraphModule, inputs: GraphInputs, outside: ExternalState) -> None:
+def record_shapes(traced: fx.GraphModule, inputs: ExampleInputs, outside: ExternalState) -> None:
     """Run a graph on the example, and record shapes in its nodes. Raises TraceError if it fails."""
     comparison = Comparison(traced, traced, inputs, None, outside, {}, runs_twice=False)
     try:
@@ -171,19 +163,17 @@ def _outcome_or_error(run: Callable[[], RunOutcome]) -> RunOutcome | Exception:
 def _run_observing_operations(comparison: Comparison, model: nn.Module) -> ComparedRuns:
     """Run a copy of the model for the first time."""
     arguments, keywords = comparison.inputs.split(comparison.copy_inputs())
-    nodes = comparison.graph.nodes
-    leaf_paths = {str(node.target) for node in nodes if node.op == "call_module"}
-    functions = [node.target for node in nodes if node.op == "call_function"]
+    leaves = graph_leaf_rule(comparison.traced, comparison.graph)
     sources = [tensor for _, tensor in (*named_tensors([arguments, keywords]), *named_state(model))]
-    observer = OrderObserver(leaf_paths, sources)
+    observer = OrderObserver(sources)
     subjects = (model, comparison.model)  # a hook may write to the original by its name
     before = [fingerprint_attributes(module) for module in subjects]
-    with _seed_generators(arguments):
+    with seed_generators(arguments):
         try:
-            output = run_observed(model, observer, arguments, functions, keywords)
+            output = run_observed(model, observer, arguments, keywords, leaves=leaves)
         except Exception as error:
             raise ExampleError(first_line(error)) from error
-        outcome = _collect_outcome(output, model)
+        outcome = collect_outcome(output, model)
     after = [fingerprint_attributes(module) for module in subjects]
     changed = {name for pair in zip(before, after, strict=True) for name in changed_entries(*pair)}
     return ComparedRuns(outcome, observer.operations, changed)
@@ -191,27 +181,20 @@ def _run_observing_operations(comparison: Comparison, model: nn.Module) -> Compa
 
 def _run_model(comparison: Comparison, model: nn.Module, *, second_run: bool = False) -> RunOutcome:
     arguments, keywords = comparison.inputs.split(comparison.copy_inputs(second_run=second_run))
-    with _seed_generators(arguments):
-        return _collect_outcome(run_model(model, arguments, keywords), model)
+    with seed_generators(arguments):
+        return collect_outcome(run_model(model, arguments, keywords), model)
 
 
 def _run_graph(comparison: Comparison, traced: fx.GraphModule, *, second_run: bool = False) -> RunOutcome:
     """Run a copy of the graph. The first run records shapes in the nodes of the original."""
     inputs = list(comparison.copy_inputs(second_run=second_run).values())
-    with torch.no_grad(), _seed_generators(inputs), contexts.closing():
+    with torch.no_grad(), seed_generators(inputs), contexts.closing():
         output = (GraphInterpreter if second_run else _ShapeRecorder)(traced).run(*inputs)
         if not second_run:
             for node, copied in zip(comparison.graph.nodes, traced.graph.nodes, strict=True):
                 if "surgery_tensors" in copied.meta:
                     node.meta["surgery_tensors"] = copied.meta["surgery_tensors"]
-        return _collect_outcome(output, traced)
-
-
-def _collect_outcome(output: Any, module: nn.Module) -> RunOutcome:
-    """Return the outcome of a run, with clones of all tensors: a later run may write to them."""
-    tensors = [(key, tensor.clone()) for key, tensor in named_tensors(output)]
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    return RunOutcome(output_structure(output), tensors, buffers, torch.random.get_rng_state())
+        return collect_outcome(output, traced)
 
 
 class _ShapeRecorder(GraphInterpreter):
@@ -222,12 +205,3 @@ class _ShapeRecorder(GraphInterpreter):
         if n.op != "output":
             n.meta["surgery_tensors"] = tensor_specs(value)
         return value
-
-
-@contextmanager
-def _seed_generators(inputs: Sequence[Any]) -> Iterator[None]:
-    """Within the block, torch's random generators start from the same seed; after it, they are restored."""
-    devices = {tensor.device for _, tensor in named_tensors(inputs) if tensor.is_cuda}
-    with torch.random.fork_rng(devices=sorted(devices, key=str)):
-        torch.manual_seed(SEED)
-        yield

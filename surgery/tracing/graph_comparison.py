@@ -7,18 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
-from surgery.eager import SEED, find_first_difference
+from surgery.eager import SEED, ExampleError, describe_outcome_difference, find_first_difference
 from surgery.errors import first_line
-from surgery.graph import bitwise_equal, describe_difference
-from surgery.tracing.example_runs import ExampleError, RunOutcome, copies_after_first_run, run_comparison
+from surgery.tracing.example_runs import copies_after_first_run, run_comparison
 from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.operation_comparison import GraphDifference, find_operation_difference
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from surgery.tracing.example_runs import Comparison
 
 
@@ -51,21 +46,21 @@ def _compare_once(comparison: Comparison) -> GraphDifference | None:
     if isinstance(runs.graph, Exception):
         what = f"the model takes the example, and its graph does not: {first_line(runs.graph)}"
         return GraphDifference(None, what)
-    in_values = _describe_outcome_difference(runs.model, runs.graph)
+    in_values = describe_outcome_difference(runs.model, runs.graph)
     in_operations = find_operation_difference(runs.operations, comparison.traced, comparison.graph)
     in_second_run = None
     if in_values is None and in_operations is None:
-        in_second_run = _describe_outcome_difference(runs.second_model, runs.second_graph)
+        in_second_run = describe_outcome_difference(runs.second_model, runs.second_graph)
         if in_second_run is None:
             return None
     # The model runs as often as before, so that a model that alternates between two behaviors begins with the same.
     repeated = run_comparison(comparison, with_graph=False)
-    if _describe_outcome_difference(runs.model, repeated.model) or [o.path for o in runs.operations] != [
+    if describe_outcome_difference(runs.model, repeated.model) or [o.path for o in runs.operations] != [
         o.path for o in repeated.operations
     ]:
         return None
     if in_second_run is not None:
-        is_repeatable = _describe_outcome_difference(runs.second_model, repeated.second_model) is None
+        is_repeatable = describe_outcome_difference(runs.second_model, repeated.second_model) is None
         return _explain_second_run(comparison) if is_repeatable else None
     return in_operations or _find_value_difference(comparison) or GraphDifference(None, in_values or "")
 
@@ -77,7 +72,7 @@ def _explain_second_run(comparison: Comparison) -> GraphDifference | None:
     results of its first run.
     """
     unperturbed = run_comparison(replace(comparison, perturbs_state=False, perturbs_inputs=False))
-    if (difference := _describe_outcome_difference(unperturbed.second_model, unperturbed.second_graph)) is not None:
+    if (difference := describe_outcome_difference(unperturbed.second_model, unperturbed.second_graph)) is not None:
         place = _find_value_difference(comparison, after_first_run=True)
         what = f"{_CHANGES_BETWEEN_RUNS}: {place.what if place else difference}"
         return GraphDifference(place.source if place else None, what, "state", _KEEP_IN_BUFFER)
@@ -91,7 +86,7 @@ def _explain_second_run(comparison: Comparison) -> GraphDifference | None:
         )
         with suppress(ExampleError):
             runs = run_comparison(single)
-            if (difference := _describe_outcome_difference(runs.model, runs.graph)) is not None:
+            if (difference := describe_outcome_difference(runs.model, runs.graph)) is not None:
                 place = _find_value_difference(single)
                 what = f"{meaning}: {place.what if place else difference}"
                 return GraphDifference(place.source if place else None, what, "constant", _USE_TENSORS)
@@ -137,43 +132,3 @@ def _find_stale_attribute(comparison: Comparison, changed: set[str]) -> str | No
                 if target == attribute or any(constant is tensor for tensor in tensors):
                     return attribute
     return None
-
-
-def _describe_outcome_difference(
-    model: RunOutcome | Exception | None, graph: RunOutcome | Exception | None
-) -> str | None:
-    """Return the first difference between the outcome of the graph and that of the model, in words.
-
-    None if they are equal, if the model raised an error, or if one of them was not run.
-    """
-    if isinstance(model, RunOutcome) and isinstance(graph, Exception):
-        return f"the model runs, and its graph does not: {first_line(graph)}"
-    if isinstance(model, RunOutcome) and isinstance(graph, RunOutcome):
-        return _describe_output_difference(model, graph) or _describe_state_difference(model, graph)
-    return None
-
-
-def _describe_output_difference(model: RunOutcome, graph: RunOutcome) -> str | None:
-    if model.structure != graph.structure:
-        return "the graph gives an output of another structure than the model"
-    for (key, expected), (_, tensor) in zip(model.tensors, graph.tensors, strict=False):
-        if _is_comparable(expected, tensor) and not bitwise_equal(expected, tensor):
-            return f"the graph gives another output{key} than the model: {describe_difference(tensor, expected)}"
-    return None
-
-
-def _describe_state_difference(model: RunOutcome, graph: RunOutcome) -> str | None:
-    for name, expected in model.buffers.items():
-        buffer = graph.buffers.get(name)
-        if buffer is not None and _is_comparable(expected) and not bitwise_equal(expected, buffer):
-            difference = describe_difference(buffer, expected)
-            return f"the graph leaves another value in the buffer {name} than the model: {difference}"
-    is_single_threaded = threading.active_count() == 1  # another thread may have drawn
-    if is_single_threaded and not torch.equal(model.generator, graph.generator):
-        return "the graph draws other random numbers than the model"
-    return None
-
-
-def _is_comparable(*tensors: Tensor) -> bool:
-    """Return whether all tensors have values, unlike those on the meta device, and a shape, unlike nested ones."""
-    return not any(tensor.is_meta or tensor.is_nested for tensor in tensors)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
-
-import torch
 
 from surgery.eager import OperationObserver
 from surgery.graph import find_user_line, format_location, named_tensors, tensor_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
+    from surgery.eager import ObservedCall
     from surgery.types import TensorSpec
 
 Shapes: TypeAlias = "tuple[tuple[tuple[int, ...], str], ...]"
@@ -44,43 +43,26 @@ class ObservedOperation:
 class OrderObserver(OperationObserver):
     """Records the operations of a run in their order, instead of their values."""
 
-    def __init__(self, leaf_paths: set[str], sources: Sequence[Tensor]) -> None:
+    def __init__(self, sources: Sequence[Tensor]) -> None:
         """`sources` are the inputs, parameters and buffers of the run."""
-        super().__init__(leaf_paths)
+        super().__init__()
         self.operations: list[ObservedOperation] = []
         self._computed = WeakValueDictionary({id(tensor): tensor for tensor in sources})
         """The tensors that depend on the sources, by identity, as long as they exist."""
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        del types
-        arguments = [tensor for _, tensor in named_tensors([args, kwargs or {}])]
-        is_computed = any(id(tensor) in self._computed for tensor in arguments)
-        value = func(*args, **(kwargs or {}))
+    def on_call(self, call: ObservedCall) -> None:
+        """Record an operation. Leaves may depend on parameters of their own, so they count as computed."""
+        arguments = [tensor for _, tensor in named_tensors([call.args, call.kwargs])]
+        is_computed = call.is_module or any(id(tensor) in self._computed for tensor in arguments)
         if is_computed:
-            self._add_computed(value)
-            if arguments and func.__name__ in _WRITING_TO_FIRST:
+            for _, tensor in named_tensors(call.value):
+                self._computed[id(tensor)] = tensor
+            if arguments and call.kind in _WRITING_TO_FIRST:
                 self._computed[id(arguments[0])] = arguments[0]
-        if not self.running_leaves:
-            self._add_operation(self.path_of(func), value, is_computed=is_computed)
-        return value
-
-    def on_value(self, path: str, value: Any) -> None:
-        """Record the value of a leaf."""
-        with torch._C.DisableTorchFunction():  # noqa: SLF001
-            self._add_computed(value)
-            self._add_operation(path, value, is_computed=True)
-
-    def _add_operation(self, path: str, value: Any, *, is_computed: bool) -> None:
-        if shapes := shapes_of(tensor_specs(value)):
+        if shapes := shapes_of(tensor_specs(call.value)):
             source = format_location(find_user_line(sys._getframe(2)))  # noqa: SLF001
-            self.operations.append(ObservedOperation(path, shapes, source, is_computed))
-
-    def _add_computed(self, value: Any) -> None:
-        for _, tensor in named_tensors(value):
-            self._computed[id(tensor)] = tensor
+            self.operations.append(ObservedOperation(call.path, shapes, source, is_computed))
 
 
-_WRITING_TO_FIRST = {"__setitem__", "copy_"}
-"""Functions that make their first argument depend on the others without returning it."""
+_WRITING_TO_FIRST = {"setitem", "copy"}
+"""Kinds of operations that make their first argument depend on the others without returning it."""

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
 from surgery.errors import TraceError
-from surgery.graph import copy_isolating_hooks
+from surgery.graph import check_leaves_called, copy_isolating_hooks
 from surgery.tracing.explanations import explain_failure, select_clearest_error
 from surgery.tracing.side_effects import TraceFactory, trace_noting_side_effects
-from surgery.tracing.tracer import HOLDER, ModelTracer, is_leaf
+from surgery.tracing.tracer import HOLDER, ModelTracer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from surgery.eager import AttributeTensors, ExternalState
-    from surgery.graph import Hazard
-    from surgery.tracing.example_inputs import GraphInputs
-
-Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
+    from surgery.eager import AttributeTensors, ExampleInputs, ExternalState
+    from surgery.graph import Hazard, Leaves
 
 _ATTEMPTS = ((True, False), (True, True), (False, False), (False, True))
 """For each attempt, whether factories are recorded, and whether settings are fixed."""
@@ -32,7 +29,7 @@ class TraceRequest:
     """The arguments of `surgery.trace`, checked, and the state outside the model."""
 
     model: nn.Module
-    inputs: GraphInputs
+    inputs: ExampleInputs
     leaves: Leaves
     allow: Sequence[str]
     outside: ExternalState
@@ -78,7 +75,7 @@ def trace_copy(request: TraceRequest, model: nn.Module) -> TracedCopy:
         except Exception as error:  # noqa: BLE001 - the model's code may raise anything
             failures.append((tracer.operation_count, error))
             continue
-        _check_leaves_used(model, request.leaves, tracer)
+        check_leaves_called(model, request.leaves, tracer.leaf_paths)
         return TracedCopy(graph, holder, tuple(dict.fromkeys(tracer.hazards)), tracer.attribute_tensors)
     clearest = select_clearest_error(failures)
     raise TraceError(explain_failure(model, clearest)) from clearest
@@ -90,22 +87,3 @@ def _make_holder(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Mod
     setattr(holder, HOLDER, copy_isolating_hooks(model, memo))
     holder.training = model.training
     return holder
-
-
-def _check_leaves_used(model: nn.Module, leaves: Leaves, tracer: ModelTracer) -> None:
-    """Raise TraceError for a leaf that matches no module, or only modules that forward doesn't call.
-
-    A module inside another leaf is not called by itself, and is kept whole with it.
-    """
-    modules = [(path, module) for path, module in model.named_modules() if path]
-    used_paths = [path for path, module in modules if any(is_leaf(leaf, module, path) for leaf in tracer.used_leaves)]
-    for leaf in set(leaves) - tracer.used_leaves:
-        name = leaf if isinstance(leaf, str) else leaf.__name__
-        paths = [path for path, module in modules if is_leaf(leaf, module, path)]
-        if not paths:
-            raise TraceError(f"{name!r} is neither the path nor the class of a module of the model")
-        if not any(path.startswith(f"{outer}.") for path in paths for outer in used_paths):
-            raise TraceError(
-                f"{name!r} can't be kept whole: forward does not call {paths[0]}; its attributes or other "
-                "methods may be used: name the module around it"
-            )

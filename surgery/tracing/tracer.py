@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +11,26 @@ import torch
 from torch import Tensor, fx, nn
 
 from surgery.errors import TraceError
-from surgery.graph import Hazard, InPlaceTracer, find_user_line, format_location, mutated_nodes, run_model
+from surgery.graph import (
+    Hazard,
+    InPlaceTracer,
+    find_user_line,
+    format_location,
+    is_leaf_by_default,
+    matches_leaf,
+    mutated_nodes,
+    run_model,
+)
 from surgery.graph import autograd_functions as functions
 from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.proxies import find_strings, make_proxy
 from surgery.tracing.proxy_types import FACTORIES, infer_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from surgery.eager import AttributeTensors
-    from surgery.tracing.example_inputs import GraphInputs
+    from surgery.eager import AttributeTensors, ExampleInputs
+    from surgery.graph import Leaves
 
 HOLDER = "model"
 """The name of the model in the module that holds it while it is traced."""
@@ -38,8 +46,8 @@ class ModelTracer(InPlaceTracer):
 
     def __init__(
         self,
-        inputs: GraphInputs,
-        leaves: Sequence[object],
+        inputs: ExampleInputs,
+        leaves: Leaves,
         *,
         record_factories: bool,
         fix_settings: bool,
@@ -62,7 +70,8 @@ class ModelTracer(InPlaceTracer):
         self._state_proxies: dict[str, fx.Proxy] = {}
 
         self.hazards: list[Hazard] = []
-        self.used_leaves: set[object] = set()
+        self.leaf_paths: set[str] = set()
+        """Paths of the modules that are one operation each."""
         self.traced_paths: set[str] = set()
         """Paths of the modules that were traced into."""
         self.has_drawn = False
@@ -147,17 +156,9 @@ class ModelTracer(InPlaceTracer):
         Modules of torch, TorchScript and einops, and the chosen leaves are.
         """
         path = without_holder(module_qualified_name)
-        leaf = next((leaf for leaf in self.leaves if path and is_leaf(leaf, m, path)), None)
-        if leaf is not None:
-            self.used_leaves.add(leaf)
-            return True
-        is_one_operation = bool(path) and (
-            isinstance(m, torch.jit.ScriptModule)
-            or type(m).__module__.startswith("einops.")
-            or super().is_leaf_module(m, module_qualified_name)
-        )
-        if not is_one_operation:
-            self.traced_paths.add(path)
+        is_chosen = bool(path) and any(matches_leaf(leaf, m, path) for leaf in self.leaves)
+        is_one_operation = is_chosen or is_leaf_by_default(m, path)
+        (self.leaf_paths if is_one_operation else self.traced_paths).add(path)
         return is_one_operation
 
     def call_module(
@@ -250,10 +251,3 @@ _EARLIER_RUN = "forward uses a value stored during an earlier run; recompute it"
 def without_holder(path: str) -> str:
     """Return a path in the holder as a path in the model."""
     return path.removeprefix(HOLDER).removeprefix(".")
-
-
-def is_leaf(leaf: object, module: nn.Module, path: str) -> bool:
-    """Return whether a leaf names a module: a class, the name of a class, or a path with wildcards."""
-    if isinstance(leaf, str):
-        return fnmatchcase(path, leaf) or type(module).__name__ == leaf
-    return isinstance(leaf, type) and isinstance(module, leaf)

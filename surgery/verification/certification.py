@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from surgery.eager import insert_everywhere, lock_global_state
 from surgery.errors import SurgeryError
-from surgery.graph import (
-    check_graph,
-    copy_sharing_parameters,
-    graphs_by_mode,
-    is_extractor,
-    operation_nodes,
-    set_mode,
-)
+from surgery.graph import copy_isolating_hooks, operations, set_mode, trace_info
+from surgery.rewriting import find_extractors
 from surgery.tracing import unwrap_model
 from surgery.verification.certificate import Certificate, Comparison
 from surgery.verification.model_state import compare_parameters, compare_state, model_state
@@ -28,7 +22,7 @@ if TYPE_CHECKING:
 
 def certify(
     model: nn.Module,
-    opened: fx.GraphModule,
+    opened: nn.Module,
     *inputs: Any,
     modes: Sequence[str] | None = None,
     others: bool = True,
@@ -47,17 +41,17 @@ def certify(
     and the rewritten model is not in a mode of its own. A mode that the rewritten model refuses is not compared: the
     certificate has the reason. Both models are left as they were.
     """
-    check_graph(opened)
+    trace_info(opened)  # raises an error for a model that was not traced
     with lock_global_state():
         return _certify(unwrap_model(model), opened, inputs, modes, others=others)
 
 
 def _certify(
-    model: nn.Module, opened: fx.GraphModule, inputs: tuple[Any, ...], modes: Sequence[str] | None, *, others: bool
+    model: nn.Module, opened: nn.Module, inputs: tuple[Any, ...], modes: Sequence[str] | None, *, others: bool
 ) -> Certificate:
     state = model_state(model)
     comparisons: list[Comparison] = []
-    for mode in modes or ("eval", "train", *(["as-is"] if None in graphs_by_mode(opened) else [])):
+    for mode in modes or ("eval", "train", *(["as-is"] if _is_in_mixed_modes(opened) else [])):
         try:
             rewritten = _rewritten_in_mode(opened, TRAINING_FLAGS[mode])
         except SurgeryError as error:  # there is no graph for this mode
@@ -68,16 +62,26 @@ def _certify(
     comparisons += [compare_parameters(model, opened), compare_state(model, state)]
     return Certificate(
         model=type(model).__name__,
-        operations=len(list(operation_nodes(opened))),
-        extracted=sum(is_extractor(opened, node) for node in opened.graph.nodes),
+        operations=len(operations(opened)),
+        extracted=len({extractor.operation.path for extractor in find_extractors(opened)}),
         comparisons=tuple(comparisons),
     )
 
 
-def _rewritten_in_mode(opened: fx.GraphModule, training: bool | None) -> RewrittenModel:
+def _is_in_mixed_modes(opened: nn.Module) -> bool:
+    """Return whether setting the mode that a model is in would change the mode of one of its modules."""
+    try:
+        in_mode = set_mode(copy_isolating_hooks(opened), opened.training)
+    except SurgeryError:  # there is no graph for this mode
+        return True
+    modes = [[(path, module.training) for path, module in each.named_modules()] for each in (opened, in_mode)]
+    return modes[0] != modes[1]
+
+
+def _rewritten_in_mode(opened: nn.Module, training: bool | None) -> RewrittenModel:
     """Return copies of the rewritten model in a mode. Raises SurgeryError if it has no graph for the mode."""
     return RewrittenModel(
-        opened=set_mode(copy_sharing_parameters(opened), training),
+        opened=set_mode(copy_isolating_hooks(opened), training),
         everywhere=insert_everywhere(opened, training=training),
     )
 

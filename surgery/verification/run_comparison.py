@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.eager import SEED, ExternalState, compare_values_with_eager, run_once
 from surgery.errors import first_line
-from surgery.graph import copy_sharing_parameters, set_mode
+from surgery.graph import copy_isolating_hooks, leaf_rule, set_mode, trace_info
 from surgery.verification.certificate import Comparison
 from surgery.verification.differences import first_difference
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from torch import fx, nn
+    from torch import nn
 
     from surgery.eager import RunResult
 
@@ -27,8 +27,8 @@ TRAINING_FLAGS: dict[str, bool | None] = {"eval": False, "train": True, "as-is":
 class RewrittenModel:
     """A rewritten model in one mode."""
 
-    opened: fx.GraphModule
-    everywhere: fx.GraphModule
+    opened: nn.Module
+    everywhere: nn.Module
     """The same with an extractor after every operation."""
 
 
@@ -102,7 +102,7 @@ class _CaseRuns:
 
     def run(self, module: nn.Module, *, gradients: bool) -> RunResult:
         """Run a copy of a module."""
-        copy = set_mode(copy_sharing_parameters(module), self._case.training)
+        copy = set_mode(copy_isolating_hooks(module), self._case.training)
         with self._external_state.preserve():
             if self._case.name == "again":
                 run_once(copy, self._case.inputs, gradients=False)
@@ -114,7 +114,7 @@ def _compare_values(model: nn.Module, rewritten: RewrittenModel, case: Case) -> 
     return case.compared("values", count, next(iter(differences), None))
 
 
-def _differences(expected: RunResult, actual: RunResult, opened: fx.GraphModule) -> dict[str, tuple[int, str | None]]:
+def _differences(expected: RunResult, actual: RunResult, opened: nn.Module) -> dict[str, tuple[int, str | None]]:
     """Return for each property how many things were compared, and the first difference."""
     # The rewritten model has buffers and modules of its own, which the original has not.
     buffers = [(name, value) for name, value in actual.buffers if name in dict(expected.buffers)]
@@ -130,16 +130,17 @@ def _differences(expected: RunResult, actual: RunResult, opened: fx.GraphModule)
 
 
 def _compare_hooks(
-    expected: Counter[tuple[str, str]], actual: Counter[tuple[str, str]], opened: fx.GraphModule
+    expected: Counter[tuple[str, str]], actual: Counter[tuple[str, str]], opened: nn.Module
 ) -> tuple[int, str | None]:
     """Return how many hooks were compared, and the first difference in their calls.
 
-    Only hooks of leaves are compared: those of other modules were traced and are part of the graph.
+    Of a graph, only hooks of leaves are compared: those of other modules were traced and are part of the graph.
     """
-    leaves = {str(node.target) for node in opened.graph.nodes if node.op == "call_module"}
+    is_leaf = leaf_rule(opened).is_leaf
+    is_graph = trace_info(opened).front_end != "observed"
     count = 0
     for (path, kind), calls in expected.items():
-        if path in leaves:
+        if not is_graph or is_leaf(opened, path):
             count += 1
             if actual[path, kind] != calls:
                 return count, f"the {kind} of {path} fire {actual[path, kind]} times, not {calls}"

@@ -123,7 +123,11 @@ def test_images_that_fail_are_named_and_the_exit_code_is_1(run: Any, checkpoint:
         (["extract", "-o", "/proc/nowhere"], "can't write to /proc/nowhere"),
         (["extract", "facades", "*.jpg"], "no file matches *.jpg"),
         (["inspect", "--svg", "/proc/nowhere.svg"], "can't write /proc/nowhere.svg"),
-        (["inspect", "torchvision/retinanet_resnet50_fpn"], "RetinaNet can't be traced: torchvision/models/detection/"),
+        (
+            ["inspect", "torchvision/retinanet_resnet50_fpn", "--front-end", "symbolic"],
+            "RetinaNet can't be traced: torchvision/models/detection/",
+        ),
+        (["inspect", "--front-end", "symbolical"], "there is no front end 'symbolical'; there are auto, symbolic"),
     ],
 )
 def test_what_a_user_can_do_wrong_is_one_clear_line(

@@ -26,6 +26,7 @@ ORDER = (
     "graph",
     "rewriting",
     "eager",
+    "observing",
     "tracing",
     "layouts",
     "output",

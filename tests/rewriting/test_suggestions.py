@@ -115,7 +115,7 @@ class Random(nn.Module):
 )
 def test_errors_of_tracing_name_options_at_the_command_line(run: Any, tmp_path: Any, name: str, option: str) -> None:
     (tmp_path / f"nets_of_{name}.py".lower()).write_text(MODELS)
-    result = run("inspect", f"nets_of_{name}".lower() + f":{name}")
+    result = run("inspect", f"nets_of_{name}".lower() + f":{name}", "--front-end", "symbolic")
     assert result.code == 1
     assert option in result.err
     assert not re.search(r"leaves=|allow=|in Python|on the command line", result.err)

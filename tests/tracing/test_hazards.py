@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import surgery
 from surgery.errors import TraceError
-from surgery.graph.hazard_kinds import hazards
+from surgery.graph.trace_info import hazards
 from tests.traps.chance import Noise
 
 

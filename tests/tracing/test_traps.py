@@ -24,8 +24,8 @@ from surgery.graph import contexts
 from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.containers import find_instances
 from surgery.graph.copies import copy_sharing_parameters
-from surgery.graph.hazard_kinds import hazards
 from surgery.graph.tensors import clone_inputs
+from surgery.graph.trace_info import hazards
 from surgery.verification.model_state import compare_state, model_state
 from tests import traps
 from tests.nets import Oracle
@@ -117,12 +117,23 @@ def test_a_trap_survives_copies_and_files(trap: Trap) -> None:
 def test_a_trap_that_no_graph_can_hold_is_refused_with_its_line(trap: Trap) -> None:
     model, inputs = made(trap)
     with pytest.raises(TraceError) as caught:
-        surgery.trace(model, inputs).train()  # some are a trap in train mode alone
+        surgery.trace(model, inputs, front_end="symbolic").train()  # some are a trap in train mode alone
     message = str(caught.value)
     assert trap.refused in message
     assert "\n" not in message
     if line := line_of_the_mark(trap):
         assert line in message
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=name)
+def test_a_trap_is_right_when_it_is_observed(trap: Trap) -> None:
+    model, inputs = made(trap)
+    before = model_state(model)
+    traced = surgery.trace(model, inputs, front_end="observed")
+    assert compare_state(model, before).same
+    opened = surgery.insert(traced, surgery.operations(traced))
+    certificate = surgery.certify(model, opened, *inputs)
+    assert certificate.same, certificate.difference
 
 
 @pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.name.startswith("weights")], ids=name)

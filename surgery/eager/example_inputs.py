@@ -14,7 +14,7 @@ from surgery.errors import TraceError
 
 
 @dataclass(frozen=True, slots=True)
-class GraphInputs:
+class ExampleInputs:
     """The inputs of a graph, in the order of its placeholders."""
 
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class GraphInputs:
 _SETTING_TYPES = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.memory_format, torch.layout)
 
 
-def bind_example(model: nn.Module, example: Any) -> GraphInputs:
+def bind_example(model: nn.Module, example: Any) -> ExampleInputs:
     """Return the inputs of an example; without an example, the parameters of `forward` that have no default.
 
     An example is one value, a sequence of positional arguments, or a dict of keyword arguments: a dict whose keys are
@@ -46,12 +46,12 @@ def bind_example(model: nn.Module, example: Any) -> GraphInputs:
     """
     signature = inspect.signature(model.forward)
     if example is None:
-        return GraphInputs(_required_names(signature), None, _keyword_only_names(signature))
+        return ExampleInputs(_required_names(signature), None, _keyword_only_names(signature))
     if isinstance(example, Mapping) and _is_keyword_arguments(example, signature):
         return _bind_keywords(signature, example)
     values = tuple(example) if isinstance(example, (tuple, list)) else (example,)
     names = _positional_names(signature, values)
-    return GraphInputs(tuple(names), dict(zip(names, values, strict=True)))
+    return ExampleInputs(tuple(names), dict(zip(names, values, strict=True)))
 
 
 def _required_names(signature: inspect.Signature) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def _is_keyword_arguments(example: Mapping[Any, Any], signature: inspect.Signatu
     return bool(example)
 
 
-def _bind_keywords(signature: inspect.Signature, example: Mapping[str, Any]) -> GraphInputs:
+def _bind_keywords(signature: inspect.Signature, example: Mapping[str, Any]) -> ExampleInputs:
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     accepted = [name for name, p in signature.parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     unknown = [] if takes_any else [str(name) for name in example if name not in accepted]
@@ -85,7 +85,7 @@ def _bind_keywords(signature: inspect.Signature, example: Mapping[str, Any]) -> 
         raise TraceError(f"the example gives {', '.join(example)}, but forward also needs {', '.join(missing)}")
     names = (*(name for name in accepted if name in example), *(name for name in example if name not in accepted))
     positional = {name for name, p in signature.parameters.items() if p.kind is p.POSITIONAL_ONLY}
-    return GraphInputs(names, {name: example[name] for name in names}, frozenset(names) - positional)
+    return ExampleInputs(names, {name: example[name] for name in names}, frozenset(names) - positional)
 
 
 def _positional_names(signature: inspect.Signature, values: tuple[Any, ...]) -> list[str]:

@@ -1,0 +1,1 @@
+from .example_observation import observe as observe

@@ -1,0 +1,57 @@
+"""The observer of a run with extractors: it gives each value to the extractor of its operation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from surgery.eager import OperationObserver
+from surgery.graph import named_tensors
+from surgery.observing.observed_calls import make_operation
+
+if TYPE_CHECKING:
+    from surgery.eager import ObservedCall
+    from surgery.observing.observation import Observation
+
+
+class StopRun(BaseException):
+    """Raised inside a run when every extractor has received its value. It is no error of the model."""
+
+
+class ExtractionObserver(OperationObserver):
+    """Numbers the operations of one run, and passes their values to extractors."""
+
+    def __init__(self, observation: Observation) -> None:
+        super().__init__()
+        self._observation = observation
+        self._extractors = observation.extractors
+        self._bases = {path.partition("@")[0] for path in self._extractors}
+        self._calls: Counter[str] = Counter()
+        self._waiting = set(self._extractors) if observation.stops_early else None
+
+    def on_call(self, call: ObservedCall) -> None:
+        path, value, new = call.path, call.value, self._observation.new_operations
+        if new is None and path not in self._bases:
+            return
+        if not (isinstance(value, Tensor) or has_tensors(value)):
+            return
+        number = self._calls[path]
+        self._calls[path] += 1
+        if number:
+            path = f"{path}@{number}"
+        extractor = self._extractors.get(path)
+        if extractor is not None:
+            extractor(value)
+            if self._waiting is not None:
+                self._waiting.discard(path)
+                if not self._waiting:
+                    raise StopRun
+        elif new is not None and path not in new.known_paths:
+            new.receive(make_operation(self, call, path), value)
+
+
+def has_tensors(value: Any) -> bool:
+    """Return whether there is a tensor in a value."""
+    return any(True for _ in named_tensors(value))

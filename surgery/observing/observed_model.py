@@ -1,0 +1,182 @@
+"""A model that runs as it is, and offers the values of its operations to extractors as they are computed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from surgery.eager import observe_modules, observing
+from surgery.errors import TraceError
+from surgery.graph import (
+    DerivedModel,
+    Edges,
+    LeafRule,
+    Operations,
+    TraceInfo,
+    call_arguments,
+    copy_isolating_hooks,
+    derive_class,
+    find_edges,
+    info_of,
+    input_names,
+    leaf_rule,
+    operations,
+    run_model,
+    trace_info,
+    unshare_parameters,
+)
+from surgery.observing.extraction_observer import ExtractionObserver, StopRun
+from surgery.observing.observation import leaf_rule_for
+from surgery.rewriting import (
+    ActivationExtractor,
+    NewOperationExtractor,
+    as_outputs,
+    insert_extractors,
+    own_receivers,
+    stop_after_last_extractor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from surgery.observing.observation import Observation
+    from surgery.types import Operation
+
+_ATTRIBUTE = "_surgery_observation"
+
+
+class ObservedModel(DerivedModel):
+    """A copy of a model whose class is derived from the model's.
+
+    So it runs the model's own Python, in either mode, and has the model's `state_dict` with all that its modules do to
+    it. It shares the model's parameters until it is moved or converted; modules, buffers, modes and hooks are its own.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model. Its extractors receive their values, unless a run of it surrounds this one."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            raise TraceError(explain_missing_graph(self, "be compiled as one graph or exported"))
+        observation = observation_of(self)
+        if not observation.extractors and observation.new_operations is None:
+            return super().__call__(*args, **kwargs)
+        observe_modules(self, leaf_rule_for(observation.leaves))
+        observer = ExtractionObserver(observation)
+        try:
+            with observing(observer):
+                return run_model(super().__call__, args, kwargs)
+        except StopRun:
+            return None
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> ObservedModel:
+        """Move or convert the model (`to`, `cuda`, `half`) after giving it parameters of its own."""
+        unshare_parameters(self)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def observation_of(model: nn.Module) -> Observation:
+    """Return what is known about an observed model."""
+    observation: Observation = vars(model)[_ATTRIBUTE]
+    return observation
+
+
+def make_observed(model: nn.Module, observation: Observation) -> ObservedModel:
+    """Make `model`, which belongs to nobody else, an observed model, and return it."""
+    vars(model)[_ATTRIBUTE] = observation
+    if not isinstance(model, ObservedModel):
+        object.__setattr__(model, "__class__", derive_class(ObservedModel, type(model)))
+    return model  # type: ignore[return-value]
+
+
+def explain_missing_graph(model: nn.Module, wish: str) -> str:
+    """Return one line for something that needs a graph: that an observed model has none, why, and what to do."""
+    reason = info_of(model).reason or "it was asked for with front_end='observed'"
+    return f"{type(model).__name__} can't {wish}, since it is observed and has no graph ({reason})"
+
+
+@operations.register(ObservedModel)
+def _(model: ObservedModel) -> Operations:
+    return observation_of(model).operations
+
+
+@find_edges.register(ObservedModel)
+def _(model: ObservedModel) -> Edges:
+    return observation_of(model).edges
+
+
+@input_names.register(ObservedModel)
+def _(model: ObservedModel) -> tuple[str, ...]:
+    return observation_of(model).inputs
+
+
+@call_arguments.register(ObservedModel)
+def _(model: ObservedModel, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    observation = observation_of(model)
+    keywords = observation.keyword_inputs
+    positional = tuple(values[name] for name in observation.inputs if name not in keywords)
+    return positional, {name: values[name] for name in observation.inputs if name in keywords}
+
+
+@leaf_rule.register(ObservedModel)
+def _(model: ObservedModel) -> LeafRule:
+    return leaf_rule_for(observation_of(model).leaves)
+
+
+@trace_info.register(ObservedModel)
+def _(model: ObservedModel) -> TraceInfo:
+    return info_of(model)
+
+
+@own_receivers.register(ObservedModel)
+def _(model: ObservedModel) -> tuple[ActivationExtractor | NewOperationExtractor, ...]:
+    observation = observation_of(model)
+    new = observation.new_operations
+    return (*observation.extractors.values(), *(() if new is None else (new,)))
+
+
+@insert_extractors.register(ObservedModel)
+def _(model: ObservedModel, chosen: Sequence[Operation]) -> ObservedModel:
+    observation = observation_of(model)
+    extractors = {operation.path: ActivationExtractor(operation) for operation in chosen}
+    inserted = {path: ActivationExtractor(each.operation) for path, each in observation.extractors.items()}
+    order = [operation.path for operation in observation.operations]
+    both = inserted | extractors
+    new = observation.new_operations
+    matches = [
+        each.matches for each in (new, chosen) if isinstance(each, (NewOperationExtractor, Operations)) and each.matches
+    ]
+    return _copy_with(
+        model,
+        extractors={path: both[path] for path in order if path in both},
+        new_operations=NewOperationExtractor(observation.operations, _AnyOf(matches)) if matches else None,
+    )
+
+
+@stop_after_last_extractor.register(ObservedModel)
+def _(model: ObservedModel) -> ObservedModel:
+    return _copy_with(model, stops_early=True)
+
+
+@as_outputs.register(ObservedModel)
+def _(model: ObservedModel) -> Any:
+    raise TraceError(
+        f"{explain_missing_graph(model, 'return its activations as outputs')}; surgery.record returns them"
+    )
+
+
+def _copy_with(model: ObservedModel, **changes: Any) -> ObservedModel:
+    """Return a copy of an observed model that shares its parameters, with another observation."""
+    observation = replace(observation_of(model), **changes)
+    return make_observed(copy_isolating_hooks(model), observation)
+
+
+class _AnyOf:
+    """Whether one of several selections matches."""
+
+    def __init__(self, selections: Sequence[Any]) -> None:
+        self._selections = selections
+
+    def __call__(self, operation: Operation) -> bool:
+        return any(matches(operation) for matches in self._selections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,9 +33,9 @@ def examine(entry: ZooModel, tools: Collection[str]) -> ModelResult:
     """Trace a model, insert extractors everywhere, compare it with the original in both modes, and run the tools."""
     started = time.process_time()
     model = entry.build()
-    inputs = entry.inputs(1)
+    inputs = _positional(model, entry.inputs(1))
     plain, before = _symbolic_trace_verdict(model, inputs), _fingerprint(model)
-    head: dict[str, Any] = {"zoo": entry.zoo, "name": entry.name, "shape": entry.shape, "plain": plain}
+    head: dict[str, Any] = {"zoo": entry.zoo, "name": entry.name, "shape": entry.input_shape, "plain": plain}
     try:
         traced = surgery.trace(model, inputs)
     except TraceError as error:
@@ -42,7 +43,7 @@ def examine(entry: ZooModel, tools: Collection[str]) -> ModelResult:
     else:
         rewritten = surgery.insert(traced, surgery.operations(traced))
         evaluated = surgery.certify(model, rewritten, *inputs, modes=["eval"])
-        trained = surgery.certify(model, rewritten, *entry.inputs(2), modes=["train"], others=False)
+        trained = surgery.certify(model, rewritten, *_positional(model, entry.inputs(2)), modes=["train"], others=False)
         facts = _certificate_facts(evaluated, trained)
         facts["wrong"] = _count_wrong_values(model, rewritten, inputs, [*evaluated.comparisons, *trained.comparisons])
         facts["notes"] = tuple(map(str, hazards(traced)))
@@ -54,6 +55,16 @@ def examine(entry: ZooModel, tools: Collection[str]) -> ModelResult:
             reference = compute_reference(model, inputs)
         results = {tool: run_tool(tool, model, inputs, reference) for tool in tools}
     return ModelResult(**head, **facts, tools=results, seconds=time.process_time() - started)
+
+
+def _positional(model: nn.Module, inputs: tuple[Any, ...] | dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments of a model's forward by position, with the defaults of those that are not given."""
+    if isinstance(inputs, tuple):
+        return inputs
+    bound = signature(model.forward).bind(**inputs)
+    last = max(list(bound.signature.parameters).index(name) for name in bound.arguments)
+    bound.apply_defaults()
+    return tuple(bound.arguments.values())[: last + 1]
 
 
 def _fingerprint(model: nn.Module) -> list[object]:

@@ -55,7 +55,7 @@ def render_table(rows: Sequence[ModelResult], skipped: Sequence[str], arguments:
 
 
 def _origin(arguments: Sequence[str], seconds: float) -> str:
-    names = ["torch", "torchvision", "timm", "segmentation-models-pytorch"]
+    names = ["torch", "torchvision", "timm", "segmentation-models-pytorch", "transformers", "diffusers", "monai"]
     known = [f"{name} {found}" for name in names if (found := _version(name))]
     command = " ".join(["python -m benchmarks.truth", *arguments])
     python = f"Python {platform.python_version()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.zoo.inputs import floats, images, integers, ones, tokens
+from benchmarks.zoo.inputs import floats, images, integers, tokens
 
 _TEXT, _TIME = floats(7, 32, other=(9, 32)), integers(below=1000)
 _LATENT = images(16, 32, channels=4)
@@ -99,13 +99,6 @@ MODELS: dict[str, tuple[tuple[Any, ...] | dict[str, Any], dict[str, Any]]] = {
             **{"projection_class_embeddings_input_dim": 24, "in_channels": 8},
             "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
             "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        },
-    ),
-    "Kandinsky3UNet": (
-        {**_CONDITIONED, "encoder_attention_mask": ones(7, other=(9,))},
-        {
-            **{"time_embedding_dim": 16, "groups": 4, "attention_head_dim": 4, "layers_per_block": 1},
-            **{"block_out_channels": (8, 16, 32, 64), "cross_attention_dim": 32, "encoder_hid_dim": 32},
         },
     ),
     "StableCascadeUNet": (

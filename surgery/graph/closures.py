@@ -20,9 +20,9 @@ _CONTAINERS = {dict, list, set, tuple, OrderedDict, defaultdict, deque}
 
 
 def hook_dicts(module: nn.Module) -> Iterator[dict[Any, Any]]:
-    """Yield the dicts in which a module keeps its hooks, of every kind."""
+    """Yield the dicts in which a module keeps its hooks, of every kind, unless they are empty."""
     for name, hooks in vars(module).items():
-        if name.endswith("_hooks") and isinstance(hooks, dict):
+        if isinstance(hooks, dict) and hooks and name.endswith("_hooks"):
             yield hooks
 
 

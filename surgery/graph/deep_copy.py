@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
+from collections import OrderedDict
 from typing import Any, TypeVar
 
 from torch import nn
@@ -15,7 +16,7 @@ M = TypeVar("M", bound=nn.Module)
 
 MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 """The names of the attributes that every module has."""
-_IMMUTABLE_TYPES = frozenset((int, float, complex, str, bytes, bool, type(None)))
+IMMUTABLE_TYPES = frozenset((int, float, complex, str, bytes, bool, type(None)))
 
 
 def copy_module(module: M, memo: dict[int, Any]) -> M:
@@ -57,10 +58,11 @@ def _copy_attribute(name: str, value: Any, memo: dict[int, Any]) -> Any:
         return type(value)(copies)
     if name == "_parameters":
         return type(value)((key, memo.get(id(parameter), parameter)) for key, parameter in value.items())
-    if type(value) in _IMMUTABLE_TYPES:
+    kind = type(value)
+    if kind in IMMUTABLE_TYPES:
         return value
-    if name in MODULE_ATTRIBUTES and not value and isinstance(value, (dict, set)) and id(value) not in memo:
-        memo[id(value)] = type(value)()  # the handle of a hook refers to this dict
+    if not value and kind in (dict, OrderedDict, set) and name in MODULE_ATTRIBUTES:
+        return memo.setdefault(id(value), kind())  # the handle of a hook refers to this dict
     return copy.deepcopy(value, add_nonleaf_tensors(value, memo))
 
 

@@ -15,6 +15,7 @@ from .mutating_lines import find_mutating_line as find_mutating_line
 from .operation_observer import UNOBSERVABLE_KINDS as UNOBSERVABLE_KINDS
 from .operation_observer import ObservedCall as ObservedCall
 from .operation_observer import OperationObserver as OperationObserver
+from .operation_observer import is_observing as is_observing
 from .operation_observer import observe_modules as observe_modules
 from .operation_observer import observing as observing
 from .operation_observer import run_observed as run_observed

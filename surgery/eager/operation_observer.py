@@ -146,6 +146,11 @@ def observing(observer: OperationObserver) -> Iterator[None]:
         _thread.observer = before
 
 
+def is_observing() -> bool:
+    """Return whether an observer observes this thread."""
+    return _thread.observer is not None
+
+
 def observe_modules(model: nn.Module, leaves: LeafRule) -> None:
     """Let the observer of a thread see the calls of the submodules of `model`, which belong to nobody else.
 

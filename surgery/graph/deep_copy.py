@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from surgery.graph.containers import find_instances
-from surgery.graph.derived_class import DerivedModel
+from surgery.graph.derived_class import DerivedModel, own_attributes
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -38,6 +38,9 @@ def copy_module(module: M, memo: dict[int, Any]) -> M:
         state[name] = _copy_attribute(name, value, memo)
     if state is not vars(result):
         result.__setstate__(state)  # type: ignore[no-untyped-call]
+    for name, value in own_attributes(module).items():  # the class may have its own idea of its state
+        if name not in vars(result):
+            vars(result)[name] = copy.deepcopy(value, memo)
     return result
 
 

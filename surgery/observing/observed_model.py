@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from surgery.eager import observe_modules, observing
+from surgery.eager import is_observing, observe_modules, observing
 from surgery.errors import TraceError
 from surgery.graph import (
     DerivedModel,
@@ -57,23 +59,38 @@ class ObservedModel(DerivedModel):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model. Its extractors receive their values, unless a run of it surrounds this one."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise TraceError(explain_missing_graph(self, "be compiled as one graph or exported"))
         observation = observation_of(self)
-        if not observation.extractors and observation.new_operations is None:
+        if (not observation.extractors and observation.new_operations is None) or is_observing():
             return super().__call__(*args, **kwargs)
-        observe_modules(self, leaf_rule_for(observation.leaves))
-        observer = ExtractionObserver(observation)
-        try:
-            with observing(observer):
-                return run_model(super().__call__, args, kwargs)
-        except StopRun:
-            return None
+        if "torch._dynamo" in sys.modules:  # which would compile the model's own functions
+            return _without_compiler()(self, super().__call__, args, kwargs)
+        return _run_with_extractors(self, super().__call__, args, kwargs)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> ObservedModel:
         """Move or convert the model (`to`, `cuda`, `half`) after giving it parameters of its own."""
         unshare_parameters(self)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _run_with_extractors(
+    model: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    observation = observation_of(model)
+    observe_modules(model, leaf_rule_for(observation.leaves))
+    try:
+        with observing(ExtractionObserver(observation)):
+            return run_model(call, args, kwargs)
+    except StopRun:
+        return None
+
+
+@cache
+def _without_compiler() -> Callable[..., Any]:
+    """Return `_run_with_extractors` as a function that `torch.compile` does not look into."""
+    reason = "an observed model has no graph; surgery.trace says in its attribute `reason` why"
+    return torch.compiler.disable(_run_with_extractors, reason=reason)  # type: ignore[no-any-return]
 
 
 def observation_of(model: nn.Module) -> Observation:

@@ -80,8 +80,13 @@ def _trace(model: nn.Module, example: Any, front_end: str, leaves: Leaves, allow
             raise TraceError("a model is observed while it runs on an example; give one: surgery.trace(model, example)")
         return observe(model, inputs, outside, leaves=leaves)
     request = TraceRequest(model, inputs, leaves, allow, outside)
-    if front_end == "symbolic" or example is None:
+    if front_end == "symbolic":
         return trace_symbolically(request)
+    if example is None:
+        try:
+            return trace_symbolically(request)
+        except TraceError as error:
+            raise TraceError(f"{error}; or give an example input, on which the model is observed as it runs") from error
     try:
         return trace_symbolically(request)
     except TraceError as error:

@@ -64,7 +64,7 @@ def _copy_attribute(name: str, value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in IMMUTABLE_TYPES:
         return value
-    if not value and kind in (dict, OrderedDict, set) and name in MODULE_ATTRIBUTES:
+    if kind in (dict, OrderedDict, set) and not value and name in MODULE_ATTRIBUTES:
         return memo.setdefault(id(value), kind())  # the handle of a hook refers to this dict
     return copy.deepcopy(value, add_nonleaf_tensors(value, memo))
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from surgery.types import Operation
 
 _GraphOperations: TypeAlias = "Sequence[tuple[fx.Node, Operation]]"
+_PlacedOperation: TypeAlias = "tuple[int, ObservedOperation]"
+"""An operation of a run, with its place in the order of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +42,44 @@ class GraphDifference:
 def find_operation_difference(
     observed: Sequence[ObservedOperation], traced: fx.GraphModule, graph: fx.Graph
 ) -> GraphDifference | None:
-    """Return the first operation that only the eager run or only the graph has; None if both have the same.
+    """Return the first operation that only the eager run or only the graph has, or that has another place in its order.
 
-    The operations are compared path by path and not in one sequence: a Python function that is one operation of the
-    graph, such as `getattr`, is not observed in the run, and the operations inside it are not in the graph.
+    None if both have the same. The operations are compared path by path, and then in their order: a Python function
+    that is one operation of the graph, such as `getattr`, is not observed in the run, and the operations inside it are
+    not in the graph.
     """
-    by_path: defaultdict[str, list[ObservedOperation]] = defaultdict(list)
-    for operation in observed:
-        by_path[operation.path].append(operation)
+    by_path: defaultdict[str, list[_PlacedOperation]] = defaultdict(list)
+    for place, operation in enumerate(observed):
+        by_path[operation.path].append((place, operation))
     in_graph = list(operation_nodes(traced, graph))
     return _find_only_in_graph(by_path, in_graph) or _find_only_in_run(by_path, in_graph)
 
 
 def _find_only_in_graph(
-    observed: Mapping[str, list[ObservedOperation]], in_graph: _GraphOperations
+    observed: Mapping[str, list[_PlacedOperation]], in_graph: _GraphOperations
 ) -> GraphDifference | None:
     positions: Counter[str] = Counter()
+    last_place, last_path = -1, ""
     for _, operation in in_graph:
         path, shapes = _path_without_number(operation), shapes_of(operation.tensors or ())
         if not shapes or operation.kind in _NOT_COMPARED or path not in observed:
             continue
         runs = observed[path]
-        position = next((n for n in range(positions[path], len(runs)) if runs[n].shapes == shapes), None)
+        position = next((n for n in range(positions[path], len(runs)) if runs[n][1].shapes == shapes), None)
         if position is None:
             return GraphDifference(operation.source, f"the graph computes {operation.path}, which the model does not")
         positions[path] = position + 1
+        place, run = runs[position]
+        if place < last_place:
+            what = f"the graph computes {operation.path} after {last_path}, and the model computes it before"
+            return GraphDifference(operation.source, what)
+        if run.is_computed:
+            last_place, last_path = place, operation.path
     return None
 
 
 def _find_only_in_run(
-    observed: Mapping[str, list[ObservedOperation]], in_graph: _GraphOperations
+    observed: Mapping[str, list[_PlacedOperation]], in_graph: _GraphOperations
 ) -> GraphDifference | None:
     counts = Counter(_path_without_number(operation) for _, operation in in_graph)
     # ``x /= 2`` is ``div`` in a run and ``truediv`` in a graph.
@@ -87,7 +97,7 @@ def _find_only_in_run(
         scope, kind = _scope(path), path.rpartition(".")[2]
         if kind in _NOT_COMPARED or scope in opaque_scopes:
             continue
-        for operation in [operation for operation in runs if operation.is_computed][counts[path] :]:
+        for operation in [operation for _, operation in runs if operation.is_computed][counts[path] :]:
             if under_other_names[scope, operation.shapes] == 0:
                 return GraphDifference(operation.source, f"the model computes {path}, which its graph does not")
             under_other_names[scope, operation.shapes] -= 1

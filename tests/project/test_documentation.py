@@ -64,7 +64,7 @@ def test_the_blocks_of_a_page_are_found_with_their_titles() -> None:
 
 
 def test_each_reason_and_each_kind_of_hazard_has_its_remedy() -> None:
-    page = (ROOT / "docs/pages/how-to/models-that-cannot-be-traced.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/pages/how-to/observed-models.md").read_text(encoding="utf-8")
     for kind in HAZARD_KINDS:
         assert f"| `{kind}` |" in page
     for _, reason in explanations._REASONS:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.eager.runs import SEED, output_structure
-from surgery.errors import first_line
+from surgery.errors import TraceError, first_line
 from surgery.graph import bitwise_equal, describe_difference, named_tensors
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class ExampleError(Exception):
+class ExampleError(TraceError):
     """The model itself does not run on the example."""
 
 

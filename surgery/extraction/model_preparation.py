@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.errors import ModelError
+from surgery.eager import ExampleError, bind_example
+from surgery.errors import ModelError, TraceError
 from surgery.graph import copy_sharing_parameters, input_names, unshare_parameters
 from surgery.inputs import main_input_name
 from surgery.rewriting import insert, select_all, stop_after_last_extractor
@@ -49,22 +51,36 @@ def insert_extractors(
     `output` the model stops after the last selected operation. Raises ModelError if the model takes other inputs than
     the run has.
     """
-    traced = trace(model, example, **tracing)
+    given = (main_input_name(model, other_inputs), *other_inputs)
+    required = bind_example(model, None).names
+    if missing := [name for name in required if name not in given]:
+        advice = f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)"
+        raise ModelError(f"{_describe_inputs(model, required)}; {advice}")
+    traced = _trace(model, example, tracing)
     inputs = input_names(traced)
-    main = main_input_name(model, other_inputs)
-    missing = [name for name in inputs if name not in other_inputs and name != main]
-    if missing or len(inputs) != 1 + len(other_inputs):
-        advice = _suggest_inputs(inputs, missing, other_inputs)
-        raise ModelError(f"{type(model).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'}); {advice}")
+    if len(inputs) != len(given):
+        raise ModelError(f"{_describe_inputs(model, inputs)}; {_suggest_inputs(inputs, other_inputs)}")
     selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
     rewritten = insert(traced, select_all(traced, selections))
     return rewritten if output else stop_after_last_extractor(rewritten)
 
 
-def _suggest_inputs(inputs: Sequence[str], missing: Sequence[str], other_inputs: Sequence[str]) -> str:
+def _trace(model: nn.Module, example: Any, tracing: Mapping[str, Any]) -> nn.Module:
+    try:
+        return trace(model, example, **tracing)
+    except ExampleError:
+        # Other images of the run may have a size that the model takes.
+        with suppress(TraceError):
+            return trace(model, **tracing)
+        raise
+
+
+def _describe_inputs(model: nn.Module, inputs: Sequence[str]) -> str:
+    return f"{type(model).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'})"
+
+
+def _suggest_inputs(inputs: Sequence[str], other_inputs: Sequence[str]) -> str:
     """Return what to do if the files of a run don't fit the inputs of a model."""
-    if missing:
-        return f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)"
     if surplus := [name for name in other_inputs if name not in inputs]:
         return f"{surplus[0]} is none of them: leave out --input {surplus[0]}=FILES (inputs= in Python)"
     if inputs:

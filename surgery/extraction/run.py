@@ -152,6 +152,7 @@ def extract(
     example = read_example(subject, files.open(), device)
     tracing = {"leaves": leaves, "allow": allow, "front_end": front_end}
     rewritten = insert_extractors(subject, at, tracing, files.other_names, example, output=output)
+    del example
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
     provenance = get_provenance(original)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.eager import (
+    ExampleError,
     collect_outcome,
     describe_outcome_difference,
     isolate_caches,
@@ -63,7 +64,7 @@ def _observe_example(
     except Exception as error:
         shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))
         of_shape = f" of shape {shapes}" if shapes else ""
-        raise TraceError(f"the example{of_shape} does not run: {first_line(error)}") from error
+        raise ExampleError(f"the example{of_shape} does not run: {first_line(error)}") from error
     difference: str | None = None
     for counts_reach in (True, False):  # a model may behave differently while its reach is counted
         try:

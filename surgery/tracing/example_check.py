@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from surgery.eager import ExampleError
-from surgery.errors import TraceError
 from surgery.graph import Hazard, tensor_specs
 from surgery.tracing.example_runs import Comparison, record_shapes
 from surgery.tracing.graph_comparison import find_graph_difference
@@ -47,7 +46,7 @@ def compare_on_example(
             if mode == current_mode:
                 shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))
                 of_shape = f" of shape {shapes}" if shapes else ""
-                raise TraceError(f"the example{of_shape} does not run: {error}") from error
+                raise ExampleError(f"the example{of_shape} does not run: {error}") from error
             continue
         compared_graphs.add(id(graph))
         if difference is not None:

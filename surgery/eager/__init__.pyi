@@ -4,7 +4,6 @@ from .example_inputs import bind_example as bind_example
 from .example_inputs import check_initialized as check_initialized
 from .external_state import AttributeTensors as AttributeTensors
 from .external_state import ExternalState as ExternalState
-from .external_state import find_stale_tensors as find_stale_tensors
 from .external_state import tensors_by_attribute as tensors_by_attribute
 from .fingerprints import Fingerprints as Fingerprints
 from .fingerprints import changed_entries as changed_entries

@@ -133,19 +133,6 @@ def tensors_by_attribute(model: nn.Module) -> dict[str, list[Tensor]]:
     }
 
 
-def find_stale_tensors(changed: list[ContainerSnapshot], copies: Mapping[int, Any]) -> dict[int, str]:
-    """Return the tensors that were in containers before they changed, by identity, with their container's name.
-
-    `copies` is the memo of `copy.deepcopy`: the copy of each container by the identity of the original. A copied model
-    reads its copy of a container, while a hook may write to the original.
-    """
-    names: dict[int, str] = {}
-    for snapshot in changed:
-        for source in (snapshot.contents, copies.get(id(snapshot.container))):
-            names |= {id(tensor): snapshot.name for tensor in find_instances(source)}
-    return names
-
-
 def _container_of(value: Any) -> Any:
     """Return the container of a value's contents or attributes; the value itself if it is a container."""
     if isinstance(value, (WeakKeyDictionary, WeakValueDictionary)):

@@ -8,7 +8,7 @@
 | `swallowed` | a branch on a value inside a ``try`` that hides the error of tracing | the ``except`` branch |
 | `isinstance` | a type check of a value that may be something else than a tensor | one of the branches |
 | `identity` | ``is``, or a lookup in a table, with a value that is unknown during tracing | one of the branches |
-| `text` | a text made from a value that is unknown during tracing | the text made during tracing, or one branch |
+| `text` | a text made from a value that is unknown during tracing, not in an assertion | that of tracing |
 | `parameter` | a parameter that forward writes to | no write, or a write to the model's own parameter |
 | `state` | state outside of the model that changes the next trace | the values computed during tracing |
 | `branch` | a branch that Python takes, as with ``is``, on a value unknown during tracing | another branch |

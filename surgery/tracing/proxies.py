@@ -8,6 +8,8 @@ here give the result that the value would give if it is known, and record a haza
 from __future__ import annotations
 
 import copy
+import dis
+import functools
 import sys
 from abc import ABCMeta
 from typing import TYPE_CHECKING, Any, cast
@@ -15,12 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor, fx
 
 from surgery.graph import InPlaceProxy, find_user_line, is_user_file
-from surgery.tracing.bytecode import current_opcode, is_compared_by_identity
 from surgery.tracing.explanations import KEEP_WHOLE
-from surgery.tracing.text_uses import is_branched_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import CodeType, FrameType
 
 
 class ModelProxy(InPlaceProxy):
@@ -43,8 +43,8 @@ class ModelProxy(InPlaceProxy):
         """Return the shape of a parameter or buffer itself, and a proxy for any other attribute.
 
         `hasattr`, and `getattr` with a default, call this method as well. They must get an AttributeError for an
-        attribute that the value's type does not have. `is` on an attribute compares two proxies and is
-        always False, so it is recorded as a hazard.
+        attribute that the value's type does not have. `is` compares an attribute without calling a method of it, and
+        is always False, so it is a hazard to read one in a function that compares by `is`.
         """
         tracer: Any = self.tracer
         if name in _SHAPE_ATTRIBUTES and (tensor := tracer.find_state_tensor(self)) is not None:
@@ -63,10 +63,10 @@ class ModelProxy(InPlaceProxy):
                     "tracing, and the graph holds one branch",
                     KEEP_WHOLE,
                 )
-        elif name != "shape" and is_compared_by_identity(frame.f_code, frame.f_lasti):
-            what = (
-                f"`is` compares the {name} of a value, which is not known while tracing, and the graph holds one branch"
-            )
+        elif name in _MAY_BE_NONE or (
+            name != "shape" and not callable(getattr(Tensor, name, None)) and compares_by_identity(frame.f_code)
+        ):
+            what = f"`is` may compare the {name} of a value, which is not known while tracing"
             tracer.note_hazard("identity", what, "compare with ==")
         return make_attribute(self, name)
 
@@ -90,13 +90,10 @@ class ModelProxy(InPlaceProxy):
         return id(self)
 
     def __repr__(self) -> str:
-        """Return the proxy's own text, and remember it, since it is a hazard if an operation receives it."""
+        """Return the proxy's own text, and remember it: it is a hazard unless only a message contains it."""
         text, tracer, frame = super().__repr__(), cast("Any", self.tracer), sys._getframe(1)  # noqa: SLF001
-        if line := find_user_line(frame):
-            tracer.proxy_texts.setdefault(text, line)
-            if is_branched_on(frame):
-                what = "a branch depends on the text of a value not known while tracing; the graph holds one branch"
-                tracer.note_hazard("text", what, "compare the value itself")
+        if is_user_file(frame.f_code.co_filename):
+            tracer.proxy_texts.append((text, find_user_line(frame)))
         return text
 
 
@@ -154,6 +151,24 @@ _SHAPE_ATTRIBUTES = {"shape", "ndim", "size", "dim", "numel", "nelement", "ndime
 _RETURNING_SEQUENCES = {"chunk", "split", "unbind", "tensor_split", "topk"}
 _READING_CLASS = {"MATCH_CLASS", "LOAD_ATTR", "LOAD_METHOD"}
 _ACCESSING_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"}
+_MAY_BE_NONE = {"grad", "grad_fn", "names"}
+"""Attributes of tensors that may be None."""
+
+
+def current_opcode(frame: FrameType) -> str:
+    """Return the name of the instruction that a frame executes, such as ``LOAD_ATTR``."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]
+
+
+@functools.lru_cache(maxsize=4096)
+def compares_by_identity(code: CodeType) -> bool:
+    """Return whether a function compares by `is`, other than with None."""
+    previous = None
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IS_OP" and previous is not None:
+            return True
+        previous = instruction.argval
+    return False
 
 
 def resolve_type(proxy: Any) -> type:
@@ -184,16 +199,3 @@ def find_proxy(arguments: Any) -> fx.Proxy | None:
 
     fx.node.map_aggregate(arguments, collect)
     return proxies[0] if proxies else None
-
-
-def find_strings(value: Any) -> Iterator[str]:
-    """Yield the strings in the arguments of a node, including the keys of dicts."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from find_strings(key)
-            yield from find_strings(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from find_strings(item)

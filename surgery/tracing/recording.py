@@ -40,7 +40,7 @@ def record_graph(tracer: ModelTracer, holder: nn.Module) -> fx.Graph:
         findings = stack.enter_context(monitor_calls())
         graph = tracer.record_call()
     tracer.hazards += _hazards_of_calls(findings)
-    tracer.note_computed_texts(graph)
+    tracer.note_texts()
     return graph
 
 

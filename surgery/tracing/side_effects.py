@@ -15,14 +15,13 @@ from torch import fx, nn
 from surgery.eager import (
     changed_entries,
     find_mutating_line,
-    find_stale_tensors,
     fingerprint_attributes,
     fingerprint_buffers,
     fingerprint_hooks,
     tensors_by_attribute,
 )
 from surgery.graph import Hazard, format_location
-from surgery.tracing.cached_values import is_same_when_retraced
+from surgery.tracing.cached_values import copy_constant, find_kept_constants, list_steps
 from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.random_generators import (
     find_drawing_line,
@@ -44,8 +43,28 @@ class TraceFactory:
     """Creates tracers and holders, so that a model can be traced several times."""
 
     make_tracer: Callable[[], ModelTracer]
-    make_holder: Callable[..., nn.Module]
-    """Returns a holder of a new copy of the model. It takes an optional memo for `copy.deepcopy`."""
+    make_holder: Callable[[], nn.Module]
+    """Returns a holder of a new copy of the model."""
+
+    def gives_same_graph(self, first: ModelTracer) -> bool:
+        """Return whether another trace of the model, in its state after the first trace, gives the same graph.
+
+        Constants that the model has kept are computed again in the second trace, as a graph does in each run.
+        """
+        tracer, kept = self.make_tracer(), list(find_kept_constants(first.root, first.graph, first.written_nodes))
+
+        def replace_kept_constants(_module: nn.Module, _inputs: Any) -> None:
+            for container, key, node in kept:
+                container[key] = copy_constant(node, tracer)
+
+        handle = first.root.get_submodule(HOLDER).register_forward_pre_hook(replace_kept_constants, prepend=True)
+        try:
+            record_graph(tracer, first.root)
+        except Exception:  # noqa: BLE001 - a model may raise anything on a value of an earlier run
+            return False
+        finally:
+            handle.remove()
+        return list_steps(first.graph, first.written_nodes) == list_steps(tracer.graph, tracer.written_nodes)
 
     def find_line(self, take: Callable[[nn.Module], object]) -> tuple[str, int] | None:
         """Trace a new copy, and return the user's line that first changes what `take` returns for it."""
@@ -62,20 +81,18 @@ def trace_noting_side_effects(
     `outside` is the state outside the model that its code can reach; it is restored. So are the generators of Python
     and numpy, if the model draws from them.
     """
-    copies: dict[int, Any] = {}
-    holder = factory.make_holder(copies)
+    holder = factory.make_holder()
     model = holder.get_submodule(HOLDER)
     tracer.attribute_tensors = tensors_by_attribute(model)
     with outside.preserve():
         before = _take_fingerprints(model)
         generators = generator_states()
         graph = record_graph(tracer, holder)
-        tracer.hazards += _find_stale_constants(graph, holder, find_stale_tensors(outside.changed(), copies))
         if has_drawn_since(generators):
             tracer.hazards += _find_draws(factory, generators)
         after = _take_fingerprints(model)
-        tracer.hazards += _find_model_changes(before, after, graph, tracer, holder, factory)
-        tracer.hazards += _find_values_kept_outside(graph, holder, factory, outside.changed())
+        tracer.hazards += _find_model_changes(before, after, tracer, factory)
+        tracer.hazards += _find_values_kept_outside(tracer, factory, outside.changed())
         tracer.hazards += _find_hooks(model, tracer)
     return graph, holder
 
@@ -97,35 +114,15 @@ def _find_draws(factory: TraceFactory, before: Any) -> Iterator[Hazard]:
 
 
 def _find_values_kept_outside(
-    graph: fx.Graph, holder: nn.Module, factory: TraceFactory, changed: list[ContainerSnapshot]
+    tracer: ModelTracer, factory: TraceFactory, changed: list[ContainerSnapshot]
 ) -> Iterator[Hazard]:
-    """Yield the hazard of values that forward stores outside the model and another run reads.
-
-    There is no hazard if a graph computes the same values again in each run.
-    """
-    containers = [place.container for place in changed if isinstance(place.container, (dict, list))]
-    if changed and not is_same_when_retraced(graph, factory.make_tracer(), holder, containers):
+    """Yield the hazard of values that forward stores outside the model and another run reads."""
+    if changed and not factory.gives_same_graph(tracer):
         names = ", ".join(dict.fromkeys(place.name or "a global name" for place in changed))
         what = (
             f"forward reads what an earlier run left outside the model ({names}), and a graph reads what this run left"
         )
         yield Hazard("state", None, what, "keep it in an attribute of the model", changes_result=True)
-
-
-def _find_stale_constants(graph: fx.Graph, holder: nn.Module, names: dict[int, str]) -> Iterator[Hazard]:
-    """Yield a hazard for each constant of the graph that an earlier run computed and each run replaces.
-
-    `names` maps the identities of the tensors that earlier runs computed to the names of their containers.
-    """
-    for node in graph.nodes:
-        if node.op != "get_attr" or str(node.target).startswith(f"{HOLDER}."):
-            continue
-        name = names.get(id(getattr(holder, str(node.target))))
-        if name is not None:
-            line = next((user.meta.get("surgery_source") for user in node.users), None)
-            what = f"forward reads a value that an earlier run left in {name or 'a container'}, outside the model"
-            remedy = "keep it in an attribute of the model"
-            yield Hazard("state", format_location(line), what, remedy, changes_result=True)
 
 
 def _take_fingerprints(model: nn.Module) -> dict[str, Fingerprints]:
@@ -142,9 +139,7 @@ _FINGERPRINTS: dict[str, Callable[[nn.Module], Fingerprints]] = {
 def _find_model_changes(
     before: dict[str, Fingerprints],
     after: dict[str, Fingerprints],
-    graph: fx.Graph,
     tracer: ModelTracer,
-    holder: nn.Module,
     factory: TraceFactory,
 ) -> Iterator[Hazard]:
     """Yield a hazard for each buffer, hook and attribute of the model that forward has changed.
@@ -155,7 +150,7 @@ def _find_model_changes(
     def find_line(kind: str, name: str) -> str | None:
         """Return the line that changes an entry: the recorded assignment, or else the line that another trace finds."""
         path, _, attribute = name.rpartition(".")
-        owner = holder.get_submodule(f"{HOLDER}.{path}" if path else HOLDER)
+        owner = tracer.root.get_submodule(f"{HOLDER}.{path}" if path else HOLDER)
         line = tracer.assignment_lines.get((owner, attribute))
         return format_location(line or factory.find_line(lambda model: _FINGERPRINTS[kind](model).get(name)))
 
@@ -167,7 +162,7 @@ def _find_model_changes(
         what = f"{name} change while the model runs, and a graph keeps what they did while tracing"
         yield Hazard("hook", find_line("hook", name), what, KEEP_WHOLE, changes_result=True)
     if changed := changed_entries(before["attribute"], after["attribute"]):
-        is_read_again = not is_same_when_retraced(graph, factory.make_tracer(), holder)
+        is_read_again = not factory.gives_same_graph(tracer)
         for name in changed:
             changes_result = is_read_again or name.rpartition(".")[2] == "training"
             what = f"forward sets the attribute {name}" + (

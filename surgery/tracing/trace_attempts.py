@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import fx, nn
 
@@ -81,9 +81,9 @@ def trace_copy(request: TraceRequest, model: nn.Module) -> TracedCopy:
     raise TraceError(explain_failure(model, clearest)) from clearest
 
 
-def _make_holder(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def _make_holder(model: nn.Module) -> nn.Module:
     """Return a module with a copy of the model as its only child."""
     holder = nn.Module()
-    setattr(holder, HOLDER, copy_isolating_hooks(model, memo))
+    setattr(holder, HOLDER, copy_isolating_hooks(model))
     holder.training = model.training
     return holder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from surgery.graph import (
     run_model,
 )
 from surgery.graph import autograd_functions as functions
+from surgery.tracing.cached_values import find_kept_constants
 from surgery.tracing.explanations import KEEP_WHOLE
-from surgery.tracing.proxies import find_strings, make_proxy
+from surgery.tracing.proxies import make_proxy
 from surgery.tracing.proxy_types import FACTORIES, infer_type
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ class ModelTracer(InPlaceTracer):
         """Whether the model drew random numbers of torch while it was traced."""
         self.assigned_attributes: set[str] = set()
         """Names of attributes that the model assigned to values, such as ``x.scale = 2``."""
-        self.proxy_texts: dict[str, tuple[str, int]] = {}
-        """Strings that the model built from proxies, and the lines that built them."""
+        self.proxy_texts: list[tuple[str, tuple[str, int] | None]] = []
+        """Texts of proxies that the model made, and the lines that made them."""
+        self.written_nodes: set[fx.Node] = set()
+        """Nodes whose values an operation writes to, and the nodes that these are views of."""
         self.assignment_lines: dict[tuple[nn.Module, str], tuple[str, int] | None] = {}
         """For each attribute that the model assigned in its modules, the line that did so first."""
         self.cached_nodes: set[fx.Node] = set()
@@ -186,6 +189,7 @@ class ModelTracer(InPlaceTracer):
         node = super().create_node(*args, **kwargs)
         node.meta["surgery_source"] = find_user_line(sys._getframe(1))  # noqa: SLF001
         for written in mutated_nodes(node, self.root):
+            self.written_nodes.add(written)
             if written in self.cached_nodes:
                 what = (
                     "the result of a function with a cache is modified in place, and the change persists between runs"
@@ -229,20 +233,22 @@ class ModelTracer(InPlaceTracer):
         )
         return value
 
-    def note_computed_texts(self, graph: fx.Graph) -> None:
-        """Record a hazard for each string built from a proxy that is passed to an operation.
+    def note_texts(self) -> None:
+        """Record a hazard for each text that the model made of a proxy, since a branch or a value may depend on it.
 
-        Messages of assertions are exempt, since they change no value.
+        The text is that of the proxy, whatever the value is. The messages of assertions may contain it, and so may the
+        keys under which the model keeps constants.
         """
         if not self.proxy_texts:
             return
-        for node in graph.nodes:
-            if node.target is torch._assert:  # noqa: SLF001
-                continue
-            for text in find_strings((node.args, node.kwargs)):
-                if (line := next((line for part, line in self.proxy_texts.items() if part in text), None)) is not None:
-                    what = "a string built from a value unknown during tracing is passed to an operation"
-                    self.hazards.append(Hazard("text", format_location(line), what, KEEP_WHOLE, changes_result=True))
+        asserted = [node for node in self.graph.nodes if node.target is torch._assert]  # noqa: SLF001
+        harmless = [str(text) for node in asserted for text in (*node.args, *node.kwargs.values())]
+        harmless += [str(key) for _, key, _ in find_kept_constants(self.root, self.graph, self.written_nodes)]
+        uses = Counter(text for text, _ in self.proxy_texts)
+        for text, line in dict(self.proxy_texts).items():
+            if uses[text] > sum(message.count(text) for message in harmless):
+                what = "a text is made of a value that is not known while tracing, and the graph holds one text"
+                self.hazards.append(Hazard("text", format_location(line), what, KEEP_WHOLE, changes_result=True))
 
 
 _EARLIER_RUN = "forward uses a value stored during an earlier run; recompute it"

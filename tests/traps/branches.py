@@ -104,20 +104,35 @@ def branching(name: str, ask: Callable[[Any, Tensor], float]) -> Callable[[], nn
 
 
 for _name, _ask in QUESTIONS.items():
-    trap(refused="a branch depends on the text", picklable=False)(branching(_name, _ask))
+    trap(refused="a text is made of a value", picklable=False)(branching(_name, _ask))
 for _ask in MATCHES:
     trap(refused="branches.py:", picklable=False)(branching(_ask.__name__, _ask))
 
 
 @trap()
-class Messages(nn.Module):
-    """Makes messages of shapes, as models do that check their inputs."""
+class Asserted(nn.Module):
+    """Checks its input, with messages of shapes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        message = f"the input is {x.shape}"
-        torch._assert(x.shape[1] == 3, f"3 channels wanted, not {x.shape[1]} of {str(x.shape)[11:-1]}")
+        channels = x.shape[1]
+        torch._assert(channels == 3, f"3 channels wanted, not {channels} of {x.shape}")
+        torch._assert(channels < 4, message=f"fewer than {channels}")
         logging.getLogger(__name__).debug("shape %s", x.shape)
-        logging.getLogger(__name__).debug(f"{message}, of {x.dtype}")  # noqa: G004
-        if not isinstance(x, Tensor):
-            raise TypeError(message)
+        return x * 2
+
+
+@trap(refused="a text is made of a value")
+class AssertedAndBranched(nn.Module):
+    """Has the same text in the message of an assertion and in a branch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        torch._assert(channels == 3, f"not {channels}")
+        return x * 2 if str(channels) == "3" else x  # here
+
+
+@trap(refused="a text is made of a value")
+class Logged(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        logging.getLogger(__name__).debug(f"the input is {x.shape}")  # noqa: G004  # here
         return x * 2

@@ -23,12 +23,12 @@ class Store:
 STORE = Store()
 
 
-@trap(refused="reads what an earlier run left outside the model")
+@trap(refused="a text is made of a value")
 class GlobalGrid(nn.Module):
     """The table of grids of backward warping."""
 
     def forward(self, x: Tensor) -> Tensor:
-        key = str(x.shape)
+        key = str(x.shape)  # here
         if key not in GRIDS:
             GRIDS[key] = torch.linspace(-1, 1, x.shape[3])
         return x + GRIDS[key]
@@ -74,7 +74,7 @@ class KeptInAUserDict(nn.Module):
         return x * USER_DICT["grid"]
 
 
-@trap()
+@trap(refused="reads what an earlier run left outside the model")
 class ClassAttribute(nn.Module):
     grids: dict[str, Tensor] = {}
 
@@ -84,7 +84,7 @@ class ClassAttribute(nn.Module):
         return x * self.grids["grid"]
 
 
-@trap()
+@trap(refused="reads what an earlier run left outside the model")
 class DefaultArgument(nn.Module):
     def forward(self, x: Tensor, cache: dict[str, Tensor] = {}) -> Tensor:  # noqa: B006
         if "grid" not in cache:
@@ -133,14 +133,14 @@ def stale_features_by_name() -> nn.Module:
 MODELS: dict[str, Any] = {}
 
 
-@trap(refused="an earlier run left in FEATURES")
+@trap(refused="an earlier run left outside the model (FEATURES)")
 class ReadBeforeWritten(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         FEATURES["last"] = torch.zeros(2, 3, 8, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x * 2 + FEATURES["last"]  # here
+        y = x * 2 + FEATURES["last"]
         FEATURES["last"] = y
         return y
 

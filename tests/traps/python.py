@@ -78,18 +78,18 @@ class ItemRecorded(nn.Module):
         return x * x.abs().sum().item() + x.max().item() ** 2
 
 
-@trap(refused="a string built from a value")
+@trap(refused="a text is made of a value")
 class Formatted(nn.Module):
     def forward(self, x: Tensor) -> Any:
         return {f"{x.shape[0]}": x * 2}  # here
 
 
-@trap()
+@trap(refused="a text is made of a value")
 class Printed(nn.Module):
-    """Prints, which a graph does not repeat, and which changes no value."""
+    """Prints, which a graph does not repeat."""
 
     def forward(self, x: Tensor) -> Tensor:
-        _ = f"{x.shape}, {x.dtype!r}, {str(x)[:5]}"
+        _ = f"{x.shape}, {x.dtype!r}, {str(x)[:5]}"  # here
         return x * 2
 
 
@@ -115,14 +115,14 @@ class InSet(nn.Module):
         return x
 
 
-@trap(refused="`is` compares the dtype")
+@trap(refused="`is` may compare the dtype")
 class NamedDtypeIs(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         kind = x.dtype  # here
         return x * 2 if torch.float32 is kind else x * 3
 
 
-@trap(refused="`is` compares the grad_fn")
+@trap(refused="`is` may compare the grad_fn")
 class NoGradient(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.grad_fn is None else x * 3  # here
@@ -138,7 +138,7 @@ class NotNone(nn.Module):
         return h if mask is None else h * mask
 
 
-@trap(refused="`is` compares the dtype")
+@trap(refused="`is` may compare the dtype")
 class DtypeIs(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.dtype is torch.float32 else x * 3  # here

@@ -258,7 +258,7 @@ class CachedMethod(nn.Module):
         return x * self.window(8)
 
 
-@trap()
+@trap(refused="attribute window")
 class CachedProperty(nn.Module):
     @functools.cached_property
     def window(self) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmarks.tools import ToolResult
+    from surgery.graph.trace_info import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,16 @@ class ModelResult:
     """What `torch.fx.symbolic_trace` does with the model: ``right``, ``wrong`` or ``refuses``."""
     refusal: str = ""
     """Why `surgery.trace` refuses the model; "" if it does not."""
+    front_end: str = ""
+    """``symbolic`` or ``observed``; "" if the model is refused."""
+    reason: str = ""
+    """Why the model is observed; "" if it is not."""
+    reach: Reach | None = None
+    """The calls of torch's operators that are part of an operation; None for a graph."""
+    trace_seconds: float = 0.0
+    """CPU time of `surgery.trace`."""
+    eager_seconds: float = 0.0
+    """CPU time of an eager run, the least of three."""
     notes: tuple[str, ...] = ()
     """The accepted hazards that `surgery.trace` reported."""
     operations: int = 0

@@ -20,6 +20,7 @@ import surgery
 from surgery.errors import first_line
 from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.interpreter import GraphInterpreter
+from surgery.graph.leaves import leaf_rule
 from surgery.graph.tensors import clone_inputs, named_tensors
 from surgery.rewriting.extractor import listening
 
@@ -126,7 +127,8 @@ def _surgery(model: nn.Module, inputs: list[Any], reference: ReferenceValues) ->
 
     with listening(opened, keep):
         opened(*inputs)
-    whole = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    rule = leaf_rule(traced)
+    whole = {path for path, module in model.named_modules() if rule.is_leaf(module, path)}
     for path, _, value in kept:
         module, _, call = path.partition("@")
         yield path, value, reference.candidates(module, int(call or 0)) if module in whole else []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 import surgery
@@ -16,13 +18,14 @@ if TYPE_CHECKING:
 
     from benchmarks.model_result import ModelResult
     from benchmarks.tools import ToolResult
+    from surgery.graph.trace_info import Reach
 
 _HEAD = """# Truth
 
 For each model: the original runs eagerly beside the traced model that is open after every operation, and everything is
-compared bit for bit. In eval mode on one input, on two, and on one twice as wide where the model takes it: outputs, the
-value of every operation against a run that clones each value the moment it is produced, buffers, random numbers. In
-train mode on two inputs: the same. Gradients on the first input in both modes. Afterwards the original's parameters,
+compared bit for bit. In eval mode on one input, on two, and on one of another size where the model takes it: outputs,
+the value of every operation against a run that clones each value the moment it is produced, buffers, random numbers.
+In train mode on two inputs: the same. Gradients on the first input in both modes. Afterwards the original's parameters,
 buffers, modes, attributes and hooks. Weights are random, and none is zero or one all over, nor are running statistics,
 so that no operation leaves its input as it is.
 """
@@ -46,6 +49,10 @@ def render_table(rows: Sequence[ModelResult], skipped: Sequence[str], arguments:
     unsure = [f"{row.name}: {line}" for row in rows for line in row.unsure]
     parts += ["## Where the original differs from itself\n", _list(unsure)] if unsure else []
     parts += ["## What is refused\n", _refusals(rows)]
+    if reasons := Counter(_reason_kind(row.reason) for row in rows if row.reason):
+        parts += ["## Why models are observed\n", _list(f"{reason}: {n}" for reason, n in reasons.most_common())]
+    unseen = [_unseen(row, row.reach) for row in rows if row.reach and row.reach.seen < row.reach.total]
+    parts += ["## What is not seen\n", _list(unseen)] if unseen else []
     noted = [f"`{row.name}`: {_condense(row.notes)}" for row in rows if row.notes]
     parts += ["## What was noted while tracing\n", _list(noted)] if noted else []
     parts += ["## What was not run\n", _list(skipped)] if skipped else []
@@ -74,6 +81,7 @@ def _version(name: str) -> str:
 
 def _surgery_summary(rows: Sequence[ModelResult]) -> str:
     head = ["zoo", "models", "torch.fx alone", "traced", "values", "wrong", "other differences", "originals touched"]
+    head += ["observed", "mean reach", "trace / eager run"]
     lines = []
     for zoo, some in [*((zoo, list(some)) for zoo, some in groupby(rows, key=lambda row: row.zoo)), ("**all**", rows)]:
         traced = [row for row in some if not row.refusal]
@@ -81,9 +89,25 @@ def _surgery_summary(rows: Sequence[ModelResult]) -> str:
         wrong, touched = sum(row.wrong for row in traced), sum(not row.untouched for row in traced)
         plain = sum(row.plain == "right" for row in some)
         values = sum(row.values for row in traced)
-        lines.append([zoo, len(some), plain, len(traced), f"{values:,}", wrong, others, touched])
-    explained = "*torch.fx alone*: how many `torch.fx.symbolic_trace` takes and gets right on the first input.\n"
+        observed = [row for row in traced if row.front_end == "observed"]
+        found = [zoo, len(some), plain, len(traced), f"{values:,}", wrong, others, touched, len(observed)]
+        lines.append([*found, _mean_reach(observed), _median_cost(observed)])
+    explained = (
+        "*torch.fx alone*: how many `torch.fx.symbolic_trace` takes and gets right on the first input. *Observed*: how"
+        " many of the traced models run their own Python; *reach*: the share of their calls of torch's operators that"
+        " are part of an operation; *trace / eager run*: the CPU time of tracing one of them, in eager runs (median).\n"
+    )
     return _table(head, lines) + "\n" + explained
+
+
+def _mean_reach(observed: Sequence[ModelResult]) -> str:
+    shares = [row.reach.share for row in observed if row.reach]
+    return f"{fmean(shares):.3f}" if shares else "–"
+
+
+def _median_cost(observed: Sequence[ModelResult]) -> str:
+    costs = [row.trace_seconds / row.eager_seconds for row in observed if row.eager_seconds]
+    return f"{median(costs):.1f}" if costs else "–"
 
 
 def _tools_summary(rows: Sequence[ModelResult]) -> str:
@@ -114,6 +138,16 @@ def _tools_summary(rows: Sequence[ModelResult]) -> str:
     return _table(head, lines)
 
 
+def _reason_kind(reason: str) -> str:
+    """Return the reason why a model is observed without the place, the advice and what is in parentheses."""
+    return re.split(r" \(|; ", re.sub(r"^.*?\.py:\d+: ", "", reason))[0]
+
+
+def _unseen(row: ModelResult, reach: Reach) -> str:
+    modules = f"; nothing of {', '.join(reach.unseen_modules)}" if reach.unseen_modules else ""
+    return f"`{row.zoo}` `{row.name}`: {reach.seen} of {reach.total} calls are part of an operation{modules}"
+
+
 def _refusals(rows: Sequence[ModelResult]) -> str:
     lines = []
     for row in rows:
@@ -125,11 +159,14 @@ def _refusals(rows: Sequence[ModelResult]) -> str:
 
 def _model_rows(rows: Sequence[ModelResult]) -> str:
     tools = list(dict.fromkeys(tool for row in rows for tool in row.tools if tool != "surgery"))
-    head = ["model", "input", "operations", "values", "wrong", "batches", "sizes", "train", "untouched", *tools]
+    head = ["model", "input", "operations", "values", "wrong", "batches", "sizes", "train", "untouched"]
+    head += ["front end", "reach", "trace", "eager run", *tools]
     lines = []
     for row in rows:
         shape = "×".join(map(str, row.shape))
         facts = [row.operations, row.values, row.wrong, row.batches, row.sizes, _tick(row.train), _tick(row.untouched)]
+        reach = f"{row.reach.share:.3f}" if row.reach else "–"
+        facts += [row.front_end, reach, f"{row.trace_seconds:.2f} s", f"{row.eager_seconds * 1000:.1f} ms"]
         found = ["refused", *["–"] * (len(facts) - 1)] if row.refusal else facts
         lines.append(
             [row.name, shape, *found, *(_tool_cell(row.tools[tool]) if tool in row.tools else "" for tool in tools)]
@@ -165,8 +202,9 @@ def render_summary(rows: Sequence[ModelResult]) -> str:
     traced = [row for row in rows if not row.refusal]
     values, wrong = sum(row.values for row in traced), sum(row.wrong for row in traced)
     plain = sum(row.plain == "right" for row in rows)
+    observed = sum(row.front_end == "observed" for row in rows)
     lines = [
-        f"{len(rows)} models, {len(traced)} traced, {plain} by torch.fx alone",
+        f"{len(rows)} models, {len(traced)} traced, {observed} of them observed, {plain} by torch.fx alone",
         f"surgery: {wrong} wrong values of {values:,}",
     ]
     for tool in TOOLS:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import make_activations
-from surgery.errors import ModelError, TraceError
-from surgery.graph import Activations, call_arguments, contexts, input_names, named_tensors, trace_info
+from surgery.errors import ModelError, TraceError, did_you_mean
+from surgery.graph import Activations, contexts, named_tensors
 from surgery.layouts import NO_HINTS, axis_tracker
 from surgery.rewriting import listening
+from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,12 +29,13 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     copies are in memory at once. An operation that runs twice has two activations, and a value of several tensors has
     one for each. Their `pictures` are drawn on first use, by the default recipe, one for each image of the batch.
 
-    Inputs are given by position, or by the names of forward's parameters. The model may be compiled by `torch.compile`.
-    Raises ModelError for missing or unknown inputs, and TraceError if `opened` is not a module.
+    Inputs are given by position, or by the names of forward's parameters: ``record(opened, **tokenizer(text))``. The
+    model may be compiled by `torch.compile`. Raises ModelError for missing or unknown inputs, and TraceError if
+    `opened` is not a module.
     """
     if not isinstance(opened, nn.Module):
         raise TraceError(f"record takes a rewritten model, which surgery.insert returns, not {type(opened).__name__}")
-    inputs, named = _arguments(opened, inputs, named) if named else (inputs, {})
+    arguments = _bind_arguments(opened, inputs, named)
     recorded: list[tuple[Operation, str, Tensor, LayoutHints]] = []
     tracker = axis_tracker(opened)
 
@@ -42,7 +45,7 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
             recorded.append((operation, key, tensor.detach().clone(), hints))
 
     with listening(opened, on_value), contexts.closing():
-        opened(*inputs, **named) if tracker is None else tracker.run(*inputs)
+        opened(*inputs, **named) if tracker is None else tracker.run(*arguments.args)
     recipe = DEFAULT_RECIPE
     return Activations(
         activation
@@ -51,18 +54,16 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     )
 
 
-def _arguments(
-    opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return inputs as the model takes them. Raises ModelError for missing or unknown ones."""
-    module = getattr(opened, "_orig_mod", opened)  # the module inside a compiled model
-    if trace_info(module).front_end == "observed":
-        return inputs, named
-    names = input_names(module)
-    remaining = names[len(inputs) :]
-    if set(remaining) != set(named):
+def _bind_arguments(opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> inspect.BoundArguments:
+    """Return inputs by the parameters of forward. Raises ModelError for missing, unknown and surplus ones."""
+    module: Any = getattr(opened, "_orig_mod", opened)  # the module inside a compiled model
+    signature = inspect.signature(module.forward)
+    try:
+        return signature.bind(*inputs, **named)
+    except TypeError:
+        known = list(signature.parameters)
+        unknown = next((name for name in named if name not in known), None)
         raise ModelError(
-            f"{type(opened).__name__} takes {', '.join(names) or 'no inputs'}; it is given {len(inputs)} by "
-            f"position and {', '.join(named)} by name"
-        )
-    return call_arguments(module, dict(zip(names, inputs, strict=False)) | named)
+            f"{type(module).__name__} takes {abbreviate_list(known, 12) or 'no inputs'}; it is given {len(inputs)} by "
+            f"position and {', '.join(named) or 'none'} by name{did_you_mean(unknown, known) if unknown else ''}"
+        ) from None

@@ -38,11 +38,17 @@ def is_user_object(value: Any) -> bool:
     Modules and classes are not such objects.
     """
     kind: Any = type(value)
-    return _is_users_class(kind) and type(getattr(value, "__dict__", None)) is dict
+    return is_users_class(kind) and has_attributes(value)
+
+
+def has_attributes(value: object) -> bool:
+    """Whether a value keeps its attributes in a dict, as objects of most classes do."""
+    return type(getattr(value, "__dict__", None)) is dict
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_users_class(kind: type) -> bool:
+def is_users_class(kind: type) -> bool:
+    """Whether a class is neither of torch, nor of Python's library, nor of this project, nor a class of modules."""
     if issubclass(kind, (nn.Module, type)):
         return False
     return is_user_file(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")

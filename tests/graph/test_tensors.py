@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from surgery.graph.containers import find_instances
 from surgery.graph.tensors import clone_inputs, clone_tensors, named_tensors
@@ -45,16 +45,53 @@ def test_cloned_values_share_no_memory_and_have_plain_containers() -> None:
     assert value[0].item() == value[1]["a"][0].item() == 1
 
 
-def test_an_input_keeps_containers_of_other_classes() -> None:
-    pair = Pair(torch.ones(1), 2)
-    assert clone_inputs(pair) is pair
-    (copy,) = clone_inputs((torch.ones(1),))
-    assert copy.item() == 1
-
-
 class Holder:
     def __init__(self, held: Any) -> None:
         self.held = held
+
+
+def test_the_tensors_in_the_attributes_of_an_object_are_found_once_each() -> None:
+    one, two = torch.ones(1), torch.zeros(2)
+    layer = Holder({"keys": one, "values": two})
+    cache = Holder([layer, layer, 3, nn.Linear(1, 1)])
+    layer.cache = cache  # type: ignore[attr-defined]
+    assert [(key, id(tensor)) for key, tensor in named_tensors({"cache": cache, "last": deque([one])})] == [
+        ("[cache][held][0][held][keys]", id(one)),
+        ("[cache][held][0][held][values]", id(two)),
+        ("[last][0]", id(one)),
+    ]
+    assert list(named_tensors([torch.Generator(), nn.Linear(1, 1), Holder, len])) == []
+
+
+def test_a_dataclass_without_a_value_for_a_field_is_searched() -> None:
+    output = Output(torch.ones(1))
+    del output.hidden
+    assert list(named_tensors(output)) == []
+
+
+def test_an_input_of_any_class_is_copied_without_its_modules() -> None:
+    tensor, module = torch.ones(1), nn.Linear(1, 1)
+    given = [tensor, Pair(tensor, 2), Holder([tensor, module]), OrderedDict(a=tensor), Output(tensor), Holder([])]
+    clones = clone_inputs(given)
+    found = [each for _, each in named_tensors(clones)]
+    assert len(found) == 5
+    assert all(each is found[0] is not tensor for each in found)
+    assert [type(clone) for clone in clones] == [type(value) for value in given]
+    assert clones[2].held[1] is module
+    clones[5].held.append(1)
+    assert given[5].held == []  # type: ignore[attr-defined]
+
+
+class Single:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        raise RuntimeError("there is one of me")
+
+
+def test_an_input_that_can_not_be_copied_stays() -> None:
+    single = Single()
+    assert clone_inputs([single])[0] is single
+    tensor = torch.ones(1, requires_grad=True) * 2
+    assert clone_inputs(Holder(tensor)).held.grad_fn is not None
 
 
 def test_instances_are_found_once_in_containers_and_objects_to_a_depth_of_8() -> None:

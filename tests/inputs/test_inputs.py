@@ -179,10 +179,11 @@ def test_the_command_line_gives_several_inputs(run: Any, files: Path) -> None:
     assert run(*common, "--input", "mask").code == 2
 
 
-def test_record_takes_inputs_by_name() -> None:
+@pytest.mark.parametrize("front_end", ["symbolic", "observed"])
+def test_record_takes_inputs_by_name(front_end: Any) -> None:
     image, mask = torch.randn(1, 3, 8, 8), torch.randn(1, 1, 8, 8)
     for model, inputs in ((Masked().eval(), (image, mask)), (MaskFirst().eval(), (mask, image))):
-        traced = surgery.trace(model, inputs)
+        traced = surgery.trace(model, inputs, front_end=front_end)
         opened = surgery.insert(traced, surgery.select(traced, "*"))
         by_position = surgery.record(opened, *inputs)[-1].values
         assert torch.equal(by_position, surgery.record(opened, image=image, mask=mask)[-1].values)
@@ -191,5 +192,42 @@ def test_record_takes_inputs_by_name() -> None:
         rest = {name: mask if name == "mask" else image}
         assert torch.equal(by_position, surgery.record(opened, inputs[0], **rest)[-1].values)
         for wrong in ({"image": image}, {"image": image, "msk": mask}, {"image": image, "mask": mask, "more": mask}):
-            with pytest.raises(ModelError, match=r"takes .*; it is given 0 by position and image"):
+            with pytest.raises(ModelError, match=r"takes .*; it is given 0 by position and image") as caught:
                 surgery.record(opened, **wrong)
+            assert ("did you mean 'mask'" in str(caught.value)) == ("msk" in wrong)
+        for surplus in ((), (image, mask, mask)):
+            message = rf"^{type(model).__name__} takes .*; it is given {len(surplus)} by position and none by name$"
+            with pytest.raises(ModelError, match=message):
+                surgery.record(opened, *surplus)
+
+
+class Branches(nn.Module):
+    """A model that can't be traced symbolically, with a parameter that has a default and any others."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, **more: Tensor) -> dict[str, Any]:
+        if x.sum() > 0:
+            x = x.neg()
+        return {"x": x if scale is None else x.mul(scale), "more": [value.exp() for value in more.values()]}
+
+
+def test_record_gives_an_observed_model_what_its_example_had_not() -> None:
+    traced = surgery.trace(Branches(), torch.ones(2))
+    opened = surgery.insert(traced, surgery.select(traced, "*"))
+    paths = [
+        activation.path for activation in surgery.record(opened, torch.ones(2), scale=torch.ones(2), y=torch.ones(1))
+    ]
+    assert paths == ["sum", "gt", "neg", "mul", "exp"]
+
+
+class Pairs(nn.Module):
+    def forward(self, pairs: list[tuple[Tensor, Tensor]], options: dict[str, Tensor]) -> Tensor:
+        return pairs[0][0].add(pairs[1][1]).mul(options["scale"])
+
+
+@pytest.mark.parametrize("front_end", ["symbolic", "observed"])
+def test_record_takes_nested_inputs(front_end: Any) -> None:
+    inputs: Any = ([(torch.ones(1), torch.ones(1)), (torch.ones(2), torch.ones(2))], {"scale": torch.full((1,), 3.0)})
+    traced = surgery.trace(Pairs(), inputs, front_end=front_end)
+    opened = surgery.insert(traced, surgery.select(traced, "*"))
+    last = surgery.record(opened, inputs[0], options=inputs[1])[-1]
+    assert (last.path, last.values.tolist()) == ("mul", [6, 6])

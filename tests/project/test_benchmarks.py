@@ -15,6 +15,9 @@ from benchmarks.tools import compute_reference, run_tool
 from benchmarks.truth import choose_models
 from benchmarks.truth_table import render_summary, render_table
 from benchmarks.zoo import ZooModel, list_models
+from benchmarks.zoo.inputs import tokens
+from surgery.errors import TraceError
+from surgery.graph.trace_info import Reach
 from surgery.rewriting.extractor import ActivationExtractor
 from tests.nets import Branching, Containers, InPlace, Reused
 
@@ -107,7 +110,54 @@ def test_a_wrong_value_of_ours_would_be_counted_and_named(monkeypatch: pytest.Mo
     assert f"surgery: {row.wrong} wrong values of {row.values}" in render_summary([row])
 
 
-def test_a_refusal_is_bad_where_torch_fx_alone_is_right() -> None:
+def test_a_model_that_is_observed_gives_a_line_that_says_so_and_why() -> None:
+    row = examine(BRANCHING, ["surgery"])
+    assert (row.plain, row.refusal, row.differences, row.front_end) == ("refuses", "", (), "observed")
+    assert "tests/nets.py:" in row.reason
+    assert row.reach is not None
+    assert 0 < row.reach.seen <= row.reach.total
+    assert row.trace_seconds > row.eager_seconds > 0
+    assert row.tools["surgery"].known > 0
+    assert not row.is_bad
+    text = render_table([replace(row, reach=Reach(3, 4, ("conv",)))], [], [])
+    assert re.search(r"\| \*\*all\*\* \| 1 \| 0 \| 1 \| \d+ \| 0 \| 0 \| 0 \| 1 \| 0\.750 \| \d+\.\d \|", text)
+    assert "`tests` `branching`: 3 of 4 calls are part of an operation; nothing of conv" in text
+    assert re.search(r"## Why models are observed\n\n- a branch .*: 1\n", text)
+    assert "1 models, 1 traced, 1 of them observed" in render_summary([row])
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(98, 4)
+
+    def forward(self, ids: Tensor, scale: float = 1.0, *, mask: Tensor | None = None) -> dict[str, Tensor]:
+        hidden = self.embedding(ids) * scale
+        return {"hidden": hidden if mask is None else hidden * mask[..., None]}
+
+
+def test_a_model_is_examined_on_inputs_by_name_on_a_batch_and_at_another_size() -> None:
+    row = examine(ZooModel("tests", "named", Named, takes={"ids": tokens(5), "scale": 2.0}), ["surgery"])
+    assert (row.differences, row.batches, row.sizes, row.train, row.wrong) == ((), 2, 2, True, 0)
+    assert row.shape == (5,)
+    assert row.tools["surgery"].known > 0
+
+
+def test_a_fault_of_ours_is_a_result_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("out of range\nand more")
+
+    monkeypatch.setattr(surgery, "trace", fail)
+    row = examine(IN_PLACE, [])
+    assert row.differences == ("surgery fails: IndexError: out of range",)
+    assert row.is_bad
+
+
+def test_a_refusal_is_bad_where_torch_fx_alone_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise TraceError("Branching can't be traced: tests/nets.py:3: no")
+
+    monkeypatch.setattr(surgery, "trace", refuse)
     row = replace(examine(BRANCHING, []), seconds=60)
     assert row.plain == "refuses"
     assert "tests/nets.py:" in row.refusal

@@ -116,6 +116,8 @@ class OperationObserver(TorchFunctionMode):
         try:
             value = func(*args, **kwargs)
             kind, scope = operation_kind(func), self.scopes[-1]
+            if kind == "getattr":  # the getter of an attribute is called without its name
+                args = (*args, getattr(getattr(func, "__self__", None), "__name__", ""))
             self.on_call(ObservedCall(f"{scope}.{kind}" if scope else kind, kind, value, args, kwargs))
         finally:
             self.is_inside = False

@@ -11,9 +11,9 @@ import torch
 from surgery.drawing import make_activations, make_image_activations
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction.output_check import compare_with_original
-from surgery.graph import contexts, input_names, named_tensors, operations, tensor_specs
+from surgery.graph import call_arguments, contexts, input_names, named_tensors, operations, tensor_specs
 from surgery.inputs import input_dtype
-from surgery.layouts import AxisTrackingModel
+from surgery.layouts import AxisTracker
 from surgery.rewriting import listening
 from surgery.types import Activation, Operation
 
@@ -40,7 +40,7 @@ class ModelRunner:
         self._plan = plan
         self._consume = consume
         self._consumer_error: Exception | None = None
-        self._model = AxisTrackingModel(plan.rewritten)
+        self._tracker = AxisTracker(plan.rewritten)
         self._dtype = input_dtype(plan.rewritten)
         self._input_names = input_names(plan.rewritten)
         self._output_index = len(operations(plan.rewritten)) + 1
@@ -67,9 +67,11 @@ class ModelRunner:
         with torch.random.fork_rng(devices=devices), torch.no_grad(), contexts.closing():
             torch.manual_seed(plan.seed)
             self._consume_inputs(values, others, images)
+            by_name = {name: others.get(name, values) for name in self._input_names}
+            args, kwargs = call_arguments(plan.rewritten, by_name)
             try:
                 with listening(plan.rewritten, partial(self._on_value, images)):
-                    output = self._model.run({name: others.get(name, values) for name in self._input_names})
+                    output = self._tracker.run(*args, **kwargs)
             except Exception as error:
                 if isinstance(error, SurgeryError) or error is self._consumer_error:
                     raise
@@ -88,7 +90,7 @@ class ModelRunner:
             tensors = tensor_specs(value)
             if tensors != operation.tensors:  # of another size or number of images than the example
                 operation = replace(operation, tensors=tensors)
-            find_hints = partial(self._model.hints, operation.name)
+            find_hints = partial(self._tracker.hints, operation.path)
             self._consume(make_activations(operation, value, images, self._plan.recipe, find_hints=find_hints))
         except Exception as error:
             self._consumer_error = error
@@ -120,7 +122,7 @@ class ModelRunner:
         if is_image(values, output, plan.value_range):
             self._consume(make_image_activations(operation, output, images, plan.value_range, plan.recipe))
         else:
-            find_hints = partial(self._model.hints, "output")
+            find_hints = partial(self._tracker.hints, None)
             self._consume(make_activations(operation, output, images, plan.recipe, find_hints=find_hints))
 
 

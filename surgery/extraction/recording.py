@@ -11,7 +11,7 @@ from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import make_activations
 from surgery.errors import ModelError, TraceError, did_you_mean
 from surgery.graph import Activations, contexts, named_tensors
-from surgery.layouts import NO_HINTS, axis_tracker
+from surgery.layouts import AxisTracker
 from surgery.rewriting import listening
 from surgery.text import abbreviate_list
 
@@ -35,17 +35,16 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     """
     if not isinstance(opened, nn.Module):
         raise TraceError(f"record takes a rewritten model, which surgery.insert returns, not {type(opened).__name__}")
-    arguments = _bind_arguments(opened, inputs, named)
+    _check_arguments(opened, inputs, named)
     recorded: list[tuple[Operation, str, Tensor, LayoutHints]] = []
-    tracker = axis_tracker(opened)
+    tracker = AxisTracker(opened)
 
     def on_value(operation: Operation, value: Any) -> None:
         for key, tensor in named_tensors(value):
-            hints = NO_HINTS if tracker is None else tracker.hints(operation.name, key)
-            recorded.append((operation, key, tensor.detach().clone(), hints))
+            recorded.append((operation, key, tensor.detach().clone(), tracker.hints(operation.path, key)))
 
     with listening(opened, on_value), contexts.closing():
-        opened(*inputs, **named) if tracker is None else tracker.run(*arguments.args)
+        tracker.run(*inputs, **named)
     recipe = DEFAULT_RECIPE
     return Activations(
         activation
@@ -54,12 +53,12 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     )
 
 
-def _bind_arguments(opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> inspect.BoundArguments:
-    """Return inputs by the parameters of forward. Raises ModelError for missing, unknown and surplus ones."""
+def _check_arguments(opened: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Raise ModelError for missing, unknown and surplus inputs."""
     module: Any = getattr(opened, "_orig_mod", opened)  # the module inside a compiled model
     signature = inspect.signature(module.forward)
     try:
-        return signature.bind(*inputs, **named)
+        signature.bind(*inputs, **named)
     except TypeError:
         known = list(signature.parameters)
         unknown = next((name for name in named if name not in known), None)

@@ -1,5 +1,4 @@
-from .axis_tracking import AxisTrackingModel as AxisTrackingModel
-from .axis_tracking import axis_tracker as axis_tracker
+from .axis_tracking import AxisTracker as AxisTracker
 from .layout_decision import NO_HINTS as NO_HINTS
 from .layout_decision import LayoutHints as LayoutHints
 from .layout_decision import decide_layout as decide_layout

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from torch import fx, nn
+from torch import nn
 
-from surgery.graph import is_extractor, target_name
 from surgery.layouts.axes import BATCH, CHANNEL, DEPTH, HEIGHT, UNKNOWN, WIDTH
 
 CHANNELS_FIRST_AXES = {4: (BATCH, CHANNEL, HEIGHT, WIDTH), 5: (BATCH, CHANNEL, DEPTH, HEIGHT, WIDTH)}
@@ -44,25 +43,7 @@ def is_channels_first(kind: str) -> bool:
     return _CHANNELS_FIRST.fullmatch(kind) is not None
 
 
-def node_kind(module: nn.Module, node: fx.Node) -> str:
-    """Return the kind of the operation that a node of the module's graph calls: ``conv2d``, ``permute``."""
-    if node.op == "call_module":
-        return _module_kind(module.get_submodule(str(node.target)))
-    kind = target_name(node)
-    return str(node.args[1]).lower() if kind == "getattr" and len(node.args) > 1 else kind
-
-
-def node_label(module: nn.Module, node: fx.Node) -> str:
-    """Return a node as text: ``features.0.0 (conv2d)``."""
-    return f"{node.target if node.op == 'call_module' else node.name} ({node_kind(module, node)})"
-
-
-def is_extractor_node(module: nn.Module, node: fx.Node) -> bool:
-    """Return whether a node of the module's graph calls an inserted extractor."""
-    return isinstance(module, fx.GraphModule) and is_extractor(module, node)
-
-
-def _module_kind(module: nn.Module) -> str:
+def module_kind(module: nn.Module) -> str:
     """Return the name of a module's torch class in lower case.
 
     A subclass of a convolution or a pooling layer has the kind of its base. Every other class of the user has a kind of

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from surgery.graph import find_edges, operations
 from surgery.layouts.axes import Axes, named_axes
 from surgery.layouts.operation_kinds import (
     AXIS_PRESERVING_KINDS,
@@ -11,49 +14,67 @@ from surgery.layouts.operation_kinds import (
     CHANNELS_LAST_AXES,
     CHANNELS_LAST_KINDS,
     is_channels_first,
-    is_extractor_node,
-    node_kind,
-    node_label,
+    module_kind,
 )
 
 if TYPE_CHECKING:
-    from torch import fx, nn
+    from torch import nn
 
-MAX_SEARCHED_NODES = 12
+    from surgery.graph import ValueSource
+    from surgery.types import Operation
 
-
-def find_required_axes(module: nn.Module, node: fx.Node, shape: tuple[int, ...]) -> Axes | None:
-    """Return the axes required by the nearest operation that uses a value and needs particular axes; None if none does.
-
-    `node` is the node of the value, `shape` its shape.
-
-    The search passes through extractors and operations that preserve axes, and visits at most `MAX_SEARCHED_NODES`.
-    """
-    waiting, seen = list(node.users), {node}
-    while waiting and len(seen) < MAX_SEARCHED_NODES:
-        user = waiting.pop(0)
-        if user in seen or not user.op.startswith("call_"):
-            continue
-        seen.add(user)
-        if is_extractor_node(module, user):
-            waiting = [*user.users, *waiting]
-            continue
-        kind = node_kind(module, user)
-        names = None
-        if is_channels_first(kind):
-            names = CHANNELS_FIRST_AXES.get(len(shape))
-        elif kind in CHANNELS_LAST_KINDS and not _normalizes_several_axes(module, user):
-            names = CHANNELS_LAST_AXES.get(len(shape))
-        if names is not None:
-            return named_axes(shape, names, f"{node_label(module, user)}, which takes it")
-        if kind in AXIS_PRESERVING_KINDS:
-            waiting += list(user.users)
-    return None
+MAX_PASSED_OPERATIONS = 12
 
 
-def _normalizes_several_axes(module: nn.Module, node: fx.Node) -> bool:
-    """Return whether a layer norm normalizes over more than the last axis."""
-    shape = node.args[1] if len(node.args) > 1 else node.kwargs.get("normalized_shape")
-    if node.op == "call_module":
-        shape = getattr(module.get_submodule(str(node.target)), "normalized_shape", None)
-    return isinstance(shape, (tuple, list)) and len(shape) > 1
+class RequiredAxes:
+    """Finds the axes of values from the operations that use them: those of the graph, or of the run of the example."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._sources = find_edges(model).operands
+        self._users: defaultdict[tuple[str, str], list[Operation]] = defaultdict(list)
+        for operation in operations(model):
+            for source in self._sources[operation.name]:
+                self._users[source.kind, source.path].append(operation)
+
+    def find(self, source: ValueSource, shape: tuple[int, ...]) -> Axes | None:
+        """Return the axes required by the nearest operation that uses a value and needs particular axes.
+
+        `shape` is the shape of the value. The search passes through at most `MAX_PASSED_OPERATIONS` operations, which
+        preserve axes. Returns None if it finds no such operation.
+        """
+        waiting = list(self._users[source.kind, source.path])
+        passed: set[str] = set()
+        while waiting and len(passed) < MAX_PASSED_OPERATIONS:
+            user = waiting.pop(0)
+            kind, module = self._kind_and_module(user)
+            names = None
+            if is_channels_first(kind):
+                names = CHANNELS_FIRST_AXES.get(len(shape))
+            elif kind in CHANNELS_LAST_KINDS and not self._normalizes_several_axes(user, module):
+                names = CHANNELS_LAST_AXES.get(len(shape))
+            if names is not None:
+                return named_axes(shape, names, f"{user.path} ({kind}), which takes it")
+            if kind in AXIS_PRESERVING_KINDS and user.path not in passed:
+                passed.add(user.path)
+                waiting += self._users["operation", user.path]
+        return None
+
+    def _kind_and_module(self, operation: Operation) -> tuple[str, nn.Module | None]:
+        """Return the kind of an operation, and the module that it calls; None if it calls a function."""
+        path = operation.path.partition("@")[0]
+        if operation.scopes[-1:] != (path,):
+            return operation.kind, None
+        module = self._model.get_submodule(path)
+        return module_kind(module), module
+
+    def _normalizes_several_axes(self, user: Operation, module: nn.Module | None) -> bool:
+        """Return whether a layer norm may normalize over more than the last axis.
+
+        Of a call of a function, the weights tell.
+        """
+        if module is not None:
+            shape = getattr(module, "normalized_shape", None)
+            return isinstance(shape, (tuple, list)) and len(shape) > 1
+        weights = [attrgetter(each.path)(self._model) for each in self._sources[user.name] if each.kind == "attribute"]
+        return "norm" in user.kind and [weight.ndim for weight in weights[:1]] != [1]

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from surgery.eager import OperationObserver
+from surgery.eager import ObservedCall, OperationObserver
 from surgery.graph import named_tensors
 from surgery.observing.observed_calls import make_operation
 
 if TYPE_CHECKING:
-    from surgery.eager import ObservedCall
+    from collections.abc import Iterator
+
     from surgery.observing.observation import Observation
+
+CallListener: TypeAlias = Callable[[str, ObservedCall], None]
+"""Receives the path of an operation, with the number of the call, and the call."""
+
+_listener: ContextVar[tuple[nn.Module, CallListener | None] | None] = ContextVar("_listener", default=None)
+
+
+@contextmanager
+def listening_to_calls(model: nn.Module, listener: CallListener | None) -> Iterator[None]:
+    """Within the block, `listener` receives each call of an observed model's runs in this thread.
+
+    It receives a call that computes tensors before the extractor of the operation does.
+    """
+    token = _listener.set((model, listener))
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def call_listener(model: nn.Module) -> CallListener | None:
+    """Return what listens to the calls of an observed model in this thread."""
+    listened, listener = _listener.get() or (None, None)
+    return listener if listened is model else None
 
 
 class StopRun(BaseException):
@@ -23,8 +51,9 @@ class StopRun(BaseException):
 class ExtractionObserver(OperationObserver):
     """Numbers the operations of one run, and passes their values to extractors."""
 
-    def __init__(self, observation: Observation) -> None:
+    def __init__(self, observation: Observation, listener: CallListener | None = None) -> None:
         super().__init__()
+        self._listener = listener
         self._observation = observation
         self._extractors = observation.extractors
         self._bases = {path.partition("@")[0] for path in self._extractors}
@@ -33,7 +62,7 @@ class ExtractionObserver(OperationObserver):
 
     def on_call(self, call: ObservedCall) -> None:
         path, value, new = call.path, call.value, self._observation.new_operations
-        if new is None and path not in self._bases:
+        if new is None and self._listener is None and path not in self._bases:
             return
         if not (isinstance(value, Tensor) or has_tensors(value)):
             return
@@ -41,6 +70,8 @@ class ExtractionObserver(OperationObserver):
         self._calls[path] += 1
         if number:
             path = f"{path}@{number}"
+        if self._listener is not None:
+            self._listener(path, call)
         extractor = self._extractors.get(path)
         if extractor is not None:
             extractor(value)

@@ -30,7 +30,7 @@ from surgery.graph import (
     trace_info,
     unshare_parameters,
 )
-from surgery.observing.extraction_observer import ExtractionObserver, StopRun
+from surgery.observing.extraction_observer import ExtractionObserver, StopRun, call_listener
 from surgery.observing.observation import leaf_rule_for
 from surgery.rewriting import (
     ActivationExtractor,
@@ -62,7 +62,8 @@ class ObservedModel(DerivedModel):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise TraceError(explain_missing_graph(self, "be compiled as one graph or exported"))
         observation = observation_of(self)
-        if (not observation.extractors and observation.new_operations is None) or is_observing():
+        has_receivers = observation.extractors or observation.new_operations or call_listener(self)
+        if not has_receivers or is_observing():
             return super().__call__(*args, **kwargs)
         if "torch._dynamo" in sys.modules:  # which would compile the model's own functions
             return _without_compiler()(self, super().__call__, args, kwargs)
@@ -80,7 +81,7 @@ def _run_with_extractors(
     observation = observation_of(model)
     observe_modules(model, leaf_rule_for(observation.leaves))
     try:
-        with observing(ExtractionObserver(observation)):
+        with observing(ExtractionObserver(observation, call_listener(model))):
             return run_model(call, args, kwargs)
     except StopRun:
         return None

@@ -1,4 +1,4 @@
-"""Axes that are tracked through a graph, and the pictures that follow from them."""
+"""Axes that are tracked through a graph or an observed run, and the pictures that follow from them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from surgery.types import NAN
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from surgery.graph import FrontEnd
 
 SIDE, WIDE, STRIDE = 24, 40, 8
 
@@ -136,17 +138,18 @@ def random_images(count: int = 2) -> Tensor:
     return torch.randn(count, 3, SIDE, WIDE, generator=torch.Generator().manual_seed(1))
 
 
-def rewrite(model: nn.Module, at: str = "*") -> Any:
-    traced = surgery.trace(model.eval())
+def rewrite(model: nn.Module, at: str = "*", front_end: FrontEnd = "symbolic") -> Any:
+    traced = surgery.trace(model.eval(), random_images(1), front_end=front_end)
     return surgery.insert(traced, surgery.select(traced, at))
 
 
+@pytest.mark.parametrize("front_end", ["symbolic", "observed"])
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
-def test_spatial_axes_are_tracked_through_the_graph(kind: type[nn.Module]) -> None:
+def test_spatial_axes_are_tracked(kind: type[nn.Module], front_end: FrontEnd) -> None:
     torch.manual_seed(0)
     model = kind().eval()
     images = random_images()
-    *_, last = surgery.record(rewrite(model), images)
+    *_, last = surgery.record(rewrite(model, front_end=front_end), images)
     assert last.layout.name == MODELS[kind]
     assert "known from" in last.layout.reason
     with torch.no_grad():

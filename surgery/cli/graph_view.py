@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,7 +56,7 @@ def graph_view(graph_module: nn.Module, width: int, *, depth: int | None = None,
     for row in outline.rows():
         lines += _row_lines(row, edges, limit)
     summary = _summary(graph_module, listed, len(extracted), outline.folded)
-    return Group(*_align_columns(lines, width), Text(), summary)
+    return Group(*_align_columns(lines, width), Text(), summary, *_trace_lines(graph_module, width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,14 @@ def code_view(graph_module: nn.Module) -> RenderableType:
 
     Raises TraceError for an observed model, which has no graph.
     """
-    if trace_info(graph_module).front_end == "observed":
-        raise TraceError(f"{type(graph_module).__name__} is observed, so there is no code of a graph")
+    info = trace_info(graph_module)
+    if info.front_end == "observed":
+        raise TraceError(
+            f"{type(graph_module).__name__} has no code of a graph, since it is observed ({info.short_reason}); "
+            "--front-end symbolic says how to change that line, and --leaf NAME keeps a module whole"
+            if info.reason
+            else f"{type(graph_module).__name__} has no code of a graph, since --front-end observed was given"
+        )
     traced = cast("fx.GraphModule", graph_module)
     names = {node.name for node in traced.graph.nodes if is_extractor(traced, node)}
     lines = traced.code.strip("\n").splitlines()
@@ -204,6 +211,14 @@ def _summary(graph_module: nn.Module, listed: Sequence[Operation], extracted: in
     counts += [f"{_format_bytes(size)} of values"] if size else []
     counts += [f"{format_count(folded, 'operation')} folded"] if folded else []
     return Text(", ".join(counts))
+
+
+def _trace_lines(graph_module: nn.Module, width: int) -> Iterator[Text]:
+    """Yield how the model was traced. What follows the first of several lines that say one thing is indented."""
+    info = trace_info(graph_module)
+    for text in info.describe():
+        for line in textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False):
+            yield Text(line, style="dim" if info.is_verified else "yellow")
 
 
 def _total_size(operations: Sequence[Operation]) -> int:

@@ -6,10 +6,12 @@ import json
 import sys
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from surgery.cli.examples import make_example, trace_if_possible
+from surgery.cli.input_options import InputOptions
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import (
     AtOption,
@@ -17,29 +19,28 @@ from surgery.cli.options import (
     ModelArgument,
     ModelOptions,
     PluginOptions,
-    SizeOption,
-    parse_size,
 )
-from surgery.cli.standard_streams import print_message, print_note, print_output
+from surgery.cli.standard_streams import print_note, print_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
-    from torch import Tensor, nn
+    from torch import nn
 
-    from surgery.inputs import Size
     from surgery.rewriting import Selection
 
-DEFAULT_SIDE = 224
-"""Height and width in pixels of an example, for a model that doesn't say which size it takes."""
+ExampleArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="IMAGE", help="An input to run the model on. [dim]\\[default: made-up numbers][/dim]"),
+]
 
 
 @expand_option_groups
 def inspect(
     model: ModelArgument = "facades",
+    image: ExampleArgument = None,
     at: AtOption = [],  # noqa: B006
-    size: SizeOption = "",
     depth: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="The levels of modules to expand. [dim]\\[default: all][/dim]"),
@@ -50,6 +51,7 @@ def inspect(
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as SVG.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as HTML.")] = None,
     *,
+    reading: InputOptions,
     loading: ModelOptions,
     plugin_options: PluginOptions,
 ) -> None:
@@ -58,14 +60,18 @@ def inspect(
     from surgery.cli.console import open_console
     from surgery.cli.documents import render_document
     from surgery.cli.graph_view import code_view, graph_record, graph_view
+    from surgery.graph import trace_info
     from surgery.rewriting import parse_selection
 
     selections = [parse_selection(text) for text in at]
-    example_size = parse_size(size)
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins).eval()
-        traced = _trace_with_example_if_possible(network, example_size, loading)
+        traced = trace_if_possible(network, make_example(network, image, reading, plugins), loading)
         _print_hazards(traced)
+        if as_json:
+            _print_how_traced(traced)
+        if image is None and trace_info(traced).front_end == "observed":
+            print_note("these operations are those of a run on zeros; `surgery inspect MODEL IMAGE` runs an image")
         rewritten = _insert_extractors(traced, selections)
     if as_json:
         print_output(json.dumps(graph_record(rewritten), indent=1))
@@ -85,11 +91,12 @@ def inspect(
 @expand_option_groups
 def check(
     model: ModelArgument = "facades",
+    image: ExampleArgument = None,
     at: AtOption = ["*"],  # noqa: B006
-    size: SizeOption = "",
     seed: Annotated[int, typer.Option(metavar="N", help="The seed of the random numbers in the input.")] = 0,
     as_json: JsonOption = False,
     *,
+    reading: InputOptions,
     loading: ModelOptions,
     plugin_options: PluginOptions,
 ) -> None:
@@ -104,30 +111,18 @@ def check(
     selections = [parse_selection(text) for text in at]
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins, seed).eval()
-        example = _example_input(network, parse_size(size), seed)
-        traced = trace(network, **loading.trace_arguments())
+        example = make_example(network, image, reading, plugins, seed)
+        traced = trace(network, example, **loading.trace_arguments())
         _print_hazards(traced)
-        certificate = certify(network, _insert_extractors(traced, selections), example)
+        _print_how_traced(traced)
+        inputs = example if isinstance(example, tuple) else (example,)
+        certificate = certify(network, _insert_extractors(traced, selections), *inputs)
     if as_json:
         print_output(json.dumps(certificate.record(), indent=1))
     else:
         open_console().print(certificate_view(certificate))
     if not certificate.same:
         raise typer.Exit(1)
-
-
-def _trace_with_example_if_possible(model: nn.Module, size: Size, loading: ModelOptions) -> nn.Module:
-    """Return the graph of a model, with shapes where an example of the given size runs; otherwise print why not."""
-    from surgery.errors import TraceError
-    from surgery.tracing import trace
-
-    try:
-        return trace(model, _example_input(model, size), **loading.trace_arguments())
-    except TraceError as error:
-        # Raises again where the example isn't the cause.
-        traced = trace(model, **loading.trace_arguments())
-        print_message(f"{error}; shown without shapes")
-        return traced
 
 
 def _print_hazards(traced: nn.Module) -> None:
@@ -137,29 +132,13 @@ def _print_hazards(traced: nn.Module) -> None:
         print_note(hazard)
 
 
-def _example_input(model: Any, size: Size, seed: int | None = None) -> Tensor:
-    """Return a batch of one input that a model takes: random numbers from `seed`, or zeros for None.
+def _print_how_traced(traced: nn.Module) -> None:
+    """Print how a model was traced, unless it is a graph that was verified."""
+    from surgery.graph import trace_info
 
-    The shape is ``(1, channels, height, width)`` and the dtype is the model's. Without a `size`, the model's own size
-    is used, or `DEFAULT_SIDE`. Raises ImageError when there is not enough memory.
-    """
-    import torch
-
-    from surgery.errors import ImageError, first_line
-    from surgery.inputs import input_channels, input_dtype
-
-    own_size = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", None)
-    if size in (None, "native"):
-        size = own_size if isinstance(own_size, (int, tuple)) else DEFAULT_SIDE
-    height, width = size if isinstance(size, tuple) else (size, size)
-    shape: Any = (1, input_channels(model), height, width)
-    try:
-        if seed is None:
-            return torch.zeros(shape, dtype=input_dtype(model))
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(input_dtype(model))
-    except (RuntimeError, MemoryError, OverflowError) as error:
-        text = "x".join(map(str, shape))
-        raise ImageError(f"an input of {text} can't be made: {first_line(error)}; choose another --size") from error
+    info = trace_info(traced)
+    if info.front_end != "symbolic" or not info.is_verified:
+        print_note("; ".join(info.describe()))
 
 
 def _insert_extractors(traced: nn.Module, selections: Sequence[Selection]) -> nn.Module:

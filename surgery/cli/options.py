@@ -37,10 +37,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MODEL = "Model"
 _PLUGINS = "Plugins"
 
-SizeOption = Annotated[
-    str, typer.Option(metavar="SIZE", help="N, HxW or native. [dim]\\[default: the network's own][/dim]")
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:

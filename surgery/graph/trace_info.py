@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from torch import fx, nn
 
 from surgery.errors import TraceError
+from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
     from surgery.graph.hazard_kinds import Hazard
@@ -31,6 +33,21 @@ class Reach:
         """The share of calls that are part of an operation, from 0 to 1."""
         return self.seen / self.total if self.total else 1.0
 
+    @property
+    def percentage(self) -> int:
+        """The share in percent, rounded down: 100 if all calls are part of an operation."""
+        return 100 * self.seen // self.total if self.total else 100
+
+    def describe(self) -> str:
+        """Return the share as text, with the modules of which nothing was seen: ``reach 71%: nothing seen of attn``."""
+        outermost = [path for path in self.unseen_modules if not _is_in_any(path, self.unseen_modules)]
+        unseen = f": nothing was seen of {abbreviate_list(outermost, 4)}" if outermost else ""
+        return f"reach {self.percentage}%{unseen}"
+
+
+def _is_in_any(path: str, modules: tuple[str, ...]) -> bool:
+    return any(path.startswith(f"{module}.") for module in modules)
+
 
 @dataclass(frozen=True, slots=True)
 class TraceInfo:
@@ -47,6 +64,29 @@ class TraceInfo:
     """None for a graph, and where it can't be measured."""
     hazards: tuple[Hazard, ...] = ()
     """What may be different in the graph, and was allowed or only noted."""
+
+
+    @property
+    def short_reason(self) -> str | None:
+        """The reason without remedies: ``models/unet.py:41: a branch that depends on the values of a tensor``."""
+        if self.reason is None:
+            return None
+        shortened = re.sub(r"^\w+ can't be traced( faithfully)?: ", "", self.reason).partition("; ")[0]
+        return re.sub(r" \([^()]*\)$", "", shortened)
+
+    def describe(self) -> tuple[str, ...]:
+        """Return one or two lines: the front end, whether the result is verified, or why it is observed, and the reach.
+
+        There are none for a graph that `surgery.trace` did not make.
+        """
+        if self.front_end is None:
+            return ()
+        if self.front_end == "symbolic":
+            allowed = any(hazard.changes_result for hazard in self.hazards)
+            unverified = f"unverified: {'a hazard was allowed' if allowed else 'no example has run'}"
+            return (f"traced symbolically, {'verified on an example' if self.is_verified else unverified}",)
+        first = "observed, as requested" if self.reason is None else f"observed: {self.short_reason}"
+        return (first,) if self.reach is None else (first, self.reach.describe())
 
 
 @singledispatch

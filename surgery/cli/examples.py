@@ -1,0 +1,106 @@
+"""Inputs to trace a model with: a file that the user gives, or numbers of a shape that the model takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from surgery.cli.standard_streams import print_message
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from surgery.cli.input_options import InputOptions
+    from surgery.cli.options import ModelOptions
+    from surgery.inputs import Size
+    from surgery.plugins import Plugins
+
+DEFAULT_SIDE = 224
+"""Height and width in pixels of an example, for a model that doesn't say which size it takes."""
+
+
+def make_example(
+    model: nn.Module, image: str | None, reading: InputOptions, plugins: Plugins, seed: int | None = None
+) -> Any:
+    """Return inputs of a model: what a run on the file `image` gives it, or without a file numbers.
+
+    Raises BadParameter for other inputs without an image.
+    """
+    if image is not None:
+        return _read_example(model, image, reading, plugins)
+    if reading.other_inputs:
+        raise typer.BadParameter("other inputs come with an image: MODEL IMAGE --input NAME=FILE", param_hint="--input")
+    return _example_of_numbers(model, reading.arguments(plugins)["size"], seed)
+
+
+def trace_if_possible(model: nn.Module, example: Any, loading: ModelOptions) -> nn.Module:
+    """Return a traced model, with shapes where the example runs; otherwise print why there are none.
+
+    Raises TraceError if it can't be traced, or is a model that can only be observed and does not take the example.
+    """
+    from surgery.errors import TraceError
+    from surgery.tracing import trace
+
+    try:
+        return trace(model, example, **loading.trace_arguments())
+    except TraceError as error:
+        try:
+            traced = trace(model, **loading.trace_arguments())
+        except TraceError as other:
+            if str(other) == str(error):  # the example isn't the cause
+                raise
+            raise TraceError(
+                f"{error}; {type(model).__name__} is observed while it runs, so give an input that it takes: "
+                "MODEL IMAGE, with --size, --reader, or --input NAME=FILE for a second one"
+            ) from error
+        print_message(f"{error}; shown without shapes")
+        return traced
+
+
+def _read_example(model: nn.Module, image: str, reading: InputOptions, plugins: Plugins) -> Any:
+    """Return the inputs that a run on an image gives to a model."""
+    from surgery.errors import ImageError
+    from surgery.inputs import ImageReader, find_inputs, read_example
+
+    options = reading.arguments(plugins)
+    files = find_inputs(
+        model,
+        image,
+        reader=options.get("reader", ImageReader()),
+        inputs=options["inputs"],
+        readers=options["readers"],
+        size=options["size"],
+        side=options["side"],
+        value_range=options["range"],
+    )
+    stream = files.open()
+    example = read_example(model, stream, "cpu")
+    if example is None:
+        raise ImageError(stream.failures[0].reason)
+    return example
+
+
+def _example_of_numbers(model: Any, size: Size, seed: int | None) -> Tensor:
+    """Return a batch of one input that a model takes: random numbers from `seed`, or zeros for None.
+
+    The shape is ``(1, channels, height, width)`` and the dtype is the model's. Without a `size`, the model's own size
+    is used, or `DEFAULT_SIDE`. Raises ImageError when there is not enough memory.
+    """
+    import torch
+
+    from surgery.errors import ImageError, first_line
+    from surgery.inputs import input_channels, input_dtype
+
+    own_size = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", None)
+    if size in (None, "native"):
+        size = own_size if isinstance(own_size, (int, tuple)) else DEFAULT_SIDE
+    height, width = size if isinstance(size, tuple) else (size, size)
+    shape: Any = (1, input_channels(model), height, width)
+    try:
+        if seed is None:
+            return torch.zeros(shape, dtype=input_dtype(model))
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(input_dtype(model))
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        text = "x".join(map(str, shape))
+        raise ImageError(f"an input of {text} can't be made: {first_line(error)}; choose another --size") from error

@@ -65,7 +65,6 @@ class TraceInfo:
     hazards: tuple[Hazard, ...] = ()
     """What may be different in the graph, and was allowed or only noted."""
 
-
     @property
     def short_reason(self) -> str | None:
         """The reason without remedies: ``models/unet.py:41: a branch that depends on the values of a tensor``."""

@@ -53,6 +53,8 @@ class ExternalState:
     def __init__(self, model: nn.Module) -> None:
         self.snapshots: list[ContainerSnapshot] = []
         self._visited: set[int] = set()
+        self._visited_globals: set[tuple[int, frozenset[str]]] = set()
+        """The global names of modules, by identity, with the names of them that a function uses."""
         self._waiting: deque[tuple[str, Any, int]] = deque()
         self._waiting.extend((kind.__name__, kind, 0) for kind in user_classes(model))
         self._waiting.extend((type(module).__name__, module, 0) for module in model.modules())
@@ -103,14 +105,15 @@ class ExternalState:
 
     def _visit_globals(self, names: dict[str, Any], used: frozenset[str], depth: int) -> None:
         """Visit the global names that a function uses, and the same names in the user's modules that it uses."""
-        if not is_user_file(str(names.get("__file__") or "__main__")):
-            return
+        key = id(names), used
+        if key in self._visited_globals or not is_user_file(str(names.get("__file__") or "__main__")):
+            return  # modules may import each other in a circle
+        self._visited_globals.add(key)
         contents = {name: names[name] for name in used if name in names}
         self.snapshots.append(ContainerSnapshot("", names, contents, is_complete=False))
         for name, value in contents.items():
             if isinstance(value, ModuleType):
-                is_users = is_user_file(str(getattr(value, "__file__", None) or "<frozen"))
-                if is_users and id(value) not in self._visited:
+                if is_user_file(str(getattr(value, "__file__", None) or "<frozen")):
                     self._visit_globals(vars(value), used, depth)
             elif _may_lead_to_container(value):
                 self._waiting.append((name, value, depth))

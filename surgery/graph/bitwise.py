@@ -26,7 +26,9 @@ def bitwise_equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _flatten(tensor: Tensor) -> Tensor:
-    return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    # An axis of one element may have any stride.
+    return flat if flat.stride(0) == 1 else flat.clone(memory_format=torch.contiguous_format)
 
 
 def describe_difference(one: Any, other: Any) -> str:

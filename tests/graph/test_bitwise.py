@@ -43,3 +43,9 @@ def test_nan_equals_itself_and_strides_do_not_matter() -> None:
     assert bitwise_equal(torch.ones(2).to_sparse(), torch.ones(2).to_sparse())
     assert bitwise_equal(torch.empty(0, 3), torch.empty(0, 3))
     assert bitwise_equal(torch.complex(values, values).conj(), torch.complex(values, values).conj().resolve_conj())
+
+
+def test_an_axis_of_one_element_may_have_any_stride() -> None:
+    value = torch.ones(3).as_strided((1,), (259,))
+    assert bitwise_equal(value, torch.ones(1))
+    assert not bitwise_equal(value, torch.zeros(1))

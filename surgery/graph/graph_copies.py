@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch import fx
+from torch.fx.graph import _PyTreeCodeGen
+from torch.utils import _pytree as pytree
 
 
 def copy_graph(graph: fx.Graph) -> fx.Graph:
@@ -21,6 +23,20 @@ def empty_graph_like(graph: fx.Graph) -> fx.Graph:
     result = fx.Graph()
     result.set_codegen(graph._codegen)  # noqa: SLF001
     return result
+
+
+def add_output(graph: fx.Graph, output: Any) -> None:
+    """End a graph with an output. In a graph of `torch.export`, it replaces the structure of the former output."""
+    codegen = graph._codegen  # noqa: SLF001
+    if isinstance(codegen, _PyTreeCodeGen):
+        output, structure = pytree.tree_flatten(output)
+        graph.set_codegen(_PyTreeCodeGen(codegen.pytree_info._replace(out_spec=structure)))
+    graph.output(output)
+
+
+def structured_output(graph: fx.Graph, output: Any) -> Any:
+    """Return the argument of an output node as the graph returns it; `torch.export` keeps its structure apart."""
+    return graph._codegen.process_outputs(output)  # noqa: SLF001
 
 
 def is_same_graph(one: fx.Graph, other: fx.Graph) -> bool:

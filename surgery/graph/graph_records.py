@@ -13,10 +13,12 @@ import torch
 from torch import fx
 from torch.fx.node import _get_qualified_name
 
+from surgery.graph.exported import node_line, node_tensors
+
 GraphRecord: TypeAlias = "tuple[Any, list[tuple[Any, ...]]]"
 """The code generator of a graph (None for the default one), and op, target, arguments, name and meta of each node."""
 
-_META = ("nn_module_stack", "surgery_source", "surgery_tensors")
+_META = ("nn_module_stack", "torch_fn", "surgery_source", "surgery_tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ def to_record(graph: fx.Graph) -> GraphRecord:
     for node in graph.nodes:
         target = _get_qualified_name(node.target) if node.op == "call_function" else node.target
         args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), _encode)
-        meta = {key: node.meta[key] for key in _META if key in node.meta}
+        known = {**node.meta, "surgery_source": node_line(node), "surgery_tensors": node_tensors(node)}
+        meta = {key: known[key] for key in _META if known.get(key) is not None}
         if stack := meta.get("nn_module_stack"):
             meta["nn_module_stack"] = {key: (path, str(kind)) for key, (path, kind) in stack.items()}
         nodes.append((node.op, target, args, kwargs, node.name, meta))

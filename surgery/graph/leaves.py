@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from surgery.errors import TraceError
-from surgery.graph.nodes import is_extractor
+from surgery.graph.nodes import operation_nodes
 from surgery.graph.trace_info import not_traced
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def _(traced: fx.GraphModule) -> LeafRule:
 
 def graph_leaf_rule(traced: fx.GraphModule, graph: fx.Graph) -> LeafRule:
     """Return which modules and functions one of the graphs of a traced model calls."""
-    paths = {str(n.target) for n in graph.nodes if n.op == "call_module" and not is_extractor(traced, n)}
+    operations = [operation for _, operation in operation_nodes(traced, graph)]
+    paths = {path for each in operations if (path := each.path.partition("@")[0]) in each.scopes}
     functions = tuple(node.target for node in graph.nodes if node.op == "call_function")
     return LeafRule(lambda _, path: path in paths, functions)

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import singledispatch
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from surgery.graph import autograd_functions as functions
-from surgery.graph import inplace
+from surgery.graph.exported import (
+    call_key,
+    call_values,
+    computes_no_tensor,
+    is_exported,
+    is_input_check,
+    leaf_call,
+    node_line,
+    node_tensors,
+    value_tensors,
+)
+from surgery.graph.kinds import exported_kind, target_name
 from surgery.graph.listings import Operations
 from surgery.graph.source_lines import format_location
-from surgery.graph.tensors import named_tensors
 from surgery.graph.trace_info import not_traced
-from surgery.types import Operation, TensorSpec
+from surgery.types import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from surgery.types import TensorSpec
 
 
 @singledispatch
@@ -46,7 +58,10 @@ def input_names(traced: object) -> tuple[str, ...]:
 
 @input_names.register(fx.GraphModule)
 def _(traced: fx.GraphModule) -> tuple[str, ...]:
-    return tuple(str(node.target) for node in traced.graph.nodes if node.op == "placeholder")
+    structure = getattr(traced.graph._codegen, "pytree_info", None)  # noqa: SLF001 - torch.export flattens inputs
+    return tuple(
+        structure.orig_args if structure else (str(n.target) for n in traced.graph.find_nodes(op="placeholder"))
+    )
 
 
 @singledispatch
@@ -66,36 +81,83 @@ def check_graph(graph_module: object) -> None:
         raise not_traced(graph_module)
 
 
+@dataclass(frozen=True, slots=True)
+class OperationGroup:
+    """The nodes of one operation: a single one, except in a graph that `torch.export` has made."""
+
+    operation: Operation
+    nodes: tuple[fx.Node, ...]
+    """In order of execution, without other operations between them."""
+    values: tuple[fx.Node, ...]
+    """The nodes with its value: one, or several whose values form a tuple. There is none for ``x[0] = 1``."""
+
+    @property
+    def node(self) -> fx.Node:
+        """The node with its value, the first one if there are several. The operation has its name."""
+        return self.values[0] if self.values else self.nodes[-1]
+
+
 def operation_nodes(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[tuple[fx.Node, Operation]]:
     """Yield the node of each operation with the operation, in the current graph of `graph_module` or in `graph`."""
+    for group in operation_groups(graph_module, graph):
+        yield group.node, group.operation
+
+
+def operation_groups(graph_module: fx.GraphModule, graph: fx.Graph | None = None) -> Iterator[OperationGroup]:
+    """Yield the nodes of each operation, in the current graph of `graph_module` or in `graph`."""
     check_graph(graph_module)
     seen: Counter[str] = Counter()
-    index = 0
-    for node in (graph or graph_module.graph).nodes:
-        if not node.op.startswith("call_") or is_extractor(graph_module, node) or _computes_nothing(node.target):
-            continue
-        index += 1
-        scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
-        kind = _operation_kind(graph_module, node)
-        if node.op == "call_module":
-            path = str(node.target)
-            scopes = scopes if path in scopes else (*scopes, path)
-        else:
-            path = f"{scopes[-1]}.{kind}" if scopes else kind
+    computing = (node for node in (graph or graph_module.graph).nodes if _is_part_of_operation(graph_module, node))
+    for index, (_, group) in enumerate(groupby(computing, _call_key), 1):
+        nodes = tuple(group)
+        values = call_values(nodes) if is_exported(nodes[0]) else nodes
+        path, kind, scopes = _address(graph_module, nodes[0])
         repeats = seen[path]
         seen[path] += 1
-        yield (
-            node,
-            Operation(
-                name=node.name,
-                path=f"{path}@{repeats}" if repeats else path,
-                kind=kind,
-                index=index,
-                scopes=scopes,
-                source=format_location(node.meta["surgery_source"]) if "surgery_source" in node.meta else None,
-                tensors=node.meta.get("surgery_tensors"),
-            ),
+        operation = Operation(
+            name=(values or nodes[-1:])[0].name,
+            path=f"{path}@{repeats}" if repeats else path,
+            kind=kind,
+            index=index,
+            scopes=scopes,
+            source=format_location(node_line(nodes[0])),
+            tensors=_tensors(values),
         )
+        yield OperationGroup(operation, nodes, values)
+
+
+def _is_part_of_operation(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    if not node.op.startswith("call_") or _computes_nothing(node.target):
+        return False
+    if node.op == "call_module":
+        module = graph_module.get_submodule(str(node.target))
+        return not isinstance(module, InsertedModule) and not is_input_check(module)
+    return not (is_exported(node) and computes_no_tensor(node))
+
+
+def _call_key(node: fx.Node) -> object:
+    return call_key(node) if is_exported(node) else node
+
+
+def _address(graph_module: fx.GraphModule, node: fx.Node) -> tuple[str, str, tuple[str, ...]]:
+    """Return the path (without ``@n``), the kind and the scopes of the operation that a node belongs to."""
+    scopes = tuple(name for name, _ in node.meta.get("nn_module_stack", {}).values() if name)
+    if node.op == "call_module":
+        path = str(node.target)
+        kind = type(graph_module.get_submodule(path)).__name__.lower()
+        return path, kind, scopes if path in scopes else (*scopes, path)
+    if is_exported(node) and (leaf := leaf_call(node)):
+        _, path, class_name = leaf
+        return path, class_name.lower(), scopes[: scopes.index(path) + 1]
+    kind = exported_kind(node) if is_exported(node) else target_name(node)
+    return f"{scopes[-1]}.{kind}" if scopes else kind, kind, scopes
+
+
+def _tensors(values: tuple[fx.Node, ...]) -> tuple[TensorSpec, ...] | None:
+    """Return the tensors in the value of an operation."""
+    if len(values) == 1:
+        return node_tensors(values[0])
+    return value_tensors(tuple(node.meta.get("val") for node in values))
 
 
 def _computes_nothing(target: object) -> bool:
@@ -112,30 +174,3 @@ def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 class InsertedModule(nn.Module):
     """The base class of modules that are inserted into a graph, and are not operations of the model."""
-
-
-def _operation_kind(graph_module: fx.GraphModule, node: fx.Node) -> str:
-    if node.op == "call_module":
-        return type(graph_module.get_submodule(str(node.target))).__name__.lower()
-    return target_name(node)
-
-
-def target_name(node: fx.Node) -> str:
-    """Return the name of a called function or method: ``add`` for ``x.add_(y)``, ``x += y`` and ``torch.add(x, y)``."""
-    if node.target in inplace.AUGMENTED_ASSIGNMENTS:
-        return node.target.__name__.removeprefix("i")
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
-    return name.strip("_").lower() or "call"
-
-
-def tensor_specs(value: object) -> tuple[TensorSpec, ...]:
-    """Return the key, shape and dtype of each tensor in a value."""
-    return tuple(
-        TensorSpec(key, _shape(tensor), str(tensor.dtype).removeprefix("torch."))
-        for key, tensor in named_tensors(value)
-    )
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    """Return the shape of a tensor; that of a nested tensor of the strided layout, which has none, is empty."""
-    return () if tensor.is_nested and tensor.layout is torch.strided else tuple(tensor.shape)

@@ -9,10 +9,12 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from surgery.graph.containers import find_instances, has_attributes, is_users_class
 from surgery.text import escape_surrogates
+from surgery.types import TensorSpec
 
 _Items: TypeAlias = Callable[[Any], Iterable[tuple[Any, Any]]]
 
@@ -69,6 +71,19 @@ def _fields(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _attributes(value: Any) -> Iterable[tuple[str, Any]]:
     return list(vars(value).items()) if has_attributes(value) else ()
+
+
+def tensor_specs(value: object) -> tuple[TensorSpec, ...]:
+    """Return the key, shape and dtype of each tensor in a value."""
+    return tuple(
+        TensorSpec(key, _shape(tensor), str(tensor.dtype).removeprefix("torch."))
+        for key, tensor in named_tensors(value)
+    )
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor; that of a nested tensor of the strided layout, which has none, is empty."""
+    return () if tensor.is_nested and tensor.layout is torch.strided else tuple(tensor.shape)
 
 
 def clone_tensors(value: Any) -> Any:

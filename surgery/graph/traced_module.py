@@ -15,6 +15,7 @@ from surgery.graph import contexts
 from surgery.graph.closures import rebind_modules
 from surgery.graph.copies import add_shared_objects, unshare_parameters
 from surgery.graph.deep_copy import copy_module
+from surgery.graph.exported import is_export
 from surgery.graph.graph_copies import copy_graph
 from surgery.graph.graph_records import GraphRecord, from_record, to_record
 from surgery.graph.trace_info import TraceInfo, info_of, set_info
@@ -150,8 +151,15 @@ def _check_names(graph: fx.Graph) -> None:
 
 
 def graphs_by_mode(graph_module: fx.GraphModule) -> GraphsByMode:
-    """Return the graph of each mode; a plain graph module has the same one for both."""
-    return getattr(graph_module, "graphs", {False: graph_module.graph, True: graph_module.graph})
+    """Return the graph of each mode; a plain graph module has the same one for both.
+
+    A graph of `torch.export` has the mode that the model was in, which it doesn't say.
+    """
+    graph = graph_module.graph
+    if is_export(graph_module) and not hasattr(graph_module, "graphs"):
+        reason = "torch.export keeps the mode that the model was in; export the model in the other mode"
+        return {None: graph, False: reason, True: reason}
+    return getattr(graph_module, "graphs", {False: graph, True: graph})
 
 
 def map_graphs(graph_module: fx.GraphModule, change: Callable[[fx.Graph], Any]) -> dict[bool | None, Any]:

@@ -9,15 +9,18 @@ from torch import fx, nn
 
 from surgery.errors import SelectionError
 from surgery.graph import (
+    add_output,
     build_traced_module,
     clone_tensors,
     copy_sharing_parameters,
     empty_graph_like,
+    explain_input_checks,
     is_extractor,
     map_graphs,
     not_traced,
-    operation_nodes,
+    operation_groups,
     operations,
+    structured_output,
     without_graph,
 )
 from surgery.rewriting.extractor import ActivationExtractor
@@ -26,6 +29,7 @@ from surgery.types import Operation
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_META_OF_CALLS = ("nn_module_stack", "torch_fn")
 _EXTRACTORS = "extractors"
 """The submodule of a rewritten model that has its extractors, with an underscore added if the model has this name."""
 
@@ -67,18 +71,24 @@ def _(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModule:
 
     def add_extractors(original: fx.Graph) -> fx.Graph:
         graph = empty_graph_like(original)
-        chosen_nodes = {node: each for node, each in operation_nodes(traced, original) if each.path in paths}
+        groups = operation_groups(traced, original)
+        ends = {group.nodes[-1]: group for group in groups if group.operation.path in paths}
         copies: dict[fx.Node, fx.Node] = {}
         for node in original.nodes:
-            computed = copies[node] = graph.node_copy(node, copies.__getitem__)
-            if operation := chosen_nodes.get(node):
-                name = _free_name(extractors, node.name)  # the graph of the other mode may use this name
-                extractors.add_module(name, ActivationExtractor(operation))
-                copies[node] = graph.create_node("call_module", f"{home}.{name}", (computed,))
-                copies[node].meta = {key: value for key, value in computed.meta.items() if key != "nn_module_stack"}
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            if group := ends.get(node):
+                name = _free_name(extractors, group.node.name)  # the graph of the other mode may use this name
+                extractors.add_module(name, ActivationExtractor(group.operation))
+                values = [copies[value] for value in group.values]
+                computed = values[0] if len(values) == 1 else graph.call_function(tuple, (values,))
+                extractor = graph.create_node("call_module", f"{home}.{name}", (computed,))
+                extractor.meta = {key: value for key, value in group.node.meta.items() if key not in _META_OF_CALLS}
+                if len(values) == 1:
+                    copies[group.node] = extractor
         return graph
 
     owner.add_module(home, extractors)
+    explain_input_checks(owner)
     graphs = map_graphs(traced, add_extractors)
     extractors.train(owner.training)
     return build_traced_module(owner, graphs, type(traced).__name__, traced)
@@ -104,7 +114,7 @@ def _(rewritten: fx.GraphModule) -> fx.GraphModule:
         for position, node in enumerate(nodes):
             if position <= last or node.op == "placeholder":
                 copies[node] = graph.node_copy(node, copies.__getitem__)
-        graph.output(None)
+        add_output(graph, None)
         return graph
 
     return _with_graphs(rewritten, cut)
@@ -132,7 +142,8 @@ def _(opened: fx.GraphModule) -> fx.GraphModule:
         values: dict[str, fx.Node] = {}
         for node in original.nodes:
             if node.op == "output":
-                graph.output((fx.map_arg(node.args[0], copies.__getitem__), values))
+                output = fx.map_arg(node.args[0], copies.__getitem__)
+                add_output(graph, (structured_output(graph, output), values))
             elif is_extractor(opened, node):
                 extractor = cast("ActivationExtractor", opened.get_submodule(str(node.target)))
                 copies[node] = copies[cast("fx.Node", node.args[0])]

@@ -110,14 +110,17 @@ class Transform(Protocol):
 
 
 class Reader(Protocol):
-    """Reads one input file as the float tensor ``(1, C, H, W)`` that the model takes.
+    """Reads one input file as a tensor ``(1, ...)`` that the model takes: ``(1, C, H, W)`` floats for an image.
+
+    A file that holds several inputs gives them by name, the parameters of the model's forward. Tensors of floats get
+    the dtype of the model's weights, and other tensors keep theirs.
 
     It raises ImageError if it can't read the file; the run then continues without this input. It is called on another
     thread than the model. In a folder it reads the files with the suffixes in its optional attribute ``suffixes``, such
     as ``(".npy",)``, in lower case.
     """
 
-    def __call__(self, path: Path, /) -> Tensor: ...
+    def __call__(self, path: Path, /) -> Tensor | Mapping[str, Tensor]: ...
 
 
 CheckpointReader: TypeAlias = "Callable[[Path, Mapping[str, Tensor]], nn.Module | None]"

@@ -358,16 +358,24 @@ BROKEN = {
     ),
     "a reader without a batch": (
         offering("reader", "f", "def f(path): return torch.zeros(3, 8, 8)", "f.suffixes = ('.npy',)"),
-        r"gives \(3, 8, 8\) torch.float32, not \(1, C, H, W\) float, given a small .npy file",
+        r"gives \(3, 8, 8\) torch.float32, not \(1, ...\) tensors, given a small .npy file",
     ),
-    "a reader of bytes": (
+    "a reader of arrays": (
         offering(
             "reader",
             "f",
-            "def f(path): return torch.zeros(1, 3, 8, 8).byte()",
+            "def f(path): return torch.zeros(1, 3, 8, 8).numpy()",
             "f.suffixes = ('.npy',)",
         ),
-        r"gives \(1, 3, 8, 8\) torch.uint8, not \(1, C, H, W\) float, given a small .npy file",
+        r"gives ndarray, not \(1, ...\) tensors, given a small .npy file",
+    ),
+    "a reader of an empty dict": (
+        offering("reader", "f", "def f(path): return {}", "f.suffixes = ('.npy',)"),
+        r"gives dict, not \(1, ...\) tensors, given a small .npy file",
+    ),
+    "a reader of other values by name": (
+        offering("reader", "f", "def f(path): return {'x': torch.rand(1, 3)}", "f.suffixes = ('.npy',)"),
+        r"gives other values the second time, given a small .npy file",
     ),
     "a reader that gives its own memory": (
         offering(

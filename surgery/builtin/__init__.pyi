@@ -3,6 +3,7 @@ from .normalizers import Fixed as Fixed
 from .normalizers import MinMax as MinMax
 from .normalizers import Percentile as Percentile
 from .normalizers import Symmetric as Symmetric
+from .readers import default_reader as default_reader
 from .sinks.png import Png as Png
 from .sinks.sheet import Sheet as Sheet
 from .tilers import Channels as Channels

@@ -1,82 +1,118 @@
-"""The readers that come with the project: image files, and tensors in files of NumPy, safetensors and torch."""
+"""The readers that come with the project: images, arrays of numbers, sound."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from surgery.errors import ImageError, first_line
+from surgery.builtin.tensor_files import TENSOR_SUFFIXES, load_tensors
+from surgery.builtin.waveforms import WaveformReader
+from surgery.errors import ImageError
 from surgery.inputs import ImageReader
 from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
+    from surgery.inputs import FilePatterns
     from surgery.stages import Reader
 
 
 @dataclass(frozen=True, slots=True)
 class TensorReader:
-    """Reads a tensor ``(1, C, H, W)``, ``(C, H, W)`` or ``(H, W)`` of any real dtype, as float32.
+    """Reads maps: a tensor ``(1, C, H, W)``, ``(C, H, W)`` or ``(H, W)`` of any real dtype, as float32.
 
     The file is `.npy`, `.npz`, `.safetensors`, `.pt` or `.pth`; no code in it runs. `key` names the tensor if a file
     holds several.
     """
 
     key: str | None = None
-    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".safetensors", ".pt", ".pth")
+    suffixes: ClassVar[tuple[str, ...]] = TENSOR_SUFFIXES
 
     def __call__(self, path: Path, /) -> Tensor:
         import torch
 
-        if path.suffix.lower() not in self.suffixes:
-            raise ImageError(f"{path} is not a file of tensors: {', '.join(self.suffixes)}")
-        try:
-            content = _load_content(path)
-        except FileNotFoundError:
-            raise ImageError(f"there is no file {path}") from None
-        except Exception as error:
-            raise ImageError(f"can't read {path}: {type(error).__name__}: {first_line(error)}") from error
+        content = load_tensors(path, self.suffixes)
         if isinstance(content, dict):
-            content = self._select_tensor(path, content)
-        if not isinstance(content, torch.Tensor) or content.is_complex():
-            kind = content.dtype if isinstance(content, torch.Tensor) else type(content).__name__
-            raise ImageError(f"{path} holds {kind}, not a tensor of real numbers")
+            content = _select_tensor(path, content, self.key, "tensor")
+        content = _check_tensor(path, content)
         shape = tuple(content.shape)
         if content.ndim not in (2, 3, 4) or (content.ndim == 4 and shape[0] != 1) or content.numel() == 0:
             raise ImageError(f"{path} holds {shape}, and one input is (1, C, H, W), (C, H, W) or (H, W)")
-        values = content.dequantize() if content.is_quantized else content
-        return values.reshape((1,) * (4 - values.ndim) + shape).to(torch.float32)
+        return content.reshape((1,) * (4 - content.ndim) + shape).to(torch.float32)
 
-    def _select_tensor(self, path: Path, content: Mapping[str, Any]) -> Any:
+
+@dataclass(frozen=True, slots=True)
+class ArrayReader:
+    """Reads arrays as they are: token ids, masks, embeddings, latents, spectrograms.
+
+    The file is `.npy`, `.npz`, `.safetensors`, `.pt`, `.pth` or `.json`; no code in it runs. The first axis is the
+    batch, of size 1; it is added where there is none. Integers become int64, booleans stay. A file that holds several
+    arrays gives the inputs of their names, or the one that is called `key`.
+    """
+
+    key: str | None = None
+    suffixes: ClassVar[tuple[str, ...]] = (*TENSOR_SUFFIXES, ".json")
+
+    def __call__(self, path: Path, /) -> Tensor | Mapping[str, Tensor]:
+        content = load_tensors(path, self.suffixes)
+        if not isinstance(content, dict):
+            return _as_one_input(path, content)
         if self.key is not None:
-            if self.key not in content:
-                raise ImageError(f"{path} has no {self.key!r}; there is {abbreviate_list(content, 6)}")
-            return content[self.key]
-        if len(content) != 1:
-            raise ImageError(f"{path} holds {abbreviate_list(content, 6) or 'nothing'}; name one: tensor:key=NAME")
-        return next(iter(content.values()))
+            return _as_one_input(path, _select_tensor(path, content, self.key, "array"))
+        if not content:
+            raise ImageError(f"{path} holds nothing")
+        return {name: _as_one_input(path, value) for name, value in content.items()}
 
 
-def _load_content(path: Path) -> Any:
-    """Return the content of a file: a tensor, or a dict of tensors."""
-    import numpy as np
+def _as_one_input(path: Path, value: Any) -> Tensor:
     import torch
 
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    if suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    tensor = _check_tensor(path, value)
+    if tensor.numel() == 0:
+        raise ImageError(f"{path} holds an empty array {tuple(tensor.shape)}")
+    if not tensor.is_floating_point() and tensor.dtype is not torch.bool:
+        tensor = tensor.long()
+    return tensor if tensor.ndim and len(tensor) == 1 else tensor[None]
 
 
-READERS: dict[str, Reader] = {"image": ImageReader(), "tensor": TensorReader()}
+def _check_tensor(path: Path, value: Any) -> Tensor:
+    """Return a tensor of real numbers that is not quantized. Raises ImageError for anything else."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.is_complex():
+        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+        raise ImageError(f"{path} holds {kind}, not a tensor of real numbers")
+    return value.dequantize() if value.is_quantized else value
+
+
+def _select_tensor(path: Path, content: Mapping[str, Any], key: str | None, reader: str) -> Any:
+    if key is not None:
+        if key not in content:
+            raise ImageError(f"{path} has no {key!r}; there is {abbreviate_list(content, 6)}")
+        return content[key]
+    if len(content) != 1:
+        raise ImageError(f"{path} holds {abbreviate_list(content, 6) or 'nothing'}; name one: {reader}:key=NAME")
+    return next(iter(content.values()))
+
+
+READERS: dict[str, Reader] = {
+    "image": ImageReader(),
+    "tensor": TensorReader(),
+    "array": ArrayReader(),
+    "waveform": WaveformReader(),
+}
+
+
+def default_reader(files: FilePatterns) -> Reader:
+    """Return what reads `files` if the user doesn't say it, by the suffix of the first: folders are read as images."""
+    first = files if isinstance(files, (str, os.PathLike)) else next(iter(files), "")
+    suffix = Path(first).suffix.lower()
+    for reader in (ArrayReader(), WaveformReader()):
+        if suffix in reader.suffixes:
+            return reader
+    return ImageReader()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from surgery.cli.standard_streams import print_message
 
 if TYPE_CHECKING:
@@ -23,14 +21,9 @@ DEFAULT_SIDE = 224
 def make_example(
     model: nn.Module, image: str | None, reading: InputOptions, plugins: Plugins, seed: int | None = None
 ) -> Any:
-    """Return inputs of a model: what a run on the file `image` gives it, or without a file numbers.
-
-    Raises BadParameter for other inputs without an image.
-    """
-    if image is not None:
+    """Return inputs of a model: those of a run on the file `image` and on other inputs, or without these, numbers."""
+    if image is not None or reading.other_inputs:
         return _read_example(model, image, reading, plugins)
-    if reading.other_inputs:
-        raise typer.BadParameter("other inputs come with an image: MODEL IMAGE --input NAME=FILE", param_hint="--input")
     return _example_of_numbers(model, reading.arguments(plugins)["size"], seed)
 
 
@@ -58,27 +51,30 @@ def trace_if_possible(model: nn.Module, example: Any, loading: ModelOptions) -> 
         return traced
 
 
-def _read_example(model: nn.Module, image: str, reading: InputOptions, plugins: Plugins) -> Any:
-    """Return the inputs that a run on an image gives to a model."""
+def _read_example(model: nn.Module, image: str | None, reading: InputOptions, plugins: Plugins) -> Any:
+    """Return the inputs that a run on an image, or on the other inputs alone, gives to a model."""
+    from surgery.builtin import default_reader
     from surgery.errors import ImageError
-    from surgery.inputs import ImageReader, find_inputs, read_example
+    from surgery.inputs import as_example, find_inputs, read_example
 
     options = reading.arguments(plugins)
     files = find_inputs(
         model,
-        image,
-        reader=options.get("reader", ImageReader()),
+        () if image is None else image,
+        reader=options.get("reader"),
+        default_reader=default_reader,
         inputs=options["inputs"],
         readers=options["readers"],
         size=options["size"],
         side=options["side"],
         value_range=options["range"],
     )
-    stream = files.open()
-    example = read_example(model, stream, "cpu")
+    example = read_example(model, files, "cpu")
     if example is None:
+        stream = files.open()
+        next(stream.read(), None)
         raise ImageError(stream.failures[0].reason)
-    return example
+    return as_example(model, example)
 
 
 def _example_of_numbers(model: Any, size: Size, seed: int | None) -> Tensor:

@@ -54,9 +54,11 @@ def extract(
     selections = [parse_selection(text) for text in at]
     notes: Notes = {}
     with collect_notes(notes):
-        paths = find_images(images or [str(inputs()[0])], reader_suffixes(arguments.get("reader")))
+        has_files = images or not any(isinstance(given, list) for given in arguments["inputs"].values())
+        chosen = images or [str(inputs()[0])]
+        paths = find_images(chosen, reader_suffixes(arguments.get("reader"))) if has_files else []
     network = load_model(model, part=loading.part, seed=running.seed, plugins=plugins)
-    with ProgressBar(len(paths)) as bar:
+    with ProgressBar(len(paths) or None) as bar:
         report = run(
             network,
             paths,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,8 +39,8 @@ class InputOptions:
         typer.Option(
             "--input",
             metavar="NAME=FILES",
-            help="Files for the parameter NAME of the model's forward, beside the images: mask=masks/*.png. "
-            "Repeatable.",
+            help="Files for the parameter NAME of the model's forward, beside the images or in their place: "
+            "mask=masks/*.png; or a number, true, false, null, or a list of numbers: timestep=10. Repeatable.",
             rich_help_panel=INPUTS,
         ),
     ] = field(default_factory=list)
@@ -47,7 +49,7 @@ class InputOptions:
         typer.Option(
             metavar="NAME",
             help="What reads the images: tensor:key=x; or another input: mask=image:low=0. "
-            "[dim]\\[default: image][/dim]",
+            "[dim]\\[default: image, array or waveform, by the first file's suffix][/dim]",
             rich_help_panel=INPUTS,
         ),
     ] = field(default_factory=list)
@@ -91,15 +93,32 @@ class InputOptions:
         }
 
 
-def parse_inputs(texts: list[str]) -> dict[str, list[str]]:
-    """Return the values of --input: files by the name of the parameter. Raises BadParameter."""
-    files_by_name: dict[str, list[str]] = {}
+def parse_inputs(texts: list[str]) -> dict[str, Any]:
+    """Return the values of --input by the name of the parameter: files, or a value. Raises BadParameter."""
+    inputs: dict[str, Any] = {}
     for text in texts:
-        name, equals, files = text.partition("=")
-        if not (equals and files and name.isidentifier()):
+        name, equals, given = text.partition("=")
+        if not (equals and given and name.isidentifier()):
             raise typer.BadParameter(f"an input is NAME=FILES, not {text!r}", param_hint="--input")
-        files_by_name.setdefault(name, []).append(files)
-    return files_by_name
+        is_value, value = _parse_value(given)
+        if not is_value and isinstance(files := inputs.setdefault(name, []), list):
+            files.append(given)
+        elif name in inputs:
+            raise typer.BadParameter(f"the input {name} is given twice", param_hint="--input")
+        else:
+            inputs[name] = value
+    return inputs
+
+
+def _parse_value(text: str) -> tuple[bool, Any]:
+    """Return whether a text is a number, true, false, null or a list of numbers, and not a file; and its value."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False, None
+    if isinstance(value, (str, dict)) or Path(text).exists():
+        return False, None
+    return True, tuple(value) if isinstance(value, list) else value
 
 
 def parse_readers(texts: list[str]) -> tuple[str | None, dict[str, str]]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from surgery.builtin import DEFAULT_RECIPE, Grid
 from surgery.data import inputs
 from surgery.drawing import SPECIAL_CODES, make_image_activations, make_palette
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction import draw, extract, record
+from surgery.graph import named_tensors
 from surgery.inputs import input_channels, load_image
 from surgery.models import load_model
 from surgery.plugins import Plugins
@@ -127,6 +129,9 @@ def _reader_preview(reader: Any) -> Preview:
         values = reader(inputs()[0])
     except SurgeryError as error:
         return Preview(None, (first_line(error),))
+    if not isinstance(values, Tensor) or values.ndim != 4 or values.shape[1] not in (1, 3):
+        shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in named_tensors(values))
+        return Preview(None, (f"{inputs()[0].name} as {shapes}",))
     operation = Operation("input", "input", "input", 0)
     (activation,) = make_image_activations(operation, values, ["input"], (-1.0, 1.0), DEFAULT_RECIPE)
     return Preview(_side_by_side(activation.pictures), (f"{inputs()[0].name} as {tuple(values.shape)}",))

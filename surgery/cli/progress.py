@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ProgressBar:
     """A progress bar over the images of a run, which disappears at the end."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int | None) -> None:
         console = open_console(stderr=True)
         self.bar = RichProgress(
             TextColumn(
@@ -43,7 +43,10 @@ class ProgressBar:
     def advance(self, progress: Progress) -> None:
         """Show how many images are done, and the name of the last one."""
         self.bar.update(
-            self.task, completed=progress.done + progress.failed, description=escape_unprintable(progress.image)
+            self.task,
+            total=progress.total,
+            completed=progress.done + progress.failed,
+            description=escape_unprintable(progress.image),
         )
 
 

@@ -42,12 +42,11 @@ def run_share(
     try:
         model = ModelRunner(plan, pipeline.write)
         items = Prefetcher(plan.inputs.read(image_numbers), plan.batch_size)
-        other_names = [other.name for other in plan.inputs.others]
         with pipeline.open(plan.sinks, watches), items as inputs:
             started = 0
             try:
-                for batch in group_into_batches(inputs, plan.batch_size, other_names):
-                    reason = explain_size_mismatch(plan.original, batch.values) or _run_batch(
+                for batch in group_into_batches(inputs, plan.batch_size, plan.inputs.lists):
+                    reason = explain_size_mismatch(plan.original, batch.main) or _run_batch(
                         model, pipeline, manifest, batch
                     )
                     if reason:
@@ -78,5 +77,5 @@ def _run_batch(model: ModelRunner, pipeline: SinkPipeline, manifest: Manifest, b
         return reason
     if model.has_checked_output:
         manifest.record_check()
-    pipeline.finish_batch(batch.inputs, tuple(batch.values.shape[2:]))
+    pipeline.finish_batch(batch.inputs, batch.sizes)
     return None

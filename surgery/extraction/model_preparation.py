@@ -9,8 +9,8 @@ import torch
 
 from surgery.eager import ExampleError, bind_example
 from surgery.errors import ModelError, TraceError
-from surgery.graph import copy_sharing_parameters, input_names, unshare_parameters
-from surgery.inputs import main_input_name
+from surgery.graph import copy_sharing_parameters, unshare_parameters
+from surgery.inputs import as_example
 from surgery.rewriting import insert, select_all, stop_after_last_extractor
 from surgery.tracing import trace
 
@@ -40,49 +40,34 @@ def insert_extractors(
     model: nn.Module,
     at: Selection | str | Sequence[Selection | str],
     tracing: Mapping[str, Any],
-    other_inputs: Sequence[str],
-    example: Any,
+    example: Mapping[str, Any] | None,
     *,
     output: bool,
 ) -> nn.Module:
     """Trace a model and insert an extractor behind each selected operation. See `extract` for the arguments.
 
-    `tracing` are arguments of `surgery.trace`. `other_inputs` are the names of the inputs beside the image. Without
-    `output` the model stops after the last selected operation. Raises ModelError if the model takes other inputs than
-    the run has.
+    `tracing` are arguments of `surgery.trace`, and `example` are inputs by name. Without `output` the model stops after
+    the last selected operation.
     """
-    given = (main_input_name(model, other_inputs), *other_inputs)
-    required = bind_example(model, None).names
-    if missing := [name for name in required if name not in given]:
-        advice = f"give {missing[0]} too: --input {missing[0]}=FILES (inputs= in Python)"
-        raise ModelError(f"{_describe_inputs(model, required)}; {advice}")
     traced = _trace(model, example, tracing)
-    inputs = input_names(traced)
-    if len(inputs) != len(given):
-        raise ModelError(f"{_describe_inputs(model, inputs)}; {_suggest_inputs(inputs, other_inputs)}")
     selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
     rewritten = insert(traced, select_all(traced, selections))
     return rewritten if output else stop_after_last_extractor(rewritten)
 
 
-def _trace(model: nn.Module, example: Any, tracing: Mapping[str, Any]) -> nn.Module:
+def _trace(model: nn.Module, example: Mapping[str, Any] | None, tracing: Mapping[str, Any]) -> nn.Module:
+    if example is None:
+        return trace(model, **tracing)
     try:
-        return trace(model, example, **tracing)
-    except ExampleError:
+        return trace(model, as_example(model, example), **tracing)
+    except ExampleError as error:
         # Other images of the run may have a size that the model takes.
-        with suppress(TraceError):
-            return trace(model, **tracing)
-        raise
+        if set(bind_example(model, None).names) == set(example):
+            with suppress(TraceError):
+                return trace(model, **tracing)
+        given = ", ".join(f"{name}{_describe_shape(value)}" for name, value in example.items())
+        raise ExampleError(f"{error}; the model was given {given}") from error
 
 
-def _describe_inputs(model: nn.Module, inputs: Sequence[str]) -> str:
-    return f"{type(model).__name__} takes {len(inputs)} inputs ({', '.join(inputs) or 'none'})"
-
-
-def _suggest_inputs(inputs: Sequence[str], other_inputs: Sequence[str]) -> str:
-    """Return what to do if the files of a run don't fit the inputs of a model."""
-    if surplus := [name for name in other_inputs if name not in inputs]:
-        return f"{surplus[0]} is none of them: leave out --input {surplus[0]}=FILES (inputs= in Python)"
-    if inputs:
-        return "one of them takes the images: leave out --input NAME=FILES for that one (inputs= in Python)"
-    return "a run needs one for the images"
+def _describe_shape(value: Any) -> str:
+    return f" {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""

@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from surgery.drawing import make_activations, make_image_activations
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction.output_check import compare_with_original
-from surgery.graph import call_arguments, contexts, input_names, named_tensors, operations, tensor_specs
+from surgery.graph import call_arguments, clone_inputs, contexts, input_names, named_tensors, operations, tensor_specs
 from surgery.inputs import input_dtype
 from surgery.layouts import AxisTracker
 from surgery.rewriting import listening
@@ -19,8 +20,6 @@ from surgery.types import Activation, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from torch import Tensor
 
     from surgery.extraction.run_plan import RunPlan
     from surgery.inputs import Batch
@@ -55,32 +54,31 @@ class ModelRunner:
         """
         plan = self._plan
         images = [item.name for item in batch.inputs]
-        values = batch.values.to(plan.device, self._dtype)
-        others = {name: other.to(plan.device, self._dtype) for name, other in batch.others.items()}
+        values: dict[str, Any] = batch.to(plan.device, self._dtype) | clone_inputs(plan.fixed_inputs)
+        if plan.input_names is not None and plan.input_names != set(values):
+            return (
+                f"it gives {', '.join(sorted(values))}, and the first file gave {', '.join(sorted(plan.input_names))}"
+            )
         needs_check = plan.reference is not None and not self.has_checked_output
-        unchanged, unchanged_others = values, others
-        if needs_check:  # a model may write to its input
-            unchanged, unchanged_others = values.clone(), {name: other.clone() for name, other in others.items()}
+        unchanged = clone_inputs(values) if needs_check else values  # a model may write to its input
         for buffer, initial in self._initial_buffers:
             buffer.copy_(initial)
-        devices = [values.device] if values.device.type == "cuda" else []
+        devices = [plan.device] if plan.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.no_grad(), contexts.closing():
             torch.manual_seed(plan.seed)
-            self._consume_inputs(values, others, images)
-            by_name = {name: others.get(name, values) for name in self._input_names}
-            args, kwargs = call_arguments(plan.rewritten, by_name)
+            self._consume_inputs(values, images)
+            args, kwargs = call_arguments(plan.rewritten, {name: values[name] for name in self._input_names})
             try:
                 with listening(plan.rewritten, partial(self._on_value, images)):
                     output = self._tracker.run(*args, **kwargs)
             except Exception as error:
                 if isinstance(error, SurgeryError) or error is self._consumer_error:
                     raise
-                shapes = [f", {name} as {tuple(other.shape)}" for name, other in others.items()]
-                return f"the model does not take it as {tuple(values.shape)}{''.join(shapes)}: {first_line(error)}"
+                return f"the model does not take it as {_describe_shapes(values)}: {first_line(error)}"
             if plan.records_output:
-                self._consume_output(values, output, images)
+                self._consume_output(batch.main, output, images)
         if needs_check and plan.reference is not None:
-            compare_with_original(plan.reference, unchanged, unchanged_others, output, plan.seed)
+            compare_with_original(plan.reference, unchanged, output, plan.device, plan.seed)
             self.has_checked_output = True
         return None
 
@@ -96,18 +94,20 @@ class ModelRunner:
             self._consumer_error = error
             raise
 
-    def _consume_inputs(self, values: Tensor, others: Mapping[str, Tensor], images: Sequence[str]) -> None:
+    def _consume_inputs(self, values: Mapping[str, Any], images: Sequence[str]) -> None:
         """Consume the inputs of the model; those that are images are drawn in their own colors."""
-        self._consume_input("input", "input", values, images, self._plan.input_limits)
-        for name, other in others.items():
-            self._consume_input(f"input_{name}", f"input.{name}", other, images, None)
+        for number, (name, value) in enumerate(values.items()):
+            suffix, limits = ("", self._plan.input_limits) if number == 0 else (f".{name}", None)
+            if isinstance(value, list) and len(value) == len(images):
+                for image, each in zip(images, value, strict=True):
+                    self._consume_input(f"input{suffix}", each[None], [image], limits)
+            elif isinstance(value, Tensor):
+                self._consume_input(f"input{suffix}", value, images, limits)
 
-    def _consume_input(
-        self, name: str, path: str, values: Tensor, images: Sequence[str], limits: Limits | None
-    ) -> None:
+    def _consume_input(self, path: str, values: Tensor, images: Sequence[str], limits: Limits | None) -> None:
         """Consume one input. Without `limits` it is drawn as an image if it looks like one."""
         plan = self._plan
-        operation = Operation(name, path, "input", 0, tensors=tensor_specs(values))
+        operation = Operation(path.replace(".", "_"), path, "input", 0, tensors=tensor_specs(values))
         if limits is None and is_image(values, values, plan.value_range):
             limits = plan.value_range
         if limits is None:
@@ -115,7 +115,7 @@ class ModelRunner:
         else:
             self._consume(make_image_activations(operation, values, images, limits, plan.recipe))
 
-    def _consume_output(self, values: Tensor, output: Any, images: Sequence[str]) -> None:
+    def _consume_output(self, values: object, output: Any, images: Sequence[str]) -> None:
         """Consume the output of the model, drawn in its own colors if it is an image like the input."""
         plan = self._plan
         operation = Operation("output", "output", "output", self._output_index, tensors=tensor_specs(output))
@@ -126,15 +126,23 @@ class ModelRunner:
             self._consume(make_activations(operation, output, images, plan.recipe, find_hints=find_hints))
 
 
-def is_image(values: Tensor, output: Any, value_range: tuple[float, float]) -> bool:
+def is_image(values: object, output: Any, value_range: tuple[float, float]) -> bool:
     """Return whether an output is an image like the input `values` ``(B, C, H, W)``.
 
     That is one float tensor of 3 channels or 1, of the same height and width, with all values within `value_range`.
     """
-    tensors = [tensor for _, tensor in named_tensors(output)]
-    if len(tensors) != 1 or tensors[0] is not output or not output.is_floating_point() or output.ndim != 4:
+    if not isinstance(values, Tensor) or not isinstance(output, Tensor):
         return False
-    if output.shape[1] not in (1, 3) or output.shape[2:] != values.shape[2:]:
+    if not output.is_floating_point() or output.ndim != 4 or output.shape[1] not in (1, 3):
         return False
     low, high = value_range
-    return bool(output.min() >= low) and bool(output.max() <= high)
+    return output.shape[2:] == values.shape[2:] and bool(output.min() >= low) and bool(output.max() <= high)
+
+
+def _describe_shapes(values: Mapping[str, Any]) -> str:
+    """Return the shapes of inputs: ``(1, 3, 8, 8), mask as (1, 1, 8, 8)``."""
+    texts: list[str] = []
+    for name, value in values.items():
+        shapes = " and ".join(str(tuple(tensor.shape)) for _, tensor in named_tensors(value)) or repr(value)
+        texts.append(f"{name} as {shapes}" if texts else shapes)
+    return ", ".join(texts)

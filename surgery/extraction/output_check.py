@@ -8,29 +8,27 @@ import torch
 
 from surgery.errors import TraceError
 from surgery.graph import bitwise_equal, copy_sharing_parameters, describe_difference, named_tensors
-from surgery.inputs import main_input_name
+from surgery.inputs import split_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor, nn
+    from torch import nn
 
 HINT = "`surgery check` shows the first operation that differs"
 
 
 def compare_with_original(
-    original: nn.Module, values: Tensor, others: Mapping[str, Tensor], output: Any, seed: int
+    original: nn.Module, values: Mapping[str, Any], output: Any, device: torch.device, seed: int
 ) -> None:
     """Raise TraceError if an output differs from the original model's, bit for bit.
 
-    The original runs on `values` ``(B, C, H, W)`` and on `others`, its other inputs by name, with random numbers from
-    `seed`.
+    The original runs on `values`, its inputs by name, with random numbers from `seed`.
     """
-    devices = [values.device] if values.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(seed)
-        named = {str(main_input_name(original, list(others))): values, **others} if others else {}
-        truth = copy_sharing_parameters(original)(**named) if named else copy_sharing_parameters(original)(values)
+        arguments, named = split_arguments(original, values)
+        truth = copy_sharing_parameters(original)(*arguments, **named)
     found, expected = list(named_tensors(output)), list(named_tensors(truth))
     if len(found) != len(expected):
         raise TraceError(f"the rewritten model returns {len(found)} tensors and the original {len(expected)}; {HINT}")

@@ -42,17 +42,19 @@ class Recorder:
                 self._manifest.add_activation(activation, files)
                 self._summarize(activation, files)
 
-    def finish_batch(self, inputs: Sequence[Input], size: tuple[int, ...], written: Sequence[WrittenFile]) -> None:
+    def finish_batch(
+        self, inputs: Sequence[Input], sizes: Sequence[tuple[int, ...]], written: Sequence[WrittenFile]
+    ) -> None:
         """Record that all activations of a batch are written, with the files that finished last.
 
-        `size` is the height and width of its images.
+        `sizes` are the heights and widths of its images.
         """
         folder = self.sinks.folder
         folder.batch = inputs[0].number
         files = [*written, *self.sinks.finish_images(item.name for item in inputs)]
         self._manifest.add_files(files)
         self.overview = self.overview or next((name for name, activation in files if activation is None), None)
-        for item in inputs:
+        for item, size in zip(inputs, sizes, strict=True):
             self._manifest.finish_image(item.name, item.path, size, item.number)
             self.unfinished.remove(item.name)
             folder.forget_image(item.name)

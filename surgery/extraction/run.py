@@ -6,11 +6,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from surgery.builtin import Grid, MinMax, Png, Sheet
+from surgery.builtin import Grid, MinMax, Png, Sheet, default_reader
 from surgery.extraction.execution import run_in_this_process, run_in_worker_processes
 from surgery.extraction.model_preparation import copy_for_run, insert_extractors
 from surgery.extraction.named_stages import StageResolver
@@ -18,7 +18,7 @@ from surgery.extraction.run_plan import RunPlan
 from surgery.extraction.run_settings import check_settings, check_shareable, count_workers
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import hazards
-from surgery.inputs import ImageReader, find_inputs, format_notes, read_example
+from surgery.inputs import find_inputs, format_notes, read_example
 from surgery.layouts import make_layout_rules
 from surgery.models import get_provenance
 from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 def extract(
     model: nn.Module,
-    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    images: FilePatterns = (),
     *,
     at: Selection | str | Sequence[Selection | str] = ALL_OPERATIONS,
     out: str | os.PathLike[str] = "activations",
@@ -54,8 +54,8 @@ def extract(
     transforms: Transform | str | Sequence[Transform | str] = (),
     layout: RequestedLayouts = None,
     sinks: Sink | str | Sequence[Sink | str] = (Png(), Sheet()),  # noqa: B008
-    inputs: Mapping[str, FilePatterns] = MappingProxyType({}),
-    reader: Reader | str = ImageReader(),  # noqa: B008
+    inputs: Mapping[str, Any] = MappingProxyType({}),
+    reader: Reader | str | None = None,
     readers: Mapping[str, Reader | str] = MappingProxyType({}),
     size: Size = None,
     side: Side = "none",
@@ -89,12 +89,14 @@ def extract(
       guessed from their number. The manifest has each decision with its reason.
     - `sinks`: What writes files. With several `jobs`, only sinks that keep images apart.
     - `inputs`: The other inputs of a model that takes several: names of forward's parameters, with files as in
-      `images`. The files are one for each image, by name or in order, or one for all. Sinks and manifest call them
-      ``input.NAME``.
-    - `reader`: What reads the images.
-    - `readers`: What reads the other inputs, by name; by default they are read as images.
-    - `size`, `side`: Options of the default reader, as in `surgery.load_image`. By default the size that the network
-      wants (its attribute `preprocessing` or `size`), else that of each image.
+      `images`. The files are one for each image, by name or in order, or one for all. A number, a flag, None, a list of
+      numbers or a tensor is given to every batch as it is. Without `images`, the files of the first input take their
+      place. Sinks and manifest call the inputs ``input.NAME``.
+    - `reader`: What reads the images; by default what the suffix of the first file asks for: ``array`` for arrays,
+      ``waveform`` for sound, else ``image``. A file may hold several inputs by name.
+    - `readers`: What reads the other inputs, by name.
+    - `size`, `side`: Options of the reader of images, as in `surgery.load_image`. By default the size that the network
+      wants (its attribute `preprocessing` or `size`, or that of its configuration), else that of each image.
     - `range`: The values of black and white. By default those that the network wants, else -1 and 1.
     - `batch_size`: How many images run at once.
     - `device`: Where the model runs.
@@ -130,7 +132,7 @@ def extract(
     check_settings(mode, batch_size, side, jobs, device, seed)
     watcher_list = WatcherList(watchers)
     stages = StageResolver(plugins)
-    main_reader: Reader = stages.resolve("reader", reader)
+    main_reader: Reader | None = None if reader is None else stages.resolve("reader", reader)
     resolved_sinks: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
     recipe = stages.recipe(normalizer, tiler, colormap, transforms)
     other_readers = {name: stages.resolve("reader", each) for name, each in readers.items()}
@@ -143,15 +145,17 @@ def extract(
         reader=main_reader,
         inputs=inputs,
         readers=other_readers,
+        default_reader=default_reader,
         size=size,
         side=side,
         value_range=range,
     )
     check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     subject = copy_for_run(original, mode, device)
-    example = read_example(subject, files.open(), device)
+    example = read_example(subject, files, device)
     tracing = {"leaves": leaves, "allow": allow, "front_end": front_end}
-    rewritten = insert_extractors(subject, at, tracing, files.other_names, example, output=output)
+    rewritten = insert_extractors(subject, at, tracing, example, output=output)
+    input_names = None if example is None else frozenset(example)
     del example
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
@@ -181,6 +185,8 @@ def extract(
             folder=folder,
             workspace=workspace,
             inputs=opened_inputs,
+            fixed_inputs=files.values_for(subject, device),
+            input_names=input_names,
             batch_size=batch_size,
             device=torch.device(device),
             seed=seed,

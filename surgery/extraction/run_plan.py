@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from torch import nn
 
@@ -31,6 +33,10 @@ class RunPlan:
     folder: OutputFolder
     workspace: Workspace
     inputs: InputStream
+    fixed_inputs: Mapping[str, Any]
+    """The inputs that are the same for every batch, by name."""
+    input_names: frozenset[str] | None
+    """The inputs of the example, which every image must have; None without an example."""
     batch_size: int
     device: torch.device
     seed: int

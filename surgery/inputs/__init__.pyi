@@ -1,5 +1,7 @@
 from .batching import Batch as Batch
 from .batching import group_into_batches as group_into_batches
+from .forward_parameters import as_example as as_example
+from .forward_parameters import split_arguments as split_arguments
 from .image_loading import Side as Side
 from .image_loading import Size as Size
 from .image_loading import load_image as load_image
@@ -8,14 +10,13 @@ from .image_search import find_images as find_images
 from .image_search import reader_suffixes as reader_suffixes
 from .input_stream import Input as Input
 from .input_stream import InputStream as InputStream
-from .input_stream import read_example as read_example
 from .model_inputs import explain_size_mismatch as explain_size_mismatch
 from .model_inputs import input_channels as input_channels
 from .model_inputs import input_dtype as input_dtype
-from .model_inputs import main_input_name as main_input_name
 from .notes import Notes as Notes
 from .notes import collect_notes as collect_notes
 from .notes import format_notes as format_notes
 from .notes import merge_notes as merge_notes
 from .other_inputs import FilePatterns as FilePatterns
 from .run_inputs import find_inputs as find_inputs
+from .run_inputs import read_example as read_example

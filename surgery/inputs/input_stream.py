@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
+from torch import Tensor
 
 from surgery.errors import ImageError, SurgeryError, first_line
-from surgery.inputs.model_inputs import build_example, input_dtype, main_input_name, needs_example
 from surgery.inputs.notes import Notes, collect_notes
 from surgery.output import Failure
-from surgery.text import describe_stage, unique_image_names
+from surgery.text import abbreviate_list, describe_stage, unique_image_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from torch import Tensor, nn
-
+    from surgery.inputs.forward_parameters import ForwardParameters
     from surgery.inputs.other_inputs import OtherInput
     from surgery.stages import Reader
 
-InputValues: TypeAlias = "tuple[Tensor, ...]"
-"""The values of an image, ``(1, C, H, W)``, and of the model's other inputs."""
+InputValues: TypeAlias = "dict[str, Tensor]"
+"""The values of an image, ``(1, ...)``, and of the model's other inputs, by parameter of forward, the image first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,18 +43,33 @@ class InputStream:
         self,
         paths: Sequence[Path],
         reader: Reader,
+        parameters: ForwardParameters,
+        *,
+        main: str | None = None,
+        taken: Collection[str] = (),
+        others: Sequence[OtherInput] = (),
         notes: Notes | None = None,
         reserved_names: Iterable[str] = (),
-        others: Sequence[OtherInput] = (),
     ) -> None:
-        """`reserved_names` are not given to images: sinks write files of these names beside the images' folders."""
+        """`main` is the parameter that receives what is in `paths`; None for the first that is not in `taken`.
+
+        `reserved_names` are not given to images: sinks write files of these names beside the images' folders.
+        """
         self.named_paths = list(
             zip(paths, unique_image_names((path.stem for path in paths), reserved_names), strict=True)
         )
-        self.reader = reader
-        self.others = others
         self.failures: list[Failure] = []
         self.notes: Notes = dict(notes or {})
+        self._reader = reader
+        self._parameters = parameters
+        self._main = main
+        self._taken = taken
+        self._others = others
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """The inputs that the model takes as a list of tensors."""
+        return self._parameters.lists
 
     def read(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[Input, InputValues]]:
         """Yield the inputs with these numbers (None: all), each with its values.
@@ -65,38 +79,60 @@ class InputStream:
         for number in range(len(self.named_paths)) if numbers is None else numbers:
             path, name = self.named_paths[number]
             try:
-                main = self._read_file(path, self.reader)
-                values = (main, *(self._read_file(other.paths[number], other.reader) for other in self.others))
+                values = self._read_main(path)
+                for other in self._others:
+                    values.update(self._read_named(other.name, other.paths[number], other.reader))
             except ImageError as error:
                 self.failures.append(Failure(str(path), str(error), number))
             else:
                 yield Input(name, path, number), values
 
-    def _read_file(self, path: Path, reader: Reader) -> Tensor:
+    def _read_main(self, path: Path) -> InputValues:
+        """Return the inputs that an image's own file holds, in the order of forward's parameters."""
+        if self._main is not None:
+            return self._read_named(self._main, path, self._reader)
+        values = self._read_file(path, self._reader)
+        if isinstance(values, Tensor) or (len(values) == 1 and not self._parameters.has(next(iter(values)))):
+            return {self._parameters.first_without(self._taken): _only(values)}
+        for name in values:
+            if not self._parameters.has(name):
+                raise ImageError(
+                    f"{path} holds {abbreviate_list(values, 6)}, and {self._parameters.explain_unknown(name)}"
+                )
+        return {name: values[name] for name in self._parameters.in_order(values)}
+
+    def _read_named(self, name: str, path: Path, reader: Reader) -> InputValues:
+        """Return the input that a file holds for the parameter `name`."""
+        values = self._read_file(path, reader)
+        if isinstance(values, Mapping) and len(values) > 1:
+            if name not in values:
+                raise ImageError(f"{path} holds {abbreviate_list(values, 6)}; name the one that is {name}: key=NAME")
+            return {name: values[name]}
+        return {name: _only(values)}
+
+    def _read_file(self, path: Path, reader: Reader) -> Tensor | Mapping[str, Tensor]:
         try:
             with collect_notes(self.notes):
-                values = reader(path)
+                values: Any = reader(path)
         except SurgeryError:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise ImageError(f"reader {describe_stage(reader)} can't read {path}: {reason}") from error
-        is_tensor = isinstance(values, torch.Tensor)
-        if not is_tensor or not values.is_floating_point() or values.ndim != 4 or len(values) != 1:
-            shown = f"{tuple(values.shape)} {values.dtype}" if is_tensor else type(values).__name__
-            raise ImageError(f"reader {describe_stage(reader)} must return (1, C, H, W) float for {path}, not {shown}")
-        return values
+        parts = list(values.values()) if isinstance(values, Mapping) else [values]
+        wrong = next((part for part in parts if not _is_model_input(part)), None if parts else values)
+        if wrong is not None:
+            shown = f"{tuple(wrong.shape)} {wrong.dtype}" if isinstance(wrong, Tensor) else type(wrong).__name__
+            raise ImageError(
+                f"reader {describe_stage(reader)} must return a tensor (1, ...), or several by name, for {path}, "
+                f"not {shown}"
+            )
+        return values  # type: ignore[no-any-return]
 
 
-def read_example(model: nn.Module, inputs: InputStream, device: str | torch.device) -> Any:
-    """Return the first inputs that can be read, as an example to trace with; None if there are none.
+def _is_model_input(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1 and value.numel() > 0
 
-    Raises ImageError if none can be read and `model` can't be traced without them.
-    """
-    names = [other.name for other in inputs.others]
-    for _, values in inputs.read():
-        main, *others = (part.to(device, input_dtype(model)) for part in values)
-        return build_example(model, {str(main_input_name(model, names)): main, **dict(zip(names, others, strict=True))})
-    if inputs.failures and needs_example(model, names):
-        raise ImageError(inputs.failures[0].reason)
-    return None
+
+def _only(values: Tensor | Mapping[str, Tensor]) -> Tensor:
+    return values if isinstance(values, Tensor) else next(iter(values.values()))

@@ -1,22 +1,14 @@
-"""What a model requires of its inputs: their names and order, channels, dtype, size and preprocessing."""
+"""What a model requires of its images: channels, dtype, size and preprocessing."""
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from surgery.errors import TraceError
 from surgery.graph import operations
 from surgery.stages import Preprocessing
 from surgery.tracing import trace
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _PAIR_WITH_ALPHA = 8
@@ -60,41 +52,37 @@ def model_preprocessing(model: nn.Module) -> Preprocessing | None:
     return preprocessing if isinstance(preprocessing, Preprocessing) else None
 
 
+def normalizes_image_lists(model: nn.Module) -> bool:
+    """Return whether a model takes a list of images from 0 to 1, as torchvision's detectors do."""
+    return hasattr(getattr(model, "transform", None), "image_mean")
+
+
 def model_size(model: nn.Module) -> int | tuple[int, int] | None:
-    """Return the input size that a model declares in its attribute `size`; None if it has none."""
-    size = getattr(model, "size", None)
-    return size if isinstance(size, (int, tuple)) else None
+    """Return the input size that a model declares; None if it declares none.
+
+    It is its attribute `size`, or `image_size` or `sample_size` of its configuration, as in transformers and diffusers.
+    """
+    config = getattr(model, "config", None)
+    configs = (config, getattr(config, "vision_config", None))
+    declared = [getattr(each, name, None) for each in configs for name in ("image_size", "sample_size")]
+    for size in (getattr(model, "size", None), *declared):
+        if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            return size[0], size[1]
+        if isinstance(size, int):
+            return size
+    return None
 
 
-def explain_size_mismatch(model: nn.Module, values: Tensor) -> str | None:
-    """Return why a model can't take an image ``(B, C, H, W)``, by its attribute `multiple`; None if it can."""
+def explain_size_mismatch(model: nn.Module, values: object) -> str | None:
+    """Return why a model can't take images ``(B, C, H, W)``, by its attribute `multiple`; None if it can."""
     multiple = getattr(model, "multiple", 1)
+    if not isinstance(multiple, int) or not isinstance(values, Tensor) or values.ndim != 4:
+        return None
     height, width = values.shape[2:]
-    if not isinstance(multiple, int) or (height % multiple == 0 and width % multiple == 0):
+    if height % multiple == 0 and width % multiple == 0:
         return None
     near = max(multiple, round(max(height, width) / multiple) * multiple)
     return (
         f"{type(model).__name__} takes heights and widths that are multiples of {multiple}, not {height}x{width}; "
         f"size {near} would do"
     )
-
-
-def main_input_name(model: nn.Module, others: Sequence[str]) -> str | None:
-    """Return the parameter of ``forward`` that receives the image: the first that is not in `others`, if any."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-    return next((name for name in named if name not in others), None)
-
-
-def needs_example(model: nn.Module, others: Sequence[str]) -> bool:
-    """Return whether one of the inputs `others` becomes part of a graph only if an example provides it."""
-    parameters = [inspect.signature(model.forward).parameters[name] for name in others]
-    return any(p.default is not p.empty or p.kind is p.KEYWORD_ONLY for p in parameters)
-
-
-def build_example(model: nn.Module, named: Mapping[str, Tensor]) -> tuple[Tensor, ...] | dict[str, Tensor]:
-    """Return inputs by name as an example to trace with: a tuple if they can be passed by position, else a dict."""
-    parameters = list(inspect.signature(model.forward).parameters.values())[: len(named)]
-    if all(p.name in named and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
-        return tuple(named[p.name] for p in parameters)
-    return dict(named)

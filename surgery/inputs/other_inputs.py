@@ -1,14 +1,15 @@
-"""The inputs of a model beside the image: which of their files belongs to which image."""
+"""The inputs of a model beside the image: which of their files belongs to which image, and values without a file."""
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from surgery.errors import ImageError, ModelError, did_you_mean
+import torch
+
+from surgery.errors import ImageError, ModelError, first_line
 from surgery.inputs.image_search import find_images, reader_suffixes
 from surgery.inputs.notes import add_note
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import nn
-
+    from surgery.inputs.forward_parameters import ForwardParameters
     from surgery.stages import Reader
 
 FilePatterns: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -35,36 +35,49 @@ class OtherInput:
     reader: Reader
 
 
+def split_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, FilePatterns], dict[str, Any]]:
+    """Return the inputs that are read from files, and those that are values for the whole run.
+
+    Lists of numbers become tensors. Raises ModelError for a list that is neither of files nor of numbers.
+    """
+    files: dict[str, FilePatterns] = {}
+    values: dict[str, Any] = {}
+    for name, given in inputs.items():
+        is_list = isinstance(given, (list, tuple))
+        if isinstance(given, (str, os.PathLike)) or (
+            is_list and all(isinstance(item, (str, os.PathLike)) for item in given)
+        ):
+            files[name] = given
+        elif is_list:
+            try:
+                values[name] = torch.tensor(given)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ModelError(f"{name} is neither files nor numbers: {first_line(error)}") from error
+        else:
+            values[name] = given
+    return files, values
+
+
+def check_names(parameters: ForwardParameters, inputs: Mapping[str, Any], readers: Mapping[str, Any]) -> None:
+    """Raise ModelError for an input that forward lacks, and for a reader without files."""
+    for name in (*inputs, *readers):
+        if not parameters.has(name):
+            raise ModelError(parameters.explain_unknown(name))
+        if name not in inputs:
+            raise ModelError(f"there is a reader for {name}, and no files: --input {name}=FILES (inputs= in Python)")
+
+
 def find_other_inputs(
-    model: nn.Module,
-    images: Sequence[Path],
-    inputs: Mapping[str, FilePatterns],
-    readers: Mapping[str, Reader],
-    default: Reader,
+    images: Sequence[Path], inputs: Mapping[str, FilePatterns], readers: Mapping[str, Reader]
 ) -> tuple[OtherInput, ...]:
     """Return the inputs beside the image, each with one file for every image.
 
     Files are matched to images by their names if every image has one, else by their order. A single file belongs to
-    every image. `readers` are by input name; `default` reads the others.
-
-    Raises ModelError for a name that ``forward`` lacks and for a reader without files; ImageError for files that can't
-    be matched.
+    every image. `readers` are by input name. Raises ImageError for files that can't be matched.
     """
-    if not inputs and not readers:
-        return ()
-    known = list(inspect.signature(model.forward).parameters)
-    for name in (*inputs, *readers):
-        if name not in known:
-            near = did_you_mean(name, known)
-            raise ModelError(
-                f"forward of {type(model).__name__} has no input {name!r}; it has {', '.join(known)}{near}"
-            )
-    if without_files := [name for name in readers if name not in inputs]:
-        name = without_files[0]
-        raise ModelError(f"there is a reader for {name}, and no files: --input {name}=FILES (inputs= in Python)")
     others = []
     for name, patterns in inputs.items():
-        reader = readers.get(name, default)
+        reader = readers[name]
         files = find_images(patterns, reader_suffixes(reader))
         others.append(OtherInput(name, _match_files(name, images, files), reader))
     return tuple(others)

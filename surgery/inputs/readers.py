@@ -10,7 +10,7 @@ from surgery.errors import ImageError
 from surgery.inputs.decoding import file_channels
 from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_reader import ImageReader
-from surgery.inputs.model_inputs import input_channels, model_preprocessing, model_size
+from surgery.inputs.model_inputs import input_channels, model_preprocessing, model_size, normalizes_image_lists
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:
@@ -37,17 +37,25 @@ class ReadingOptions:
 
     @classmethod
     def for_model(
-        cls, model: nn.Module, reader: Reader, size: Size, side: Side, value_range: tuple[float, float] | None
+        cls,
+        model: nn.Module,
+        reader: Reader,
+        size: Size,
+        side: Side,
+        value_range: tuple[float, float] | None,
+        *,
+        reads_images: bool = False,
     ) -> ReadingOptions:
         """Fill in the choices that the user left out (None) from the reader and the model.
 
-        Raises ImageError for a size or side beside a reader that does not read images.
+        `reads_images` says whether another input is read as images. Raises ImageError for a size or side where nothing
+        is.
         """
-        if not isinstance(reader, ImageReader) and (size is not None or side != "none"):
+        if not (reads_images or isinstance(reader, ImageReader)) and (size is not None or side != "none"):
             raise ImageError(
                 f"size and side are options of the image reader; set options of {describe_stage(reader)} instead"
             )
-        resolved = value_range or _default_range(reader)
+        resolved = value_range or _default_range(reader, model)
         preprocessing = model_preprocessing(model) if value_range is None and resolved == (-1.0, 1.0) else None
         if size is None and preprocessing is None:
             size = model_size(model)
@@ -114,7 +122,8 @@ class ReadingOptions:
         return {**chosen, "range": list(self.value_range), "side": self.side}
 
 
-def _default_range(reader: Reader) -> tuple[float, float]:
+def _default_range(reader: Reader, model: nn.Module) -> tuple[float, float]:
     """Return the values of black and white of a reader, if the user requests no range."""
     low, high = (getattr(reader, end, None) for end in ("low", "high"))
-    return -1.0 if low is None else low, 1.0 if high is None else high
+    black = 0.0 if normalizes_image_lists(model) else -1.0
+    return black if low is None else low, 1.0 if high is None else high

@@ -6,16 +6,23 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from surgery.errors import ImageError
+from surgery.graph import clone_inputs
+from surgery.inputs.batching import Batch, to_model
+from surgery.inputs.forward_parameters import ForwardParameters
 from surgery.inputs.image_reader import ImageReader
 from surgery.inputs.image_search import find_images, reader_suffixes
 from surgery.inputs.input_stream import InputStream
+from surgery.inputs.model_inputs import input_dtype
 from surgery.inputs.notes import Notes, collect_notes
-from surgery.inputs.other_inputs import find_other_inputs
+from surgery.inputs.other_inputs import check_names, find_other_inputs, split_inputs
 from surgery.inputs.readers import ReadingOptions
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from torch import nn
@@ -29,22 +36,28 @@ if TYPE_CHECKING:
 class RunInputs:
     """The files of a run, and how each is read."""
 
+    parameters: ForwardParameters
+    """Of the model."""
     paths: tuple[Path, ...]
     """Of the images."""
     options: ReadingOptions
     reader: Reader
     """Reads an image as the model takes it."""
+    main: str | None
+    """The parameter that receives the images; None for the first that nothing else is given for."""
     others: tuple[OtherInput, ...]
     """The inputs beside the image."""
+    values: Mapping[str, Any]
+    """Inputs that are the same for the whole run, by name."""
     notes: Notes
     """What was noted while the files were found."""
     settings: dict[str, Any]
     """How the inputs are read, for the manifest."""
 
     @property
-    def other_names(self) -> list[str]:
-        """The names of the inputs beside the image."""
-        return [other.name for other in self.others]
+    def other_names(self) -> tuple[str, ...]:
+        """The inputs beside the image."""
+        return (*(other.name for other in self.others), *self.values)
 
     def all_paths(self) -> list[Path]:
         """Return every file that the run reads."""
@@ -52,43 +65,104 @@ class RunInputs:
 
     def open(self, reserved_names: Iterable[str] = ()) -> InputStream:
         """Return a stream of the inputs; `reserved_names` are not given to images."""
-        return InputStream(self.paths, self.reader, self.notes, reserved_names, self.others)
+        return InputStream(
+            self.paths,
+            self.reader,
+            self.parameters,
+            main=self.main,
+            taken=self.other_names,
+            others=self.others,
+            notes=self.notes,
+            reserved_names=reserved_names,
+        )
+
+    def values_for(self, model: nn.Module, device: str | torch.device) -> dict[str, Any]:
+        """Return the values that are the same for the whole run, for a model that may write to them."""
+        return {name: to_model(clone_inputs(value), device, input_dtype(model)) for name, value in self.values.items()}
+
+
+def read_example(model: nn.Module, files: RunInputs, device: str | torch.device) -> dict[str, Any] | None:
+    """Return the first inputs that can be read, by name, as an example to trace with; None if there are none.
+
+    Raises ModelError if the model requires more inputs, and ImageError if none can be read and `model` can't be traced
+    without them.
+    """
+    if isinstance(files.options.reader, ImageReader):  # a file of another kind may hold several inputs
+        main = files.main or files.parameters.first_without(files.other_names)
+        files.parameters.check_complete((main, *files.other_names))
+    stream = files.open()
+    for item in stream.read():
+        batch = Batch.from_items([item], files.parameters.lists)
+        example = batch.to(device, input_dtype(model)) | files.values_for(model, device)
+        files.parameters.check_complete(example)
+        return example
+    if files.other_names or files.main or not isinstance(files.options.reader, ImageReader):
+        raise ImageError(stream.failures[0].reason)
+    return None
 
 
 def find_inputs(
     model: nn.Module,
     images: FilePatterns,
     *,
-    reader: Reader,
+    reader: Reader | None,
+    default_reader: Callable[[FilePatterns], Reader] = lambda _: ImageReader(),
     size: Size = None,
     side: Side = "none",
     value_range: tuple[float, float] | None = None,
-    inputs: Mapping[str, FilePatterns] = MappingProxyType({}),
+    inputs: Mapping[str, Any] = MappingProxyType({}),
     readers: Mapping[str, Reader] = MappingProxyType({}),
 ) -> RunInputs:
-    """Return the files that a run of `model` reads.
+    """Return what a run of `model` reads.
 
-    `reader` reads `images`; `inputs` are the files of the model's other inputs, by parameter of ``forward``, and
-    `readers` their readers (images, if there is none). `size`, `side` and `value_range` are the user's choices; None
-    leaves a choice to the model.
+    `reader` reads `images`; `inputs` are the model's other inputs, by parameter of ``forward``: files, or values for
+    the whole run. `readers` are the readers of the files; `default_reader` returns one for those that have none.
+    Without `images`, the files of the first input take their place. `size`, `side` and `value_range` are the user's
+    choices; None leaves a choice to the model.
 
     Raises ImageError for files that are not found or not matched, ModelError for inputs that the model lacks.
     """
+    parameters = ForwardParameters.of(model)
+    check_names(parameters, inputs, readers)
+    files, values = split_inputs(inputs)
+    readers = {name: readers.get(name) or default_reader(patterns) for name, patterns in files.items()}
+    main = None
+    if not images and files:
+        main = next(iter(files))
+        images, reader = files.pop(main), readers[main]
+    reader = reader or default_reader(images)
     notes: Notes = {}
     with collect_notes(notes):
         paths = find_images(images, reader_suffixes(reader))
-    options = ReadingOptions.for_model(model, reader, size, side, value_range)
-    main_reader = options.main_reader(model, has_other_inputs=bool(inputs))
-    with collect_notes(notes):
-        others = find_other_inputs(model, paths, inputs, readers, ImageReader())
+        others = find_other_inputs(paths, files, readers)
+    options = ReadingOptions.for_model(
+        model,
+        reader,
+        size,
+        side,
+        value_range,
+        reads_images=any(isinstance(each.reader, ImageReader) for each in others),
+    )
     settings = options.describe()
     if inputs:
-        settings["inputs"] = {name: describe_stage(readers.get(name, ImageReader())) for name in inputs}
+        settings["inputs"] = {
+            name: describe_stage(readers[name]) if name in readers else _describe(values[name]) for name in inputs
+        }
     return RunInputs(
+        parameters=parameters,
         paths=tuple(paths),
         options=options,
-        reader=main_reader,
+        reader=options.main_reader(model, has_other_inputs=bool(others)),
+        main=main,
         others=tuple(replace(other, reader=options.other_reader(other.reader)) for other in others),
+        values=values,
         notes=notes,
         settings=settings,
     )
+
+
+def _describe(value: Any) -> Any:
+    """Return a value for the manifest."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist() if value.numel() <= 64 else f"{tuple(value.shape)} {value.dtype}"
+    return value if isinstance(value, (bool, int, float, type(None))) else describe_stage(value)

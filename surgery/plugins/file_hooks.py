@@ -147,10 +147,12 @@ def surgery_readers() -> Mapping[str, Reader]:  # type: ignore[empty-body]
 
     **Takes:** nothing.
 
-    **Returns:** a mapping from names to readers. A reader takes a path and returns a float tensor `(1, C, H, W)` as the
-    model takes it. If it can't read the file, it raises `surgery.errors.ImageError`, and the run continues without the
-    file. It is called on another thread than the model. If a run's input is a folder, the reader receives the files
-    with one of the suffixes in its attribute `suffixes`, such as `(".txt",)`, in lower case.
+    **Returns:** a mapping from names to readers. A reader takes a path and returns a tensor `(1, ...)` as the model
+    takes it: floats `(1, C, H, W)` for an image, integers `(1, T)` for tokens. For a file that holds several inputs it
+    returns a mapping from the names of forward's parameters to such tensors. If it can't read the file, it raises
+    `surgery.errors.ImageError`, and the run continues without the file. It is called on another thread than the model.
+    If a run's input is a folder, the reader receives the files with one of the suffixes in its attribute `suffixes`,
+    such as `(".txt",)`, in lower case.
 
     **Several:** all names can be used. A run uses one reader.
 

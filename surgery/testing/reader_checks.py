@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -54,14 +55,17 @@ def _check_valid_file(reader: Reader, file: Path, *, is_required: bool) -> Itera
         yield Violation(describe_exception(error), case)
         return
     yield from changes
-    if not isinstance(first, Tensor) or not isinstance(second, Tensor) or not _is_model_input(first):
-        yield Violation(f"gives {describe_value(first)}, not (1, C, H, W) float", case)
+    parts, again = _by_name(first), _by_name(second)
+    if not parts or not all(_is_model_input(part) for part in (*parts.values(), *again.values())):
+        yield Violation(f"gives {describe_value(first)}, not (1, ...) tensors", case)
         return
-    if not is_equal(first, second):
+    if parts.keys() != again.keys() or not all(is_equal(part, again[name]) for name, part in parts.items()):
         yield Violation("gives other values the second time", case)
-    before = first.clone()
-    second.zero_()
-    if not is_equal(first, before):
+        return
+    before = {name: part.clone() for name, part in parts.items()}
+    for part in again.values():
+        part.zero_()
+    if not all(is_equal(part, before[name]) for name, part in parts.items()):
         yield Violation("gives the same memory each time, and a model may write to it", case)
     if file.is_file() and file.read_bytes() != content:
         yield Violation("writes to the file that it reads", case)
@@ -84,5 +88,10 @@ def _read_on_thread(reader: Reader, file: Path) -> object:
         return thread.submit(reader, file).result()
 
 
-def _is_model_input(value: Tensor) -> bool:
-    return value.ndim == 4 and len(value) == 1 and value.numel() > 0 and value.is_floating_point()
+def _by_name(values: Any) -> dict[str, Any]:
+    """Return what a reader returned by name; a single tensor has the name ``""``."""
+    return dict(values) if isinstance(values, Mapping) else {"": values}
+
+
+def _is_model_input(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1 and value.numel() > 0

@@ -142,8 +142,13 @@ def test_a_model_that_only_observing_takes_asks_for_an_input(run: Any, models: s
     dark, bright = photos
     assert "mul ← x, mask" in run("inspect", f"{models}:Blends", dark, "--input", f"mask={bright}").out
     result = run("inspect", f"{models}:Blends", "--input", f"mask={bright}")
-    assert result.code == 2
-    assert "MODEL IMAGE --input NAME=FILE" in result.err
+    assert (result.code, result.err) == (
+        1,
+        "surgery: Blends takes 2 inputs (x, mask); give x too: --input x=FILES (inputs= in Python)\n",
+    )
+    assert (
+        "mul ← x, mask" in run("inspect", f"{models}:Blends", "--input", f"x={dark}", "--input", f"mask={bright}").out
+    )
     result = run("inspect", f"{models}:Blends", "missing.png")
     assert (result.code, result.err) == (1, "surgery: there is no image missing.png\n")
 

@@ -418,9 +418,10 @@ class TwoOutputs(nn.Module):
 def test_a_missing_output_and_another_order_are_told_apart(names: list[str], message: str) -> None:
     values = torch.rand(1, 1, 2, 2)
     outputs = TwoOutputs()(values)
-    compare_with_original(TwoOutputs(), values, {}, outputs, seed=0)
+    compare_with_original(TwoOutputs(), {"x": values}, outputs, torch.device("cpu"), seed=0)
+    other = {name: outputs[name] for name in names}
     with pytest.raises(TraceError, match=message):
-        compare_with_original(TwoOutputs(), values, {}, {name: outputs[name] for name in names}, seed=0)
+        compare_with_original(TwoOutputs(), {"x": values}, other, torch.device("cpu"), seed=0)
 
 
 def test_as_is_keeps_modules_in_their_modes(model: nn.Module, photos: Path, tmp_path: Path) -> None:

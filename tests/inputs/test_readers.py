@@ -137,10 +137,13 @@ def test_a_tensor_within_the_range_of_images_is_drawn_as_one(tmp_path: Path) -> 
     ("reader", "message"),
     [
         (lambda path: 1 / 0, "can't read .*photo.png: ZeroDivisionError: division by zero"),
-        (lambda path: [1, 2], r"must return \(1, C, H, W\) float for .*photo.png, not list"),
+        (lambda path: [1, 2], r"must return a tensor \(1, ...\), or several by name, for .*photo.png, not list"),
         (lambda path: torch.ones(3, 4), r"not \(3, 4\) torch.float32"),
         (lambda path: torch.ones(2, 3, 4, 4), r"not \(2, 3, 4, 4\) torch.float32"),
-        (lambda path: torch.ones(1, 3, 4, 4, dtype=torch.uint8), r"not \(1, 3, 4, 4\) torch.uint8"),
+        (lambda path: torch.ones(1, 3, 0, 4), r"not \(1, 3, 0, 4\) torch.float32"),
+        (lambda path: torch.tensor(1), r"not \(\) torch.int64"),
+        (lambda path: {}, "must return a tensor .*photo.png, not dict"),
+        (lambda path: {"x": 1}, "must return a tensor .*photo.png, not int"),
     ],
 )
 def test_a_reader_that_fails_fails_for_its_image_alone(photo: Path, tmp_path: Path, reader: Any, message: str) -> None:

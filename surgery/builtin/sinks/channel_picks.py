@@ -73,18 +73,23 @@ class ChannelPicks:
         self.earlier = {} if pick in METHODS or _NUMBERS.fullmatch(pick) else read_picks(pick)
 
     def channels_of(self, path: str, levels: Levels) -> list[int]:
-        """Return the channels to show of an operation, and remember them for the images that follow."""
+        """Return the channels to show of an operation, and remember them for the images that follow.
+
+        An image of another size may have too few channels for them, and shows others.
+        """
         total = len(levels.codes)
         if self.pick == "each":
             return most_informative_channels(levels, self.count)
-        if path in self.earlier and (fitting := [channel for channel in self.earlier[path] if channel < total]):
-            return self.picked.setdefault(path, fitting)
         known = self.picked.get(path)
         if known is not None and max(known) < total:
             return known
-        return self.picked.setdefault(path, self._pick(total, levels))
+        own = self._pick(path, total, levels)
+        self.picked.setdefault(path, own)
+        return own
 
-    def _pick(self, total: int, levels: Levels) -> list[int]:
+    def _pick(self, path: str, total: int, levels: Levels) -> list[int]:
+        if fitting := [channel for channel in self.earlier.get(path, ()) if channel < total]:
+            return fitting
         count = min(self.count, total)
         if self.pick == "first":
             return list(range(count))

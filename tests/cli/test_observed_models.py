@@ -144,7 +144,7 @@ def test_a_model_that_only_observing_takes_asks_for_an_input(run: Any, models: s
     result = run("inspect", f"{models}:Blends", "--input", f"mask={bright}")
     assert (result.code, result.err) == (
         1,
-        "surgery: Blends takes 2 inputs (x, mask); give x too: --input x=FILES (inputs= in Python)\n",
+        "surgery: Blends takes 2 inputs (x, mask); give x too: --input x=FILES\n",
     )
     assert (
         "mul ← x, mask" in run("inspect", f"{models}:Blends", "--input", f"x={dark}", "--input", f"mask={bright}").out

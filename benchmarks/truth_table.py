@@ -30,7 +30,8 @@ buffers, modes, attributes and hooks. Weights are random, and none is zero or on
 so that no operation leaves its input as it is.
 """
 
-_TOOLS = """{count} models in eval mode, one input each, and each tool asked for every value it can give.
+_TOOLS = """The {count} models of torchvision, timm and segmentation_models_pytorch in eval mode, one input each, and
+each tool asked for every value it can give.
 *Known* are the values that can be held against the truth: those of modules against a run whose hooks clone;
 torchvision's, of functions too, against its own graph run node by node; ours against the hooks that clone as well,
 since its functions are held above. *Wrong* is what is not, bit for bit, what was computed there. A tool that raises

@@ -69,12 +69,11 @@ class RequiredAxes:
         return module_kind(module), module
 
     def _normalizes_several_axes(self, user: Operation, module: nn.Module | None) -> bool:
-        """Return whether a layer norm may normalize over more than the last axis.
-
-        Of a call of a function, the weights tell.
-        """
+        """Return whether a layer norm may normalize over more than the last axis. A function's first weight tells."""
         if module is not None:
             shape = getattr(module, "normalized_shape", None)
             return isinstance(shape, (tuple, list)) and len(shape) > 1
-        weights = [attrgetter(each.path)(self._model) for each in self._sources[user.name] if each.kind == "attribute"]
-        return "norm" in user.kind and [weight.ndim for weight in weights[:1]] != [1]
+        if "norm" not in user.kind:
+            return False
+        weight = next((each.path for each in self._sources[user.name] if each.kind == "attribute"), None)
+        return weight is None or getattr(attrgetter(weight)(self._model), "ndim", None) != 1

@@ -229,6 +229,25 @@ def test_unknown_axes_follow_from_the_operation_that_takes_the_value() -> None:
     assert "norm (layernorm), which takes it" in first.layout.reason
 
 
+@pytest.mark.parametrize(("axes", "name"), [(1, "channels-last"), (3, "channels-first")])
+def test_a_norm_by_a_function_tells_the_axes_if_it_normalizes_over_the_last_alone(axes: int, name: str) -> None:
+    class Opaque(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :, ::2, ::2].contiguous()
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.weight = Opaque(), nn.Parameter(torch.ones((3, 12, 20)[-axes:]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.layer_norm(self.inner(x), self.weight.shape, self.weight)
+
+    traced = surgery.trace(Model(), leaves=["inner"])
+    first, *_ = surgery.record(surgery.insert(traced, surgery.select(traced, "inner")), random_images(1))
+    assert first.layout.name == name
+
+
 def test_an_attention_map_is_drawn_for_each_head() -> None:
     class Attention(Heads):
         def forward(self, x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from benchmarks.measurement import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import fx
+    from torch import nn
 
 MATPLOTLIB = "hooks, matplotlib subplots"
 console = Console(width=120)
@@ -157,7 +157,7 @@ def count_channels() -> tuple[int, int, int]:
 
 
 @cache
-def traced_network() -> fx.GraphModule:
+def traced_network() -> nn.Module:
     import torch
 
     return surgery.trace(surgery.load_model("unet_256").eval(), torch.zeros(1, 3, 256, 256))

@@ -115,7 +115,8 @@ def _fingerprint(model: nn.Module) -> list[object]:
     """Return everything of a model that tracing could change; of tensors, their identity, version and sum."""
     parts: list[object] = []
     for path, module in model.named_modules():
-        hooks = [(name, tuple(value)) for name, value in vars(module).items() if name.endswith("_hooks")]
+        values = vars(module).items()
+        hooks = [(name, tuple(each)) for name, each in values if name.endswith("_hooks") and isinstance(each, dict)]
         parts.append((path, module.training, tuple(vars(module)), hooks))
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         parts.append((name, id(value), value._version, value.requires_grad, repr(value.detach().double().sum())))  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Every model of the zoos against an eager run that clones: ``pytest -m zoo``, about an hour on one thread."""
+"""Every model of the zoos against an eager run that clones: ``pytest -m zoo``, some hours on one thread."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # What the models of others warn of is not ours to raise.
 pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]
+
+TRACED_WHOLE = {"torchvision.classification", "torchvision.segmentation", "torchvision.video", "timm"}
 
 ENTRIES = tuple(list_models())
 
@@ -45,21 +47,27 @@ def test_a_model_that_torch_fx_can_trace_is_traced_and_every_value_is_right(
         assert ".py:" in row.refusal, "a refusal names the line"
         return
     assert row.differences == ()
-    assert row.unsure == ()
+    # Some models run in train mode only with labels.
+    assert [
+        line for line in row.unsure if not line.startswith("output (train example): the original does not run")
+    ] == []
     assert row.wrong == row.tools["surgery"].wrong == 0
     assert row.values >= row.tools["surgery"].known > 0
     assert row.batches == 2
-    assert row.train
+    assert row.train or row.unsure
     assert row.untouched
+    assert row.front_end == "symbolic" or ".py:" in row.reason, "a reason names the line"
+    if row.plain == "right" and entry.zoo in TRACED_WHOLE:
+        assert row.front_end == "symbolic"
     if entry.zoo.startswith("torchvision."):
         assert row.notes == (), "a false alarm"
 
 
-def test_at_least_150_models_are_traced_and_all_that_torch_fx_can_trace(rows: list[ModelResult]) -> None:
+def test_nearly_all_models_are_taken_and_at_least_150_are_graphs(rows: list[ModelResult]) -> None:
     if len(rows) < 150:
         pytest.skip("only some models were chosen")
     traced = [row for row in rows if not row.refusal]
-    assert len(traced) >= 150
-    assert len(traced) >= sum(row.plain == "right" for row in rows)
+    assert len(traced) >= 0.99 * len(rows)
+    assert sum(row.front_end == "symbolic" for row in traced) >= 150
     assert sum(row.wrong for row in traced) == 0
     assert sum(row.tools["forward hooks"].wrong for row in rows) > 1000, "the yardstick sees what hooks get wrong"

@@ -154,8 +154,9 @@ def _certificate_facts(evaluated: Sequence[Comparison], trained: Certificate) ->
             case in {"example", "another size"} or re.fullmatch(r"\d+x\d+", case) is not None for case in cases
         ),
         "train": trained.same and any(c.what == "output" and c.same for c in trained.comparisons),
-        "differences": tuple(lines[c] for c in both if c.same is False),
-        "unsure": tuple(lines[c] for c in both if c.same is None and c.difference),
+        "differences": tuple(lines[c] for c in both if c.same is False and c.count),
+        # Nothing is counted where the original itself does not run, such as a detector in train mode without targets.
+        "unsure": tuple(lines[c] for c in both if c.difference and not (c.same is False and c.count)),
         "untouched": all(c.same for c in both if c.what == "the original"),
     }
 

@@ -21,10 +21,14 @@ DEFAULT_SIDE = 224
 def make_example(
     model: nn.Module, image: str | None, reading: InputOptions, plugins: Plugins, seed: int | None = None
 ) -> Any:
-    """Return inputs of a model: those of a run on the file `image` and on other inputs, or without these, numbers."""
+    """Return inputs of a model: those of a run on the file `image` and on other inputs.
+
+    Without these, they are the example that the model declares, or else numbers in the shape of an image.
+    """
     if image is not None or reading.other_inputs:
         return _read_example(model, image, reading, plugins)
-    return _example_of_numbers(model, reading.arguments(plugins)["size"], seed)
+    declared = _declared_example(model)
+    return _example_of_numbers(model, reading.arguments(plugins)["size"], seed) if declared is None else declared
 
 
 def trace_if_possible(model: nn.Module, example: Any, loading: ModelOptions) -> nn.Module:
@@ -77,6 +81,18 @@ def _read_example(model: nn.Module, image: str | None, reading: InputOptions, pl
     return as_example(model, example)
 
 
+def _declared_example(model: Any) -> Any:
+    """Return the example of a model's attribute `example_input_array`, as models of Lightning have it, if any.
+
+    For language models of transformers, whose attribute `main_input_name` is ``input_ids``, it is their `dummy_inputs`.
+    """
+    from surgery.inputs import as_example
+
+    is_language_model = getattr(model, "main_input_name", "") == "input_ids"
+    declared = getattr(model, "dummy_inputs" if is_language_model else "example_input_array", None)
+    return as_example(model, declared) if isinstance(declared, dict) else declared
+
+
 def _example_of_numbers(model: Any, size: Size, seed: int | None) -> Tensor:
     """Return a batch of one input that a model takes: random numbers from `seed`, or zeros for None.
 
@@ -86,11 +102,10 @@ def _example_of_numbers(model: Any, size: Size, seed: int | None) -> Tensor:
     import torch
 
     from surgery.errors import ImageError, first_line
-    from surgery.inputs import input_channels, input_dtype
+    from surgery.inputs import input_channels, input_dtype, model_size
 
-    own_size = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", None)
     if size in (None, "native"):
-        size = own_size if isinstance(own_size, (int, tuple)) else DEFAULT_SIDE
+        size = getattr(getattr(model, "preprocessing", None), "size", None) or model_size(model) or DEFAULT_SIDE
     height, width = size if isinstance(size, tuple) else (size, size)
     shape: Any = (1, input_channels(model), height, width)
     try:

@@ -71,7 +71,9 @@ def inspect(
         if as_json:
             _print_how_traced(traced)
         if image is None and trace_info(traced).front_end == "observed":
-            print_note("these operations are those of a run on zeros; `surgery inspect MODEL IMAGE` runs an image")
+            print_note(
+                "these operations are those of a run on made-up numbers; `surgery inspect MODEL IMAGE` runs an image"
+            )
         rewritten = _insert_extractors(traced, selections)
     if as_json:
         print_output(json.dumps(graph_record(rewritten), indent=1))

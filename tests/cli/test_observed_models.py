@@ -125,7 +125,7 @@ def test_inspect_runs_the_image_that_it_is_given(run: Any, models: str, photos: 
     result = run("inspect", f"{models}:Sorts", bright)
     assert "bright" in result.out
     assert "zeros" not in result.err
-    assert "operations are those of a run on zeros" in run("inspect", f"{models}:Sorts").err
+    assert "operations are those of a run on made-up numbers" in run("inspect", f"{models}:Sorts").err
 
 
 def test_inspect_for_machines_notes_how_the_model_was_traced(run: Any, models: str) -> None:
@@ -149,7 +149,7 @@ def test_a_model_that_only_observing_takes_asks_for_an_input(run: Any, models: s
     assert (
         "mul ← x, mask" in run("inspect", f"{models}:Blends", "--input", f"x={dark}", "--input", f"mask={bright}").out
     )
-    result = run("inspect", f"{models}:Blends", "missing.png")
+    result = run("inspect", f"{models}:Blends", "missing.png", "--input", f"mask={bright}")
     assert (result.code, result.err) == (1, "surgery: there is no image missing.png\n")
 
 
@@ -158,3 +158,34 @@ def test_check_takes_a_model_that_is_observed_and_its_inputs(run: Any, models: s
     assert result.code == 0
     assert "the same, bit for bit" in result.out
     assert "note: observed: " in result.err
+
+
+DECLARING = """
+import torch
+from torch import nn
+
+class Text(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(9, 2)
+
+    def forward(self, input_ids):
+        return self.embedding(input_ids) if input_ids.max() > 1 else input_ids
+
+class Lightning(Text):
+    example_input_array = torch.tensor([[1, 2]])
+
+class Transformers(Text):
+    main_input_name = "input_ids"
+    dummy_inputs = {"input_ids": torch.tensor([[1, 2]])}
+"""
+
+
+@pytest.mark.parametrize("kind", ["Lightning", "Transformers"])
+def test_the_example_that_a_model_declares_is_run(run: Any, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "texts.py"
+    file.write_text(DECLARING)
+    for command in ("inspect", "check"):
+        result = run(command, f"{file}:{kind}")
+        assert result.code == 0, result.err
+    assert "embedding" in run("inspect", f"{file}:{kind}").out

@@ -15,6 +15,7 @@ from torch import fx
 import surgery
 from benchmarks.model_result import ModelResult
 from benchmarks.tools import compute_reference, run_tool
+from surgery.eager.example_inputs import bind_example
 from surgery.eager.oracle import compare_values_with_eager, insert_everywhere
 from surgery.errors import TraceError, first_line
 from surgery.graph.bitwise import bitwise_equal
@@ -168,5 +169,6 @@ def _count_wrong_values(
     cases = [c for c in comparisons if c.what == "values" and c.same is False]
     if not cases:
         return 0
-    _, others = compare_values_with_eager(model, insert_everywhere(rewritten, training=False), inputs, False, seed=0)
-    return max(len(others), len(cases))
+    everywhere = insert_everywhere(rewritten, training=False)
+    compared = compare_values_with_eager(model, everywhere, bind_example(model, inputs), False, seed=0)
+    return max(len(compared.differences), len(cases))

@@ -116,13 +116,13 @@ def check(
         example = make_example(network, image, reading, plugins, seed)
         traced = trace(network, example, **loading.trace_arguments())
         _print_hazards(traced)
-        _print_how_traced(traced)
         inputs = example if isinstance(example, tuple) else (example,)
         certificate = certify(network, _insert_extractors(traced, selections), *inputs)
     if as_json:
         print_output(json.dumps(certificate.record(), indent=1))
     else:
-        open_console().print(certificate_view(certificate))
+        console = open_console()
+        console.print(certificate_view(certificate, console.width))
     if not certificate.same:
         raise typer.Exit(1)
 

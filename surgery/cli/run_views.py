@@ -11,7 +11,10 @@ from surgery.cli.tables import fitted_table, format_count, format_shapes, plain_
 from surgery.output import drawing_notes, unusual_layout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
+    from rich.table import Table
 
     from surgery.output import OperationSummary, Report
     from surgery.verification import Certificate, Comparison
@@ -51,18 +54,18 @@ def _operation_row(summary: OperationSummary) -> dict[str, Text]:
     }
 
 
-def certificate_view(certificate: Certificate) -> RenderableType:
-    """Return a view of a certificate: a row for each thing compared, a column for each case, and the verdict."""
+def certificate_view(certificate: Certificate, width: int) -> RenderableType:
+    """Return a view of a certificate: a row for each thing compared, a column for each case, and the verdict.
+
+    Where the columns don't fit, there is a table for each mode.
+    """
     by_case = [comparison for comparison in certificate.comparisons if comparison.mode]
-    table = plain_table()
-    cases = list(dict.fromkeys((comparison.mode, comparison.case) for comparison in by_case))
-    table.add_column("")
-    for mode, case in cases:
-        table.add_column(f"{mode}\n{case.replace('x', '×') if case[0].isdigit() else case}", justify="right")
-    comparisons = {(comparison.what, comparison.mode, comparison.case): comparison for comparison in by_case}
-    for what in dict.fromkeys(comparison.what for comparison in by_case):
-        table.add_row(Text(what), *(_comparison_cell(comparisons.get((what, *case))) for case in cases))
+    modes = list(dict.fromkeys(comparison.mode for comparison in by_case))
+    parts = [modes] if _fits(by_case, width) else [[mode] for mode in modes]
+    tables = [_comparison_table(by_case, part) for part in parts]
     title = Text(f"{certificate.model}: {certificate.operations} operations, {certificate.extracted} extracted")
+    origin_style = "dim" if certificate.is_verified else "yellow"
+    origin = [Text(line, style=origin_style) for line in certificate.describe_tracing()]
     lines = [
         Text.assemble(f"{comparison.what}  ", _comparison_cell(comparison))
         for comparison in certificate.comparisons
@@ -77,7 +80,32 @@ def certificate_view(certificate: Certificate) -> RenderableType:
         lines.append(Text("the same, bit for bit", style="bold green"))
     else:
         lines.append(Text(f"not the same: {certificate.difference}", style="bold red"))
-    return Group(title, Text(), table, Text(), *lines)
+    spaced = [part for table in tables for part in (Text(), table)]
+    return Group(title, *origin, *spaced, Text(), *lines)
+
+
+def _fits(comparisons: Sequence[Comparison], width: int) -> bool:
+    """Return whether a table with a column for each case fits."""
+    cases: dict[tuple[str, str], int] = {}
+    for each in comparisons:
+        column = (each.mode, each.case)
+        cells = len(each.mode), len(each.case), _comparison_cell(each).cell_len
+        cases[column] = max(cases.get(column, 0), *cells)
+    return max(len(each.what) for each in comparisons) + sum(size + 2 for size in cases.values()) <= width
+
+
+def _comparison_table(comparisons: Sequence[Comparison], modes: Sequence[str]) -> Table:
+    """Return a table with a row for each thing compared, and a column for each case of some modes."""
+    table = plain_table()
+    cases = [case for case in dict.fromkeys((each.mode, each.case) for each in comparisons) if case[0] in modes]
+    table.add_column("", no_wrap=True)
+    for mode, case in cases:
+        shown = case.replace("x", "×") if case[0].isdigit() else case
+        table.add_column(f"{mode}\n{shown}", justify="right", no_wrap=True)
+    by_cell = {(comparison.what, comparison.mode, comparison.case): comparison for comparison in comparisons}
+    for what in dict.fromkeys(comparison.what for comparison in comparisons):
+        table.add_row(Text(what), *(_comparison_cell(by_cell.get((what, *case))) for case in cases))
+    return table
 
 
 def _comparison_cell(comparison: Comparison | None) -> Text:

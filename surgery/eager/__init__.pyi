@@ -26,8 +26,14 @@ from .outcomes import RunOutcome as RunOutcome
 from .outcomes import collect_outcome as collect_outcome
 from .outcomes import describe_outcome_difference as describe_outcome_difference
 from .outcomes import seed_generators as seed_generators
+from .parameter_copies import copy_parameters as copy_parameters
+from .parameter_copies import copy_to_run as copy_to_run
+from .random_states import GeneratorStates as GeneratorStates
+from .random_states import generator_states as generator_states
+from .random_states import restore_generators as restore_generators
 from .runs import SEED as SEED
 from .runs import RunResult as RunResult
+from .runs import Split as Split
 from .runs import run_once as run_once
 from .thread_overrides import Override as Override
 from .thread_overrides import lock_global_state as lock_global_state
@@ -36,4 +42,5 @@ from .thread_overrides import override_names as override_names
 from .thread_overrides import run_uninterrupted as run_uninterrupted
 from .user_code import isolate_caches as isolate_caches
 from .user_code import remember_namespaces as remember_namespaces
+from .user_code import user_classes as user_classes
 from .user_code import user_namespaces as user_namespaces

@@ -22,6 +22,7 @@ CONTAINER_TYPES = (dict, list, set, deque, CellType, type)
 """Types of containers that can be changed; objects with slots are containers too."""
 
 _ABSENT = object()
+_PLAIN_TYPES = (int, float, complex, str, bytes, type(None))
 _FIXED_CLASS_ATTRIBUTES = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__abstractmethods__"}
 """Attributes of a class that no run changes, or that can't be assigned."""
 
@@ -42,10 +43,14 @@ class ContainerSnapshot:
         """Return the container's original values, without the contents of nested containers."""
         return self.contents.values() if isinstance(self.contents, dict) else self.contents
 
-    def has_changed(self) -> bool:
-        """Return whether tensors or proxies have been added, replaced or removed since the snapshot."""
+    def has_changed(self, *, plain_values: bool = False) -> bool:
+        """Return whether tensors or proxies have been added, replaced or removed since the snapshot.
+
+        With `plain_values`, also whether numbers, texts or None have.
+        """
+        kinds = (Tensor, fx.Proxy, *_PLAIN_TYPES) if plain_values else (Tensor, fx.Proxy)
         pairs = [(old, new) for old, new in self._entry_pairs() if old is not new]
-        return any(_holds_tensors(value) for pair in pairs for value in pair)
+        return any(_holds(value, kinds) for pair in pairs for value in pair)
 
     def restore(self) -> None:
         """Put the contents back."""
@@ -122,7 +127,7 @@ def _slot_names_of_class(kind: type) -> tuple[str, ...]:
     return tuple(name for name in names if not name.startswith("__"))
 
 
-def _holds_tensors(value: Any) -> bool:
+def _holds(value: Any, kinds: tuple[type, ...]) -> bool:
     if isinstance(value, ref):  # the entry of a weak dictionary
         value = value()
-    return any(True for _ in find_instances(value, (Tensor, fx.Proxy)))
+    return any(True for _ in find_instances(value, kinds))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from surgery.errors import TraceError
+from surgery.graph import call_arguments, input_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,12 @@ class ExampleInputs:
         """Return values by name as the positional and the keyword arguments of the model."""
         positional = [values[name] for name in self.names if name not in self.keyword_names]
         return positional, {name: values[name] for name in self.names if name in self.keyword_names}
+
+    def split_for(self, traced: nn.Module, values: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return values by name as the arguments of a traced model, whose inputs may have another order."""
+        if self.keyword_names and set(values) == set(input_names(traced)):
+            return call_arguments(traced, values)
+        return self.split(values)  # for other inputs than it has, a call raises an error that names them
 
 
 _SETTING_TYPES = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.memory_format, torch.layout)

@@ -7,6 +7,7 @@ A trace must not leave proxies there, and a graph must not contain values that a
 from __future__ import annotations
 
 import functools
+import threading
 from collections import UserDict, UserList, deque
 from contextlib import contextmanager
 from threading import local
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from torch import Tensor, nn
 
 from surgery.eager.container_snapshots import CONTAINER_TYPES, ContainerSnapshot, copy_contents, has_slots
+from surgery.eager.random_states import generator_states, restore_generators
 from surgery.eager.user_code import user_classes
 from surgery.graph import MODULE_ATTRIBUTES, find_instances, is_user_file, is_user_object
 
@@ -76,6 +78,22 @@ class ExternalState:
         finally:
             for snapshot in self.changed():
                 snapshot.restore()
+
+    @contextmanager
+    def restart(self) -> Iterator[None]:
+        """Within the block, anything may change; after it, numbers and texts in the containers are restored too.
+
+        So are the random generators of Python and numpy, unless other threads run, which may have drawn from them.
+        """
+        generators = generator_states()
+        try:
+            yield
+        finally:
+            if threading.active_count() == 1:
+                restore_generators(generators)
+            for snapshot in self.snapshots:
+                if snapshot.has_changed(plain_values=True):
+                    snapshot.restore()
 
     def _visit(self, name: str, value: Any, depth: int) -> None:
         """Take a snapshot of a container, and queue the values that it contains or refers to."""

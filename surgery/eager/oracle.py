@@ -5,49 +5,46 @@ It is slow and obvious, so that faster ways to record values can be tested again
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from surgery.eager.external_state import ExternalState
-from surgery.eager.operation_observer import UNOBSERVABLE_KINDS, OperationObserver, run_observed
-from surgery.eager.user_code import isolate_caches
+from surgery.eager.example_inputs import bind_example
+from surgery.eager.operation_observer import UNOBSERVABLE_KINDS
+from surgery.eager.oracle_runs import OracleRuns
 from surgery.graph import (
+    Operations,
     bitwise_equal,
-    clone_inputs,
     copy_isolating_hooks,
     describe_difference,
-    find_edges,
-    leaf_rule,
-    named_tensors,
     operations,
     set_mode,
+    trace_info,
 )
-from surgery.rewriting import find_extractors, insert, listening
+from surgery.rewriting import find_extractors, insert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from surgery.eager.operation_observer import ObservedCall
+    from surgery.eager.example_inputs import ExampleInputs
+    from surgery.eager.oracle_runs import EagerValues, RecordedValue
     from surgery.types import Operation
 
 M = TypeVar("M", bound=nn.Module)
 
-EagerValues: TypeAlias = "Mapping[str, list[list[Tensor]]]"
-"""Path of an operation without ``@n`` -> for each eager call, the returned tensors."""
-
 
 @dataclass(frozen=True, slots=True)
-class _GraphValue:
-    """The value of one operation of a graph."""
+class ValueComparison:
+    """The result of a comparison of every value with an eager run."""
 
-    operation: Operation
-    tensors: list[Tensor]
-    is_item: bool
-    """Whether it is an item of a tuple, list or dict. Python indexes these, which an eager run does not observe."""
+    count: int
+    """How many values were compared."""
+    differences: tuple[str, ...]
+    """All differences, in words."""
+    varying: int
+    """How many values are others in each eager run. They are not compared."""
 
 
 def compare_with_eager(
@@ -60,105 +57,97 @@ def compare_with_eager(
     Values of uninitialized memory, such as those of `torch.empty`, are left out.
     """
     everywhere = insert_everywhere(opened, training=training)
-    count, differences = compare_values_with_eager(model, everywhere, inputs, training, seed=seed)
-    return count, differences[0] if differences else None
+    bound = bind_example(model, tuple(inputs))
+    compared = compare_values_with_eager(model, everywhere, bound, training, seed=seed)
+    return compared.count, compared.differences[0] if compared.differences else None
 
 
 def insert_everywhere(opened: M, *, training: bool | None) -> M:
     """Return a copy in train or eval mode (in the current mode for None) with an extractor after every operation."""
     opened = set_mode(copy_isolating_hooks(opened), training)
     extracted = {extractor.operation.path for extractor in find_extractors(opened)}
-    return insert(opened, [operation for operation in operations(opened) if operation.path not in extracted])
+    chosen = Operations(operation for operation in operations(opened) if operation.path not in extracted)
+    chosen.matches = _is_any  # for the operations that an observed model runs on other inputs only
+    return insert(opened, chosen)
+
+
+def _is_any(_operation: Operation) -> bool:
+    return True
 
 
 def compare_values_with_eager(
-    model: nn.Module, everywhere: nn.Module, inputs: Sequence[Any], training: bool | None, *, seed: int
-) -> tuple[int, tuple[str, ...]]:
-    """Return how many values were compared with an eager run, and all differences in words.
+    model: nn.Module,
+    everywhere: nn.Module,
+    inputs: ExampleInputs,
+    training: bool | None,
+    *,
+    seed: int,
+    gradients: bool = False,
+) -> ValueComparison:
+    """Compare every value with an eager run, which computes with gradients if `gradients` is true.
 
     `everywhere` is what `insert_everywhere` returned for the same mode.
     """
-    recorded, eager = _run_both(model, everywhere, inputs, training, seed=seed)
-    differences = (f"{o.path} ({o.source or o.kind}){difference}" for o, difference in _differences(recorded, eager))
-    return len(recorded), tuple(differences)
+    runs = OracleRuns(model, everywhere, inputs, training, seed, gradients)
+    eager, recorded = runs.run_eagerly(), runs.record()
+    differences = list(_differences(recorded, eager))
+    missing: dict[str, str] = {}
+    if trace_info(everywhere).front_end == "observed":
+        missing = _missing_values(recorded, eager)
+        if missing:  # what torch.compile runs may be seen in one run and not in the next
+            again = _missing_values(runs.record(), eager)
+            missing = {path: text for path, text in missing.items() if path in again}
+        # The eager run of an observed model was observed in the same way. Hooks see the same values in another.
+        hooked = runs.run_with_hooks()
+        leaves = [value for value in recorded if base_path(value.operation.path) in hooked]
+        differences += [each for each in _differences(leaves, hooked) if each[0] not in dict(differences)]
+    varying = _varying_paths(eager, runs.run_eagerly()) if differences or missing else set()
+    # Nothing is known about a path that eager runs don't have, as of a function that a graph holds whole.
+    unknown = {base_path(operation.path) for operation, _ in differences if varying} - eager.keys()
+    found = [each for each in differences if base_path(each[0].path) not in varying | unknown]
+    texts = [f"{operation.path} ({operation.source or operation.kind}){difference}" for operation, difference in found]
+    texts += [difference for path, difference in missing.items() if path not in varying]
+    return ValueComparison(len(recorded), tuple(texts), len(differences) + len(missing) - len(texts))
 
 
 def find_first_difference(
-    model: nn.Module, traced: nn.Module, inputs: Sequence[Any], training: bool | None, *, seed: int
+    model: nn.Module, traced: nn.Module, inputs: ExampleInputs, training: bool | None, *, seed: int
 ) -> tuple[Operation, str]:
     """Return the first operation of a graph whose value differs from the eager run's, and the difference in words.
 
     Raises StopIteration if there is none.
     """
-    everywhere = insert_everywhere(traced, training=training)
-    return next(_differences(*_run_both(model, everywhere, inputs, training, seed=seed)))
+    runs = OracleRuns(model, insert_everywhere(traced, training=training), inputs, training, seed)
+    eager = runs.run_eagerly()
+    return next(_differences(runs.record(), eager))
 
 
-def _run_both(
-    model: nn.Module, everywhere: nn.Module, inputs: Sequence[Any], training: bool | None, *, seed: int
-) -> tuple[list[_GraphValue], EagerValues]:
-    """Run the graph and the model with the same random numbers, and return the values of each.
-
-    The eager values have one more entry under the empty path: the inputs, and tensors that an earlier run stored
-    outside the model, such as a grid. A graph may compute these again, where the eager run only reads them.
-    """
-    recorded = copy_isolating_hooks(everywhere)
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        subject = set_mode(copy_isolating_hooks(model), training)
-        arguments = clone_inputs(list(inputs))
-        observer, outside = _ValueRecorder(), ExternalState(subject)
-        with isolate_caches(subject), outside.preserve():
-            run_observed(subject, observer, arguments, leaves=leaf_rule(everywhere))
-        torch.manual_seed(seed)
-        graph_values = _record_graph_values(recorded, inputs)
-    available = [tensor.detach() for _, tensor in named_tensors(clone_inputs(list(inputs)))]
-    available += [value for place in outside.snapshots for value in place.values() if isinstance(value, Tensor)]
-    return graph_values, {**observer.values, "": [available]}
-
-
-class _ValueRecorder(OperationObserver):
-    """Clones each value as it is computed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: defaultdict[str, list[list[Tensor]]] = defaultdict(list)
-        """Path of an operation without ``@n`` -> for each call, clones of the returned tensors."""
-
-    def on_call(self, call: ObservedCall) -> None:
-        if tensors := [tensor.detach().clone() for _, tensor in named_tensors(call.value)]:
-            self.values[call.path].append(tensors)
-
-
-def _record_graph_values(everywhere: nn.Module, inputs: Sequence[Any]) -> list[_GraphValue]:
-    """Run a graph with an extractor after every operation, and return the values that can be compared."""
-    sources = _indexed_operations(everywhere)
-    values: list[_GraphValue] = []
-    containers: set[str] = set()
-
-    def listen(operation: Operation, value: Any) -> None:
-        if not isinstance(value, Tensor):
-            containers.add(operation.path)
-        tensors = [tensor.detach().clone() for _, tensor in named_tensors(value)]
-        if tensors and operation.kind not in UNOBSERVABLE_KINDS:
-            values.append(_GraphValue(operation, tensors, sources.get(operation.path) in containers))
-
-    with listening(everywhere, listen):
-        everywhere(*clone_inputs(list(inputs)))
-    return values
-
-
-def _indexed_operations(opened: nn.Module) -> dict[str, str]:
-    """Return the paths of the operations that index another one's value, each with the path of the other."""
-    operands = find_edges(opened).operands
+def _missing_values(recorded: Sequence[RecordedValue], eager: EagerValues) -> dict[str, str]:
+    """Return in words, by path, the values that were recorded less often than they were computed."""
+    counts = Counter(base_path(value.operation.path) for value in recorded)
     return {
-        operation.path: operands[operation.name][0].path
-        for operation in operations(opened)
-        if operation.kind == "getitem" and operands[operation.name]
+        path: f"{path} is recorded {counts[path]} times, not {len(runs)}"
+        for path, runs in eager.items()
+        if counts[path] < len(runs) and path and path.rpartition(".")[2] not in UNOBSERVABLE_KINDS
     }
 
 
-def _differences(recorded: Sequence[_GraphValue], eager: EagerValues) -> Iterator[tuple[Operation, str]]:
+def base_path(path: str) -> str:
+    """Return the path of an operation without the number of its call: ``up2.cat`` for ``up2.cat@1``."""
+    return path.partition("@")[0]
+
+
+def _varying_paths(some: EagerValues, others: EagerValues) -> set[str]:
+    """Return the paths at which two eager runs have other values."""
+    return {
+        path
+        for path in {**some, **others}
+        if len(some.get(path, ())) != len(others.get(path, ()))
+        or not all(_is_equal(one, other) for one, other in zip(some[path], others[path], strict=True))
+    }
+
+
+def _differences(recorded: Sequence[RecordedValue], eager: EagerValues) -> Iterator[tuple[Operation, str]]:
     """Yield in order the operations whose value differs from the eager run's at their path, and the differences.
 
     A Python function that a graph holds as one operation, such as `getattr`, is not observed; the operations inside it
@@ -169,7 +158,7 @@ def _differences(recorded: Sequence[_GraphValue], eager: EagerValues) -> Iterato
     positions = dict.fromkeys(eager, 0)
     for value in recorded:
         operation, tensors = value.operation, value.tensors
-        path = operation.path.partition("@")[0]
+        path = base_path(operation.path)
         if value.is_item or path not in eager:
             if not all(any(bitwise_equal(tensor, other) for other in all_tensors) for tensor in tensors):
                 yield operation, " gives what the eager run never gives"

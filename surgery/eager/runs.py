@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from surgery.graph import clone_inputs, named_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+Split: TypeAlias = "Callable[[Mapping[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]]"
+"""From inputs by name to the positional and the keyword arguments of a call."""
 
 SEED = 0
 """The seed of torch's random generators before each run."""
@@ -36,22 +39,22 @@ class RunResult:
     """How often each kind of hook of each module was called."""
 
 
-def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> RunResult:
+def run_once(module: nn.Module, inputs: Mapping[str, Any], split: Split, *, gradients: bool) -> RunResult:
     """Run a module on clones of inputs, with seeded random numbers, and return its results.
 
+    `inputs` are given by name, and `split` returns them as the positional and the keyword arguments of the module.
     The module is modified: its hooks count their calls, and the run may change its buffers. Gradients are
     those of a fixed random weighting of the outputs.
     """
     hook_calls = _count_hook_calls(module)
-    # An input that is given several times stays one object.
-    clones = {id(value): _clone_leaf(value, gradients=gradients) for value in inputs}
-    leaves = [clones[id(value)] for value in inputs]
-    sources = [(f"input {number}", leaf) for number, leaf in enumerate(leaves) if _can_require_grad(leaf)]
+    leaves = clone_leaves(inputs, gradients=gradients)
+    sources = [(f"input{key}", leaf) for key, leaf in named_tensors(leaves) if _can_require_grad(leaf)]
     sources += [(name, value) for name, value in module.named_parameters() if value.requires_grad]
     with torch.random.fork_rng(), torch.set_grad_enabled(gradients):
         torch.manual_seed(SEED)
         # A clone, since a model may work in place on its input, which torch forbids for a leaf.
-        output = module(*clone_inputs(leaves))
+        arguments, keywords = split(clone_inputs(leaves))
+        output = module(*arguments, **keywords)
         generators = [torch.random.get_rng_state()]
         if torch.cuda.is_available():
             generators += torch.cuda.get_rng_state_all()
@@ -69,12 +72,19 @@ def run_once(module: nn.Module, inputs: tuple[Any, ...], *, gradients: bool) -> 
     )
 
 
-def _clone_leaf(value: Any, *, gradients: bool) -> Any:
-    return value.detach().clone().requires_grad_(gradients) if _can_require_grad(value) else clone_inputs(value)
+def clone_leaves(inputs: Any, *, gradients: bool) -> Any:
+    """Return clones of inputs of which autograd knows nothing, and which require gradients if `gradients` is true."""
+    with torch.no_grad():
+        clones = clone_inputs(inputs)
+    originals = {id(tensor) for _, tensor in named_tensors(inputs)}
+    for _, tensor in named_tensors(clones):
+        if id(tensor) not in originals and _can_require_grad(tensor):  # a container of another type is not cloned
+            tensor.requires_grad_(gradients)
+    return clones
 
 
-def _can_require_grad(value: Any) -> bool:
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+def _can_require_grad(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _compute_gradients(output: Any, sources: list[Tensor]) -> list[Tensor | None]:

@@ -20,6 +20,7 @@ from surgery.eager import (
     RunOutcome,
     changed_entries,
     collect_outcome,
+    copy_parameters,
     fingerprint_attributes,
     isolate_caches,
     run_observed,
@@ -40,7 +41,7 @@ from surgery.graph import (
     tensor_specs,
 )
 from surgery.tracing.observed_operations import OrderObserver
-from surgery.tracing.perturbation import copy_parameters, named_state, perturb, perturb_state
+from surgery.tracing.perturbation import named_state, perturb, perturb_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ class Comparison:
         If parameters are to be perturbed, both copies have the same copies of them.
         """
         needs_parameters = self.perturbs_state and (self.runs_twice or self.perturbs_first_run)
-        parameters = copy_parameters(self.model) if needs_parameters else {}
+        parameters = copy_parameters(self.model.parameters()) if needs_parameters else {}
         model = copy_isolating_hooks(self.model, {**parameters})
         # The memo of the first copy would also copy the memory that a constant of the graph shares with a parameter.
         memo = {id(parameter): parameters.get(id(parameter), parameter) for parameter in self.model.parameters()}

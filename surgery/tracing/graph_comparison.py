@@ -109,11 +109,9 @@ def _find_value_difference(comparison: Comparison, *, after_first_run: bool = Fa
 
     None if no operation differs or if the oracle fails; the output's difference is reported then.
     """
-    if comparison.inputs.keyword_names:
-        return None
     with suppress(Exception):
         model, traced = copies_after_first_run(comparison) if after_first_run else comparison.copy_models()
-        inputs = list(comparison.copy_inputs().values())
+        inputs = replace(comparison.inputs, example=comparison.copy_inputs())
         operation, difference = find_first_difference(model, traced, inputs, comparison.mode, seed=SEED)
         what = f"the graph gives another {operation.path} than the model{difference}"
         return GraphDifference(operation.source, what)

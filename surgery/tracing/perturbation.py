@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,31 +11,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_COPIED_BYTES = 2 << 30
-"""The parameters of a larger model are not copied, and so are not perturbed."""
-
 _SCALE = 1 - 1 / 64
 """Below 1, so that values stay in their range; exact in every floating dtype with 6 bits of fraction or more."""
 _INSTEAD_OF_ZERO = 2.0**-10
-
-
-def copy_parameters(model: nn.Module) -> dict[int, Any]:
-    """Return copies of a model's parameters as the memo of a deep copy, by the identity of the original.
-
-    Views of a parameter become views of its copy. Empty for a model whose parameters take more than `MAX_COPIED_BYTES`,
-    or can't be copied.
-    """
-    if sum(parameter.nbytes for parameter in model.parameters()) > MAX_COPIED_BYTES:
-        return {}
-    memo: dict[int, Any] = {}
-    with suppress(Exception):  # out of memory, or a kind of tensor that can't be copied
-        for parameter in model.parameters():
-            if type(parameter) is nn.Parameter:  # a subclass may be more than its values
-                copied = nn.Parameter(copy.deepcopy(parameter.data, memo), parameter.requires_grad)
-                vars(copied).update(vars(parameter))
-                memo[id(parameter)] = copied
-        return memo
-    return {}
 
 
 def named_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surgery.eager import find_mutating_line
+from surgery.eager import find_mutating_line, generator_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
 
-GeneratorStates: TypeAlias = "tuple[Any, Any]"
-"""The states of Python's generator and of numpy's."""
-
-
-def generator_states() -> GeneratorStates:
-    """Return the states of both generators as they are now."""
-    return random.getstate(), np.random.get_state()  # noqa: NPY002
-
-
-def restore_generators(states: GeneratorStates) -> None:
-    """Put both generators back to earlier states."""
-    random.setstate(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002
+    from surgery.eager import GeneratorStates
 
 
 def has_drawn_since(states: GeneratorStates) -> bool:

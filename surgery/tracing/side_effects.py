@@ -18,17 +18,14 @@ from surgery.eager import (
     fingerprint_attributes,
     fingerprint_buffers,
     fingerprint_hooks,
+    generator_states,
+    restore_generators,
     tensors_by_attribute,
 )
 from surgery.graph import Hazard, format_location
 from surgery.tracing.cached_values import copy_constant, find_kept_constants, list_steps
 from surgery.tracing.explanations import KEEP_WHOLE
-from surgery.tracing.random_generators import (
-    find_drawing_line,
-    generator_states,
-    has_drawn_since,
-    restore_generators,
-)
+from surgery.tracing.random_generators import find_drawing_line, has_drawn_since
 from surgery.tracing.recording import record_graph
 from surgery.tracing.tracer import HOLDER, ModelTracer
 

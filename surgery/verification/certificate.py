@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from surgery.text import escape_html, html_table
+from surgery.graph import TraceInfo
+from surgery.text import Html, escape_html, html_table
+
+if TYPE_CHECKING:
+    from surgery.graph import FrontEnd, Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,28 @@ class Certificate:
     extracted: int
     """How many of them have an extractor."""
     comparisons: tuple[Comparison, ...]
+    tracing: TraceInfo
+    """How the traced model was made."""
+
+    @property
+    def front_end(self) -> FrontEnd | None:
+        """``symbolic`` or ``observed``; None for a graph that `surgery.trace` did not make."""
+        return self.tracing.front_end
+
+    @property
+    def reason(self) -> str | None:
+        """Why the model is observed; None for a graph, or if it was asked for."""
+        return self.tracing.reason
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether `surgery.trace` compared the traced model with the model on an example."""
+        return self.tracing.is_verified
+
+    @property
+    def reach(self) -> Reach | None:
+        """How much of an observed model is seen."""
+        return self.tracing.reach
 
     @property
     def same(self) -> bool:
@@ -56,8 +82,13 @@ class Certificate:
         values = [comparison for comparison in failed if comparison.what == "values"]
         return next((comparison.describe() for comparison in (*values, *failed)), "")
 
+    def describe_tracing(self) -> tuple[str, ...]:
+        """Return lines that say how the traced model was made, whether it was verified, and how much of it is seen."""
+        return self.tracing.describe() or ("a graph that surgery.trace did not make, unverified",)
+
     def __repr__(self) -> str:
-        return f"Certificate({self._title()}; {self._verdict()})"
+        parts = [self._title(), *self.describe_tracing(), self._verdict()]
+        return f"Certificate({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks: a row for each property, a column for each case."""
@@ -68,7 +99,8 @@ class Certificate:
             for what in dict.fromkeys(c.what for c in self.comparisons)
         ]
         header = ["", *(" ".join(case) for case in cases)]
-        return f"{html_table(self._title(), header, rows)}<div>{escape_html(self._verdict())}</div>"
+        lines = Html("").join(f"<div>{escape_html(line)}</div>" for line in (*self.describe_tracing(), self._verdict()))
+        return f"{html_table(self._title(), header, rows)}{lines}"
 
     def _title(self) -> str:
         return f"{self.model}: {self.operations} operations, {self.extracted} extracted"
@@ -82,6 +114,10 @@ class Certificate:
             "model": self.model,
             "operations": self.operations,
             "extracted": self.extracted,
+            "front_end": self.front_end,
+            "reason": self.reason,
+            "verified": self.is_verified,
+            "reach": None if self.reach is None else {"share": self.reach.share, **asdict(self.reach)},
             "same": self.same,
             "difference": self.difference,
             "comparisons": [asdict(comparison) for comparison in self.comparisons],

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
-from surgery.eager import insert_everywhere, lock_global_state
+from surgery.eager import bind_example, insert_everywhere, lock_global_state
 from surgery.errors import SurgeryError
 from surgery.graph import copy_isolating_hooks, operations, set_mode, trace_info
 from surgery.rewriting import find_extractors
 from surgery.tracing import unwrap_model
 from surgery.verification.certificate import Certificate, Comparison
+from surgery.verification.input_cases import input_cases
 from surgery.verification.model_state import compare_parameters, compare_state, model_state
 from surgery.verification.run_comparison import TRAINING_FLAGS, Case, RewrittenModel, compare_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from surgery.eager import ExampleInputs
 
 
 def certify(
@@ -29,7 +34,8 @@ def certify(
 ) -> Certificate:
     """Compare a rewritten or traced model `opened` with the original `model`, bit for bit.
 
-    `inputs` are tensors, or whatever `model` takes by position. Each mode is run on the inputs. With `others`, it is
+    `inputs` are what `model` takes by position. A dict as the only input holds its keyword arguments, as the example of
+    `surgery.trace` does. Each mode is run on the inputs. With `others`, it is
     also run a second time, on a batch twice as large, and on images twice as wide, if the original takes them.
 
     Each run compares the output, the value of every operation, the state of the random generators, the buffers, the
@@ -41,14 +47,23 @@ def certify(
     and the rewritten model is not in a mode of its own. A mode that the rewritten model refuses is not compared: the
     certificate has the reason. Both models are left as they were.
     """
-    trace_info(opened)  # raises an error for a model that was not traced
-    with lock_global_state():
-        return _certify(unwrap_model(model), opened, inputs, modes, others=others)
+    tracing = trace_info(opened)  # raises an error for a model that was not traced
+    model = unwrap_model(model)
+    example = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else inputs
+    with lock_global_state(), torch.inference_mode(False):
+        comparisons = _compare(model, opened, bind_example(model, example), modes, others=others)
+    return Certificate(
+        model=type(model).__name__,
+        operations=len(operations(opened)),
+        extracted=len({extractor.operation.path for extractor in find_extractors(opened)}),
+        comparisons=tuple(comparisons),
+        tracing=tracing,
+    )
 
 
-def _certify(
-    model: nn.Module, opened: nn.Module, inputs: tuple[Any, ...], modes: Sequence[str] | None, *, others: bool
-) -> Certificate:
+def _compare(
+    model: nn.Module, opened: nn.Module, inputs: ExampleInputs, modes: Sequence[str] | None, *, others: bool
+) -> list[Comparison]:
     state = model_state(model)
     comparisons: list[Comparison] = []
     for mode in modes or ("eval", "train", *(["as-is"] if _is_in_mixed_modes(opened) else [])):
@@ -57,15 +72,10 @@ def _certify(
         except SurgeryError as error:  # there is no graph for this mode
             comparisons.append(Comparison("output", mode, "example", None, 0, str(error)))
             continue
-        for name, case_inputs in _cases(inputs) if others else [("example", inputs)]:
+        for name, case_inputs in input_cases(inputs) if others else [("example", inputs)]:
             comparisons += compare_case(model, rewritten, Case(mode, name, case_inputs))
     comparisons += [compare_parameters(model, opened), compare_state(model, state)]
-    return Certificate(
-        model=type(model).__name__,
-        operations=len(operations(opened)),
-        extracted=len({extractor.operation.path for extractor in find_extractors(opened)}),
-        comparisons=tuple(comparisons),
-    )
+    return comparisons
 
 
 def _is_in_mixed_modes(opened: nn.Module) -> bool:
@@ -84,23 +94,3 @@ def _rewritten_in_mode(opened: nn.Module, training: bool | None) -> RewrittenMod
         opened=set_mode(copy_isolating_hooks(opened), training),
         everywhere=insert_everywhere(opened, training=training),
     )
-
-
-def _cases(inputs: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield names and inputs of the cases: the inputs, twice; a batch twice as large; images or videos twice as wide.
-
-    The last two exist only for inputs with a common batch size, and for inputs that are all images or videos.
-    """
-    yield "example", inputs
-    yield "again", inputs
-    tensors = [value for value in inputs if isinstance(value, Tensor) and value.ndim and value.layout is torch.strided]
-    if tensors and len({len(tensor) for tensor in tensors}) == 1:
-        yield f"batch {2 * len(tensors[0])}", tuple(_append_mirrored(value, 0) for value in inputs)
-    if tensors and all(tensor.ndim in (4, 5) for tensor in tensors):
-        height, width = tensors[0].shape[-2:]
-        yield f"{height}x{2 * width}", tuple(_append_mirrored(value, -1) for value in inputs)
-
-
-def _append_mirrored(value: Any, axis: int) -> Any:
-    """Return a tensor followed by its mirror image along `axis`, and other values as they are."""
-    return torch.cat([value, value.flip(-1)], axis) if isinstance(value, Tensor) and value.ndim else value

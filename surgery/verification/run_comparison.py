@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from surgery.eager import SEED, ExternalState, compare_values_with_eager, run_once
+from surgery.eager import SEED, ExternalState, compare_values_with_eager, copy_to_run, isolate_caches, run_once
 from surgery.errors import ModelError, first_line
-from surgery.graph import copy_isolating_hooks, is_export, leaf_rule, set_mode, trace_info
+from surgery.graph import is_export, leaf_rule, set_mode, trace_info
 from surgery.verification.certificate import Comparison
 from surgery.verification.differences import first_difference
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from surgery.eager import RunResult
+    from surgery.eager import ExampleInputs, RunResult, Split
 
 TRAINING_FLAGS: dict[str, bool | None] = {"eval": False, "train": True, "as-is": None}
 """What each mode sets `training` to; None leaves each module in the mode that it is in."""
@@ -41,7 +42,7 @@ class Case:
     name: str
     """``example``, ``again``, or how the inputs differ from the user's. In ``again`` the models run twice, and the
     second run is compared. Gradients are compared in ``example`` only."""
-    inputs: tuple[Any, ...]
+    inputs: ExampleInputs
 
     @property
     def training(self) -> bool | None:
@@ -59,62 +60,107 @@ def compare_case(model: nn.Module, rewritten: RewrittenModel, case: Case) -> lis
 
     A property in which two runs of the original differ counts as not compared.
     """
-    runs = _CaseRuns(model, case)
-    try:
-        expected, gradients = runs.run_original()
-    except Exception as error:  # noqa: BLE001 - a model may raise anything
-        is_example = case.name == "example"
-        return [case.compared("output", 0, f"the original does not run: {first_line(error)}")] if is_example else []
-    try:
-        actual = runs.run(rewritten.opened, gradients=gradients)
-    except ModelError as error:  # an exported graph takes no inputs of other sizes
-        same = False if case.name == "example" else None
-        return [Comparison("output", case.mode, case.name, same, 0, str(error))]
-    except Exception as error:  # noqa: BLE001
-        return [case.compared("output", 1, f"the original runs, the rewritten does not: {first_line(error)}")]
-    differences = _differences(expected, actual, rewritten.opened)
+    runs = _CaseRuns(model, rewritten, case)
+    reason = once = ""
+    for gradients in (True, False) if case.name == "example" else (False,):
+        try:
+            expected = runs.run_original(gradients=gradients)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            reason = first_line(error)  # some models run only without gradients
+            continue
+        try:
+            actual = runs.run_rewritten(gradients=gradients)
+        except ModelError as error:  # an exported graph takes no inputs of other sizes
+            same = False if case.name == "example" else None
+            return [Comparison("output", case.mode, case.name, same, 0, str(error))]
+        except Exception as error:  # noqa: BLE001
+            if runs.original_fails(gradients=gradients):
+                once = f"they can be computed only once: {first_line(error)}"
+                continue
+            return [case.compared("output", 1, f"the original runs, the rewritten does not: {first_line(error)}")]
+        return [
+            replace(comparison, difference=once) if comparison.what == "gradients" and once else comparison
+            for comparison in _compare_results(runs, expected, actual, gradients=gradients)
+        ]
+    return (
+        [case.compared("output", 0, f"the original does not run: {reason or once}")] if case.name == "example" else []
+    )
+
+
+def _compare_results(runs: _CaseRuns, expected: RunResult, actual: RunResult, *, gradients: bool) -> list[Comparison]:
+    case, opened = runs.case, runs.rewritten.opened
+    differences = _differences(expected, actual, opened)
     comparisons = [case.compared(what, *counted) for what, counted in differences.items()]
+    if any(comparison.same is False for comparison in comparisons):
+        repeated = _differences(expected, runs.run_original(gradients=gradients), opened)
+        varying = {what for what, (_, difference) in repeated.items() if difference}
+        comparisons = [
+            replace(comparison, same=None, difference=_VARIES)
+            if comparison.same is False and comparison.what in varying
+            else comparison
+            for comparison in comparisons
+        ]
     if case.name != "again":
-        comparisons.insert(1, _compare_values(model, rewritten, case))
-    if all(comparison.same is not False for comparison in comparisons):
-        return comparisons
-    repeated = _differences(expected, runs.run(model, gradients=gradients), rewritten.opened)
-    varying = {what for what, (_, difference) in repeated.items() if difference}
-    return [
-        replace(comparison, same=None, difference="the original itself gives another each time it runs")
-        if comparison.same is False and comparison.what in varying
-        else comparison
-        for comparison in comparisons
-    ]
+        comparisons.insert(1, runs.compare_values(gradients=gradients))
+    return comparisons
+
+
+_VARIES = "the original itself gives another each time it runs"
 
 
 class _CaseRuns:
-    """Runs models in one case, and keeps what is outside them as it was."""
+    """Runs copies of the models in one case, and keeps what is outside them as it was."""
 
-    def __init__(self, model: nn.Module, case: Case) -> None:
-        self._model = model
-        self._case = case
-        self._external_state = ExternalState(model)
+    def __init__(self, model: nn.Module, rewritten: RewrittenModel, case: Case) -> None:
+        self._model, self.rewritten, self.case = model, rewritten, case
+        self._outside = ExternalState(model)
 
-    def run_original(self) -> tuple[RunResult, bool]:
-        """Return a run of the original, and whether gradients were computed: some models run only without."""
-        if self._case.name == "example":
-            with suppress(Exception):
-                return self.run(self._model, gradients=True), True
-        return self.run(self._model, gradients=False), False
+    def run_original(self, *, gradients: bool) -> RunResult:
+        """Run a copy of the original."""
+        copy = copy_to_run(self._model, self.rewritten.opened)
+        # In a copy of the context, so that context variables that forward sets are the same before each run.
+        return copy_context().run(self._run, copy, self.case.inputs.split, gradients=gradients)
 
-    def run(self, module: nn.Module, *, gradients: bool) -> RunResult:
-        """Run a copy of a module."""
-        copy = set_mode(copy_isolating_hooks(module), self._case.training)
-        with self._external_state.preserve():
-            if self._case.name == "again":
-                run_once(copy, self._case.inputs, gradients=False)
-            return run_once(copy, self._case.inputs, gradients=gradients)
+    def run_rewritten(self, *, gradients: bool) -> RunResult:
+        """Run a copy of the rewritten model."""
+        copy = copy_to_run(self.rewritten.opened, self._model)
+        return copy_context().run(self._run, copy, partial(self.case.inputs.split_for, copy), gradients=gradients)
 
+    def original_fails(self, *, gradients: bool) -> bool:
+        """Return whether the original fails now: its backward may be one that can be computed once."""
+        try:
+            self.run_original(gradients=gradients)
+        except Exception:  # noqa: BLE001 - a model may raise anything
+            return True
+        return False
 
-def _compare_values(model: nn.Module, rewritten: RewrittenModel, case: Case) -> Comparison:
-    count, differences = compare_values_with_eager(model, rewritten.everywhere, case.inputs, case.training, seed=SEED)
-    return case.compared("values", count, next(iter(differences), None))
+    def compare_values(self, *, gradients: bool) -> Comparison:
+        """Compare every value. A value that varies between two eager runs is not compared."""
+        compare = partial(
+            compare_values_with_eager,
+            self._model,
+            self.rewritten.everywhere,
+            self.case.inputs,
+            self.case.training,
+            seed=SEED,
+        )
+        try:
+            compared = compare()
+        except Exception:
+            if not gradients:
+                raise
+            compared = compare(gradients=True)  # some models run only with gradients
+        if compared.varying and not compared.differences:
+            return replace(self.case.compared("values", 0, None), same=None, difference=_VARIES)
+        return self.case.compared("values", compared.count, next(iter(compared.differences), None))
+
+    def _run(self, copy: nn.Module, split: Split, *, gradients: bool) -> RunResult:
+        set_mode(copy, self.case.training)
+        inputs = self.case.inputs.example or {}
+        with isolate_caches(self._model), self._outside.restart():
+            if self.case.name == "again":
+                run_once(copy, inputs, split, gradients=False)
+            return run_once(copy, inputs, split, gradients=gradients)
 
 
 def _differences(expected: RunResult, actual: RunResult, opened: nn.Module) -> dict[str, tuple[int, str | None]]:

@@ -157,7 +157,7 @@ def test_check_takes_a_model_that_is_observed_and_its_inputs(run: Any, models: s
     result = run("check", f"{models}:Blends", photos[0], "--input", f"mask={photos[1]}")
     assert result.code == 0
     assert "the same, bit for bit" in result.out
-    assert "note: observed: " in result.err
+    assert "\nobserved: " in result.out
 
 
 DECLARING = """

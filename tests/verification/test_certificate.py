@@ -436,5 +436,6 @@ def test_a_tensor_that_is_given_twice_is_given_twice_to_both() -> None:
     assert not surgery.certify(SameTwice(), opened, x, x).same
     assert surgery.certify(SameTwice(), opened, x, x + 1).same
     for gradients in (True, False):
-        _, output = run_once(SameTwice(), (x, x), gradients=gradients).output[-1]
+        inputs = {"query": x, "key": x}
+        _, output = run_once(SameTwice(), inputs, lambda each: ((), each), gradients=gradients).output[-1]
         assert torch.equal(output, x * 2)

@@ -1,0 +1,22 @@
+"""The states of the random generators of Python and numpy, which belong to the whole process."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, TypeAlias
+
+import numpy as np
+
+GeneratorStates: TypeAlias = "tuple[Any, Any]"
+"""The states of Python's generator and of numpy's."""
+
+
+def generator_states() -> GeneratorStates:
+    """Return the states of both generators as they are now."""
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def restore_generators(states: GeneratorStates) -> None:
+    """Put both generators back to earlier states."""
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from surgery.eager import (
-    ExampleError,
-    collect_outcome,
-    describe_outcome_difference,
-    isolate_caches,
-    run_observed,
-    seed_generators,
-)
+from surgery.eager import collect_outcome, describe_outcome_difference, run_observed
 from surgery.errors import TraceError, first_line
-from surgery.graph import (
-    TraceInfo,
-    check_leaves_called,
-    clone_inputs,
-    copy_isolating_hooks,
-    run_model,
-    set_info,
-    tensor_specs,
-)
+from surgery.graph import TraceInfo, check_leaves_called, set_info
+from surgery.observing.example_runs import ExampleRuns
 from surgery.observing.observation import Observation, leaf_rule_for
 from surgery.observing.observed_model import make_observed
 from surgery.observing.operation_recorder import OperationRecorder
@@ -44,60 +28,62 @@ def observe(
     """Return `model` as an observed model, whose operations are those of its run on the example.
 
     `outside` is the state outside the model, which is left as it was. `leaves` are modules to be kept whole, and
-    `reason` says why the model has no graph.
+    `reason` says why the model has no graph. Parameters that forward writes to are copied, as buffers are.
 
     Raises TraceError if the model does not run on the example, or gives another output while it is observed.
     """
-    observation, reach = _observe_example(model, inputs, outside, leaves)
+    runs = ExampleRuns(model, inputs, outside)
+    observation, reach = _observe_example(runs, leaves)
     check_leaves_called(model, leaves, [operation.path.partition("@")[0] for operation in observation.operations])
-    observed = make_observed(copy_isolating_hooks(model), observation)
+    observed = make_observed(runs.copy_model(), observation)
     set_info(observed, TraceInfo("observed", reason, is_verified=True, reach=reach))
     return observed
 
 
-def _observe_example(
-    model: nn.Module, inputs: ExampleInputs, outside: ExternalState, leaves: Leaves
-) -> tuple[Observation, Reach | None]:
+_REPEATED_RUNS = 4
+"""How often a model runs again that gave another output when it was observed, to see if it does so by chance."""
+
+
+def _observe_example(runs: ExampleRuns, leaves: Leaves) -> tuple[Observation, Reach | None]:
     """Run copies of a model on the example, observed and not, and return what was observed if both did the same."""
-    try:
-        expected = _run_plain(model, inputs, outside)
-    except Exception as error:
-        shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))
-        of_shape = f" of shape {shapes}" if shapes else ""
-        raise ExampleError(f"the example{of_shape} does not run: {first_line(error)}") from error
+    name = type(runs.model).__name__
+    first = _try_observed(runs, leaves, counts_reach=True)  # finds out which parameters forward writes to
+    expected = runs.run_first()
     difference: str | None = None
-    for counts_reach in (True, False):  # a model may behave differently while its reach is counted
-        try:
-            observation, reach, outcome = _run_observed(model, inputs, outside, leaves, counts_reach=counts_reach)
-        except Exception as error:  # noqa: BLE001 - the model's code may raise anything
-            difference = f"it does not run while it is observed: {type(error).__name__}: {first_line(error)}"
+    # A model may need gradients, which the first run had not, and may behave differently while its reach is counted.
+    for counts_reach in (None, True, False) if isinstance(first, Exception) else (None, False):
+        observed = first if counts_reach is None else _try_observed(runs, leaves, counts_reach=counts_reach)
+        if isinstance(observed, Exception):
+            difference = f"it does not run while it is observed: {type(observed).__name__}: {first_line(observed)}"
             continue
+        observation, reach, outcome = observed
         difference = describe_outcome_difference(expected, outcome, "observed run")
-        if difference is None or describe_outcome_difference(expected, _run_plain(model, inputs, outside)) is not None:
+        if difference is None or any(describe_outcome_difference(expected, runs.run()) for _ in range(_REPEATED_RUNS)):
             return observation, reach
-    raise TraceError(f"{type(model).__name__} can't be observed: {difference}")
+    raise TraceError(f"{name} can't be observed: {difference}")
 
 
-def _run_plain(model: nn.Module, inputs: ExampleInputs, outside: ExternalState) -> RunOutcome:
-    copy = copy_isolating_hooks(model)
-    arguments, keywords = inputs.split(clone_inputs(inputs.example))
-    with torch.no_grad(), isolate_caches(copy), outside.preserve(), seed_generators(arguments):
-        return collect_outcome(run_model(copy, arguments, keywords), copy)
+def _try_observed(
+    runs: ExampleRuns, leaves: Leaves, *, counts_reach: bool
+) -> tuple[Observation, Reach | None, RunOutcome] | Exception:
+    copy = runs.copy_model(guarded=counts_reach)
+    try:
+        return _run_observed(runs, copy, leaves, counts_reach=counts_reach)
+    except Exception as error:  # noqa: BLE001 - the model's code may raise anything
+        return error
 
 
 def _run_observed(
-    model: nn.Module, inputs: ExampleInputs, outside: ExternalState, leaves: Leaves, *, counts_reach: bool
+    runs: ExampleRuns, copy: nn.Module, leaves: Leaves, *, counts_reach: bool
 ) -> tuple[Observation, Reach | None, RunOutcome]:
-    copy = copy_isolating_hooks(model)
-    values: dict[str, Any] = clone_inputs(inputs.example)
-    arguments, keywords = inputs.split(values)
-    recorder = OperationRecorder(values, copy)
-    counter = ReachCounter(recorder) if counts_reach else None
-    rule = leaf_rule_for(leaves)
-    with torch.no_grad(), isolate_caches(copy), outside.preserve(), seed_generators(arguments):
+    with runs.guard_parameters(copy) as guard, runs.start(copy) as values:
+        recorder = OperationRecorder(values, copy)
+        counter = ReachCounter(recorder, guard) if counts_reach else None
+        arguments, keywords = runs.inputs.split(values)
         with counter or nullcontext():
-            output = run_observed(copy, recorder, arguments, keywords, leaves=rule)
+            output = run_observed(copy, recorder, arguments, keywords, leaves=leaf_rule_for(leaves))
         outcome = collect_outcome(output, copy)
         edges = recorder.edges(output)
+    inputs = runs.inputs
     observation = Observation(recorder.operations(), edges, inputs.names, inputs.keyword_names, tuple(leaves))
     return observation, None if counter is None else counter.reach(), outcome

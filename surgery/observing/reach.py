@@ -12,6 +12,7 @@ from surgery.graph import Reach
 
 if TYPE_CHECKING:
     from surgery.eager import OperationObserver
+    from surgery.observing.parameter_guard import ParameterGuard
 
 
 class ReachCounter(TorchDispatchMode):
@@ -20,15 +21,18 @@ class ReachCounter(TorchDispatchMode):
     Torch's dispatcher sees every computation, whoever asks for it: TorchScript, extensions and transforms too.
     """
 
-    def __init__(self, observer: OperationObserver) -> None:
+    def __init__(self, observer: OperationObserver, guard: ParameterGuard) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._observer = observer
+        self._guard = guard
         self._seen: Counter[str] = Counter()
         self._unseen: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        value = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        self._guard.before_call(func, args, kwargs)
+        value = func(*args, **kwargs)
         if isinstance(value, Tensor) or (
             isinstance(value, (tuple, list)) and any(isinstance(v, Tensor) for v in value)
         ):

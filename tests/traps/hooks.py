@@ -126,7 +126,7 @@ def backward_on_the_root() -> nn.Module:
 
 
 class OnTensors(nn.Module):
-    """Registers hooks on tensors in forward."""
+    """Registers hooks on tensors in forward, which needs gradients."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = x * 2
@@ -134,7 +134,10 @@ class OnTensors(nn.Module):
         return h
 
 
-trap(refused="argument of type: <class 'function'>")(OnTensors)
+trap(
+    lambda: (torch.randn(2, 3, 8, 8, requires_grad=True),),
+    refused="argument of type: <class 'function'>",
+)(OnTensors)
 
 
 def tripled(gradient: Tensor) -> Tensor:

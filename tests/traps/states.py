@@ -80,6 +80,21 @@ class ParameterChanged(nn.Module):
         return x * self.weight.view(3, 1, 1)
 
 
+@trap(refused="the parameter weight")
+class ParameterWrittenThroughData(nn.Module):
+    """Writes to a parameter past autograd, and gives another one other memory, as weight standardization does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(3.0))
+        self.other = nn.Parameter(torch.arange(3.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data.mul_(0.5)
+        self.other.data = self.other.data - self.other.data.mean()
+        return x * self.weight.view(3, 1, 1) + self.other.view(3, 1, 1)
+
+
 @trap(refused="writes or replaces the buffer average")
 class ReplacedBuffer(nn.Module):
     def __init__(self) -> None:

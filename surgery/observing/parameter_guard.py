@@ -1,0 +1,69 @@
+"""Writes of a run to the parameters that a copy shares with its model: noted, and undone."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.graph import named_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class ParameterGuard:
+    """Keeps the values of parameters that a run writes to, which are known only when an operator is about to write.
+
+    Copies of all parameters would cost more than a run, in a model with a lot of them.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._data = [(parameter, parameter.data) for parameter in parameters]
+        self._by_storage: dict[int, list[nn.Parameter]] = {}
+        for parameter, _ in self._data:
+            if (storage := _storage_of(parameter)) is not None:
+                self._by_storage.setdefault(storage, []).append(parameter)
+        self._values: dict[int, tuple[nn.Parameter, Tensor]] = {}
+        self._replaced: list[nn.Parameter] = []
+
+    @property
+    def written(self) -> list[nn.Parameter]:
+        """The parameters that the run wrote to, or that it gave other memory."""
+        return [*(parameter for parameter, _ in self._values.values()), *self._replaced]
+
+    def before_call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the values of the parameters that an operator of torch writes to."""
+        schema = getattr(func, "_schema", None)
+        if schema is None or not schema.is_mutable:
+            return
+        given = {argument.name: value for argument, value in zip(schema.arguments, args, strict=False)} | kwargs
+        targets = [given.get(each.name) for each in schema.arguments if each.alias_info and each.alias_info.is_write]
+        for _, tensor in named_tensors(targets):
+            for parameter in self._by_storage.get(_storage_of(tensor) or 0, ()):
+                if id(parameter) not in self._values:
+                    self._values[id(parameter)] = parameter, parameter.detach().clone()
+
+    @contextmanager
+    def undo(self) -> Iterator[None]:
+        """After the block, the parameters are what they were before it."""
+        try:
+            yield
+        finally:
+            for parameter, data in self._data:
+                if _storage_of(parameter) != _storage_of(data) or parameter.shape != data.shape:
+                    self._replaced.append(parameter)
+                    parameter.data = data
+            with torch.no_grad():
+                for parameter, value in self._values.values():
+                    parameter.copy_(value)
+
+
+def _storage_of(tensor: Tensor) -> int | None:
+    """Return the identity of a tensor's memory; None for a kind of tensor that has none."""
+    try:
+        return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # noqa: SLF001
+    except (NotImplementedError, RuntimeError):
+        return None

@@ -13,7 +13,6 @@
 | `state` | state outside of the model that changes the next trace | the values computed during tracing |
 | `branch` | a branch that Python takes, as with ``is``, on a value unknown during tracing | another branch |
 | `constant` | Python code that computes with a value of a parameter, buffer or input | the value during tracing |
-| `gradient` | an autograd function that is called by a name that can't be found | the operations inside of it |
 | `hook` | hooks of a module that is traced into | the operations inside of the hooks, which are not called again |
 
 Every kind except the last may change what the model computes. Such a hazard is an error unless the user allows its kind
@@ -38,7 +37,6 @@ HazardKind: TypeAlias = Literal[
     "state",
     "branch",
     "constant",
-    "gradient",
     "hook",
 ]
 HAZARD_KINDS: tuple[HazardKind, ...] = get_args(HazardKind)

@@ -1,4 +1,4 @@
-"""`torch.autograd.Function.apply` while a model is traced: a function with its own gradient is one node.
+"""`torch.autograd.Function` while a model is traced: a function with its own gradient is one node.
 
 Plain tracing goes into the function's forward. The graph then computes the same values, but its gradients are those of
 the operations inside.
@@ -6,12 +6,11 @@ the operations inside.
 
 from __future__ import annotations
 
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.eager import Override, override_in_this_thread, user_classes, user_namespaces
+from surgery.eager import Override, override_in_this_thread
 from surgery.graph import autograd_functions as functions
 from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.proxies import PROXIES
@@ -21,54 +20,49 @@ if TYPE_CHECKING:
 
     from surgery.tracing.tracer import ModelTracer
 
+_Function: Any = torch.autograd.Function
+
 
 def override_autograd(tracer: ModelTracer) -> Iterator[Override]:
-    """Yield the overrides of `apply`, of its aliases in the user's code, and of `parametrize.cached`."""
+    """Yield the overrides of each autograd function that is not torch's own, and of `parametrize.cached`.
+
+    `apply` may have other names, as in ``blur = Blur.apply``. Under each it calls the class's `forward`.
+    """
     yield _override_cached_parametrizations(tracer)
-    apply = _recorded_apply(tracer)
-    yield from _override_aliases(tracer, apply)
-    yield torch.autograd.Function, "apply", apply
+    for function in _find_subclasses(_Function):
+        if not function.__module__.startswith("torch."):
+            yield from _override_function(tracer, function)
 
 
-def _recorded_apply(tracer: ModelTracer) -> Any:
-    """Return a class method in place of `apply`, which records calls with proxies in this thread.
+def _find_subclasses(kind: Any) -> Iterator[Any]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _find_subclasses(subclass)
 
-    `functions.apply`, the target of the node, calls the original when the graph runs.
+
+def _override_function(tracer: ModelTracer, function: Any) -> Iterator[Override]:
+    """Yield the overrides of `forward` and `setup_context` of an autograd function.
+
+    `functions.apply`, the target of the node, calls the originals when the graph runs.
     """
-    owner: Any = torch.autograd.Function
-    original, thread = vars(owner).get("apply"), get_ident()
+    forward, set_up = function.forward, function.setup_context
+    has_set_up = set_up is not _Function.setup_context
 
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        is_own_function = not cls.__module__.startswith("torch.")
-        if (
-            get_ident() == thread
-            and is_own_function
-            and any(type(value) in PROXIES for value in (*args, *kwargs.values()))
-        ):
-            return tracer.create_proxy("call_function", functions.apply, (functions.import_path(cls), *args), kwargs)
-        call = super(owner, cls).apply if original is None else original.__get__(None, cls)
-        return call(*args, **kwargs)
+    def record(*args: Any) -> Any:
+        inputs = args if has_set_up else args[1:]
+        if any(type(value) in PROXIES for value in inputs):
+            return tracer.create_proxy("call_function", functions.apply, (functions.import_path(function), *inputs), {})
+        return forward(*args)
 
-    return classmethod(apply)
+    def set_up_unrecorded(context: Any, inputs: Any, output: Any) -> None:
+        if type(output) not in PROXIES:
+            set_up(context, inputs, output)
 
-
-def _override_aliases(tracer: ModelTracer, apply: Any) -> Iterator[Override]:
-    """Yield the overrides of other names for `apply`, as in ``blur = Blur.apply``.
-
-    They are bound to the original, so the override of `apply` does not affect them. The search covers global names of
-    the user's modules, and attributes of the model's classes and modules; `surgery.tracing.call_monitor` detects the
-    others.
-    """
-    namespaces: list[Any] = [*user_namespaces(tracer.root), *user_classes(tracer.root)]
-    namespaces += [vars(module) for module in tracer.root.modules()]
-    for namespace in namespaces:
-        for name, value in list((namespace if isinstance(namespace, dict) else vars(namespace)).items()):
-            method = value.__func__ if isinstance(value, staticmethod) else value
-            owner = getattr(method, "__self__", None)
-            is_of_function = isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
-            if is_of_function and getattr(method, "__name__", "") == "apply":
-                _, _, call = override_in_this_thread(namespace, name, apply.__get__(None, owner), method)
-                yield namespace, name, staticmethod(call) if isinstance(namespace, type) else call
+    _, _, call = override_in_this_thread(function, "forward", record, forward)
+    yield function, "forward", staticmethod(call)
+    if has_set_up:
+        _, _, call = override_in_this_thread(function, "setup_context", set_up_unrecorded, set_up)
+        yield function, "setup_context", staticmethod(call)
 
 
 def _override_cached_parametrizations(tracer: ModelTracer) -> Override:

@@ -10,7 +10,7 @@ import torch
 from surgery.eager import isolate_caches
 from surgery.graph import Hazard, format_location
 from surgery.tracing.builtin_overrides import override_builtins
-from surgery.tracing.call_monitor import monitor_calls
+from surgery.tracing.error_monitor import monitor_proxy_errors
 from surgery.tracing.function_mode import TracingFunctionMode
 from surgery.tracing.torch_overrides import override_torch
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from torch import fx, nn
 
-    from surgery.tracing.call_monitor import CallFindings
     from surgery.tracing.tracer import ModelTracer
 
 
@@ -37,22 +36,13 @@ def record_graph(tracer: ModelTracer, holder: nn.Module) -> fx.Graph:
         stack.enter_context(override_builtins(holder))
         stack.enter_context(isolate_caches(holder, tracer.note_cached_result))
         stack.enter_context(TracingFunctionMode(tracer))
-        findings = stack.enter_context(monitor_calls())
+        errors = stack.enter_context(monitor_proxy_errors())
         graph = tracer.record_call()
-    tracer.hazards += _hazards_of_calls(findings)
+    for line, message in errors:
+        what = f"a `try` hides that this can't be traced ({message})"
+        tracer.hazards.append(Hazard("swallowed", format_location(line), what, "remove the `try`", changes_result=True))
     tracer.note_texts()
     return graph
-
-
-def _hazards_of_calls(findings: CallFindings) -> Iterator[Hazard]:
-    for line, message in findings.proxy_errors:
-        what = f"a `try` hides that this can't be traced ({message})"
-        yield Hazard("swallowed", format_location(line), what, "remove the `try`", changes_result=True)
-    for caller, name in findings.custom_gradients:
-        what = (
-            f"{name} has a gradient of its own, which a graph loses: it is called by a name that tracing does not find"
-        )
-        yield Hazard("gradient", format_location(caller), what, f"call {name}.apply", changes_result=True)
 
 
 @contextmanager

@@ -185,12 +185,13 @@ def test_tracing_leaves_nothing_of_python_and_torch_changed() -> None:
     def look() -> list[object]:
         symbolic: Any = torch.fx._symbolic_trace
         names = {n: id(v) for n, v in vars(torch).items() if not inspect.ismodule(v)}  # some are imported when needed
-        calls = importlib.import_module("tests.traps.states")
+        calls, own = importlib.import_module("tests.traps.states"), importlib.import_module("tests.traps.autograd")
         return [
             *(names, isinstance, type, callable, sys.gettrace(), sys.getprofile(), random.getstate()),
             *(torch.is_grad_enabled(), torch.get_default_dtype(), torch.random.get_rng_state().tolist()),
             *(symbolic.is_fx_tracing, torch.autograd.Function.apply, torch.nn.utils.parametrize.cached),
             *({n: id(v) for n, v in vars(calls).items() if n != "CALLS"}, vars(calls)["CachedMethod"].window),
+            *(vars(function)["forward"] for function in (own.Square, own.Rounded)),
             *(nn.Module.__setattr__, torch.random.manual_seed, {n: id(v) for n, v in vars(builtins).items()}),
         ]
 

@@ -61,8 +61,13 @@ class ForwardParameters:
         """Return the first parameter that is not among `given`: that of the images. Raises ModelError if all are."""
         found = next((name for name in self.names if name not in given), None)
         if found is None:
-            advice = "one of them takes the images: leave out --input NAME=FILES for that one"
-            raise ModelError(f"{self.describe()}; {advice if self.names else 'a run needs one'} (inputs= in Python)")
+            if self.takes_more:
+                advice = f"{self.model} takes inputs of any name: give them by name, --input NAME=FILES"
+            elif self.names:
+                advice = f"{self.describe()}; one of them takes the images: leave out --input NAME=FILES for that one"
+            else:
+                advice = f"{self.describe()}; a run needs one"
+            raise ModelError(f"{advice} (inputs= in Python)")
         return found
 
     def explain_unknown(self, name: str) -> str:

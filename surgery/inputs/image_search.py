@@ -56,7 +56,8 @@ def _files_in_folder(folder: Path, suffixes: Collection[str], description: str) 
         raise ImageError(f"can't read the folder {folder}: {describe_os_error(error)}") from error
     selected = _with_suffixes(folder, files, suffixes)
     if not selected:
-        others = f"; it holds {_list_names(files)}" if files else ""
+        advice = "" if description.startswith("file") else "; --reader NAME reads other files (reader= in Python)"
+        others = f"; it holds {_list_names(files)}{advice}" if files else ""
         raise ImageError(f"the folder {folder} has no {description} in it{others}")
     return selected
 

@@ -127,7 +127,7 @@ def find_inputs(
     files, values = split_inputs(inputs)
     readers = {name: readers.get(name) or default_reader(patterns) for name, patterns in files.items()}
     main = None
-    if not images and files:
+    if isinstance(images, (list, tuple)) and not images and files:
         main = next(iter(files))
         images, reader = files.pop(main), readers[main]
     reader = reader or default_reader(images)

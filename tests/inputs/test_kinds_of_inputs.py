@@ -218,6 +218,28 @@ def test_inputs_that_do_not_fit_are_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+class Options(nn.Module):
+    def forward(self, **options: Tensor) -> Tensor:
+        return options["a"].add(options["b"])
+
+
+def test_a_model_of_any_names_takes_them_by_name() -> None:
+    np.savez("x.npz", a=np.ones(3), b=np.ones(3))
+    np.save("a.npy", np.ones(3))
+    extract(Options(), "x.npz")
+    assert given("x", "output").tolist() == [2, 2, 2]
+    with pytest.raises(ModelError, match=r"^Options takes inputs of any name: give them by name, --input NAME=FILES"):
+        extract(Options(), "a.npy")
+
+
+def test_a_folder_of_other_files_says_what_reads_them() -> None:
+    Path("in").mkdir()
+    np.save("in/x.npy", np.arange(3))
+    with pytest.raises(ImageError, match=r"folder in has no image in it; it holds x.npy; --reader NAME reads other"):
+        extract(Text(), "in")
+    assert extract(Text(), "in", reader="array").images == 1
+
+
 def test_a_file_that_lacks_an_input_of_the_first_is_one_failure_among_others() -> None:
     np.savez("t.npz", input_ids=np.arange(3), attention_mask=np.ones(3))
     np.save("ids.npy", np.arange(3))

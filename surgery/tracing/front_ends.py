@@ -41,8 +41,8 @@ def trace(
     and otherwise observed if there is an example. The attribute `reason` of the result then says why.
 
     The traced model has the model's `state_dict` keys and shares its parameters until it is moved or converted. Its
-    buffers and modules are copies, so that running it, changing its mode or moving it does not touch the model. Hooks
-    of the model run as part of it.
+    buffers and modules are copies, and so are parameters that forward writes to, so that running it, changing its mode
+    or moving it does not touch the model. Hooks of the model run as part of it.
 
     `example` is a tensor, the sequence of the model's positional inputs, or a dict of its inputs by the names of
     `forward`'s parameters. The model and its graph both run on copies of it in each mode, and leave buffers and random

@@ -35,13 +35,17 @@ def certify(
     """Compare a rewritten or traced model `opened` with the original `model`, bit for bit.
 
     `inputs` are what `model` takes by position. A dict as the only input holds its keyword arguments, as the example of
-    `surgery.trace` does. Each mode is run on the inputs. With `others`, it is
-    also run a second time, on a batch twice as large, and on images twice as wide, if the original takes them.
+    `surgery.trace` does. Each mode is run on the inputs. With `others`, it is also run a second time, on a batch twice
+    as large, and on images twice as wide, if the original takes them.
 
     Each run compares the output, the value of every operation, the state of the random generators, the buffers, the
     mode of each module and the calls of hooks. The reference for the values is a run of the original that clones each
-    value as it is produced. On the inputs themselves, the gradients of the outputs are compared too. At the end,
-    parameters must be shared or equal, and the original must be unchanged.
+    value as it is produced; the leaves of an observed model are also compared with what forward hooks see. On the
+    inputs themselves, the gradients of the outputs are compared too. At the end, parameters must be shared or equal,
+    and the original must be unchanged.
+
+    Each run begins with the same buffers, random numbers, and numbers and texts in global names. What the original
+    computes anew in each run all the same is not compared, and the certificate says so.
 
     `modes` are by default ``eval`` and ``train``. ``as-is`` is added if the modules of the model are in different modes
     and the rewritten model is not in a mode of its own. A mode that the rewritten model refuses is not compared: the

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import ImageError, first_line
+from surgery.interrupts import raising_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,8 @@ def load_tensors(path: Path, suffixes: Sequence[str]) -> Any:
     if path.suffix.lower() not in suffixes:
         raise ImageError(f"{path} is not a file of tensors: {', '.join(suffixes)}")
     try:
-        return _load(path)
+        with raising_interrupts():
+            return _load(path)
     except FileNotFoundError:
         raise ImageError(f"there is no file {path}") from None
     except Exception as error:

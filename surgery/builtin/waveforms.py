@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import ImageError, first_line
+from surgery.interrupts import raising_interrupts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ class WaveformReader:
         import torch
 
         try:
-            with wave.open(str(path), "rb") as file:
+            with raising_interrupts(), wave.open(str(path), "rb") as file:
                 rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
                 data = file.readframes(file.getnframes())
         except FileNotFoundError:

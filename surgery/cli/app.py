@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from surgery.cli.extract_command import extract
 from surgery.cli.model_commands import check, inspect
@@ -14,8 +15,31 @@ from surgery.cli.plugin_commands import app as plugins_app
 from surgery.cli.standard_streams import print_message, print_output, safe_standard_streams
 from surgery.cli.verify_command import verify
 from surgery.errors import SurgeryError
+from surgery.interrupts import watch_interrupts
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell gives it."""
+
+
+class _Commands(TyperGroup):
+    """The commands. Ctrl-C ends each of them with one line, whatever error a library makes of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with watch_interrupts() as interrupts:
+            try:
+                return super().invoke(ctx)
+            except (typer.Exit, typer.Abort, _USAGE_ERROR):
+                raise
+            except (KeyboardInterrupt, Exception) as error:
+                if not interrupts.received and not isinstance(error, KeyboardInterrupt):
+                    raise
+                reason = str(error) if isinstance(error, (KeyboardInterrupt, SurgeryError)) else ""
+                print_message(f"interrupted; {reason}" if reason else "interrupted")
+                raise typer.Exit(INTERRUPTED) from error
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -33,13 +33,15 @@ def run_share(
 ) -> ShareResult:
     """Run the images of these numbers. Return what was done, with the error that ended it.
 
-    Nothing is raised, so that the caller can record the images that were finished before an error. `watches` are called
-    with each activation, `on_progress` after each batch. If `is_stopped` returns true after a batch, the rest is left.
+    Nothing is raised, so that the caller can record the images that were finished before an error or Ctrl-C, which is
+    held when this returns. `watches` are called with each activation, `on_progress` after each batch. If `is_stopped`
+    returns true after a batch, the rest is left.
     """
     failures = plan.inputs.failures  # those of images that can't be read are added by `read`
     pipeline = SinkPipeline(plan.folder, manifest, writer)
     share = ShareResult(failures=failures, notes=plan.inputs.notes)
     try:
+        plan.interrupts.allow()
         model = ModelRunner(plan, pipeline.write)
         items = Prefetcher(plan.inputs.read(image_numbers), plan.batch_size)
         with pipeline.open(plan.sinks, watches), items as inputs:
@@ -49,6 +51,7 @@ def run_share(
                     reason = explain_size_mismatch(plan.original, batch.main) or _run_batch(
                         model, pipeline, manifest, batch
                     )
+                    plan.interrupts.allow()
                     if reason:
                         failures += [Failure(str(item.path), reason, item.number) for item in batch.inputs]
                         continue
@@ -58,11 +61,20 @@ def run_share(
                     if is_stopped():
                         share.interrupted = True
                         break
+                plan.interrupts.hold()  # only the files of the last images are missing
             except KeyboardInterrupt:
+                plan.interrupts.hold()
                 share.interrupted = True
                 pipeline.drop_unfinished()
+    except KeyboardInterrupt:
+        plan.interrupts.hold()
+        share.interrupted = True
     except Exception as error:  # noqa: BLE001 - raised by the caller
-        share.error = error
+        plan.interrupts.hold()
+        if plan.interrupts.received:  # which a library has turned into this error
+            share.interrupted = True
+        else:
+            share.error = error
     recorder = pipeline.recorder
     share.images, share.summaries, share.overview = recorder.images, recorder.summaries, recorder.overview
     return share

@@ -45,6 +45,7 @@ def run_in_worker_processes(
     plan: RunPlan, manifest: Manifest, jobs: int, on_progress: ProgressCallback | None
 ) -> TotalResult:
     """Run the images in `jobs` processes, which take turns at the batches."""
+    plan.interrupts.hold()  # what workers send must be read to its end; they are asked to end instead
     shares, started = _run_leading_batches(plan, manifest)
     total = len(plan.inputs.named_paths)
     if started == total or any(share.error is not None or share.interrupted for share in shares):
@@ -66,7 +67,7 @@ def run_in_worker_processes(
     worker_shares: list[ShareResult] = []
     worker_error: Exception | None = None
     try:
-        run_workers(jobs, work, total_progress.update, worker_shares.append)
+        run_workers(jobs, work, total_progress.update, worker_shares.append, lambda: plan.interrupts.is_waiting)
     except Exception as error:  # noqa: BLE001 - raised once the manifest is written
         worker_error = error
     for share in worker_shares:

@@ -11,6 +11,7 @@ from surgery.eager import ExampleError, bind_example
 from surgery.errors import ModelError, TraceError
 from surgery.graph import copy_sharing_parameters, unshare_parameters
 from surgery.inputs import as_example
+from surgery.interrupts import raising_interrupts
 from surgery.rewriting import insert, select_all, stop_after_last_extractor
 from surgery.tracing import trace
 
@@ -49,7 +50,8 @@ def insert_extractors(
     `tracing` are arguments of `surgery.trace`, and `example` are inputs by name. Without `output` the model stops after
     the last selected operation.
     """
-    traced = _trace(model, example, tracing)
+    with raising_interrupts():
+        traced = _trace(model, example, tracing)
     selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
     rewritten = insert(traced, select_all(traced, selections))
     return rewritten if output else stop_after_last_extractor(rewritten)

@@ -19,6 +19,7 @@ from surgery.extraction.run_settings import check_settings, check_shareable, cou
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import hazards
 from surgery.inputs import find_inputs, format_notes, read_example
+from surgery.interrupts import watch_interrupts
 from surgery.layouts import make_layout_rules
 from surgery.models import get_provenance
 from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite
@@ -126,7 +127,8 @@ def extract(
     leaves the folder as it was. Two runs can't write to one folder at the same time.
 
     An image that can't be read, or that the model can't take, is skipped and reported. Any other error is raised after
-    the finished images are recorded. Ctrl-C ends the run, and the finished images stay.
+    the finished images are recorded. Ctrl-C ends the run, and the finished images stay; the report says that it was
+    interrupted. What is pressed while the last files and the manifest are written takes effect after that.
     """
     started = time.perf_counter()
     check_settings(mode, batch_size, side, jobs, device, seed)
@@ -170,7 +172,11 @@ def extract(
         hazards=[str(hazard) for hazard in hazards(rewritten)],
         weights=provenance.describe_weights(original),
     )
-    with acquire_workspace(Path(out), overwrite=overwrite, inputs=files.all_paths()) as workspace:
+    with (
+        watch_interrupts(held=True) as interrupts,
+        acquire_workspace(Path(out), overwrite=overwrite, inputs=files.all_paths()) as workspace,
+    ):
+        interrupts.allow()
         folder = OutputFolder(out, manifest.about, workspace)
         opened_inputs = files.open(name for sink in resolved_sinks for name in getattr(sink, "places", ()))
         folder.reserve_image_names(name for _, name in opened_inputs.named_paths)
@@ -191,6 +197,7 @@ def extract(
             device=torch.device(device),
             seed=seed,
             records_output=output,
+            interrupts=interrupts,
         )
         with manifest.recording(workspace, operations):
             watcher_list.started(RunStart(folder.path, files.paths, operations, folder.about))
@@ -209,7 +216,7 @@ def extract(
         seconds=time.perf_counter() - started,
         hazards=hazards(rewritten),
         notes=(*model_notes, *format_notes(result.notes)),
-        interrupted=result.interrupted,
+        interrupted=result.interrupted or interrupts.received,
         overview=None if result.overview is None else folder.path / result.overview,
     )
     return watcher_list.finished(report)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.inputs import InputStream, Notes
+    from surgery.interrupts import Interrupts
     from surgery.output import Failure, OperationSummary, OutputFolder, WorkerState, Workspace
     from surgery.stages import Limits, Recipe, Sink
 
@@ -42,6 +43,8 @@ class RunPlan:
     seed: int
     records_output: bool
     """Whether the model runs to its end and the sinks get its output too."""
+    interrupts: Interrupts
+    """What Ctrl-C does: raised while images run, held while the folder is opened and closed."""
 
 
 @dataclass(slots=True)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PARENT_CHECK_INTERVAL = 0.2
 """Seconds between two checks of a worker that its parent process still exists."""
 
+INTERRUPT_CHECK_INTERVAL = 0.2
+"""Seconds between two checks whether Ctrl-C was pressed while it is held."""
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -76,12 +79,13 @@ def run_workers(
     work: WorkerFunction[T],
     on_message: Callable[[int, Any], None],
     on_result: Callable[[T], object] = lambda _: None,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run `work` in each of `count` forks of this process, with one thread of torch each.
 
     `on_message` is called with the number of a worker and a message that it sent, and `on_result` with a result of
-    `work`. After the first error, after Ctrl-C, or if a worker is killed, the others are asked to end. The error is
-    raised when all have ended. A worker ends if this process is killed.
+    `work`. After the first error, after Ctrl-C, when `is_interrupted` returns true, or if a worker is killed, the
+    others are asked to end. The error is raised when all have ended. A worker ends if this process is killed.
 
     Raises ModelError on a system without fork, and SurgeryError if a worker is killed.
     """
@@ -92,13 +96,13 @@ def run_workers(
     error: BaseException | None = None
     while waiting := {worker.messages: number for number, worker in enumerate(workers) if not worker.ended}:
         try:
-            for ready in wait(list(waiting)):
+            for ready in wait(list(waiting), INTERRUPT_CHECK_INTERVAL):
                 number = waiting[ready]  # type: ignore[index]
                 received = _receive(workers[number], number, on_message, on_result)
                 error = error or received
         except BaseException as caught:  # noqa: BLE001 - Ctrl-C, or an error of a callback: raised below
             error = error or caught
-        if error is not None:
+        if error is not None or is_interrupted():
             stop.set()
     for worker in workers:
         worker.process.join()

@@ -12,6 +12,7 @@ from surgery.errors import ImageError, first_line
 from surgery.inputs.deep_color import apply_orientation, composite_over_white, read_deep_color
 from surgery.inputs.notes import add_note
 from surgery.inputs.pixels import DecodingOptions, Pixels, scale_to_pixels
+from surgery.interrupts import raising_interrupts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def decode(path: Path, channels: int, options: DecodingOptions) -> Pixels:
     if not path.exists():
         raise ImageError(f"there is no image {path}")
     try:
-        with warnings.catch_warnings():
+        with raising_interrupts(), warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _decode(path, image, channels, options)
@@ -59,7 +60,7 @@ def decode(path: Path, channels: int, options: DecodingOptions) -> Pixels:
 def file_channels(path: Path) -> int:
     """Return the number of channels to read an image file in if none is requested: 1 for a gray file, else 3."""
     try:
-        with Image.open(path) as image:
+        with raising_interrupts(), Image.open(path) as image:
             return 1 if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I") else 3
     except Exception:  # noqa: BLE001 - `decode` reports why the file can't be read
         return 3

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from surgery.errors import ImageError, SurgeryError, first_line
 from surgery.inputs.notes import Notes, collect_notes
+from surgery.interrupts import raising_interrupts
 from surgery.output import Failure
 from surgery.text import abbreviate_list, describe_stage, unique_image_names
 
@@ -112,7 +113,7 @@ class InputStream:
 
     def _read_file(self, path: Path, reader: Reader) -> Tensor | Mapping[str, Tensor]:
         try:
-            with collect_notes(self.notes):
+            with raising_interrupts(), collect_notes(self.notes):
                 values: Any = reader(path)
         except SurgeryError:
             raise

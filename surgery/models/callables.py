@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.errors import ModelError, SurgeryError, did_you_mean, first_line
+from surgery.interrupts import raising_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ def _import_folder(folder: str) -> Iterator[None]:
 def call_factory(source: str, factory: Callable[[], object]) -> object:
     """Return what a factory returns. Raises ModelError for whatever it raises."""
     try:
-        return factory()
+        with raising_interrupts():
+            return factory()
     except SurgeryError:
         raise
     except (Exception, SystemExit) as error:
@@ -94,7 +96,8 @@ def _load_attribute(source: str, module_name: str, attribute: str, load: Callabl
     from torch import nn
 
     try:
-        module = load()
+        with raising_interrupts():
+            module = load()
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"{source}: can't import {module_name}: {type(error).__name__}: {first_line(error)}"

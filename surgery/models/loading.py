@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.errors import ModelError, PluginError, SurgeryError
+from surgery.interrupts import raising_interrupts
 from surgery.models.callables import call_factory, load_from_file, load_from_module, parse_file_callable
 from surgery.models.suggestions import (
     IMAGE_SUFFIXES,
@@ -168,7 +169,8 @@ def _call_reader(
 
     what = f"plugin {plugin.name}: checkpoint {name!r}"
     try:
-        model: object = reader(path, state)
+        with raising_interrupts():
+            model: object = reader(path, state)
     except SurgeryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a plugin's code raises

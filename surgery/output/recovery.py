@@ -48,6 +48,10 @@ def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable
                 workspace.set_previous_run_aside(inputs)
             workspace.open_journal()
             yield workspace
+        except KeyboardInterrupt as interrupt:
+            if _needs_manifest(workspace):
+                interrupt.args = (f"the next run into {folder} writes the manifest of its finished images",)
+            raise
         finally:
             _close(workspace)
     finally:
@@ -101,11 +105,15 @@ def recover(workspace: Workspace) -> None:
 
 def _close(workspace: Workspace) -> None:
     """Close the workspace of a run that has ended, with or without a manifest."""
-    done = (workspace.folder / MANIFEST_FILE).exists()
-    if not done and has_finished_images(workspace.path):  # the next run writes the manifest
+    if _needs_manifest(workspace):  # the next run writes it
         workspace.close(keep=True)
         return
-    if not done:
+    if not (workspace.folder / MANIFEST_FILE).exists():
         workspace.remove_unlisted_files()
         workspace.restore_previous_run()
     workspace.close()
+
+
+def _needs_manifest(workspace: Workspace) -> bool:
+    """Return whether a run has finished images and no manifest."""
+    return not (workspace.folder / MANIFEST_FILE).exists() and has_finished_images(workspace.path)

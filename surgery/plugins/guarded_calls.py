@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError, first_line
 from surgery.graph import format_location
+from surgery.interrupts import raising_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ def call_plugin(action: str, function: Callable[[], Any]) -> tuple[Any, list[str
     """
     with _captured_stdout() as captured:
         try:
-            result = function()
+            with raising_interrupts():
+                result = function()
         except PluginError:
             raise
         except (Exception, SystemExit) as error:

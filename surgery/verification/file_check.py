@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import first_line
+from surgery.interrupts import raising_interrupts
 from surgery.output import existing_files
 from surgery.verification.faults import Fault
 
@@ -41,7 +42,8 @@ def check_file(folder: Path, name: str, expected: ExpectedContent) -> Iterator[F
         yield Fault("missing", name, f"{name} {reason}")
         return
     try:
-        sentences = list(_content_differences(path, expected))
+        with raising_interrupts():
+            sentences = list(_content_differences(path, expected))
     except Exception as error:  # noqa: BLE001 - decoders raise many kinds of errors for a damaged file
         yield Fault("unreadable", name, f"{name} can't be read: {first_line(error)}")
     else:

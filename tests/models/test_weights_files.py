@@ -8,7 +8,9 @@ import datetime as dt
 import os
 import pathlib
 import random
+import signal
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import surgery
 from surgery.errors import CheckpointError, ModelError
 from surgery.models.checkpoints import load_checkpoint, open_checkpoint
 from surgery.models.checkpoints.pickle_placeholders import PLACEHOLDERS
+from surgery.models.checkpoints.weights_files import read_weights
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
 from surgery.models.pix2pix.state_dicts import to_public
@@ -281,3 +284,36 @@ def test_shapes_that_exceed_memory_are_refused(state: State, tmp_path: Path) -> 
     huge = {**state, "model.0.weight": torch.zeros(1).expand(10**7, 10**7, 4, 4)}
     with pytest.raises(CheckpointError):
         load_checkpoint(saved(huge, tmp_path / "net.pth"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of open files that torch leaves
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", "legacy.pth"])
+def test_ctrl_c_while_a_file_is_read_is_not_blamed_on_the_file(ending: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    content = {f"layer{number}.weight": torch.zeros(64) for number in range(400)}
+    path = tmp_path / f"weights{ending}"
+    if ending == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=ending == ".pth")
+    draw, ends = random.Random(0), set()  # noqa: S311
+    began = time.perf_counter()
+    read_weights(path)
+    seconds = time.perf_counter() - began
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of pytest-xdist ignore it
+    usual_alarm = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        for _ in range(60):
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.02, 0.9) * seconds)
+            try:
+                read_weights(path)
+                time.sleep(3 * seconds)
+            except KeyboardInterrupt:
+                ends.add("interrupted")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual_alarm)
+        signal.signal(signal.SIGINT, usual)
+    assert ends == {"interrupted"}

@@ -22,6 +22,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 ORDER = (
     "text",
     "errors",
+    "interrupts",
     "types",
     "graph",
     "rewriting",
@@ -137,9 +138,16 @@ def test_every_module_is_in_a_room_of_the_order() -> None:
 
 
 def test_the_top_of_the_package_holds_rooms_and_little_else() -> None:
-    assert {path.stem for path in HOUSE.glob("*.py")} == {"__init__", "__main__", "errors", "stages", "types"}
+    assert {path.stem for path in HOUSE.glob("*.py")} == {
+        "__init__",
+        "__main__",
+        "errors",
+        "interrupts",
+        "stages",
+        "types",
+    }
     rooms = {path.parent.name for path in HOUSE.glob("*/__init__.py")}
-    assert rooms == set(ORDER) - {"errors", "types", "stages", "__init__", "__main__"}
+    assert rooms == set(ORDER) - {"errors", "interrupts", "types", "stages", "__init__", "__main__"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from surgery.errors import CheckpointError, first_line
+from surgery.interrupts import raising_interrupts
 from surgery.models.checkpoints.key_mismatch import BATCH_COUNTER, compare_keys
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
@@ -35,7 +36,8 @@ def recognize_pix2pix(path: Path, state: Mapping[str, Tensor]) -> Network | None
         return None
     network, options = architecture
     try:
-        with torch.device("meta"):  # the sizes in a damaged file may need more memory than there is
+        # On meta, since the sizes in a damaged file may need more memory than there is.
+        with raising_interrupts(), torch.device("meta"):
             model = network(**options)
     except Exception as error:
         raise CheckpointError(f"{path}: no network has these shapes ({first_line(error)})") from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.errors import CheckpointError, describe_os_error, first_line
+from surgery.interrupts import raising_interrupts
 from surgery.models.checkpoints.pickle_placeholders import PLACEHOLDERS
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        with raising_interrupts():
+            return load_file(path)
     except Exception as error:
         raise CheckpointError(
             f"{path} is not a complete safetensors file ({first_line(error)}); it may have been cut short"
@@ -102,7 +104,12 @@ def _read_pickled(path: Path, head: bytes) -> Any:
     elif not head.startswith(_PICKLE):
         raise CheckpointError(f"{path} is not a weights file that torch.save has written")
     try:
-        with _SAFE_GLOBALS_LOCK, warnings.catch_warnings(), torch.serialization.safe_globals(PLACEHOLDERS):
+        with (
+            raising_interrupts(),
+            _SAFE_GLOBALS_LOCK,
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(PLACEHOLDERS),
+        ):
             warnings.simplefilter("ignore")  # about old formats and odd values, which are reported as errors
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -128,7 +135,7 @@ def _describe_unpickling_error(message: str) -> str:
 def _check_archive(path: Path) -> None:
     """Raise CheckpointError for a zip archive that `torch.save` has not written."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with raising_interrupts(), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is cut short or damaged ({first_line(error)}); fetch it again") from error

@@ -15,13 +15,14 @@ from surgery.errors import ModelError, SurgeryError, did_you_mean, first_line
 from surgery.interrupts import raising_interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
 
 
 def parse_file_callable(source: str) -> tuple[Path, str] | None:
-    """Return the file and the callable in ``file.py:callable``; None for a text of another form."""
-    match = re.fullmatch(r"(.+\.py):([^:/\\]*)", source, re.DOTALL)
+    """Return the file and what follows it in ``file.py:callable``; None for a text of another form."""
+    forms = (r"(.+\.py):([^:/\\]*)", r"(.+?\.py):(.*)")  # what follows in the second is no name, and is refused
+    match = next((match for form in forms if (match := re.fullmatch(form, source, re.DOTALL))), None)
     return (Path(match[1]).expanduser(), match[2]) if match else None
 
 
@@ -32,6 +33,7 @@ def load_from_file(source: str, file: Path, attribute: str) -> object:
     """
     if not file.is_file():
         raise ModelError(f"there is no file {file}")
+    _check_name(source, str(file), attribute, list_definitions(file))
     with _import_folder(str(file.resolve().parent)):
         return _load_attribute(source, str(file), attribute, lambda: _import_file(file))
 
@@ -42,11 +44,35 @@ def load_from_module(source: str) -> object:
     An installed module comes before one in the working directory. Raises ModelError if it, or the callable, fails.
     """
     name, _, attribute = source.partition(":")
+    if not name:
+        raise ModelError(f"{source} names no module; write package.module:callable or file.py:callable")
+    _check_name(source, name, attribute)
     if _is_installed(name.partition(".")[0]):
         return _load_attribute(source, name, attribute, lambda: importlib.import_module(name))
     with _import_folder(str(Path.cwd())):
         importlib.invalidate_caches()
         return _load_attribute(source, name, attribute, lambda: importlib.import_module(name))
+
+
+def _check_name(source: str, place: str, name: str, definitions: Sequence[str] = ()) -> None:
+    """Raise ModelError, which says what to write, for a text after the colon that is not the name of a callable."""
+    if all(part.isidentifier() for part in name.split(".")):
+        return
+    example = next((f"{place}:{each}" for each in definitions), f"{place}:NAME")
+    words = re.match(r":?([^\W\d]\w*(?:\.[^\W\d]\w*)*)(.*)", name, re.DOTALL)
+    if not name.strip(":") or re.match(r"\w+=", name):
+        raise ModelError(f"{source} names no callable; write {example}")
+    if words is None:
+        raise ModelError(f"{source}: {name!r} is not the name of a callable; write {example}")
+    called = f"{place}:{words[1]}"
+    if words[2].strip() in ("", ":", "()"):
+        raise ModelError(f"{source}: write {called}, which is called without arguments")
+    if words[2].lstrip()[0] in ":(=,":
+        raise ModelError(
+            f"{source}: {called} is called without arguments, and takes no options; write a function that gives them, "
+            f"and name it: {place}:NAME"
+        )
+    raise ModelError(f"{source}: {name!r} is not the name of a callable; write {example}")
 
 
 def _is_installed(name: str) -> bool:

@@ -83,6 +83,20 @@ def test_a_callable_in_a_file_makes_the_model(source: str, folder: Path) -> None
         ("gone.py", "there is no file gone.py"),
         ("gone.py:make", "there is no file gone.py"),
         ("own_net.py:mkae", "has no 'mkae'; did you mean 'make'?"),
+        *(
+            (
+                f"{place}:make{options}",
+                f"{place.removeprefix('./')}:make is called without arguments, and takes no options; write a function",
+            )
+            for place in ("own_net.py", "./own_net.py", "own_net")
+            for options in (":width=1", ":weights=b.npz", "(width=1)", ",width=1")
+        ),
+        ("own_net.py:make:weights=a/b.pth", "own_net.py:make is called without arguments"),
+        *((f"own_net.py{end}", "write own_net.py:make, which is called") for end in ("::make", ":make:", ":make()")),
+        *((f"own_net.py{end}", "names no callable; write own_net.py:make") for end in (":", "::", ":width=1")),
+        ("own_net.py:half make", "'half make' is not the name of a callable; write own_net.py:make"),
+        ("own_net:", "names no callable; write own_net:NAME"),
+        (":make", "names no module; write package"),
         ("own_net.py:needy", "can't be built: TypeError"),
         ("own_net.py:text", "returned str, and a model is a torch.nn.Module"),
         ("p.png", "p.png is an image, and the model comes first: surgery extract facades p.png"),

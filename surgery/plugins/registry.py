@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from surgery.plugins.discovery import (
     find_requests,
     normalize_name,
 )
+from surgery.plugins.left_out_offers import may_offer
 from surgery.plugins.name_lookup import Match, find_match
 from surgery.plugins.object_kinds import KINDS, Kind
 from surgery.plugins.options import configure
@@ -62,6 +64,8 @@ class Plugins:
         self._on_warning = on_warning
         self._confirm_trust = confirm_trust
         self._bare = bare
+        self._failed_hooks: set[tuple[str, Kind]] = set()
+        """Plugins whose hook for a kind raised an error."""
         self._blocked = {normalize_name(name): name for name in blocked}
         self._builtin = create_builtin_plugin()
         self._builtin.load()
@@ -95,7 +99,11 @@ class Plugins:
         """
         match = self._find_match(kind, text)
         if match is None:
+            if kind == "colormap":  # it may be one that `cmap` reads, such as "red"
+                self._warn_of_left_out(kind, text, "a color of the library")
             return None
+        if match.name in self._collect_offers(match.plugin, kind):  # else the user has named the plugin
+            self._warn_of_left_out(kind, match.name, f"that of {match.plugin.name}", match.plugin)
         value = configure(match.name, match.value, match.options) if match.options else match.value
         return match.plugin, value
 
@@ -235,6 +243,7 @@ class Plugins:
             objects, remarks = plugin.collect_offers(kind)
         except PluginError as error:
             plugin.problems.append(str(error))
+            self._failed_hooks.add((plugin.name, kind))
             self.warn(f"plugin {plugin.name}: {error}; its {kind}s are left out")
             return {}
         plugin.problems += remarks
@@ -252,6 +261,21 @@ class Plugins:
         candidates = [plugin for plugin in self._installed if normalize_name(plugin.name) == owner] or self._installed
         offers += [(plugin, self._collect_offers(plugin, kind)) for plugin in candidates]
         return find_match(kind, text, offers, self._builtin)
+
+    def _warn_of_left_out(self, kind: Kind, name: str, taken: str, owner: Plugin | None = None) -> None:
+        """Warn if a plugin that is left out may offer a name, for which the user gets another object."""
+        for plugin in self._eager:
+            is_untrusted = plugin.state == "untrusted"
+            if not is_untrusted and plugin.state != "broken" and (plugin.name, kind) not in self._failed_hooks:
+                continue
+            if may_offer(plugin, kind, name):
+                reason = "is not trusted (`surgery plugins trust`)" if is_untrusted else "is left out"
+                write = f"; write {owner.name}:{name} if you mean this one" if owner is not None else ""
+                which = f"plugin {plugin.name}, which {reason}"
+                line = f"{kind} {name!r} is {taken}; {which}, has one of that name too{write}"
+                self.warn(line)
+                if self._on_warning is None and not self._strict:
+                    warnings.warn(line, stacklevel=2)
 
     def _describe_unknown(self, kind: Kind, text: str) -> str:
         name = text.partition(":")[0] if "=" in text else text

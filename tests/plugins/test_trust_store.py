@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import surgery
 from surgery.cli import trust_prompt
@@ -401,3 +402,67 @@ def test_a_file_of_the_working_directory_does_not_hide_an_installed_package_of_m
         "-m", "surgery", "inspect", "torchvision.models:nothing", cwd=clone.folder
     )
     assert not clone.ran
+
+
+OFFERS = """
+import surgery
+
+@surgery.hookimpl
+def surgery_colormaps(): {broken}return {{"EMBER": ["black", "red"], "tomato": ["black", "white"]}}
+
+@surgery.hookimpl
+def surgery_normalizers(): {broken}return dict(minmax=print)
+
+@surgery.hookimpl
+def surgery_readers():
+    {broken}return {{"image": print, "tensor": print}}
+
+@surgery.hookimpl
+def surgery_models():
+    {broken}return {{"facades": print}}
+
+@surgery.hookimpl
+def surgery_sinks():
+    {broken}return {{"png": print}}
+"""
+TAKEN: list[tuple[Any, str]] = [
+    ("colormap", "ember"),
+    ("colormap", "tomato"),
+    ("normalizer", "minmax"),
+    ("reader", "tensor:key=x"),
+    ("model", "facades"),
+    ("sink", "png:level=2"),
+]
+
+
+@pytest.mark.parametrize("state", ["untrusted", "does not load", "raises", "is fine"])
+@pytest.mark.parametrize(("kind", "text"), TAKEN)
+def test_who_gets_another_object_than_that_of_a_plugin_that_is_left_out_is_told(
+    clone: Clone, kind: Any, text: str, state: str
+) -> None:
+    code = OFFERS.format(broken="1 / 0; " if state == "raises" else "")
+    (clone.folder / "theirs.py").write_text(code + ("\n1 / 0" if state == "does not load" else ""))
+    said: list[str] = []
+    plugins = Plugins(on_warning=said.append, confirm_trust=lambda _: state != "untrusted")
+    name = text.partition(":")[0]
+    if state == "is fine":
+        plugins = Plugins(on_warning=said.append, bare=True)
+        plugins.find(kind, text)
+        assert not said
+        return
+    plugins.find(kind, text)
+    which = "a color of the library" if name == "tomato" else "that of surgery"
+    reason = "is not trusted (`surgery plugins trust`)" if state == "untrusted" else "is left out"
+    begin = f"{kind} {name!r} is {which}; plugin theirs.py, which {reason}, has one of that name too"
+    end = "" if name == "tomato" else f"; write surgery:{name} if you mean this one"
+    assert said[-1] == begin + end
+    before = len(said)
+    plugins.find(kind, f"surgery:{text}")
+    plugins.find(kind, {"colormap": "viridis", "reader": "image:indices=yes"}.get(kind, "no such name"))
+    assert len(said) == before + (kind == "reader"), "a name of the library's own, or one that is named in full"
+
+
+def test_python_is_warned_of_a_name_that_a_plugin_without_trust_has_too(clone: Clone) -> None:
+    (clone.folder / "theirs.py").write_text(OFFERS.format(broken=""))
+    with pytest.warns(UserWarning, match="colormap 'ember' is that of surgery; plugin theirs.py, which is not trusted"):
+        surgery.draw(torch.rand(1, 2, 4, 4), colormap="ember")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import surgery
 from benchmarks.tools import TOOLS
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -204,13 +205,14 @@ def render_summary(rows: Sequence[ModelResult]) -> str:
     values, wrong = sum(row.values for row in traced), sum(row.wrong for row in traced)
     plain = sum(row.plain == "right" for row in rows)
     observed = sum(row.front_end == "observed" for row in rows)
+    count = format_count(len(rows), "model")
     lines = [
-        f"{len(rows)} models, {len(traced)} traced, {observed} of them observed, {plain} by torch.fx alone",
-        f"surgery: {wrong} wrong values of {values:,}",
+        f"{count}, {len(traced)} traced, {observed} of them observed, {plain} by torch.fx alone",
+        f"surgery: {format_count(wrong, 'wrong value')} of {values:,}",
     ]
     for tool in TOOLS:
         given = [row.tools[tool] for row in rows if tool in row.tools and not row.tools[tool].failure]
         if given and tool != "surgery":
             wrong, known = sum(one.wrong for one in given), sum(one.known for one in given)
-            lines.append(f"{tool}: {wrong:,} wrong values of {known:,}")
+            lines.append(f"{tool}: {format_count(wrong, 'wrong value')} of {known:,}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import AtOption, ModelArgument, ModelOptions, PluginOptions
 from surgery.cli.process_settings import tune_process
 from surgery.cli.standard_streams import print_message, print_note
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,4 +91,4 @@ def _print_failures(report: Report) -> None:
     for failure in report.failed:
         print_message(failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}")
     if report.failed:
-        print_message(f"{len(report.failed)} of {len(report.failed) + report.images} images failed")
+        print_message(f"{len(report.failed)} of {format_count(len(report.failed) + report.images, 'image')} failed")

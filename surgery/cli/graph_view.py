@@ -11,10 +11,11 @@ from rich.console import Console, Group
 from rich.syntax import Syntax
 
 from surgery.cli.console import Text, open_console
-from surgery.cli.tables import format_count, format_shapes
+from surgery.cli.tables import format_shapes
 from surgery.errors import TraceError
 from surgery.graph import Outline, find_edges, is_extractor, operations, trace_info
 from surgery.rewriting import find_extractors
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -24,6 +24,7 @@ from surgery.models import load_model
 from surgery.plugins import Plugins
 from surgery.rewriting import insert, select
 from surgery.stages import ModelFamily
+from surgery.text import format_count
 from surgery.tracing import trace
 from surgery.types import LEVELS, Operation
 
@@ -104,7 +105,7 @@ def _sink_preview(sink: Any, limit: int = 8) -> Preview:
                 images.append(image.convert("RGB"))
     largest = max(images, key=lambda image: image.width * image.height, default=None)
     if len(lines) > limit:
-        lines[limit:] = [f"and {len(lines) - limit} files more"]
+        lines[limit:] = [f"and {format_count(len(lines) - limit, 'file')} more"]
     return Preview(largest, tuple(lines) or ("no file",))
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 
 from surgery.cli.console import Text
-from surgery.cli.tables import fitted_table, format_count, format_shapes, plain_table
+from surgery.cli.tables import fitted_table, format_shapes, plain_table
 from surgery.output import drawing_notes, unusual_layout
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,8 @@ def certificate_view(certificate: Certificate, width: int) -> RenderableType:
     modes = list(dict.fromkeys(comparison.mode for comparison in by_case))
     parts = [modes] if _fits(by_case, width) else [[mode] for mode in modes]
     tables = [_comparison_table(by_case, part) for part in parts]
-    title = Text(f"{certificate.model}: {certificate.operations} operations, {certificate.extracted} extracted")
+    count = format_count(certificate.operations, "operation")
+    title = Text(f"{certificate.model}: {count}, {certificate.extracted} extracted")
     origin_style = "dim" if certificate.is_verified else "yellow"
     origin = [Text(line, style=origin_style) for line in certificate.describe_tracing()]
     lines = [

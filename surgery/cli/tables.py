@@ -58,11 +58,6 @@ def format_shapes(tensors: tuple[TensorSpec, ...] | None) -> str:
     return ", ".join("×".join(map(str, spec.shape)) or "scalar" for spec in tensors)
 
 
-def format_count(number: int, noun: str) -> str:
-    """Return a number and its noun: ``1 image``, ``3 images``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def format_names(names: Sequence[str], limit: int = 24) -> str:
     """Return names joined by commas: up to `limit` of them, those without a namespace first, and how many are left."""
     shown = [name for name in names if ":" not in name] or list(names)

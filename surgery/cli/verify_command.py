@@ -10,7 +10,7 @@ import typer
 
 from surgery.cli.options import JsonOption
 from surgery.cli.standard_streams import print_message, print_output
-from surgery.cli.tables import format_count
+from surgery.text import format_count
 
 
 def verify(

@@ -16,7 +16,7 @@ from surgery.drawing.transforms import codes_to_rgb, describe_type, is_color
 from surgery.errors import RenderError
 from surgery.plugins import describe_error
 from surgery.stages import declared_attribute
-from surgery.text import describe_stage, sortable_number
+from surgery.text import describe_stage, format_count, sortable_number
 from surgery.types import BACKGROUND, Picture
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class PictureAssembler:
             )
         if tiles.shape[0] != codes.shape[0]:
             raise RenderError(
-                f"tiler {describe_stage(tiler)} returned pictures of {tiles.shape[0]} images "
+                f"tiler {describe_stage(tiler)} returned pictures of {format_count(tiles.shape[0], 'image')} "
                 f"for a batch of {codes.shape[0]}"
             )
         return _Tiles(tiles.numpy(), are_scanlines=layout is not None)

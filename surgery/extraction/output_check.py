@@ -9,6 +9,7 @@ import torch
 from surgery.errors import TraceError
 from surgery.graph import bitwise_equal, copy_sharing_parameters, describe_difference, named_tensors
 from surgery.inputs import split_arguments
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,8 @@ def compare_with_original(
         truth = copy_sharing_parameters(original)(*arguments, **named)
     found, expected = list(named_tensors(output)), list(named_tensors(truth))
     if len(found) != len(expected):
-        raise TraceError(f"the rewritten model returns {len(found)} tensors and the original {len(expected)}; {HINT}")
+        count = format_count(len(found), "tensor")
+        raise TraceError(f"the rewritten model returns {count} and the original {len(expected)}; {HINT}")
     for (key, _), (original_key, _) in zip(found, expected, strict=True):
         if key != original_key:
             raise TraceError(

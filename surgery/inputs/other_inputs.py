@@ -12,6 +12,7 @@ import torch
 from surgery.errors import ImageError, ModelError, first_line
 from surgery.inputs.image_search import find_images, reader_suffixes
 from surgery.inputs.notes import add_note
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +93,8 @@ def _match_files(name: str, images: Sequence[Path], files: Sequence[Path]) -> tu
         return tuple(stems[image.stem] for image in images)
     if len(files) != len(images):
         raise ImageError(
-            f"{name} has {len(files)} files, and there are {len(images)} images; give one file for all of them, one "
-            "for each in their order, or files of the same names"
+            f"{name} has {format_count(len(files), 'file')} for {format_count(len(images), 'image')}; give one file "
+            "for all of them, one for each in their order, or files of the same names"
         )
     add_note(files[0], f"the files of {name} have other names than the images, and belong to them in order")
     return tuple(files)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from warnings import warn
 
-from surgery.text import MAX_TABLE_ROWS, escape_html, html_table, image_tag
+from surgery.text import MAX_TABLE_ROWS, escape_html, format_count, html_table, image_tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,8 @@ class Report:
         return f"Report({self._title()})"
 
     def _title(self) -> str:
-        counts = [f"{self.images} images", f"{self.files} files", f"{len(self.summaries)} operations"]
+        numbers = {"image": self.images, "file": self.files, "operation": len(self.summaries)}
+        counts = [format_count(number, noun) for noun, number in numbers.items()]
         counts += [f"{len(self.failed)} failed"] if self.failed else []
         counts += ["interrupted"] if self.interrupted else []
         return f"{str(self.folder)!r}: {', '.join(counts)}, {self.seconds:.1f} s"

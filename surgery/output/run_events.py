@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from surgery.text import format_count
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -26,7 +28,8 @@ class RunStart:
     """The run in words: model, weights, mode, seed and the recipe of its pictures."""
 
     def __repr__(self) -> str:
-        return f"RunStart({str(self.folder)!r}: {len(self.images)} images, {len(self.operations)} operations)"
+        counts = f"{format_count(len(self.images), 'image')}, {format_count(len(self.operations), 'operation')}"
+        return f"RunStart({str(self.folder)!r}: {counts})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def surgery_run_started(run: RunStart) -> None:
 
     @surgery.hookimpl
     def surgery_run_started(run):
-        print(f"{len(run.operations)} operations on {len(run.images)} inputs, into {run.folder}")
+        print(f"operations: {len(run.operations)}, inputs: {len(run.images)}, folder: {run.folder}")
     ```
     """
 
@@ -87,6 +87,6 @@ def surgery_run_finished(report: Report) -> None:
 
     @surgery.hookimpl
     def surgery_run_finished(report):
-        print(f"{report.images} inputs in {report.seconds:.1f} s")
+        print(f"inputs: {report.images}, seconds: {report.seconds:.1f}")
     ```
     """

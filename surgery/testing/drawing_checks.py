@@ -21,7 +21,7 @@ from surgery.errors import RenderError
 from surgery.stages import declared_attribute
 from surgery.testing.sample_tensors import generate_codes, generate_finite_maps, generate_nonfinite_maps
 from surgery.testing.violations import Violation, describe_exception, describe_value, detect_state_changes, is_equal
-from surgery.text import describe_stage
+from surgery.text import describe_stage, format_count
 from surgery.types import BACKGROUND, LEVELS
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def transform_violations(transform: Transform) -> Iterator[Violation]:
             yield Violation(f"gives maps of shape {tuple(maps.shape)}, given {tuple(values.shape)}", name)
             continue
         if getattr(transform, "color", False) and maps.shape[1] != 3:
-            yield Violation(f"says that it gives colors, and gives {maps.shape[1]} channels, not 3", name)
+            count = format_count(maps.shape[1], "channel")
+            yield Violation(f"says that it gives colors, and gives {count}, not 3", name)
         if maps.device != argument.device:
             yield Violation(f"gives maps on {maps.device}", name)
         if not is_equal(argument, values):

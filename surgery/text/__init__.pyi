@@ -19,3 +19,4 @@ from .html import escape_html as escape_html
 from .html import html_table as html_table
 from .html import image_tag as image_tag
 from .lists import abbreviate_list as abbreviate_list
+from .lists import format_count as format_count

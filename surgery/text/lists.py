@@ -1,4 +1,4 @@
-"""Lists of names in a sentence."""
+"""Lists of names, and numbers of things, in a sentence."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ def abbreviate_list(names: Iterable[object], limit: int = 3) -> str:
     texts = [str(name) for name in names]
     shown = ", ".join(texts[:limit])
     return f"{shown} and {len(texts) - limit} more" if len(texts) > limit else shown
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number and its noun: ``1 image``, ``3 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

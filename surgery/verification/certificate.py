@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from surgery.graph import TraceInfo
-from surgery.text import Html, escape_html, html_table
+from surgery.text import Html, escape_html, format_count, html_table
 
 if TYPE_CHECKING:
     from surgery.graph import FrontEnd, Reach
@@ -103,7 +103,7 @@ class Certificate:
         return f"{html_table(self._title(), header, rows)}{lines}"
 
     def _title(self) -> str:
-        return f"{self.model}: {self.operations} operations, {self.extracted} extracted"
+        return f"{self.model}: {format_count(self.operations, 'operation')}, {self.extracted} extracted"
 
     def _verdict(self) -> str:
         return "the same, bit for bit" if self.same else f"not the same: {self.difference}"

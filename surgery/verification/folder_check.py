@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
 from surgery.output import ManifestReader, flat_settings, has_manifest, listed_files, lock_holder
-from surgery.text import MANIFEST_FILE, WORK_FOLDER, escape_surrogates
+from surgery.text import MANIFEST_FILE, WORK_FOLDER, escape_surrogates, format_count
 from surgery.verification.faults import Fault, Verification
 from surgery.verification.file_check import ExpectedContent, check_file
 
@@ -66,11 +66,8 @@ def _unfinished_work(folder: Path) -> Iterator[Fault]:
     """Yield a fault if a killed run has left files to recover."""
     work = folder / WORK_FOLDER
     if work.is_dir() and (left := [path for path in work.iterdir() if path.name != "lock"]):
-        yield Fault(
-            "unfinished",
-            WORK_FOLDER,
-            f"{WORK_FOLDER} is of a run that was killed ({len(left)} files); the next run into it puts it in order",
-        )
+        sentence = f"{WORK_FOLDER} is of a run that was killed ({format_count(len(left), 'file')})"
+        yield Fault("unfinished", WORK_FOLDER, f"{sentence}; the next run into it puts it in order")
 
 
 def _files_in(folder: Path) -> Iterator[str]:

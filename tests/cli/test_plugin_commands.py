@@ -101,7 +101,7 @@ def test_a_new_file_works_at_once_by_the_commands_that_are_printed(run: Any, tmp
         code, out, err = execute(command)
         assert (code, without_notes(err)) == (0, ""), out + err
     assert what_was_used(kind, name, tmp_path / name)
-    assert (f"{name}: 55 operations on 1 images" in out) == (kind == "watcher")
+    assert (f"{name}: operations: 55, images: 1" in out) == (kind == "watcher")
     checked = run(*steps["check"][0].split()[1:])
     assert (checked.code, checked.err) == (0, "")
     what = f"{name}.py" if kind == "watcher" else name

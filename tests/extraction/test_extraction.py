@@ -411,7 +411,7 @@ class TwoOutputs(nn.Module):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["mean"], "returns 1 tensors and the original 2"),
+        (["mean"], "returns 1 tensor and the original 2"),
         (["maximum", "mean"], r"returns output\[maximum\] where the original returns output\[mean\]"),
     ],
 )

@@ -130,7 +130,7 @@ def test_an_input_has_a_reader_of_its_own(files: Path) -> None:
             r"takes 2 inputs \(image, mask\); one of them takes the images: leave out --input NAME=FILES for that one",
         ),
         ({"msk": "masks"}, {}, ModelError, "has no input 'msk'; it has image, mask; did you mean 'mask'"),
-        ({"mask": ["masks/a.png", "masks/b.png"]}, {}, ImageError, "mask has 2 files, and there are 3 images"),
+        ({"mask": ["masks/a.png", "masks/b.png"]}, {}, ImageError, "mask has 2 files for 3 images"),
         ({"mask": "nowhere/*.png"}, {}, ImageError, "no file matches nowhere"),
         ({"mask": "masks"}, {"image": TensorReader()}, ModelError, "there is a reader for image, and no files"),
     ],

@@ -149,7 +149,7 @@ def test_the_example_of_surgery_run_started_runs(
     tmp_path: Path, model: nn.Module, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = printed(tmp_path, "surgery_run_started", model, photo, capsys)
-    assert out == f"2 operations on 1 inputs, into {tmp_path / 'out'}\n"
+    assert out == f"operations: 2, inputs: 1, folder: {tmp_path / 'out'}\n"
 
 
 def test_the_example_of_surgery_activation_runs(
@@ -163,7 +163,9 @@ def test_the_example_of_surgery_activation_runs(
 def test_the_example_of_surgery_run_finished_runs(
     tmp_path: Path, model: nn.Module, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert re.fullmatch(r"1 inputs in \d+\.\d s\n", printed(tmp_path, "surgery_run_finished", model, photo, capsys))
+    assert re.fullmatch(
+        r"inputs: 1, seconds: \d+\.\d\n", printed(tmp_path, "surgery_run_finished", model, photo, capsys)
+    )
 
 
 def test_a_hook_with_fewer_arguments_works(tmp_path: Path, model: nn.Module, photo: Path) -> None:

@@ -19,6 +19,7 @@ from benchmarks.zoo.inputs import tokens
 from surgery.errors import TraceError
 from surgery.graph.trace_info import Reach
 from surgery.rewriting.extractor import ActivationExtractor
+from surgery.text import format_count
 from tests.nets import Branching, Containers, InPlace, Reused
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def test_a_wrong_value_of_ours_would_be_counted_and_named(monkeypatch: pytest.Mo
     text = render_table([row], [], [])
     assert "## What differs" in text
     assert f"| **all** | 1 | 0 | 1 | {row.values} | {row.wrong} | 0 | 0 |" in text
-    assert f"surgery: {row.wrong} wrong values of {row.values}" in render_summary([row])
+    assert f"surgery: {format_count(row.wrong, 'wrong value')} of {row.values}" in render_summary([row])
 
 
 def test_a_model_that_is_observed_gives_a_line_that_says_so_and_why() -> None:
@@ -123,7 +124,7 @@ def test_a_model_that_is_observed_gives_a_line_that_says_so_and_why() -> None:
     assert re.search(r"\| \*\*all\*\* \| 1 \| 0 \| 1 \| \d+ \| 0 \| 0 \| 0 \| 1 \| 0\.750 \| \d+\.\d \|", text)
     assert "`tests` `branching`: 3 of 4 calls are part of an operation; nothing of conv" in text
     assert re.search(r"## Why models are observed\n\n- a branch .*: 1\n", text)
-    assert "1 models, 1 traced, 1 of them observed" in render_summary([row])
+    assert "1 model, 1 traced, 1 of them observed" in render_summary([row])
 
 
 class Named(nn.Module):

@@ -53,7 +53,7 @@ def test_the_reprs_of_results_are_short(model: nn.Module, opened: Any, tmp_path:
     assert repr(activations[0].levels).startswith("Levels((2, 32, 32), from ")
     how = "traced symbolically, verified on an example"
     assert repr(certificate) == f"Certificate(UNet: 39 operations, 39 extracted; {how}; the same, bit for bit)"
-    assert re.fullmatch(r"Report\('.*/out': 1 images, \d+ files, 41 operations, [\d.]+ s\)", repr(report))
+    assert re.fullmatch(r"Report\('.*/out': 1 image, \d+ files, 41 operations, [\d.]+ s\)", repr(report))
     assert re.fullmatch(r"OperationSummary\('input', -1 to -1(, 3/3 constant)?\)", repr(report.summaries[0]))
     assert repr(surgery.path("a") & surgery.op("b")) == "Selection('(a & op:b)')"
     start = RunStart(tmp_path, (tmp_path,) * 9, surgery.operations(opened), {})

@@ -10,6 +10,7 @@ from surgery.builtin.sinks import channel_picks
 from surgery.builtin.sinks.sheet_page import SheetPage, SheetRow, apply_palette, fit_thumbnail
 from surgery.errors import RenderError
 from surgery.output import as_json
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,7 +131,7 @@ class Sheet:
         for number, start in enumerate(range(0, len(rows), rows_per_page), 1):
             part = rows[start : start + rows_per_page]
             section = f"rows {start + 1} to {start + len(part)} of {len(rows)}"
-            count = section if len(rows) > self.rows else f"{len(rows)} rows"
+            count = section if len(rows) > self.rows else format_count(len(rows), "row")
             details = [f"{count} in order of execution", mode, picks.describe(), about.get("normalizer", "")]
             page = SheetPage(
                 rows=part,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from surgery.text import abbreviate_list
+from surgery.text import abbreviate_list, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ class KeyMismatch:
 
     def describe(self, network: str = "") -> str:
         """Return the differences in words; `network` is the name of the network."""
-        parts = [f"{self.fitting} of {self.expected} keys fit{f' {network}' if network else ''}"]
+        parts = [f"{self.fitting} of {format_count(self.expected, 'key')} fit{f' {network}' if network else ''}"]
         parts += [f"missing {abbreviate_list(self.missing)}"] if self.missing else []
         parts += [f"unexpected {abbreviate_list(self.unexpected)}"] if self.unexpected else []
         parts += [abbreviate_list(self.reshaped)] if self.reshaped else []

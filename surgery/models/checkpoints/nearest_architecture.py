@@ -12,7 +12,7 @@ from surgery.models.pix2pix.patchgan import PatchGAN, PixelGAN
 from surgery.models.pix2pix.resnet import ResNet
 from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
-from surgery.text import abbreviate_list
+from surgery.text import abbreviate_list, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +51,7 @@ def describe_nearest(state: Mapping[str, Tensor]) -> str:
         return f"its keys ({shown}) fit no known architecture; load it as package.module:callable"
     model, keys = nearest
     missing, unexpected = sorted(keys - names), sorted(names - keys)
-    common = f"{len(keys & names)} of {len(keys)} keys"
+    common = f"{len(keys & names)} of {format_count(len(keys), 'key')}"
     return (
         f"fits no known architecture; the nearest is {label(model)}, of which it has {common}"
         + (f"; missing {abbreviate_list(missing)}" if missing else "")

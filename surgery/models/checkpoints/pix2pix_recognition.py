@@ -13,6 +13,7 @@ from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
 from surgery.models.pix2pix.state_dicts import from_public, read_architecture
 from surgery.models.pix2pix.unet import UNet
+from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,5 +89,5 @@ def label(model: Network) -> str:
     elif isinstance(model, ResNet):
         name = f"resnet_{len(model.blocks)}blocks"
     else:
-        name = f"patchgan of {model.depth} layers" if isinstance(model, PatchGAN) else "pixelgan"
+        name = f"patchgan of {format_count(model.depth, 'layer')}" if isinstance(model, PatchGAN) else "pixelgan"
     return f"{name} with norm {model.norm!r} and width {model.width}"

@@ -3,7 +3,7 @@ import surgery
 
 @surgery.hookimpl
 def surgery_run_started(run):
-    print(f"ember: {len(run.operations)} operations on {len(run.images)} images")
+    print(f"ember: operations: {len(run.operations)}, images: {len(run.images)}")
 
 
 @surgery.hookimpl
@@ -14,4 +14,4 @@ def surgery_activation(activation):  # its values: one image's, (C, H, W) or any
 
 @surgery.hookimpl
 def surgery_run_finished(report):
-    print(f"ember: {report.images} images in {report.seconds:.1f} s")
+    print(f"ember: images: {report.images}, seconds: {report.seconds:.1f}")

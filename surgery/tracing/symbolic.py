@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from surgery.graph import TraceInfo, build_traced_module, copy_sharing_parameters, set_info, set_mode
 from surgery.tracing.example_check import compare_on_example
+from surgery.tracing.mode_changes import refuse_changing_modes
 from surgery.tracing.mode_graphs import ModeGraphs, module_modes
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def trace_symbolically(request: TraceRequest) -> TracedModule:
     Raises TraceError if it can't be traced, or if its graph would do something else.
     """
     model = request.model
+    refuse_changing_modes(model)
     traces = ModeGraphs(request)
     traces.trace_modes()
     traced = build_traced_module(traces.owner, traces.graphs)

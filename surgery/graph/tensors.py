@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from surgery.graph.containers import find_instances, has_attributes, is_users_class
 from surgery.text import escape_surrogates
@@ -100,17 +100,17 @@ def clone_tensors(value: Any) -> Any:
 def clone_inputs(value: Any) -> Any:
     """Return an input for a model that may write to it: tensors are cloned, and all that holds them is copied.
 
-    A tensor that is given several times stays one tensor, since a model may ask whether ``query is key``. An object of
-    another class, such as a cache that the model fills, is copied as `copy.deepcopy` does it, without the modules that
-    it refers to; one that can't be copied stays as it is.
+    Random generators are cloned with their state. A tensor that is given several times stays one tensor, since a model
+    may ask whether ``query is key``. An object of another class, such as a cache that the model fills, is copied as
+    `copy.deepcopy` does it, without the modules that it refers to; one that can't be copied stays as it is.
     """
     return _clone_inputs(value, {})
 
 
 def _clone_inputs(value: Any, clones: dict[int, Any]) -> Any:
-    if isinstance(value, Tensor):
+    if isinstance(value, (Tensor, Generator)):
         if id(value) not in clones:
-            clones[id(value)] = value.clone()
+            clones[id(value)] = value.clone() if isinstance(value, Tensor) else value.clone_state()
         return clones[id(value)]
     if type(value) in (list, tuple):
         return type(value)(_clone_inputs(item, clones) for item in value)

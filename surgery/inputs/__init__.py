@@ -1,7 +1,8 @@
 """The inputs of a run: which files they are, how they are decoded, and how they become batches of tensors.
 
-Paths and patterns come in, with what the model requires of its inputs (channels, size, range, preprocessing). Batches
-of tensors go out, with the names of their images, and with notes on the files. `load_image` reads a single image.
+Paths, patterns and values come in, with what the model requires (parameters, channels, size, range, preprocessing).
+Batches of tensors go out, by parameter of forward, with the names of their images, and with notes on the files.
+`load_image` reads a single image.
 """
 
 import lazy_loader

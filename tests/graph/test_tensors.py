@@ -82,6 +82,14 @@ def test_an_input_of_any_class_is_copied_without_its_modules() -> None:
     assert given[5].held == []  # type: ignore[attr-defined]
 
 
+def test_a_random_generator_is_cloned_with_its_state() -> None:
+    generator = torch.Generator().manual_seed(3)
+    first, second = clone_inputs([generator, generator])
+    assert first is second is not generator
+    drawn = torch.rand(2, generator=first)
+    assert torch.equal(drawn, torch.rand(2, generator=generator))
+
+
 class Single:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         raise RuntimeError("there is one of me")

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
     from surgery.graph import LeafRule
 
-UNOBSERVABLE_KINDS = {
-    *("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"),
-    "get_rng_state",
-}
-"""Kinds of operations that can't be compared: their values are uninitialized, or no mode of torch sees them."""
+UNINITIALIZED_KINDS = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
+"""Kinds of operations that return uninitialized memory."""
+UNOBSERVABLE_KINDS = {*UNINITIALIZED_KINDS, "new", "get_rng_state"}
+"""Kinds of operations that can't be compared: their values may be uninitialized, or no mode of torch sees them."""
 
 
 class ObservedCall(NamedTuple):

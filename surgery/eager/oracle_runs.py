@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from surgery.eager.external_state import ExternalState
-from surgery.eager.operation_observer import UNOBSERVABLE_KINDS, OperationObserver, is_transformed, run_observed
+from surgery.eager.operation_observer import (
+    UNINITIALIZED_KINDS,
+    UNOBSERVABLE_KINDS,
+    OperationObserver,
+    is_transformed,
+    run_observed,
+)
 from surgery.eager.parameter_copies import copy_to_run
 from surgery.eager.runs import clone_leaves
 from surgery.eager.user_code import isolate_caches
@@ -115,6 +121,7 @@ class OracleRuns:
         def listen(operation: Operation, value: Any) -> None:
             if not isinstance(value, Tensor):
                 containers.add(operation.path)
+            _initialize(operation.kind, value)
             tensors = [tensor.detach().clone() for _, tensor in named_tensors(value)]
             if tensors and operation.kind not in UNOBSERVABLE_KINDS:
                 recorded.append(RecordedValue(operation, tensors, sources.get(operation.path) in containers))
@@ -150,8 +157,17 @@ class _ValueRecorder(OperationObserver):
         """Path of an operation without ``@n`` -> for each call, clones of the returned tensors."""
 
     def on_call(self, call: ObservedCall) -> None:
+        _initialize(call.kind, call.value)
         if tensors := [tensor.detach().clone() for _, tensor in named_tensors(call.value)]:
             self.values[call.path].append(tensors)
+
+
+def _initialize(kind: str, value: Any) -> None:
+    """Write zeros to memory that is not initialized, so that what a model reads of it is the same in each run."""
+    if kind in UNINITIALIZED_KINDS:
+        with torch.no_grad():
+            for _, tensor in named_tensors(value):
+                tensor.zero_()
 
 
 def _find_leaves(model: nn.Module, rule: LeafRule) -> Iterator[tuple[str, nn.Module]]:

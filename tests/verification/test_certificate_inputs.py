@@ -156,3 +156,26 @@ def test_what_a_model_keeps_outside_is_the_same_before_each_run() -> None:
     certificate = surgery.certify(Counting(), traced, x)
     assert not [c for c in certificate.comparisons if c.difference]
     assert counts == {"calls": 0}
+
+
+class Uninitialized(nn.Module):
+    """Reads memory before it writes to it, and gives back only what it wrote."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = x.new_empty(x.shape[0], 2 * x.shape[1])
+        whole = result[:, :]
+        result[:, : x.shape[1]] = x
+        result[:, x.shape[1] :] = x + 1 if x.sum() < 1e9 else x
+        return result if whole.shape == result.shape else x
+
+
+def test_what_a_model_reads_of_uninitialized_memory_is_no_difference() -> None:
+    model, x = Uninitialized(), torch.ones(2, 3)
+    noise = [torch.full((2, 6), float(number)) for number in range(1, 50)]  # memory that is used again
+    del noise
+    for front_end in ("observed", "auto"):
+        traced = surgery.trace(model, x, front_end=front_end)  # type: ignore[arg-type]
+        opened = surgery.insert(traced, surgery.operations(traced))
+        certificate = surgery.certify(model, opened, x)
+        assert certificate.same, certificate.difference
+        assert not [c for c in certificate.comparisons if c.what == "values" and c.difference]

@@ -10,13 +10,14 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 import surgery
 from benchmarks.model_result import ModelResult
 from benchmarks.tools import compute_reference, run_tool
 from surgery.eager.example_inputs import bind_example
 from surgery.eager.oracle import compare_values_with_eager, insert_everywhere
+from surgery.eager.parameter_copies import copy_to_run
 from surgery.errors import TraceError, first_line
 from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.copies import copy_sharing_parameters
@@ -25,8 +26,6 @@ from surgery.graph.trace_info import trace_info
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-
-    from torch import nn
 
     from benchmarks.tools import ToolResult
     from benchmarks.zoo import ZooModel
@@ -93,7 +92,7 @@ def _eager_seconds(model: nn.Module, inputs: Sequence[Any]) -> float:
     """Return the CPU time of a run of a model, the least of three."""
     seconds = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        subject = copy_sharing_parameters(model)
+        subject = copy_to_run(model, nn.Module())
         for _ in range(3):
             arguments = list(map(clone_inputs, inputs))
             started = time.process_time()

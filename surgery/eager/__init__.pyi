@@ -42,4 +42,5 @@ from .thread_overrides import override_names as override_names
 from .thread_overrides import run_uninterrupted as run_uninterrupted
 from .user_code import isolate_caches as isolate_caches
 from .user_code import remember_namespaces as remember_namespaces
+from .user_code import user_classes as user_classes
 from .user_code import user_namespaces as user_namespaces

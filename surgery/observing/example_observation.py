@@ -35,6 +35,7 @@ def observe(
     runs = ExampleRuns(model, inputs, outside)
     observation, reach = _observe_example(runs, leaves)
     check_leaves_called(model, leaves, [operation.path.partition("@")[0] for operation in observation.operations])
+    runs.note_writes_in_other_mode()
     observed = make_observed(runs.copy_model(), observation)
     set_info(observed, TraceInfo("observed", reason, is_verified=True, reach=reach))
     return observed

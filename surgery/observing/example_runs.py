@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +15,10 @@ from surgery.eager import (
     describe_outcome_difference,
     isolate_caches,
     seed_generators,
+    user_classes,
 )
 from surgery.errors import TraceError, first_line
-from surgery.graph import bitwise_equal, clone_inputs, copy_isolating_hooks, run_model, tensor_specs
+from surgery.graph import bitwise_equal, clone_inputs, copy_isolating_hooks, run_model, set_mode, tensor_specs
 from surgery.observing.parameter_guard import ParameterGuard
 
 if TYPE_CHECKING:
@@ -82,6 +84,23 @@ class ExampleRuns:
             self._check_not_read(outcome, left)
         return outcome
 
+    def note_writes_in_other_mode(self) -> None:
+        """Find out which parameters forward writes to in the mode that the model is not in, as a codebook that learns.
+
+        This takes another run, of models alone whose code may do such a thing.
+        """
+        if not any(_may_write_in_one_mode(kind) for kind in user_classes(self.model)):
+            return
+        copies = copy_parameters(self.model.parameters())
+        copy = set_mode(copy_isolating_hooks(self.model, {**copies}), not self.model.training)
+        with suppress(Exception), self.start(copy) as values:  # it may not run in this mode
+            self._collect(copy, values)
+        known = {id(parameter) for parameter in self._written}
+        for parameter in self.model.parameters():
+            copied = copies.get(id(parameter), parameter)
+            if id(parameter) not in known and not bitwise_equal(parameter, copied):
+                self._written.append(parameter)
+
     @contextmanager
     def guard_parameters(self, copy: nn.Module) -> Iterator[ParameterGuard]:
         """Within the block, `copy` may write to the parameters that it shares, if the block tells the guard before.
@@ -142,3 +161,17 @@ class ExampleRuns:
         dicts = {key: value for key, value in memo.items() if type(value) is dict and id(value) != key}
         modules = zip(self.model.modules(), copy.modules(), strict=True)
         return dicts | {id(vars(module)): vars(copied) for module, copied in modules}
+
+
+def _may_write_in_one_mode(kind: type) -> bool:
+    """Return whether a class asks for its mode, and writes to tensors in place."""
+    names: set[str] = set()
+    for function in vars(kind).values():
+        if (code := getattr(function, "__code__", None)) is not None:
+            names |= _names_in(code)
+    return "training" in names and any(name == "data" or name.rstrip("_") + "_" == name for name in names)
+
+
+def _names_in(code: CodeType) -> set[str]:
+    inner = [_names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*inner)

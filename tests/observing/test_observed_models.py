@@ -271,3 +271,24 @@ def test_what_needs_a_graph_says_that_there_is_none_and_why(wish: Any) -> None:
 def test_a_front_end_that_does_not_exist_is_named() -> None:
     with pytest.raises(TraceError, match="no front end 'symbolical'; there are auto, symbolic and observed"):
         surgery.trace(Net(), X, front_end="symbolical")  # type: ignore[arg-type]
+
+
+class Codebook(nn.Module):
+    """Learns in train mode by itself, as the codebook of a VQ-VAE does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries = nn.Parameter(torch.zeros(4), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.entries.data.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        return x - self.entries
+
+
+def test_a_parameter_that_forward_writes_to_in_train_mode_alone_is_copied() -> None:
+    model = Codebook().eval()
+    traced = surgery.trace(model, torch.ones(2, 4), front_end="observed").train()
+    traced(torch.ones(2, 4))
+    assert model.entries.abs().sum() == 0
+    assert traced.get_parameter("entries").sum() > 0

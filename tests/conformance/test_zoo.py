@@ -51,8 +51,11 @@ def test_a_model_that_torch_fx_can_trace_is_traced_and_every_value_is_right(
     assert [
         line for line in row.unsure if not line.startswith("output (train example): the original does not run")
     ] == []
-    assert row.wrong == row.tools["surgery"].wrong == 0
-    assert row.values >= row.tools["surgery"].known > 0
+    assert row.wrong == 0
+    assert row.values > 0
+    if ours := row.tools.get("surgery"):
+        assert ours.wrong == 0
+        assert row.values >= ours.known > 0
     assert row.batches == 2
     assert row.train or row.unsure
     assert row.untouched
@@ -70,4 +73,5 @@ def test_nearly_all_models_are_taken_and_at_least_150_are_graphs(rows: list[Mode
     assert len(traced) >= 0.99 * len(rows)
     assert sum(row.front_end == "symbolic" for row in traced) >= 150
     assert sum(row.wrong for row in traced) == 0
-    assert sum(row.tools["forward hooks"].wrong for row in rows) > 1000, "the yardstick sees what hooks get wrong"
+    hooks = [row.tools["forward hooks"] for row in rows if "forward hooks" in row.tools]
+    assert sum(tool.wrong for tool in hooks) > 1000, "the yardstick sees what hooks get wrong"

@@ -62,6 +62,9 @@ class Operation:
     """File and line of the call in the user's code: ``models/unet.py:41``."""
     tensors: tuple[TensorSpec, ...] | None = None
     """The tensors in its value; empty if it computes none, None before an example has run."""
+    is_new: bool = False
+    """Whether the run of an observed model's example did not have it. Then its index counts the new operations of its
+    run, from the number after the output's."""
 
     @property
     def shape(self) -> tuple[int, ...] | None:

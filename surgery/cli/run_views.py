@@ -34,14 +34,15 @@ def report_view(report: Report, width: int) -> RenderableType:
         return last_line
     rows = [_operation_row(summary) for summary in report.summaries]
     table = fitted_table(rows, ["", "operation", "kind", "shape", "range", "remarks"], width)
-    notes = [Text(line, style="dim") for line in drawing_notes(report.summaries)]
+    notes = [Text(line, style="dim") for line in (*report.way_notes(), *drawing_notes(report.summaries))]
     overview = [Text.assemble(("look at ", "dim"), f"{report.overview}")] if report.overview is not None else []
     return Group(table, Text(), *notes, last_line, *overview)
 
 
 def _operation_row(summary: OperationSummary) -> dict[str, Text]:
     operation, facts = summary.operation, summary.facts
-    remarks = [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
+    remarks = ["new"] if operation.is_new else []
+    remarks += [f"{facts.constant_channels}/{facts.channels} constant"] if facts.constant_channels else []
     remarks += ["NaN"] * facts.nan + ["infinite"] * facts.inf
     remarks += [f"in {summary.pictures} parts"] if summary.pictures > 1 else []
     remarks += [layout] if (layout := unusual_layout(summary)) else []

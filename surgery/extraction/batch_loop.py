@@ -77,6 +77,7 @@ def run_share(
             share.error = error
     recorder = pipeline.recorder
     share.images, share.summaries, share.overview = recorder.images, recorder.summaries, recorder.overview
+    share.not_reached = recorder.not_reached
     return share
 
 
@@ -89,5 +90,5 @@ def _run_batch(model: ModelRunner, pipeline: SinkPipeline, manifest: Manifest, b
         return reason
     if model.has_checked_output:
         manifest.record_check()
-    pipeline.finish_batch(batch.inputs, batch.sizes)
+    pipeline.finish_batch(batch.inputs, batch.sizes, model.not_reached)
     return None

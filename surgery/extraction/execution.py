@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from surgery.extraction.batch_loop import run_share
 from surgery.extraction.run_plan import ShareResult, TotalResult
 from surgery.extraction.worker_processes import picklable_error, run_workers
 from surgery.inputs import Notes, format_notes, merge_notes
-from surgery.output import OperationSummary, Progress, has_finished_images, merge_summaries
+from surgery.output import OperationSummary, Progress, has_finished_images, in_order_of_execution, merge_summaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,9 +127,12 @@ def _finish_run(plan: RunPlan, manifest: Manifest, shares: Sequence[ShareResult]
     """Write the manifest of all shares and return their combined result. Raise the error of a share."""
     summaries: dict[str, OperationSummary] = {}
     notes: Notes = {}
+    not_reached: Counter[str] = Counter()
     for share in shares:
+        not_reached += share.not_reached
         merge_summaries(summaries, share.summaries)
         merge_notes(notes, share.notes)
+    ordered = in_order_of_execution(summaries.values())
     if notes:
         manifest.record_notes(format_notes(notes))
     failures = sorted((failure for share in shares for failure in share.failures), key=lambda failure: failure.number)
@@ -137,7 +141,7 @@ def _finish_run(plan: RunPlan, manifest: Manifest, shares: Sequence[ShareResult]
     files = 0
     if has_finished_images(plan.workspace.path):  # otherwise the folder stays as it was
         try:
-            files = manifest.write(summaries, failures, interrupted=interrupted, error=error)
+            files = manifest.write(ordered, failures, interrupted=interrupted, error=error)
             if failures or interrupted:
                 plan.workspace.remove_unlisted_files()
         except OutputError:
@@ -149,7 +153,8 @@ def _finish_run(plan: RunPlan, manifest: Manifest, shares: Sequence[ShareResult]
         images=sum(share.images for share in shares),
         files=files,
         failures=tuple(failures),
-        summaries=tuple(summaries.values()),
+        summaries=ordered,
+        not_reached=not_reached,
         notes=notes,
         overview=next((share.overview for share in shares if share.overview is not None), None),
         interrupted=interrupted,

@@ -15,7 +15,7 @@ from surgery.extraction.output_check import compare_with_original
 from surgery.graph import call_arguments, clone_inputs, contexts, input_names, named_tensors, operations, tensor_specs
 from surgery.inputs import input_dtype
 from surgery.layouts import AxisTracker
-from surgery.rewriting import listening
+from surgery.rewriting import find_extractors, listening
 from surgery.types import Activation, Operation
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class ModelRunner:
         self._input_names = input_names(plan.rewritten)
         self._output_index = len(operations(plan.rewritten)) + 1
         self._initial_buffers = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
+        self._selected = tuple(dict.fromkeys(each.operation.path for each in find_extractors(plan.rewritten)))
+        self._reached: set[str] = set()
         self.has_checked_output = False
         """Whether the first output was compared with the original model's."""
 
@@ -53,6 +55,7 @@ class ModelRunner:
         Raises TraceError if the first output is not the original model's, and what `consume` raises.
         """
         plan = self._plan
+        self._reached.clear()
         images = [item.name for item in batch.inputs]
         values: dict[str, Any] = batch.to(plan.device, self._dtype) | clone_inputs(plan.fixed_inputs)
         if plan.input_names is not None and plan.input_names != set(values):
@@ -72,9 +75,13 @@ class ModelRunner:
                 with listening(plan.rewritten, partial(self._on_value, images)):
                     output = self._tracker.run(*args, **kwargs)
             except Exception as error:
-                if isinstance(error, SurgeryError) or error is self._consumer_error:
+                if self._consumer_error is not None:
+                    raise self._consumer_error from None  # the model's code may have raised another error after it
+                if isinstance(error, SurgeryError):
                     raise
                 return f"the model does not take it as {_describe_shapes(values)}: {first_line(error)}"
+            if self._consumer_error is not None:  # which the model's code has caught
+                raise self._consumer_error
             if plan.records_output:
                 self._consume_output(batch.main, output, images)
         if needs_check and plan.reference is not None:
@@ -82,8 +89,16 @@ class ModelRunner:
             self.has_checked_output = True
         return None
 
+    @property
+    def not_reached(self) -> tuple[str, ...]:
+        """The paths of the selected operations that the last batch did not reach, in order of execution."""
+        return tuple(path for path in self._selected if path not in self._reached)
+
     def _on_value(self, images: Sequence[str], operation: Operation, value: Any) -> None:
         """Consume the value of an operation, inside the model's forward pass."""
+        if self._consumer_error is not None:
+            return
+        self._reached.add(operation.path)
         try:
             tensors = tensor_specs(value)
             if tensors != operation.tensors:  # of another size or number of images than the example

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 class Recorder:
     """Gives activations without values to the deferred sinks, then records them in the manifest.
 
-    `images`, `summaries` and `overview` cover the images whose files are all written.
+    `images`, `summaries`, `not_reached` and `overview` cover the images whose files are all written.
     """
 
     def __init__(self, folder: OutputFolder, manifest: Manifest) -> None:
         self.sinks = SinkGroup(folder)
         self.images = 0
         self.summaries: dict[str, OperationSummary] = {}
+        self.not_reached: Counter[str] = Counter()
+        """How many images did not reach an operation, by its path."""
         self.overview: str | None = None
         """The first file of several activations, such as a sheet."""
         self.unfinished: list[str] = []
@@ -43,11 +46,15 @@ class Recorder:
                 self._summarize(activation, files)
 
     def finish_batch(
-        self, inputs: Sequence[Input], sizes: Sequence[tuple[int, ...]], written: Sequence[WrittenFile]
+        self,
+        inputs: Sequence[Input],
+        sizes: Sequence[tuple[int, ...]],
+        written: Sequence[WrittenFile],
+        not_reached: Sequence[str],
     ) -> None:
         """Record that all activations of a batch are written, with the files that finished last.
 
-        `sizes` are the heights and widths of its images.
+        `sizes` are the heights and widths of its images; `not_reached` are the selected operations that did not run.
         """
         folder = self.sinks.folder
         folder.batch = inputs[0].number
@@ -55,13 +62,14 @@ class Recorder:
         self._manifest.add_files(files)
         self.overview = self.overview or next((name for name, activation in files if activation is None), None)
         for item, size in zip(inputs, sizes, strict=True):
-            self._manifest.finish_image(item.name, item.path, size, item.number)
+            self._manifest.finish_image(item.name, item.path, size, item.number, not_reached)
             self.unfinished.remove(item.name)
             folder.forget_image(item.name)
         folder.forget_image(None)
         merge_summaries(self.summaries, self._batch_summaries)
         self._batch_summaries = {}
         self.images += len(inputs)
+        self.not_reached.update(dict.fromkeys(not_reached, len(inputs)))
 
     def drop_unfinished(self) -> None:
         """Remove the files of unfinished images, and forget what was recorded of them."""
@@ -82,4 +90,6 @@ class Recorder:
             operation = replace(operation, path=activation.path)
         has_several_files = len(files) > 1 and files[1][1] is activation
         parts = count_picture_parts(activation) if has_several_files else 1
-        self._batch_summaries[activation.path] = OperationSummary(operation, activation.facts, activation.layout, parts)
+        self._batch_summaries[activation.path] = OperationSummary(
+            operation, activation.facts, activation.layout, parts, self.sinks.folder.batch
+        )

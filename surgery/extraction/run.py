@@ -17,7 +17,7 @@ from surgery.extraction.named_stages import StageResolver
 from surgery.extraction.run_plan import RunPlan
 from surgery.extraction.run_settings import check_settings, check_shareable, count_workers
 from surgery.extraction.watchers import WatcherList
-from surgery.graph import hazards
+from surgery.graph import trace_info
 from surgery.inputs import find_inputs, format_notes, read_example
 from surgery.interrupts import watch_interrupts
 from surgery.layouts import make_layout_rules
@@ -161,7 +161,7 @@ def extract(
     del example
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
-    provenance = get_provenance(original)
+    provenance, info = get_provenance(original), trace_info(rewritten)
     leaf_names = [leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves]
     traced_with = {name: names for name, names in (("leaves", leaf_names), ("allow", list(allow))) if names}
     manifest = Manifest.for_run(
@@ -169,7 +169,7 @@ def extract(
         source=source,
         settings={"mode": mode, "seed": seed, "batch_size": batch_size, **traced_with, **files.settings},
         recipe=recipe.describe(),
-        hazards=[str(hazard) for hazard in hazards(rewritten)],
+        trace=info,
         weights=provenance.describe_weights(original),
     )
     with (
@@ -207,6 +207,7 @@ def extract(
             else:
                 result = run_in_worker_processes(plan, manifest, workers, progress)
     model_notes = provenance.notes(original, source or type(original).__name__)
+    trace_notes = () if info.front_end == "symbolic" and info.is_verified else ("; ".join(info.describe()),)
     report = Report(
         folder=folder.path,
         images=result.images,
@@ -214,8 +215,10 @@ def extract(
         failed=result.failures,
         summaries=result.summaries,
         seconds=time.perf_counter() - started,
-        hazards=hazards(rewritten),
-        notes=(*model_notes, *format_notes(result.notes)),
+        hazards=info.hazards,
+        trace=info,
+        not_reached=result.not_reached,
+        notes=(*model_notes, *trace_notes, *format_notes(result.notes)),
         interrupted=result.interrupted or interrupts.received,
         overview=None if result.overview is None else folder.path / result.overview,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ class ShareResult:
     notes: Notes = field(default_factory=dict)
     summaries: dict[str, OperationSummary] = field(default_factory=dict)
     """By the path of the operation."""
+    not_reached: Counter[str] = field(default_factory=Counter)
+    """How many images did not reach an operation, by its path."""
     overview: str | None = None
     """The first file that shows a whole image, such as a sheet."""
     interrupted: bool = False
@@ -73,6 +76,8 @@ class TotalResult:
     files: int
     failures: tuple[Failure, ...]
     summaries: tuple[OperationSummary, ...]
+    not_reached: Mapping[str, int]
+    """How many images did not reach an operation, by its path."""
     notes: Notes
     overview: str | None
     """The first file that shows a whole image, such as a sheet."""

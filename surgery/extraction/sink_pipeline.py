@@ -87,11 +87,16 @@ class SinkPipeline:
             self._buffer.append(strip_values(activation), written, kept_bytes)
         self._buffer.submit_if_full(self._sinks.folder.batch)
 
-    def finish_batch(self, inputs: Sequence[Input], sizes: Sequence[tuple[int, ...]]) -> None:
-        """Finish the images of a batch whose activations were all written. `sizes` are their heights and widths."""
+    def finish_batch(
+        self, inputs: Sequence[Input], sizes: Sequence[tuple[int, ...]], not_reached: Sequence[str]
+    ) -> None:
+        """Finish the images of a batch whose activations were all written.
+
+        `sizes` are their heights and widths; `not_reached` are the selected operations that did not run.
+        """
         written = self._sinks.finish_images(item.name for item in inputs)
         self._buffer.submit(self._sinks.folder.batch)
-        self._writer.submit(partial(self.recorder.finish_batch, inputs, sizes, written))
+        self._writer.submit(partial(self.recorder.finish_batch, inputs, sizes, written, not_reached))
 
     def reject_batch(self) -> None:
         """Drop a batch that the model can't take, after the batches before it are finished."""

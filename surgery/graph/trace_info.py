@@ -71,7 +71,7 @@ class TraceInfo:
         if self.reason is None:
             return None
         shortened = re.sub(r"^\w+ can't be traced( faithfully)?: ", "", self.reason).partition("; ")[0]
-        return re.sub(r" \([^()]*\)$", "", shortened)
+        return re.sub(r" \((?:[^()]|\([^()]*\))*\)$", "", shortened)
 
     def describe(self) -> tuple[str, ...]:
         """Return one or two lines: the front end, whether the result is verified, or why it is observed, and the reach.

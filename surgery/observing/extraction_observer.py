@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
@@ -58,9 +59,15 @@ class ExtractionObserver(OperationObserver):
         self._extractors = observation.extractors
         self._bases = {path.partition("@")[0] for path in self._extractors}
         self._calls: Counter[str] = Counter()
+        self.has_stopped = False
+        """Whether the run is at its end. The model may catch `StopRun` and go on, but nothing more is extracted."""
+        self._new_operations = 0
+        """The number of selected operations in this run that the run of the example did not have."""
         self._waiting = set(self._extractors) if observation.stops_early else None
 
     def on_call(self, call: ObservedCall) -> None:
+        if self.has_stopped:
+            return
         path, value, new = call.path, call.value, self._observation.new_operations
         if new is None and self._listener is None and path not in self._bases:
             return
@@ -78,9 +85,11 @@ class ExtractionObserver(OperationObserver):
             if self._waiting is not None:
                 self._waiting.discard(path)
                 if not self._waiting:
+                    self.has_stopped = True
                     raise StopRun
         elif new is not None and path not in new.known_paths:
-            new.receive(make_operation(self, call, path), value)
+            operation = make_operation(self, call, path, new.first_index + self._new_operations)
+            self._new_operations += new.receive(replace(operation, is_new=True), value)
 
 
 def has_tensors(value: Any) -> bool:

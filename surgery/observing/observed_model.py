@@ -80,11 +80,14 @@ def _run_with_extractors(
 ) -> Any:
     observation = observation_of(model)
     observe_modules(model, leaf_rule_for(observation.leaves))
+    observer = ExtractionObserver(observation, call_listener(model))
     try:
-        with observing(ExtractionObserver(observation, call_listener(model))):
-            return run_model(call, args, kwargs)
-    except StopRun:
-        return None
+        with observing(observer):
+            output = run_model(call, args, kwargs)
+    except (StopRun, Exception):  # the model may have raised another error when it was stopped
+        if not observer.has_stopped:
+            raise
+    return None if observer.has_stopped else output
 
 
 @cache

@@ -22,6 +22,7 @@ from .run_events import Watcher as Watcher
 from .summaries import OperationSummary as OperationSummary
 from .summaries import count_picture_parts as count_picture_parts
 from .summaries import drawing_notes as drawing_notes
+from .summaries import in_order_of_execution as in_order_of_execution
 from .summaries import merge_facts as merge_facts
 from .summaries import merge_summaries as merge_summaries
 from .summaries import unusual_layout as unusual_layout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.errors import OutputError, describe_os_error, first_line
 from surgery.output.image_records import ImageRecords, read_records, release_reserved_disk
 from surgery.output.json_values import as_json, encodable
-from surgery.output.manifest_entries import activation_entry, operation_entry, run_entry, summary_entry
+from surgery.output.manifest_entries import activation_entry, operation_entry, run_entry, summary_entry, trace_entries
 from surgery.output.manifest_reader import IMAGES_LINE, flat_settings
 from surgery.output.workspace import HEAD
 from surgery.text import MANIFEST_FILE
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from surgery.graph import TraceInfo
     from surgery.output.folder import WrittenFile
     from surgery.output.report import Failure
     from surgery.output.summaries import OperationSummary
@@ -60,14 +61,14 @@ class Manifest:
         settings: dict[str, Any],
         recipe: Mapping[str, str],
         weights: str | None = None,
-        hazards: Sequence[str] = (),
+        trace: TraceInfo | None = None,
     ) -> Manifest:
         """Return the manifest of a run. `source` and `weights` say where the model and its weights come from.
 
-        `hazards` are those of its graph that were allowed or only noted, one line each.
+        `trace` says how the model was traced.
         """
         head = run_entry(model, source, weights, settings, recipe)
-        return cls({**head, "hazards": list(hazards)} if hazards else head)
+        return cls({**head, **trace_entries(trace)} if trace is not None else head)
 
     @contextmanager
     def recording(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
@@ -131,17 +132,21 @@ class Manifest:
         """Record the files that were written when the sinks were closed. They belong to no image."""
         self._run_files = [name for name, _ in written]
 
-    def finish_image(self, image: str, source: Path, size: tuple[int, ...], number: int) -> None:
+    def finish_image(
+        self, image: str, source: Path, size: tuple[int, ...], number: int, not_reached: Sequence[str] = ()
+    ) -> None:
         """Write the record of an image, and of its batch. Raises OutputError if the disk is full.
 
-        `size` is the height and width of its input, `number` its place among the images of the run.
+        `size` is the height and width of its input, `number` its place among the images of the run. `not_reached` are
+        the paths of the selected operations that it did not reach.
         """
         for name in (image, None):
             if name in self._open:
                 entry = self._open[name]
                 files = len(entry["files"]) + sum(len(activation["files"]) for activation in entry["activations"])
                 if name is not None:
-                    entry = {"name": image, "source": str(source), "size": list(size), **entry}
+                    about = {"name": image, "source": str(source), "size": list(size)}
+                    entry = {**about, **({"not_reached": not_reached} if not_reached else {}), **entry}
                 self._records.add(number, files, as_json(entry))
                 del self._open[name]
         self._workspace.discard_previous_run()
@@ -152,7 +157,7 @@ class Manifest:
 
     def write(
         self,
-        summaries: Mapping[str, OperationSummary],
+        summaries: Iterable[OperationSummary],
         failed: Iterable[Failure],
         *,
         interrupted: bool,
@@ -164,7 +169,7 @@ class Manifest:
         """
         content = {
             **self.head,
-            "operations": [summary_entry(summary) for summary in summaries.values()],
+            "operations": [summary_entry(summary) for summary in summaries],
             "failed": [asdict(failure) for failure in failed],
             "interrupted": interrupted,
         }

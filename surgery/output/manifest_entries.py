@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from surgery.graph import TraceInfo
     from surgery.output.folder import WrittenFile
     from surgery.output.summaries import OperationSummary
     from surgery.types import Activation, Operation
@@ -50,15 +51,24 @@ def run_entry(
     }
 
 
+def trace_entries(trace: TraceInfo) -> dict[str, Any]:
+    """Return the entries that say how the model was traced: what is known of it, and its hazards if there are any."""
+    reach = None if trace.reach is None else asdict(trace.reach)
+    known = {"front_end": trace.front_end, "is_verified": trace.is_verified, "reason": trace.reason, "reach": reach}
+    entries: dict[str, Any] = {"trace": {name: value for name, value in known.items() if value is not None}}
+    return entries | ({"hazards": [str(hazard) for hazard in trace.hazards]} if trace.hazards else {})
+
+
 def operation_entry(operation: Operation) -> dict[str, Any]:
     """Return the entry of a selected operation."""
-    return {
+    entry = {
         "path": operation.path,
         "kind": operation.kind,
         "index": operation.index,
         "source": operation.source,
         "tensors": [asdict(spec) for spec in operation.tensors or ()],
     }
+    return {**entry, "is_new": True} if operation.is_new else entry
 
 
 def summary_entry(summary: OperationSummary) -> dict[str, Any]:

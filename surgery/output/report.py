@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from warnings import warn
 
+from surgery.output.summaries import way_notes
 from surgery.text import MAX_TABLE_ROWS, escape_html, format_count, html_table, image_tag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from surgery.graph import Hazard
+    from surgery.graph import Hazard, TraceInfo
     from surgery.output.summaries import OperationSummary
 
 
@@ -48,6 +50,10 @@ class Report:
     """A line for each thing to know about the pictures, such as random weights, or an AB pair that was not cut."""
     overview: Path | None = None
     """The first file that shows a whole image, such as its sheet."""
+    trace: TraceInfo | None = None
+    """How the model was traced."""
+    not_reached: Mapping[str, int] = field(default_factory=dict)
+    """How many of the finished images did not reach a selected operation, by its path."""
     warnings: tuple[str, ...] = ()
     """A line for each watcher that raised an error."""
 
@@ -62,6 +68,10 @@ class Report:
         """The old name of `warnings`, for one more release."""
         warn("Report.troubles is now Report.warnings", DeprecationWarning, stacklevel=2)
         return self.warnings
+
+    def way_notes(self) -> list[str]:
+        """Return a line on operations that not all images reached, and one on those that the example did not."""
+        return way_notes(self.summaries, self.not_reached, self.images)
 
     def __repr__(self) -> str:
         return f"Report({self._title()})"
@@ -81,7 +91,7 @@ class Report:
             rows.append((operation.index, operation.path, operation.kind, operation.shapes(), summary.summary()))
         header = ("", "operation", "kind", "shape", "values")
         failures = [f"{failure.path}: {failure.reason}" for failure in self.failed]
-        lines = [*failures, *map(str, self.hazards), *self.notes, *self.warnings]
+        lines = [*failures, *map(str, self.hazards), *self.notes, *self.way_notes(), *self.warnings]
         messages = "".join(f"<div>{escape_html(line)}</div>" for line in lines[:MAX_TABLE_ROWS])
         return html_table(self._title(), header, rows) + messages + self._sheet()
 

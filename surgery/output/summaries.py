@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from surgery.text import abbreviate_list
 from surgery.types import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from surgery.types import Activation, LayoutDecision, Operation
 
@@ -28,6 +30,8 @@ class OperationSummary:
     """How the values of the first image are read as maps."""
     pictures: int = 1
     """The number of files for one picture, if one file would be too large to open."""
+    batch: int = 0
+    """The number of the first batch in which it ran. Its operation, layout and pictures are those of this batch."""
 
     def __repr__(self) -> str:
         return f"OperationSummary({self.operation.path!r}, {self.summary()})"
@@ -41,10 +45,18 @@ class OperationSummary:
 
 
 def merge_summaries(into: dict[str, OperationSummary], new: Mapping[str, OperationSummary]) -> None:
-    """Add the summaries of other images to `into`. The keys are paths of operations."""
+    """Add the summaries of other images to `into`, in any order. The keys are paths of operations."""
     for path, summary in new.items():
-        earlier = into.get(path)
-        into[path] = replace(earlier, facts=merge_facts(earlier.facts, summary.facts)) if earlier else summary
+        if path in into:
+            first, other = sorted((into[path], summary), key=attrgetter("batch"))
+            into[path] = replace(first, facts=merge_facts(first.facts, other.facts))
+        else:
+            into[path] = summary
+
+
+def in_order_of_execution(summaries: Iterable[OperationSummary]) -> tuple[OperationSummary, ...]:
+    """Return summaries in the order of the run of the example. Operations that are new in a batch come last."""
+    return tuple(sorted(summaries, key=lambda summary: (summary.operation.index, summary.batch)))
 
 
 def merge_facts(one: Facts, other: Facts) -> Facts:
@@ -76,6 +88,22 @@ def unusual_layout(summary: OperationSummary) -> str:
     if layout is None or (layout.name in _USUAL_LAYOUTS and not layout.is_requested):
         return ""
     return f"{layout.name} (guessed)" if layout.is_guessed else layout.name
+
+
+def way_notes(summaries: Sequence[OperationSummary], not_reached: Mapping[str, int], images: int) -> list[str]:
+    """Return notes on operations that only some of the images have, since they take another way through the model.
+
+    `not_reached` says how many of the `images` did not reach an operation.
+    """
+    notes = []
+    if not_reached:
+        verb = "was" if len(not_reached) == 1 else "were"
+        most, at_most = max(not_reached.values()), "at most " if len(set(not_reached.values())) > 1 else ""
+        notes.append(f"{abbreviate_list(not_reached)} {verb} not reached for {at_most}{most} of {images} images")
+    if new := list(dict.fromkeys(summary.operation.path for summary in summaries if summary.operation.is_new)):
+        verb, them = ("is", "it") if len(new) == 1 else ("are", "them")
+        notes.append(f"{abbreviate_list(new)} {verb} new: the run of the example did not have {them}")
+    return notes
 
 
 def drawing_notes(summaries: Sequence[OperationSummary]) -> list[str]:

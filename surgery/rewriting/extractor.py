@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,18 +73,16 @@ class NewOperationExtractor:
         self.matches = matches
         self.listener: Listener | None = None
         self.known_paths = frozenset(operation.path for operation in known)
-        self._operations: dict[str, Operation] = {}
+        self.first_index = len(self.known_paths) + 2
+        """The index of the first new operation of a run. The output has the one before."""
 
-    def receive(self, operation: Operation, value: Any) -> None:
-        """Pass the value of a new operation to the listener if the operation is selected.
-
-        Its index is the next one after the output's, the same in each run.
-        """
-        if self.listener is None or operation.tensors == () or not self.matches(operation):
-            return
-        index = len(self.known_paths) + 2 + len(self._operations)
-        first = self._operations.setdefault(operation.path, replace(operation, index=index))
-        self.listener(replace(operation, index=first.index), value)
+    def receive(self, operation: Operation, value: Any) -> bool:
+        """Pass the value of a new operation to the listener if it is selected, and return whether it is."""
+        if not self.matches(operation):
+            return False
+        if self.listener is not None:
+            self.listener(operation, value)
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the listener, which belongs to a ``with`` block of this process."""

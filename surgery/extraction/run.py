@@ -104,7 +104,8 @@ def extract(
     - `mode`: ``eval``; ``train``, as in the test mode of the public pix2pix code (batch statistics, dropout); or
       ``as-is``.
     - `seed`: Seeds torch's random generators before every batch. Buffers, such as running statistics, are restored
-      before every batch too, so that the values of an image depend on its batch alone.
+      before every batch too, so that the values of an image depend on its batch alone. What the Python
+      code of an observed model keeps in other attributes, such as a count of its runs, goes on to the next batch.
     - `stats`: Whether facts include mean, deviation, zeros and counts, which takes further passes over the values.
     - `output`: Whether the model runs to its end. Without, it stops after the last selected operation.
     - `jobs`: With 1, threads read images and write files beside the model. With more, so many processes share the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ def find_user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def is_user_file(filename: str) -> bool:
     """Whether a file belongs neither to torch, nor to Python's library, nor to this project, except its networks."""
     if filename.startswith((_TORCH, "<frozen", "<string>", "<eval_with_key>")):

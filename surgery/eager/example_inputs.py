@@ -26,7 +26,7 @@ class ExampleInputs:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The inputs whose value in the example is a flag, a number, a name or None instead of a tensor."""
+        """The inputs whose value in the example is a flag, a name or None: they are constants of a graph."""
         example = self.example or {}
         return {name: value for name, value in example.items() if value is None or isinstance(value, _SETTING_TYPES)}
 
@@ -42,7 +42,7 @@ class ExampleInputs:
         return self.split(values)  # for other inputs than it has, a call raises an error that names them
 
 
-_SETTING_TYPES = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.memory_format, torch.layout)
+_SETTING_TYPES = (bool, str, bytes, torch.dtype, torch.device, torch.memory_format, torch.layout)
 
 
 def bind_example(model: nn.Module, example: Any) -> ExampleInputs:

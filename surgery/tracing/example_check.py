@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from surgery.eager import AttributeTensors
     from surgery.graph import TracedModule
-    from surgery.tracing.trace_attempts import TraceRequest
+    from surgery.tracing.traced_copy import TraceRequest
 
 
 def compare_on_example(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -12,23 +11,10 @@ from surgery.errors import first_line
 from surgery.graph import format_location, is_user_file, run_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import CodeType
 
 KEEP_WHOLE = "keep the enclosing module whole with leaves=[...]"
 """The remedy for all code in a module's forward: the module is recorded as one operation, and is not traced into."""
-
-
-def select_clearest_error(failures: Sequence[tuple[int, Exception]]) -> Exception:
-    """Return the most specific of the errors with which all attempts to trace a model failed.
-
-    `failures` has for each attempt the number of operations it recorded, and its error. The attempt with the most
-    operations reached the line that can't be traced. Among the attempts that failed in that line, the last one had the
-    most known values, so its error is the most specific.
-    """
-    furthest = max(failures, key=itemgetter(0))[1]
-    line = _locate_error(furthest)[0]
-    return next(error for _, error in reversed(failures) if _locate_error(error)[0] == line)
 
 
 def explain_failure(model: nn.Module, error: Exception) -> str:

@@ -15,7 +15,7 @@ from surgery.graph import HAZARD_KINDS, FrontEnd
 from surgery.observing import observe
 from surgery.tracing.symbolic import trace_symbolically
 from surgery.tracing.thread_state import restore_thread_state
-from surgery.tracing.trace_attempts import TraceRequest
+from surgery.tracing.traced_copy import TraceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,9 +47,8 @@ def trace(
     `example` is a tensor, the sequence of the model's positional inputs, or a dict of its inputs by the names of
     `forward`'s parameters. The model and its graph both run on copies of it in each mode, and leave buffers and random
     generators as they were. If they differ, there is no graph. The operations know their shapes, and the operations of
-    an observed model are those of this run. Flags, numbers and None in the example become constants of the graph if it
-    can't be traced otherwise. Without an example, the inputs are the parameters of `forward` that have no default, and
-    nothing is compared.
+    an observed model are those of this run. Flags, names and None in the example become constants of the graph. Without
+    an example, the inputs are the parameters of `forward` that have no default, and nothing is compared.
 
     `leaves` are modules to be kept whole: classes, names of classes, or paths with the wildcards of a shell.
 

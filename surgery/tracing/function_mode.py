@@ -45,7 +45,7 @@ class TracingFunctionMode(TorchFunctionMode):
         if func is torch._C._set_grad_enabled:  # noqa: SLF001
             self._record_grad_mode(*args)
             return None if isinstance(args[0], fx.Proxy) else func(*args, **kwargs)
-        if self.tracer.record_factories and func in FACTORIES:
+        if func in FACTORIES:
             # Each run makes its own tensor, as the model does, so that no run writes to the tensor of another.
             return self.tracer.create_proxy("call_function", func, args, kwargs)
         if (name := self._find_written_parameter(func, args, kwargs)) is not None:

@@ -10,7 +10,7 @@ from torch import fx, nn
 from surgery.errors import TraceError
 from surgery.graph import Hazard, copy_sharing_parameters, format_location, is_same_graph, set_mode
 from surgery.tracing.retargeting import move_constants, retarget_graph
-from surgery.tracing.trace_attempts import TraceRequest, trace_copy
+from surgery.tracing.traced_copy import TraceRequest, trace_copy
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from surgery.tracing.tracer import HOLDER, without_holder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.tracing.trace_attempts import TracedCopy
+    from surgery.tracing.traced_copy import TracedCopy
 
 
 def move_constants(traced: TracedCopy, owner: nn.Module) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.graph import TracedModule
-    from surgery.tracing.trace_attempts import TraceRequest
+    from surgery.tracing.traced_copy import TraceRequest
 
 
 def trace_symbolically(request: TraceRequest) -> TracedModule:

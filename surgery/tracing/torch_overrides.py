@@ -156,9 +156,7 @@ def _override_factories(tracer: ModelTracer) -> Iterator[Override]:
 
     def recorded(factory: Callable[..., Any]) -> Callable[..., Any]:
         def make(*args: Any, **kwargs: Any) -> Any:
-            if tracer.record_factories:
-                return tracer.create_proxy("call_function", factory, args, kwargs)
-            return factory(*args, **kwargs)
+            return tracer.create_proxy("call_function", factory, args, kwargs)
 
         return make
 

@@ -25,7 +25,7 @@ from surgery.graph import autograd_functions as functions
 from surgery.tracing.cached_values import find_kept_constants
 from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.proxies import make_proxy
-from surgery.tracing.proxy_types import FACTORIES, infer_type
+from surgery.tracing.proxy_types import infer_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,23 +45,10 @@ class ModelTracer(InPlaceTracer):
     the overrides of torch and Python.
     """
 
-    def __init__(
-        self,
-        inputs: ExampleInputs,
-        leaves: Leaves,
-        *,
-        record_factories: bool,
-        fix_settings: bool,
-    ) -> None:
-        """`record_factories`: ``torch.zeros(3)`` becomes a node, so its value is not known while tracing.
-
-        `fix_settings`: inputs that are not tensors become constants of the graph, with their values in the example.
-        """
+    def __init__(self, inputs: ExampleInputs, leaves: Leaves) -> None:
         super().__init__()
         self.inputs = inputs
         self.example_types = {name: type(value) for name, value in (inputs.example or {}).items()}
-        self.fixed_settings = {n: value for n, value in inputs.settings.items() if fix_settings or value is None}
-        self.record_factories = record_factories
         self.leaves = leaves
         self.graph = fx.Graph(tracer_cls=type(self))
         self.is_finished = False
@@ -90,11 +77,6 @@ class ModelTracer(InPlaceTracer):
         self.attribute_tensors: AttributeTensors = {}
         """The tensors in attributes of the model before it was traced."""
 
-    @property
-    def operation_count(self) -> int:
-        """How many operations have been recorded, without those that only make a tensor."""
-        return sum(node.op.startswith("call_") and node.target not in FACTORIES for node in self.graph.nodes)
-
     def attach(self, holder: nn.Module) -> None:
         """Make a holder the root of the next graph."""
         self.root = holder
@@ -115,19 +97,19 @@ class ModelTracer(InPlaceTracer):
         This replaces `torch.fx.Tracer.trace`, whose overrides of `nn.Module` hold for all threads of the process.
         """
         self.graph = fx.Graph(tracer_cls=type(self))
-        last = max((n for n, name in enumerate(self.inputs.names) if name not in self.fixed_settings), default=-1)
+        last = max((n for n, name in enumerate(self.inputs.names) if name not in self.inputs.settings), default=-1)
         values = {name: self._placeholder(name, optional=n > last) for n, name in enumerate(self.inputs.names)}
-        for name, expected in self.fixed_settings.items():
+        for name, expected in self.inputs.settings.items():
             self.create_proxy("call_function", functions.check_setting, (values[name], expected, name), {})
-        positional, keywords = self.inputs.split({**values, **self.fixed_settings})
+        positional, keywords = self.inputs.split({**values, **self.inputs.settings})
         value = run_model(self.root.get_submodule(HOLDER), positional, keywords)
         self.create_node("output", "output", (self.create_arg(value),), {})
         self.is_finished = True
         return self.graph
 
     def _placeholder(self, name: str, *, optional: bool) -> fx.Proxy:
-        """Create an input of the graph. A fixed setting may be left out where no other input follows it."""
-        return self.create_proxy("placeholder", name, (self.fixed_settings[name],) if optional else (), {})
+        """Create an input of the graph. A setting may be left out where no other input follows it."""
+        return self.create_proxy("placeholder", name, (self.inputs.settings[name],) if optional else (), {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:  # noqa: ARG002
         """Return the proxy of a parameter or buffer that the model reads as an attribute; any other value as it is."""
@@ -208,12 +190,12 @@ class ModelTracer(InPlaceTracer):
     def infer_type(self, proxy: fx.Proxy) -> type | None:
         """Return the type of the value that a proxy represents; None if it can't be inferred.
 
-        Raises TraceError for a setting that is an input of the graph: another run may give another type.
+        Raises TraceError for a number that is an input of the graph: another run may give another type.
         """
-        name = None if isinstance(proxy, fx.proxy.Attribute) else str(proxy.node.target)
-        if name in self.inputs.settings and proxy.node.op == "placeholder":
-            raise TraceError(f"forward checks the type of {name}, which is not a tensor in the example")
-        return infer_type(proxy, self.root, self.example_types)
+        kind = infer_type(proxy, self.root, self.example_types)
+        if kind in (int, float, complex) and "node" in vars(proxy) and proxy.node.op == "placeholder":
+            raise TraceError(f"forward checks the type of {proxy.node.target}, which is a number in the example")
+        return kind
 
     def note_hazard(self, kind: Any, what: str, remedy: str) -> None:
         """Record a hazard that may change what the model computes, with the user's line that is running."""

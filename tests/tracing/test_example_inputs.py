@@ -91,7 +91,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_flags_numbers_and_none_become_part_of_the_graph(example: Any) -> None:
+def test_an_example_may_have_flags_numbers_and_none(example: Any) -> None:
     model = WithFlag().eval()
     traced = surgery.trace(model, example)
     given = (
@@ -115,11 +115,23 @@ class AskingForAType(nn.Module):
         return x * gain if isinstance(gain, int) else x + gain
 
 
-def test_a_setting_whose_type_is_asked_for_becomes_part_of_the_graph() -> None:
+def test_a_model_that_asks_for_the_type_of_a_number_is_observed() -> None:
     traced = surgery.trace(AskingForAType(), (A, 2))
+    assert "test_example_inputs.py" in traced.reason
+    assert "checks the type of gain, which is a number in the example" in traced.reason
     assert torch.equal(traced(B, 2), B * 2)
-    with pytest.raises(SurgeryError, match=r"traced with gain=2, not 2\.0"):
-        traced(B, 2.0)
+    assert torch.equal(traced(B, 2.0), B + 2)
+
+
+def test_a_number_is_an_input_of_the_graph_and_a_flag_is_not() -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor, gain: float, twice: bool) -> Tensor:
+            return x * gain * 2 if twice else x * gain
+
+    traced = surgery.trace(Scaled(), (A, 2.0, True), front_end="symbolic")
+    assert torch.equal(traced(B, 3.0, True), B * 6)
+    with pytest.raises(SurgeryError, match="traced with twice=True, not False"):
+        traced(B, 3.0, False)
 
 
 def test_an_operation_that_no_line_of_the_model_makes_has_no_source_line() -> None:
@@ -177,10 +189,7 @@ def test_a_leaf_that_forward_does_not_call_is_an_error(leaf: str, said: str) -> 
 
 
 class Looping(nn.Module):
-    """The loop can't be traced; a later attempt fails in the line before it."""
-
     def forward(self, x: Tensor) -> Tensor:
-        x = x / torch.sqrt(torch.tensor(x.shape[1]).float())
         for _ in range(int(x.sum())):
             x = x + 1
         return x

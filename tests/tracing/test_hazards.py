@@ -257,10 +257,12 @@ class PythonsRandom(nn.Module):
 
 
 class Luck(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.chances = torch.full((3,), 0.5)
+
     def forward(self, x: Tensor) -> Tensor:
-        for _ in range(int(torch.randint(1, 4, ()).item())):  # the mark of luck
-            x = x + 1
-        return x
+        return x * torch.bernoulli(self.chances).view(3, 1, 1)  # the mark of luck
 
 
 class Swallowing(nn.Module):
@@ -308,7 +310,7 @@ class Branch(nn.Module):
     ("net", "kind", "what", "mark"),
     [
         (PythonsRandom, "random", "drawn from Python's or numpy's generator", "the mark of Python's random"),
-        (Luck, "random", "random numbers are drawn by randint", "the mark of luck"),
+        (Luck, "random", "random numbers are drawn by bernoulli", "the mark of luck"),
         (Swallowing, "swallowed", "a `try` hides that this can't be traced", "the mark of swallowing"),
         (Replacing, "buffer", "writes or replaces the buffer average", None),
         (Counting, "attribute", "sets the attribute calls, and a later run may read it", None),

@@ -1,4 +1,4 @@
-"""Traces a copy of a model, in several attempts that differ in which values are known while tracing."""
+"""Traces a copy of a model, so that the model stays as it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from surgery.errors import TraceError
 from surgery.graph import check_leaves_called, copy_isolating_hooks
-from surgery.tracing.explanations import explain_failure, select_clearest_error
+from surgery.tracing.explanations import explain_failure
 from surgery.tracing.side_effects import TraceFactory, trace_noting_side_effects
 from surgery.tracing.tracer import HOLDER, ModelTracer
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from surgery.eager import AttributeTensors, ExampleInputs, ExternalState
     from surgery.graph import Hazard, Leaves
-
-_ATTEMPTS = ((True, False), (True, True), (False, False), (False, True))
-"""For each attempt, whether factories are recorded, and whether settings are fixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +54,17 @@ class TracedCopy:
 def trace_copy(request: TraceRequest, model: nn.Module) -> TracedCopy:
     """Return the graph of a copy of `model`, which is the requested model in one of its modes.
 
-    The first attempt records everything: tensors that are made, and flags and numbers among the inputs. Code that needs
-    their values while it is traced, such as a loop over a list of rates, gets them in further attempts: there they are
-    constants of the graph. Raises TraceError if all attempts fail.
+    Raises TraceError if it can't be traced.
     """
-    failures: list[tuple[int, Exception]] = []
-    for record_factories, fix_settings in _ATTEMPTS:
-        if fix_settings and not request.inputs.settings:
-            continue
-        make_tracer = partial(
-            ModelTracer, request.inputs, request.leaves, record_factories=record_factories, fix_settings=fix_settings
-        )
-        tracer = make_tracer()
-        try:
-            factory = TraceFactory(make_tracer, partial(_make_holder, model))
-            graph, holder = trace_noting_side_effects(tracer, factory, request.outside)
-        except Exception as error:  # noqa: BLE001 - the model's code may raise anything
-            failures.append((tracer.operation_count, error))
-            continue
-        check_leaves_called(model, request.leaves, tracer.leaf_paths)
-        return TracedCopy(graph, holder, tuple(dict.fromkeys(tracer.hazards)), tracer.attribute_tensors)
-    clearest = select_clearest_error(failures)
-    raise TraceError(explain_failure(model, clearest)) from clearest
+    make_tracer = partial(ModelTracer, request.inputs, request.leaves)
+    factory = TraceFactory(make_tracer, partial(_make_holder, model))
+    tracer = make_tracer()
+    try:
+        graph, holder = trace_noting_side_effects(tracer, factory, request.outside)
+    except Exception as error:
+        raise TraceError(explain_failure(model, error)) from error
+    check_leaves_called(model, request.leaves, tracer.leaf_paths)
+    return TracedCopy(graph, holder, tuple(dict.fromkeys(tracer.hazards)), tracer.attribute_tensors)
 
 
 def _make_holder(model: nn.Module) -> nn.Module:

@@ -296,7 +296,7 @@ class HiddenList(nn.Module):
         return self.layers[0](x)  # here
 
 
-@trap(refused="has not registered")
+@trap(refused="a branch or loop")
 class MadeInForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return nn.ReLU(inplace=True)(nn.Conv2d(3, 3, 1)(x))  # here

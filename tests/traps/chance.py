@@ -71,7 +71,7 @@ class OwnGenerator(nn.Module):
         return x + torch.randn(8, generator=generator)  # here
 
 
-trap(refused="random numbers are drawn by randn")(OwnGenerator)
+trap(refused="a random generator that a graph can't store")(OwnGenerator)
 
 
 class KeptGenerator(nn.Module):
@@ -85,7 +85,7 @@ class KeptGenerator(nn.Module):
         return x + torch.randn(8, generator=self.generator)  # here
 
 
-trap(refused="random numbers are drawn by randn")(KeptGenerator)
+trap(refused="a random generator that a graph can't store")(KeptGenerator)
 
 
 @trap(refused="generator")
@@ -106,7 +106,7 @@ class NumpysNewRandom(nn.Module):
         return x * float(np.random.default_rng().random())  # here
 
 
-@trap(refused="random numbers are drawn by randint")
+@trap(refused="a function that needs the values of a tensor")
 class Luck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(int(torch.randint(1, 4, ()).item())):  # here
@@ -114,7 +114,19 @@ class Luck(nn.Module):
         return x
 
 
-@trap(refused="random numbers are drawn by rand")
+@trap(refused="random numbers are drawn by bernoulli")
+class DrawnFromAPlainTensor(nn.Module):
+    """Draws from a tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chances = torch.full((3, 1, 1), 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.bernoulli(self.chances)  # here
+
+
+@trap(refused="a branch or loop")
 class LayerDrop(nn.Module):
     def __init__(self) -> None:
         super().__init__()

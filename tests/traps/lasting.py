@@ -47,7 +47,7 @@ class OwnOldNumpysRandom(nn.Module):
         return x * self.random.rand()  # here
 
 
-@trap(refused="random numbers are drawn")
+@trap(refused="a random generator that a graph can't store")
 class OwnTorchsRandom(nn.Module):
     def __init__(self) -> None:
         super().__init__()

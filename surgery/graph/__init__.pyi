@@ -12,7 +12,8 @@ from .copies import set_mode as set_mode
 from .copies import unshare_parameters as unshare_parameters
 from .deep_copy import MODULE_ATTRIBUTES as MODULE_ATTRIBUTES
 from .derived_class import DerivedModel as DerivedModel
-from .derived_class import derive_class as derive_class
+from .derived_class import derive_model as derive_model
+from .derived_class import inner_model as inner_model
 from .edges import Edges as Edges
 from .edges import ValueSource as ValueSource
 from .edges import find_edges as find_edges

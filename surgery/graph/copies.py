@@ -10,6 +10,7 @@ from surgery.errors import TraceError
 from surgery.graph.closures import copy_closure, hook_dicts, rebind_modules
 from surgery.graph.containers import find_instances
 from surgery.graph.deep_copy import IMMUTABLE_TYPES, MODULE_ATTRIBUTES, M, copy_module
+from surgery.graph.derived_class import DerivedModel, copy_derived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,8 @@ def copy_sharing_parameters(model: M, memo: dict[int, Any] | None = None) -> M:
     copy. Hooks, and functions in attributes, refer to the modules of the copy. Raises TraceError if something in the
     model can't be copied.
     """
+    if isinstance(model, DerivedModel):
+        return copy_derived(model, {} if memo is None else memo, copy_sharing_parameters)  # type: ignore[no-any-return]
     memo = add_shared_objects(model, memo)
     return rebind_modules(_copy_or_raise(model, memo), memo)
 
@@ -34,6 +37,8 @@ def copy_isolating_hooks(model: M, memo: dict[int, Any] | None = None) -> M:
     The containers in a hook's closure, such as a dict of features, are copied with the model, so a run of the copy
     leaves nothing in the original. `memo` is filled with the copies by the identity of the original.
     """
+    if isinstance(model, DerivedModel):
+        return copy_derived(model, {} if memo is None else memo, copy_isolating_hooks)  # type: ignore[no-any-return]
     memo = add_shared_objects(model, memo)
     result = _copy_or_raise(model, memo)
     for module in result.modules():

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from surgery.graph.containers import find_instances
-from surgery.graph.derived_class import DerivedModel, own_attributes
+from surgery.graph.derived_class import DerivedModel, copy_derived
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,6 +27,8 @@ def copy_module(module: M, memo: dict[int, Any]) -> M:
     """
     if id(module) in memo:
         return memo[id(module)]  # type: ignore[no-any-return]
+    if isinstance(module, DerivedModel):
+        return copy_derived(module, memo, copy_module)  # type: ignore[no-any-return]
     kind = type(module)
     if not _uses_default_copy(kind):
         return copy.deepcopy(module, memo)
@@ -38,9 +40,6 @@ def copy_module(module: M, memo: dict[int, Any]) -> M:
         state[name] = _copy_attribute(name, value, memo)
     if state is not vars(result):
         result.__setstate__(state)  # type: ignore[no-untyped-call]
-    for name, value in own_attributes(module).items():  # the class may have its own idea of its state
-        if name not in vars(result):
-            vars(result)[name] = copy.deepcopy(value, memo)
     return result
 
 
@@ -74,6 +73,6 @@ def _uses_default_copy(kind: type[nn.Module]) -> bool:
     return (
         not any(hasattr(kind, name) for name in ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__"))
         and kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__reduce__ in (object.__reduce__, DerivedModel.__reduce__)
+        and kind.__reduce__ is object.__reduce__
         and kind not in copyreg.dispatch_table
     )

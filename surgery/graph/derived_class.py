@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 import copy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
+
+from surgery.errors import TraceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 M = TypeVar("M", bound="DerivedModel")
 
@@ -16,29 +22,62 @@ _PREFIX = "_surgery_"
 class DerivedModel(nn.Module):
     """The base of a class that is derived at run time, with a user's class as its second base.
 
-    An instance keeps all that the user's class defines: methods, `state_dict`, the signature of its `forward`. It can
-    be copied and pickled wherever an instance of the user's class can. Its own attributes begin with ``_surgery_``.
+    An instance stands for a model of the user's class, with which it shares all attributes: see `inner_model`. It keeps
+    all that the user's class defines: methods, `state_dict`, the signature of its `forward`. It can be copied and
+    pickled wherever an instance of the user's class can. Its own attributes begin with ``_surgery_``.
     """
+
+    __slots__ = ("_surgery_inner",)
+    _surgery_inner: nn.Module
 
     def __init_subclass__(cls, **_options: Any) -> None:
         """Do nothing: the user's class may register each of its subclasses, and this one is none of the user's."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        own, users = type(self).__bases__
-        return _restore, (own, users, own_attributes(self)), self.__getstate__()  # type: ignore[no-untyped-call]
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        return _restore, (type(self).__bases__[0], inner_model(self), own_attributes(self))
+
+    def __copy__(self) -> nn.Module:
+        return _restore(type(self).__bases__[0], copy.copy(inner_model(self)), own_attributes(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy_derived(self, memo, copy.deepcopy)
+
+
+def derive_model(own: type[M], inner: nn.Module) -> M:
+    """Return a model of class `own`, and of the class of `inner`, that has all attributes in common with `inner`."""
+    derived = derive_class(own, type(inner))
+    result = object.__new__(derived)
+    object.__setattr__(result, "__dict__", vars(inner))
+    object.__setattr__(result, "_surgery_inner", inner)  # not as a submodule
+    return result
+
+
+def inner_model(model: DerivedModel) -> nn.Module:
+    """Return the model of the user's class that a derived model stands for.
+
+    It is the one to run: forward may ask for ``type(self)``, and hooks and submodules may refer to it.
+    """
+    return model._surgery_inner  # noqa: SLF001
 
 
 def derive_class(own: type[M], users: type[nn.Module]) -> type[M]:
-    """Return the class with the bases `own` and `users`, the same one each time, named as the user's class is."""
+    """Return the class with the bases `own` and `users`, the same one each time, named as the user's class is.
+
+    Raises TraceError if the user's class has slots.
+    """
     for derived in type.__subclasses__(own):
         if derived.__bases__ == (own, users):
             return derived
     names = {name: vars(users)[name] for name in ("__module__", "__qualname__", "__doc__") if name in vars(users)}
-    if hasattr(users, "__deepcopy__"):
-        names["__deepcopy__"] = _deepcopy_of_derived
     # Not `type(users)(...)`: a metaclass of the user may register the class, or want other arguments.
     kind = type(users) if issubclass(type(users), type(own)) else type(own)
-    return type.__new__(kind, users.__name__, (own, users), names)  # type: ignore[return-value]
+    try:
+        result: Any = type.__new__(kind, users.__name__, (own, users), names)
+    except TypeError as error:
+        raise TraceError(f"{users.__name__} can't be observed: remove __slots__ from its class") from error
+    if isinstance(result, abc.ABCMeta):  # otherwise it would write to the cache of the user's class
+        abc._abc_init(result)  # type: ignore[attr-defined]  # noqa: SLF001
+    return result  # type: ignore[no-any-return]
 
 
 def own_attributes(model: nn.Module) -> dict[str, Any]:
@@ -48,17 +87,18 @@ def own_attributes(model: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(model).items() if name.startswith(_PREFIX)}
 
 
-def _deepcopy_of_derived(self: DerivedModel, memo: dict[int, Any]) -> nn.Module:
-    """Copy a model whose class says itself how, and may return a new instance of the user's class."""
-    derived = type(self)
-    result: nn.Module = derived.__bases__[1].__deepcopy__(self, memo)  # type: ignore[attr-defined]
-    vars(result).update({name: copy.deepcopy(value, memo) for name, value in own_attributes(self).items()})
-    object.__setattr__(result, "__class__", derived)
-    return result
+def copy_derived(
+    model: DerivedModel, memo: dict[int, Any], copy_inner: Callable[[nn.Module, dict[int, Any]], nn.Module]
+) -> Any:
+    """Return a copy of a derived model, whose inner model `copy_inner` copies with a memo as `copy.deepcopy` has."""
+    inner = copy_inner(inner_model(model), memo)
+    for name, value in own_attributes(model).items():  # the class may have its own idea of its state
+        if name not in vars(inner):
+            vars(inner)[name] = copy.deepcopy(value, memo)
+    memo[id(model)] = derive_model(type(model).__bases__[0], inner)
+    return memo[id(model)]
 
 
-def _restore(own: type[M], users: type[nn.Module], attributes: dict[str, Any]) -> M:
-    derived = derive_class(own, users)
-    result = derived.__new__(derived)
-    vars(result).update(attributes)
-    return result
+def _restore(own: type[M], inner: nn.Module, attributes: dict[str, Any]) -> M:
+    vars(inner).update(attributes)
+    return derive_model(own, inner)

@@ -20,9 +20,10 @@ from surgery.graph import (
     TraceInfo,
     call_arguments,
     copy_isolating_hooks,
-    derive_class,
+    derive_model,
     find_edges,
     info_of,
+    inner_model,
     input_names,
     leaf_rule,
     operations,
@@ -54,7 +55,8 @@ class ObservedModel(DerivedModel):
     """A copy of a model whose class is derived from the model's.
 
     So it runs the model's own Python, in either mode, and has the model's `state_dict` with all that its modules do to
-    it. It shares the model's parameters until it is moved or converted; modules, buffers, modes and hooks are its own.
+    it. What runs is an instance of the model's own class. It shares the model's parameters until it is moved or
+    converted; modules, buffers, modes and hooks are its own.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,10 +66,10 @@ class ObservedModel(DerivedModel):
         observation = observation_of(self)
         has_receivers = observation.extractors or observation.new_operations or call_listener(self)
         if not has_receivers or is_observing():
-            return super().__call__(*args, **kwargs)
+            return inner_model(self)(*args, **kwargs)
         if "torch._dynamo" in sys.modules:  # which would compile the model's own functions
-            return _without_compiler()(self, super().__call__, args, kwargs)
-        return _run_with_extractors(self, super().__call__, args, kwargs)
+            return _without_compiler()(self, args, kwargs)
+        return _run_with_extractors(self, args, kwargs)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> ObservedModel:
         """Move or convert the model (`to`, `cuda`, `half`) after giving it parameters of its own."""
@@ -75,15 +77,13 @@ class ObservedModel(DerivedModel):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _run_with_extractors(
-    model: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _run_with_extractors(model: ObservedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     observation = observation_of(model)
     observe_modules(model, leaf_rule_for(observation.leaves))
     observer = ExtractionObserver(observation, call_listener(model))
     try:
         with observing(observer):
-            output = run_model(call, args, kwargs)
+            output = run_model(inner_model(model), args, kwargs)
     except (StopRun, Exception):  # the model may have raised another error when it was stopped
         if not observer.has_stopped:
             raise
@@ -104,11 +104,9 @@ def observation_of(model: nn.Module) -> Observation:
 
 
 def make_observed(model: nn.Module, observation: Observation) -> ObservedModel:
-    """Make `model`, which belongs to nobody else, an observed model, and return it."""
+    """Return `model`, which belongs to nobody else, as an observed model."""
     vars(model)[_ATTRIBUTE] = observation
-    if not isinstance(model, ObservedModel):
-        object.__setattr__(model, "__class__", derive_class(ObservedModel, type(model)))
-    return model  # type: ignore[return-value]
+    return model if isinstance(model, ObservedModel) else derive_model(ObservedModel, model)
 
 
 def explain_missing_graph(model: nn.Module, wish: str) -> str:

@@ -8,7 +8,6 @@ constants of the graph: a new tensor, random numbers, the square of a weight tha
 from __future__ import annotations
 
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,15 +16,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from surgery.graph import contexts, inplace
-from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.proxy_types import FACTORIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from surgery.tracing.tracer import ModelTracer
-
-_rng_state = torch.random.get_rng_state
 
 
 class TracingFunctionMode(TorchFunctionMode):
@@ -51,30 +47,11 @@ class TracingFunctionMode(TorchFunctionMode):
         if (name := self._find_written_parameter(func, args, kwargs)) is not None:
             self.tracer.note_parameter_write(name)
             return args[0] if args else None  # without the call: the parameter is the user's own
+        if any(part in getattr(func, "__name__", "") for part in _RANDOM_NAME_PARTS):
+            return _record_call(self.tracer, func, args, kwargs)  # each run draws its own numbers
         if not _reads_metadata(func) and (arguments := self._with_state_proxies(args, kwargs)) is not None:
             return _record_call(self.tracer, func, *arguments)
-        return self._run_noting_draws(func, args, kwargs)
-
-    def _run_noting_draws(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a call that is not recorded in the graph, and record a hazard if it draws random numbers.
-
-        A draw changes the state of torch's generator. If other threads run, one of them may have drawn instead; then
-        the function's name must also be that of a random function.
-        """
-        before = _rng_state()
-        value = func(*args, **kwargs)
-        drawn = isinstance(kwargs.get("generator"), torch.Generator) or not torch.equal(before, _rng_state())
-        if drawn and threading.active_count() > 1:
-            drawn = any(word in getattr(func, "__name__", "") for word in _RANDOM_NAME_PARTS)
-        self.tracer.has_drawn |= drawn
-        if drawn and not isinstance(value, fx.Proxy):
-            self.tracer.note_hazard(
-                "random",
-                f"random numbers are drawn by {getattr(func, '__name__', func)} and used as plain numbers, and a graph "
-                "keeps those that were drawn while tracing",
-                KEEP_WHOLE,
-            )
-        return value
+        return func(*args, **kwargs)
 
     def _record_grad_mode(self, enabled: bool) -> None:
         """Record the beginning or the end of a block with or without gradients, or a permanent change.

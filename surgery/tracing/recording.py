@@ -23,13 +23,9 @@ if TYPE_CHECKING:
 
 
 def record_graph(tracer: ModelTracer, holder: nn.Module) -> fx.Graph:
-    """Return the graph of one call of the model in a holder, and add the hazards of the call to the tracer.
-
-    Torch's random generator is restored if the model draws from it.
-    """
+    """Return the graph of one call of the model in a holder, and add the hazards of the call to the tracer."""
     tracer.attach(holder)
     with ExitStack() as stack:
-        stack.enter_context(_restore_generator(tracer))
         stack.enter_context(_mark_thread_as_tracing())
         stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))  # the model may set it
         stack.enter_context(override_torch(tracer))
@@ -43,20 +39,6 @@ def record_graph(tracer: ModelTracer, holder: nn.Module) -> fx.Graph:
         tracer.hazards.append(Hazard("swallowed", format_location(line), what, "remove the `try`", changes_result=True))
     tracer.note_texts()
     return graph
-
-
-@contextmanager
-def _restore_generator(tracer: ModelTracer) -> Iterator[None]:
-    """Restore torch's generator after the block if the model drew from it.
-
-    Otherwise it stays as it is: other threads may have drawn from it meanwhile.
-    """
-    before = torch.random.get_rng_state()
-    try:
-        yield
-    finally:
-        if tracer.has_drawn:
-            torch.random.set_rng_state(before)
 
 
 @contextmanager

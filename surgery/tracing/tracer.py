@@ -62,8 +62,6 @@ class ModelTracer(InPlaceTracer):
         """Paths of the modules that are one operation each."""
         self.traced_paths: set[str] = set()
         """Paths of the modules that were traced into."""
-        self.has_drawn = False
-        """Whether the model drew random numbers of torch while it was traced."""
         self.assigned_attributes: set[str] = set()
         """Names of attributes that the model assigned to values, such as ``x.scale = 2``."""
         self.proxy_texts: list[tuple[str, tuple[str, int] | None]] = []

@@ -256,15 +256,6 @@ class PythonsRandom(nn.Module):
         return x * random.random()  # noqa: S311 - the mark of Python's random
 
 
-class Luck(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.chances = torch.full((3,), 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.bernoulli(self.chances).view(3, 1, 1)  # the mark of luck
-
-
 class Swallowing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         try:
@@ -310,7 +301,6 @@ class Branch(nn.Module):
     ("net", "kind", "what", "mark"),
     [
         (PythonsRandom, "random", "drawn from Python's or numpy's generator", "the mark of Python's random"),
-        (Luck, "random", "random numbers are drawn by bernoulli", "the mark of luck"),
         (Swallowing, "swallowed", "a `try` hides that this can't be traced", "the mark of swallowing"),
         (Replacing, "buffer", "writes or replaces the buffer average", None),
         (Counting, "attribute", "sets the attribute calls, and a later run may read it", None),

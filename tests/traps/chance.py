@@ -114,7 +114,7 @@ class Luck(nn.Module):
         return x
 
 
-@trap(refused="random numbers are drawn by bernoulli")
+@trap()
 class DrawnFromAPlainTensor(nn.Module):
     """Draws from a tensor that is neither a parameter nor a buffer."""
 
@@ -123,7 +123,7 @@ class DrawnFromAPlainTensor(nn.Module):
         self.chances = torch.full((3, 1, 1), 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.bernoulli(self.chances)  # here
+        return x * torch.bernoulli(self.chances)
 
 
 @trap(refused="a branch or loop")

@@ -2,9 +2,7 @@ from .container_snapshots import ContainerSnapshot as ContainerSnapshot
 from .example_inputs import ExampleInputs as ExampleInputs
 from .example_inputs import bind_example as bind_example
 from .example_inputs import check_initialized as check_initialized
-from .external_state import AttributeTensors as AttributeTensors
 from .external_state import ExternalState as ExternalState
-from .external_state import tensors_by_attribute as tensors_by_attribute
 from .fingerprints import Fingerprints as Fingerprints
 from .fingerprints import changed_entries as changed_entries
 from .fingerprints import fingerprint_attributes as fingerprint_attributes

@@ -12,7 +12,7 @@ from collections import UserDict, UserList, deque
 from contextlib import contextmanager
 from threading import local
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from torch import Tensor, nn
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from surgery.eager.container_snapshots import CONTAINER_TYPES, ContainerSnapshot, copy_contents, has_slots
 from surgery.eager.random_states import generator_states, restore_generators
 from surgery.eager.user_code import user_classes
-from surgery.graph import MODULE_ATTRIBUTES, find_instances, is_user_file, is_user_object
+from surgery.graph import MODULE_ATTRIBUTES, is_user_file, is_user_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
 _MAX_DEPTH, _MAX_OBJECTS = 8, 100_000
 _FOLLOWED_TYPES = (
@@ -135,23 +135,6 @@ class ExternalState:
                     self._visit_globals(vars(value), used, depth)
             elif _may_lead_to_container(value):
                 self._waiting.append((name, value, depth))
-
-
-AttributeTensors: TypeAlias = "Mapping[str, Sequence[Tensor]]"
-"""For the path of each attribute of a model's modules, the tensors that it holds."""
-
-
-def tensors_by_attribute(model: nn.Module) -> dict[str, list[Tensor]]:
-    """Return the tensors in each attribute of a model's modules, in nested containers too.
-
-    Parameters and buffers are left out.
-    """
-    return {
-        _join_names(path, name): tensors
-        for path, module in model.named_modules()
-        for name, value in vars(module).items()
-        if name not in MODULE_ATTRIBUTES and (tensors := list(find_instances(value)))
-    }
 
 
 def _container_of(value: Any) -> Any:

@@ -12,14 +12,11 @@ from surgery.tracing.graph_comparison import find_graph_difference
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from surgery.eager import AttributeTensors
     from surgery.graph import TracedModule
     from surgery.tracing.traced_copy import TraceRequest
 
 
-def compare_on_example(
-    request: TraceRequest, traced: TracedModule, hazards: Sequence[Hazard], attribute_tensors: AttributeTensors
-) -> tuple[Hazard, ...]:
+def compare_on_example(request: TraceRequest, traced: TracedModule, hazards: Sequence[Hazard]) -> tuple[Hazard, ...]:
     """Raise TraceError if the graph and the model differ on the example; return the allowed hazards.
 
     `hazards` are those of the traces. In a mode in which the model itself does not take the example (a batch norm in
@@ -39,7 +36,7 @@ def compare_on_example(
             continue
         # A graph for both modes holds the same constants in both, so it runs a second time in one mode only.
         runs_twice = id(graph) not in compared_graphs
-        comparison = Comparison(model, traced, inputs, mode, request.outside, attribute_tensors, runs_twice=runs_twice)
+        comparison = Comparison(model, traced, inputs, mode, request.outside, runs_twice=runs_twice)
         try:
             difference = find_graph_difference(comparison)
         except ExampleError as error:

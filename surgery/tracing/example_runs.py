@@ -18,10 +18,8 @@ from torch import fx, nn
 from surgery.eager import (
     ExampleError,
     RunOutcome,
-    changed_entries,
     collect_outcome,
     copy_parameters,
-    fingerprint_attributes,
     isolate_caches,
     run_observed,
     seed_generators,
@@ -46,7 +44,7 @@ from surgery.tracing.perturbation import named_state, perturb, perturb_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from surgery.eager import AttributeTensors, ExampleInputs, ExternalState
+    from surgery.eager import ExampleInputs, ExternalState
     from surgery.tracing.observed_operations import ObservedOperation
 
 
@@ -60,8 +58,6 @@ class Comparison:
     mode: bool | None
     """True for train mode, False for eval mode, None for their current modes."""
     outside: ExternalState
-    attribute_tensors: AttributeTensors
-    """The tensors that the model held in its attributes when it was traced."""
     runs_twice: bool = True
     perturbs_state: bool = True
     """Whether the second run has other parameters and buffers."""
@@ -75,6 +71,11 @@ class Comparison:
         """The graph of the mode."""
         graph = graphs_by_mode(self.traced).get(self.mode, self.traced.graph)
         return self.traced.graph if isinstance(graph, str) else graph
+
+    def has_constants(self) -> bool:
+        """Return whether the graph has tensors that are neither parameters nor buffers of the model."""
+        names = {name for name, _ in named_state(self.model)}
+        return any(node.op == "get_attr" and str(node.target) not in names for node in self.graph.nodes)
 
     def copy_inputs(self, *, second_run: bool = False) -> dict[str, Any]:
         """Return copies of the inputs by name, for the first or the second run."""
@@ -106,8 +107,8 @@ class ComparedRuns:
     model: RunOutcome
     operations: list[ObservedOperation]
     """The operations of the model's first run, in order."""
-    changed_attributes: set[str]
-    """The attributes that the model's first run changed."""
+    changed_containers: list[str]
+    """The names of the containers outside the copy of the model in which its first run left tensors."""
     graph: RunOutcome | Exception | None = None
     second_model: RunOutcome | Exception | None = None
     second_graph: RunOutcome | Exception | None = None
@@ -140,7 +141,7 @@ def copies_after_first_run(comparison: Comparison) -> tuple[nn.Module, fx.GraphM
 
 def record_shapes(traced: fx.GraphModule, inputs: ExampleInputs, outside: ExternalState) -> None:
     """Run a graph on the example, and record shapes in its nodes. Raises TraceError if it fails."""
-    comparison = Comparison(traced, traced, inputs, None, outside, {}, runs_twice=False)
+    comparison = Comparison(traced, traced, inputs, None, outside, runs_twice=False)
     try:
         _run_graph(comparison, copy_sharing_parameters(traced))
     except Exception as error:
@@ -167,17 +168,13 @@ def _run_observing_operations(comparison: Comparison, model: nn.Module) -> Compa
     leaves = graph_leaf_rule(comparison.traced, comparison.graph)
     sources = [tensor for _, tensor in (*named_tensors([arguments, keywords]), *named_state(model))]
     observer = OrderObserver(sources)
-    subjects = (model, comparison.model)  # a hook may write to the original by its name
-    before = [fingerprint_attributes(module) for module in subjects]
     with seed_generators(arguments):
         try:
             output = run_observed(model, observer, arguments, keywords, leaves=leaves)
         except Exception as error:
             raise ExampleError(first_line(error)) from error
         outcome = collect_outcome(output, model)
-    after = [fingerprint_attributes(module) for module in subjects]
-    changed = {name for pair in zip(before, after, strict=True) for name in changed_entries(*pair)}
-    return ComparedRuns(outcome, observer.operations, changed)
+    return ComparedRuns(outcome, observer.operations, [place.name for place in comparison.outside.changed()])
 
 
 def _run_model(comparison: Comparison, model: nn.Module, *, second_run: bool = False) -> RunOutcome:

@@ -40,9 +40,10 @@ def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
 
 def _compare_once(comparison: Comparison) -> GraphDifference | None:
     runs = run_comparison(comparison)
-    if (name := _find_stale_attribute(comparison, runs.changed_attributes)) is not None:
-        what = f"the graph holds a value that an earlier run left in {name}, which every run changes"
-        return GraphDifference(None, what)
+    if runs.changed_containers and comparison.has_constants():
+        names = ", ".join(dict.fromkeys(name or "a global name" for name in runs.changed_containers))
+        what = f"the graph holds a tensor, and an earlier run may have left it in {names}, where each run leaves others"
+        return GraphDifference(None, what, "state", _KEEP_IN_BUFFER)
     if isinstance(runs.graph, Exception):
         what = f"the model takes the example, and its graph does not: {first_line(runs.graph)}"
         return GraphDifference(None, what)
@@ -115,18 +116,4 @@ def _find_value_difference(comparison: Comparison, *, after_first_run: bool = Fa
         operation, difference = find_first_difference(model, traced, inputs, comparison.mode, seed=SEED)
         what = f"the graph gives another {operation.path} than the model{difference}"
         return GraphDifference(operation.source, what)
-    return None
-
-
-def _find_stale_attribute(comparison: Comparison, changed: set[str]) -> str | None:
-    """Return the path of an attribute that holds a constant of the graph and that every run of the model changes."""
-    for node in comparison.graph.nodes:
-        if node.op == "get_attr":
-            target = str(node.target)
-            home, _, name = target.rpartition(".")
-            constant = getattr(comparison.traced.get_submodule(home), name, None)
-            for attribute in changed:
-                tensors = comparison.attribute_tensors.get(attribute, ())
-                if target == attribute or any(constant is tensor for tensor in tensors):
-                    return attribute
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from torch import fx, nn
@@ -13,8 +12,6 @@ from surgery.tracing.retargeting import move_constants, retarget_graph
 from surgery.tracing.traced_copy import TraceRequest, trace_copy
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from surgery.graph import GraphsByMode
 
 
@@ -31,8 +28,6 @@ class ModeGraphs:
         self.graphs: GraphsByMode = {}
         """For each mode its graph, or the reason why there is none."""
         self.hazards: tuple[Hazard, ...] = ()
-        self.attribute_tensors: defaultdict[str, list[Tensor]] = defaultdict(list)
-        """The tensors in each attribute of the copies, before the copies were traced."""
 
     def trace_modes(self) -> None:
         """Trace the model in its current mode and in each other mode. Raises TraceError if the first trace fails."""
@@ -58,8 +53,6 @@ class ModeGraphs:
 
     def _trace(self, model: nn.Module) -> fx.Graph:
         traced = trace_copy(self.request, model)
-        for name, tensors in traced.attribute_tensors.items():
-            self.attribute_tensors[name] += tensors
         for hazard in traced.hazards:
             self.request.check(hazard)
         self.hazards = tuple(dict.fromkeys((*self.hazards, *traced.hazards)))

@@ -20,7 +20,6 @@ from surgery.eager import (
     fingerprint_hooks,
     generator_states,
     restore_generators,
-    tensors_by_attribute,
 )
 from surgery.graph import Hazard, format_location
 from surgery.tracing.cached_values import copy_constant, find_kept_constants, list_steps
@@ -80,7 +79,6 @@ def trace_noting_side_effects(
     """
     holder = factory.make_holder()
     model = holder.get_submodule(HOLDER)
-    tracer.attribute_tensors = tensors_by_attribute(model)
     with outside.preserve():
         before = _take_fingerprints(model)
         generators = generator_states()

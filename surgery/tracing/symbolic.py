@@ -31,7 +31,7 @@ def trace_symbolically(request: TraceRequest) -> TracedModule:
     traced.modes = {mode: _modules_in_other_mode(model, mode) for mode in (True, False)}
     hazards, has_example = traces.hazards, request.inputs.example is not None
     if has_example:
-        hazards += compare_on_example(request, traced, hazards, traces.attribute_tensors)
+        hazards += compare_on_example(request, traced, hazards)
     is_verified = has_example and not any(hazard.changes_result for hazard in hazards)
     set_info(traced, TraceInfo("symbolic", is_verified=is_verified, hazards=hazards))
     return traced

@@ -17,7 +17,7 @@ from surgery.tracing.tracer import HOLDER, ModelTracer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from surgery.eager import AttributeTensors, ExampleInputs, ExternalState
+    from surgery.eager import ExampleInputs, ExternalState
     from surgery.graph import Hazard, Leaves
 
 
@@ -47,8 +47,6 @@ class TracedCopy:
     graph: fx.Graph
     holder: nn.Module
     hazards: tuple[Hazard, ...]
-    attribute_tensors: AttributeTensors
-    """The tensors that the copy held in its attributes before it was traced."""
 
 
 def trace_copy(request: TraceRequest, model: nn.Module) -> TracedCopy:
@@ -64,7 +62,7 @@ def trace_copy(request: TraceRequest, model: nn.Module) -> TracedCopy:
     except Exception as error:
         raise TraceError(explain_failure(model, error)) from error
     check_leaves_called(model, request.leaves, tracer.leaf_paths)
-    return TracedCopy(graph, holder, tuple(dict.fromkeys(tracer.hazards)), tracer.attribute_tensors)
+    return TracedCopy(graph, holder, tuple(dict.fromkeys(tracer.hazards)))
 
 
 def _make_holder(model: nn.Module) -> nn.Module:

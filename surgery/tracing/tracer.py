@@ -30,7 +30,7 @@ from surgery.tracing.proxy_types import infer_type
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from surgery.eager import AttributeTensors, ExampleInputs
+    from surgery.eager import ExampleInputs
     from surgery.graph import Leaves
 
 HOLDER = "model"
@@ -72,8 +72,6 @@ class ModelTracer(InPlaceTracer):
         """For each attribute that the model assigned in its modules, the line that did so first."""
         self.cached_nodes: set[fx.Node] = set()
         """Nodes whose values were results of a function with an `lru_cache`."""
-        self.attribute_tensors: AttributeTensors = {}
-        """The tensors in attributes of the model before it was traced."""
 
     def attach(self, holder: nn.Module) -> None:
         """Make a holder the root of the next graph."""

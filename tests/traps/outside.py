@@ -111,7 +111,7 @@ class ReadsFeatures(nn.Module):
         return y + self.features["conv"] if "conv" in self.features else y
 
 
-@trap(refused="an earlier run left in features")
+@trap(refused="the graph gives another add than the model")
 def stale_features() -> nn.Module:
     """A hook of a module that is kept whole is not called while the model is traced."""
     model = ReadsFeatures().eval()
@@ -121,7 +121,7 @@ def stale_features() -> nn.Module:
     return model
 
 
-@trap(refused="an earlier run left in features")
+@trap(refused="an earlier run may have left it in")
 def stale_features_by_name() -> nn.Module:
     """A hook that reaches the model by a global name, as in a notebook."""
     model = MODELS["reads"] = ReadsFeatures().eval()

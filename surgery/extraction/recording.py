@@ -30,8 +30,8 @@ def record(opened: nn.Module, *inputs: Any, **named: Any) -> Activations:
     one for each. Their `pictures` are drawn on first use, by the default recipe, one for each image of the batch.
 
     Inputs are given by position, or by the names of forward's parameters: ``record(opened, **tokenizer(text))``. The
-    model may be compiled by `torch.compile`. Raises ModelError for missing or unknown inputs, and TraceError if
-    `opened` is not a module.
+    model may be compiled by `torch.compile`. Threads that record the same model wait for each other. Raises ModelError
+    for missing or unknown inputs, and TraceError if `opened` is not a module.
     """
     if not isinstance(opened, nn.Module):
         raise TraceError(f"record takes a rewritten model, which surgery.insert returns, not {type(opened).__name__}")

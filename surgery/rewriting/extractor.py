@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import singledispatch
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -105,15 +107,22 @@ def _find_receivers(model: nn.Module) -> Iterator[ActivationExtractor | NewOpera
         yield from own_receivers(module)
 
 
+_locks: WeakKeyDictionary[ActivationExtractor | NewOperationExtractor, RLock] = WeakKeyDictionary()
+
+
 @contextmanager
 def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
-    """Return a context manager; inside it, each extractor that runs calls ``listener(operation, value)``."""
+    """Return a context manager; inside it, each extractor that runs calls ``listener(operation, value)``.
+
+    Another thread that listens to the same extractors waits until the block ends.
+    """
     inserted = list(_find_receivers(model))
-    before = [receiver.listener for receiver in inserted]
-    try:
-        for receiver in inserted:
-            receiver.listener = listener
-        yield
-    finally:
-        for receiver, previous in zip(inserted, before, strict=True):
-            receiver.listener = previous
+    with _locks.setdefault(inserted[0], RLock()) if inserted else nullcontext():
+        before = [receiver.listener for receiver in inserted]
+        try:
+            for receiver in inserted:
+                receiver.listener = listener
+            yield
+        finally:
+            for receiver, previous in zip(inserted, before, strict=True):
+                receiver.listener = previous

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -231,6 +232,25 @@ def test_a_copy_of_a_model_with_a_listener_has_no_listener() -> None:
     with listening(opened, lambda operation, value: heard.append(operation)):
         copy.deepcopy(opened)(torch.randn(1, 3, 4, 4))
     assert heard == []
+
+
+class Repeats(nn.Module):
+    def forward(self, x: torch.Tensor, times: int) -> torch.Tensor:
+        for _ in range(int(times)):
+            x = torch.relu(x)
+        return x
+
+
+def test_each_thread_records_its_own_run() -> None:
+    x = torch.ones(1, 3)
+    traced = surgery.trace(Repeats(), (x, torch.tensor(2)), front_end="observed")
+    opened = surgery.insert(traced, surgery.select(traced, "relu*"))
+
+    def record(times: int) -> int:
+        return len(surgery.record(opened, x, torch.tensor(times)))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(record, [1, 2, 3] * 10)) == [1, 2, 3] * 10
 
 
 def test_listening_ends_with_its_block_even_after_an_error() -> None:

@@ -52,6 +52,15 @@ class ContainerSnapshot:
         pairs = [(old, new) for old, new in self._entry_pairs() if old is not new]
         return any(_holds(value, kinds) for pair in pairs for value in pair)
 
+    def changed_numbers(self) -> list[str]:
+        """Return the names of the entries that were a number or a text, and are another one now."""
+        contents, current = self.contents, self._current_contents()
+        if not isinstance(contents, dict):
+            pairs = zip(contents, current, strict=False) if isinstance(contents, list) else ()
+            return [self.name for old, new in pairs if _is_other_number(old, new)]
+        changed = [key for key, old in contents.items() if key in current and _is_other_number(old, current[key])]
+        return [f"{self.name}.{key}" if self.name else str(key) for key in changed]
+
     def restore(self) -> None:
         """Put the contents back."""
         container, contents = self.container, self.contents
@@ -106,6 +115,10 @@ def copy_contents(container: Any) -> Any:
     if has_slots(container):
         return {name: getattr(container, name) for name in _slot_names(container) if hasattr(container, name)}
     return set(container) if isinstance(container, set) else list(container)
+
+
+def _is_other_number(old: Any, new: Any) -> bool:
+    return old is not new and isinstance(old, _PLAIN_TYPES) and isinstance(new, _PLAIN_TYPES) and old != new
 
 
 def has_slots(value: Any) -> bool:

@@ -15,6 +15,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+import numpy as np
 from torch import Tensor, nn
 
 from surgery.eager.container_snapshots import CONTAINER_TYPES, ContainerSnapshot, copy_contents, has_slots
@@ -25,7 +26,7 @@ from surgery.graph import MODULE_ATTRIBUTES, is_user_file, is_user_object
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAX_DEPTH, _MAX_OBJECTS = 8, 100_000
+_MAX_DEPTH, _MAX_OBJECTS, _MAX_ARRAY_BYTES = 8, 100_000, 4096
 _FOLLOWED_TYPES = (
     *CONTAINER_TYPES,
     nn.Module,
@@ -57,6 +58,8 @@ class ExternalState:
         self._visited: set[int] = set()
         self._visited_globals: set[tuple[int, frozenset[str]]] = set()
         """The global names of modules, by identity, with the names of them that a function uses."""
+        self._arrays: list[tuple[str, np.ndarray[Any, Any], bytes]] = []
+        """Small arrays of numpy with their names and their contents."""
         self._waiting: deque[tuple[str, Any, int]] = deque()
         self._waiting.extend((kind.__name__, kind, 0) for kind in user_classes(model))
         self._waiting.extend((type(module).__name__, module, 0) for module in model.modules())
@@ -69,6 +72,11 @@ class ExternalState:
     def changed(self) -> list[ContainerSnapshot]:
         """Return the snapshots of the containers whose tensors or proxies have changed since."""
         return [snapshot for snapshot in self.snapshots if snapshot.has_changed()]
+
+    def changed_numbers(self) -> list[str]:
+        """Return the names of the numbers and texts in the containers, and of the arrays, that have changed since."""
+        arrays = [name for name, array, content in self._arrays if array.tobytes() != content]
+        return [name for snapshot in self.snapshots for name in snapshot.changed_numbers()] + arrays
 
     @contextmanager
     def preserve(self) -> Iterator[None]:
@@ -118,8 +126,16 @@ class ExternalState:
             if isinstance(value, nn.Module) and key in MODULE_ATTRIBUTES:
                 hooks = item.values() if key.endswith("_hooks") and isinstance(item, dict) else ()
                 self._waiting.extend(("a hook", hook, depth) for hook in hooks)
-            elif _may_lead_to_container(item):
-                self._waiting.append((_join_names(name, key), item, depth))
+            else:
+                self._follow(_join_names(name, key), item, depth)
+
+    def _follow(self, name: str, value: Any, depth: int) -> None:
+        """Queue a value that may lead to a container, and remember the contents of a small array."""
+        if not isinstance(value, np.ndarray):
+            if _may_lead_to_container(value):
+                self._waiting.append((name, value, depth))
+        elif value.nbytes <= _MAX_ARRAY_BYTES and not value.dtype.hasobject:
+            self._arrays.append((name, value, value.tobytes()))
 
     def _visit_globals(self, names: dict[str, Any], used: frozenset[str], depth: int) -> None:
         """Visit the global names that a function uses, and the same names in the user's modules that it uses."""
@@ -133,8 +149,8 @@ class ExternalState:
             if isinstance(value, ModuleType):
                 if is_user_file(str(getattr(value, "__file__", None) or "<frozen")):
                     self._visit_globals(vars(value), used, depth)
-            elif _may_lead_to_container(value):
-                self._waiting.append((name, value, depth))
+            else:
+                self._follow(name, value, depth)
 
 
 def _container_of(value: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from surgery.drawing import make_activations, make_image_activations
+from surgery.eager import ExternalState
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction.output_check import compare_with_original
 from surgery.graph import call_arguments, clone_inputs, contexts, input_names, named_tensors, operations, tensor_specs
@@ -32,7 +33,8 @@ ActivationConsumer: TypeAlias = "Callable[[Iterable[Activation]], None]"
 class ModelRunner:
     """Runs batches through the rewritten model of a run, and gives the activations of each value to `consume`.
 
-    Buffers are restored and random generators seeded before each batch, so that its values depend on the batch alone.
+    Random generators are seeded before each batch, and buffers and what Python keeps (attributes of an observed model,
+    global names) are restored, so that its values depend on the batch alone.
     """
 
     def __init__(self, plan: RunPlan, consume: ActivationConsumer) -> None:
@@ -43,6 +45,7 @@ class ModelRunner:
         self._dtype = input_dtype(plan.rewritten)
         self._input_names = input_names(plan.rewritten)
         self._output_index = len(operations(plan.rewritten)) + 1
+        self._python_state = ExternalState(plan.rewritten)
         self._initial_buffers = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
         self._selected = tuple(dict.fromkeys(each.operation.path for each in find_extractors(plan.rewritten)))
         self._reached: set[str] = set()
@@ -72,7 +75,7 @@ class ModelRunner:
             self._consume_inputs(values, images)
             args, kwargs = call_arguments(plan.rewritten, {name: values[name] for name in self._input_names})
             try:
-                with listening(plan.rewritten, partial(self._on_value, images)):
+                with self._python_state.restart(), listening(plan.rewritten, partial(self._on_value, images)):
                     output = self._tracker.run(*args, **kwargs)
             except Exception as error:
                 if self._consumer_error is not None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
+from surgery.eager import copy_to_run
 from surgery.errors import TraceError
-from surgery.graph import bitwise_equal, copy_sharing_parameters, describe_difference, named_tensors
+from surgery.graph import bitwise_equal, describe_difference, named_tensors
 from surgery.inputs import split_arguments
 from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from torch import nn
 
 HINT = "`surgery check` shows the first operation that differs"
 
@@ -29,7 +29,7 @@ def compare_with_original(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(seed)
         arguments, named = split_arguments(original, values)
-        truth = copy_sharing_parameters(original)(*arguments, **named)
+        truth = copy_to_run(original, nn.Module())(*arguments, **named)
     found, expected = list(named_tensors(output)), list(named_tensors(truth))
     if len(found) != len(expected):
         count = format_count(len(found), "tensor")

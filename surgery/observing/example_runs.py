@@ -169,7 +169,8 @@ def _may_write_in_one_mode(kind: type) -> bool:
     for function in vars(kind).values():
         if (code := getattr(function, "__code__", None)) is not None:
             names |= _names_in(code)
-    return "training" in names and any(name == "data" or name.rstrip("_") + "_" == name for name in names)
+    asks = "training" in names or "train" in vars(kind)
+    return asks and any(name == "data" or name.rstrip("_") + "_" == name for name in names)
 
 
 def _names_in(code: CodeType) -> set[str]:

@@ -8,7 +8,7 @@ that a weight or a random number had while tracing; a second run, with other wei
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from torch import fx, nn
 
 from surgery.eager import (
     ExampleError,
+    ExternalState,
     RunOutcome,
     collect_outcome,
     copy_parameters,
@@ -44,7 +45,7 @@ from surgery.tracing.perturbation import named_state, perturb, perturb_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from surgery.eager import ExampleInputs, ExternalState
+    from surgery.eager import ExampleInputs
     from surgery.tracing.observed_operations import ObservedOperation
 
 
@@ -112,6 +113,8 @@ class ComparedRuns:
     graph: RunOutcome | Exception | None = None
     second_model: RunOutcome | Exception | None = None
     second_graph: RunOutcome | Exception | None = None
+    changed_numbers: list[str] = field(default_factory=list)
+    """The names of the numbers and texts outside of tensors that the second run of the model alone changed."""
 
 
 def run_comparison(comparison: Comparison, *, with_graph: bool = True) -> ComparedRuns:
@@ -124,9 +127,13 @@ def run_comparison(comparison: Comparison, *, with_graph: bool = True) -> Compar
         if comparison.runs_twice:
             if comparison.perturbs_state:
                 perturb_state(model, traced, comparison.model)
+            state = ExternalState(model)
             runs.second_model = _outcome_or_error(partial(_run_model, comparison, model, second_run=True))
             if with_graph:
+                changed, state_of_graph = state.changed_numbers(), ExternalState(traced)
                 runs.second_graph = _outcome_or_error(partial(_run_graph, comparison, traced, second_run=True))
+                changed_too = state_of_graph.changed_numbers()  # by hooks of leaves
+                runs.changed_numbers = [name for name in changed if name not in changed_too]
     return runs
 
 

@@ -14,6 +14,8 @@ from surgery.tracing.explanations import KEEP_WHOLE
 from surgery.tracing.operation_comparison import GraphDifference, find_operation_difference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from surgery.tracing.example_runs import Comparison
 
 
@@ -53,7 +55,7 @@ def _compare_once(comparison: Comparison) -> GraphDifference | None:
     if in_values is None and in_operations is None:
         in_second_run = describe_outcome_difference(runs.second_model, runs.second_graph)
         if in_second_run is None:
-            return None
+            return _find_changing_number(runs.changed_numbers)
     # The model runs as often as before, so that a model that alternates between two behaviors begins with the same.
     repeated = run_comparison(comparison, with_graph=False)
     if describe_outcome_difference(runs.model, repeated.model) or [o.path for o in runs.operations] != [
@@ -64,6 +66,14 @@ def _compare_once(comparison: Comparison) -> GraphDifference | None:
         is_repeatable = describe_outcome_difference(runs.second_model, repeated.second_model) is None
         return _explain_second_run(comparison) if is_repeatable else None
     return in_operations or _find_value_difference(comparison) or GraphDifference(None, in_values or "")
+
+
+def _find_changing_number(names: Sequence[str]) -> GraphDifference | None:
+    """Return the difference of a model that counts its runs, say: one of them may do something else."""
+    if not names:
+        return None
+    what = f"every run of the model changes {names[0]}, which a later run may read, and its graph does not"
+    return GraphDifference(None, what, "state", _KEEP_IN_BUFFER)
 
 
 def _explain_second_run(comparison: Comparison) -> GraphDifference | None:

@@ -276,3 +276,24 @@ def test_the_manifest_and_the_report_say_how_the_model_was_traced(tmp_path: Path
     report = surgery.extract(nn.ReLU(), make_images(10), out=tmp_path / "other")
     assert report.notes == ()
     assert manifest_of(tmp_path / "other")["trace"] == {"front_end": "symbolic", "is_verified": True}
+
+
+class CountingRuns(nn.Module):
+    """Gives each run another result, if it is not begun anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return self.conv(x) * self.runs if x.sum() < 1e9 else x
+
+
+def test_what_python_keeps_does_not_go_from_image_to_image(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8), (200, 100, 50)).save(tmp_path / f"{name}.png")
+    surgery.extract(CountingRuns(), [tmp_path / "a.png", tmp_path / "b.png"], out=tmp_path / "out", sinks=["npz"])
+    first, second = (np.load(next((tmp_path / "out" / name).glob("*.npz"))) for name in ("a", "b"))
+    assert all(np.array_equal(first[key], second[key]) for key in first.files)

@@ -94,6 +94,30 @@ class AlternatingByMode(nn.Module):
         return nn.functional.dropout(x * 2 if ODD else x + 1, 0.5, self.training)
 
 
+@trap(refused="every run of the model changes CountingInADict.seen.runs")
+class CountingInADict(nn.Module):
+    """Does something else in its fourth run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = {"runs": 0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen["runs"] += 1
+        return x * 3 if self.seen["runs"] > 3 else x
+
+
+@trap(refused="every run of the model changes CountingInAnArray.runs")
+class CountingInAnArray(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = np.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs[0] += 1
+        return x * 3 if self.runs[0] > 3 else x
+
+
 LOCAL = threading.local()
 CONTEXT: contextvars.ContextVar[Any] = contextvars.ContextVar("CONTEXT", default=None)
 WEAK: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()

@@ -99,7 +99,7 @@ def compare_values_with_eager(
             missing = {path: text for path, text in missing.items() if path in again}
         # The eager run of an observed model was observed in the same way. Hooks see the same values in another.
         hooked = runs.run_with_hooks()
-        leaves = [value for value in recorded if base_path(value.operation.path) in hooked]
+        leaves = [value for value in recorded if (path := _module_path(value.operation)) and path in hooked]
         differences += [each for each in _differences(leaves, hooked) if each[0] not in dict(differences)]
     varying = _varying_paths(eager, runs.run_eagerly()) if differences or missing else set()
     # Nothing is known about a path that eager runs don't have, as of a function that a graph holds whole.
@@ -135,6 +135,12 @@ def _missing_values(recorded: Sequence[RecordedValue], eager: EagerValues) -> di
 def base_path(path: str) -> str:
     """Return the path of an operation without the number of its call: ``up2.cat`` for ``up2.cat@1``."""
     return path.partition("@")[0]
+
+
+def _module_path(operation: Operation) -> str | None:
+    """Return the path of the module that an operation calls; None for a function, whose path may look the same."""
+    path = base_path(operation.path)
+    return path if operation.scopes[-1:] == (path,) else None
 
 
 def _varying_paths(some: EagerValues, others: EagerValues) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 
@@ -67,11 +67,18 @@ def unshare_parameters(module: nn.Module) -> None:
     own_parameters: dict[int, torch.nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():  # noqa: SLF001
-            if type(parameter) is torch.nn.Parameter:
-                fresh = torch.nn.Parameter(parameter.detach(), parameter.requires_grad)
+            if _is_plain(parameter):
+                fresh = torch.Tensor._make_subclass(type(parameter), parameter.detach(), parameter.requires_grad)  # noqa: SLF001
+                vars(fresh).update(vars(parameter))
                 own = own_parameters.setdefault(id(parameter), fresh)
                 own.grad = None if parameter.grad is None else parameter.grad.detach()
                 part._parameters[name] = own  # noqa: SLF001
+
+
+def _is_plain(parameter: torch.nn.Parameter | None) -> TypeGuard[torch.nn.Parameter]:
+    """Return whether a parameter is no more than memory: its class, if it is the user's, does not change torch."""
+    kind = type(parameter)
+    return issubclass(kind, torch.nn.Parameter) and kind.__torch_dispatch__ is torch.nn.Parameter.__torch_dispatch__
 
 
 def _copy_or_raise(model: M, memo: dict[int, Any]) -> M:

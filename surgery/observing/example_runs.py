@@ -78,7 +78,7 @@ class ExampleRuns:
                 raise ExampleError(f"the example{of_shape} does not run: {first_line(error)}") from error
         if not self._is_known:
             pairs = [(parameter, memo.get(id(parameter), parameter)) for parameter in self.model.parameters()]
-            self._written = [parameter for parameter, copied in pairs if not bitwise_equal(parameter, copied)]
+            self._written = [parameter for parameter, copied in pairs if _is_written(parameter, copied)]
             self._is_known = True
         if left:
             self._check_not_read(outcome, left)
@@ -98,7 +98,7 @@ class ExampleRuns:
         known = {id(parameter) for parameter in self._written}
         for parameter in self.model.parameters():
             copied = copies.get(id(parameter), parameter)
-            if id(parameter) not in known and not bitwise_equal(parameter, copied):
+            if id(parameter) not in known and _is_written(parameter, copied):
                 self._written.append(parameter)
 
     @contextmanager
@@ -161,6 +161,12 @@ class ExampleRuns:
         dicts = {key: value for key, value in memo.items() if type(value) is dict and id(value) != key}
         modules = zip(self.model.modules(), copy.modules(), strict=True)
         return dicts | {id(vars(module)): vars(copied) for module, copied in modules}
+
+
+def _is_written(parameter: nn.Parameter, copied: nn.Parameter) -> bool:
+    """Return whether a run of a copy has written to the copy of a parameter, which has no gradient before the run."""
+    has_gradient = copied is not parameter and copied.grad is not None
+    return has_gradient or not bitwise_equal(parameter, copied)
 
 
 def _may_write_in_one_mode(kind: type) -> bool:

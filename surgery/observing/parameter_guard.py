@@ -17,22 +17,26 @@ if TYPE_CHECKING:
 class ParameterGuard:
     """Keeps the values of parameters that a run writes to, which are known only when an operator is about to write.
 
-    Copies of all parameters would cost more than a run, in a model with a lot of them.
+    A gradient counts as part of its parameter. Copies of all parameters would cost more than a run, in a model with a
+    lot of them.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._data = [(parameter, parameter.data) for parameter in parameters]
-        self._by_storage: dict[int, list[nn.Parameter]] = {}
-        for parameter, _ in self._data:
-            if (storage := _storage_of(parameter)) is not None:
-                self._by_storage.setdefault(storage, []).append(parameter)
-        self._values: dict[int, tuple[nn.Parameter, Tensor]] = {}
+        self._data = [(parameter, parameter.data, parameter.grad) for parameter in parameters]
+        self._by_storage: dict[int, list[tuple[nn.Parameter, Tensor]]] = {}
+        for parameter, _, gradient in self._data:
+            for tensor in (parameter, gradient):
+                if tensor is not None and (storage := _storage_of(tensor)) is not None:
+                    self._by_storage.setdefault(storage, []).append((parameter, tensor))
+        self._values: dict[int, tuple[nn.Parameter, Tensor, Tensor]] = {}
+        """By the identity of a tensor: the parameter that it belongs to, the tensor, and its value before the run."""
         self._replaced: list[nn.Parameter] = []
 
     @property
     def written(self) -> list[nn.Parameter]:
-        """The parameters that the run wrote to, or that it gave other memory."""
-        return [*(parameter for parameter, _ in self._values.values()), *self._replaced]
+        """The parameters that the run wrote to, or that it gave other memory or another gradient."""
+        found = [*(parameter for parameter, _, _ in self._values.values()), *self._replaced]
+        return list({id(parameter): parameter for parameter in found}.values())
 
     def before_call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Keep the values of the parameters that an operator of torch writes to."""
@@ -42,9 +46,9 @@ class ParameterGuard:
         given = {argument.name: value for argument, value in zip(schema.arguments, args, strict=False)} | kwargs
         targets = [given.get(each.name) for each in schema.arguments if each.alias_info and each.alias_info.is_write]
         for _, tensor in named_tensors(targets):
-            for parameter in self._by_storage.get(_storage_of(tensor) or 0, ()):
-                if id(parameter) not in self._values:
-                    self._values[id(parameter)] = parameter, parameter.detach().clone()
+            for parameter, part in self._by_storage.get(_storage_of(tensor) or 0, ()):
+                if id(part) not in self._values:
+                    self._values[id(part)] = parameter, part, part.detach().clone()
 
     @contextmanager
     def undo(self) -> Iterator[None]:
@@ -52,13 +56,16 @@ class ParameterGuard:
         try:
             yield
         finally:
-            for parameter, data in self._data:
+            for parameter, data, gradient in self._data:
+                if parameter.grad is not gradient:
+                    self._replaced.append(parameter)
+                    parameter.grad = gradient
                 if _storage_of(parameter) != _storage_of(data) or parameter.shape != data.shape:
                     self._replaced.append(parameter)
                     parameter.data = data
             with torch.no_grad():
-                for parameter, value in self._values.values():
-                    parameter.copy_(value)
+                for _, part, value in self._values.values():
+                    part.copy_(value)
 
 
 def _storage_of(tensor: Tensor) -> int | None:

@@ -89,3 +89,18 @@ def test_values_of_operations_that_the_example_has_not_are_compared_too(monkeypa
     monkeypatch.setattr("surgery.rewriting.extractor.NewOperationExtractor.receive", lambda *_: False)
     lost = surgery.certify(model, traced, -x, modes=["eval"], others=False)
     assert lost.difference == "values (eval, example): other is recorded 0 times, not 1"
+
+
+class NamedAsAnOperator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.add = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.add(x) + 1 + float(x.sum())
+
+
+def test_an_operator_is_not_taken_for_a_module_of_the_same_path() -> None:
+    model, x = NamedAsAnOperator().eval(), torch.ones(2, 3)
+    certificate = surgery.certify(model, surgery.trace(model, x, front_end="observed"), x)
+    assert certificate.same

@@ -46,6 +46,8 @@ def _torchvision(name: str, **options: Any) -> nn.Module:
         options["image_size"] = _shape(name)[1]
     if name in models.list_models(models.segmentation) + models.list_models(models.detection):
         options["weights_backbone"] = None
+    if name in models.list_models(models.detection) and not name.startswith("ssd"):
+        options |= {"min_size": 128, "max_size": 256}  # they resize images to 800 pixels otherwise
     if name.startswith("mvit_"):
         return _small_mvit(name)
     model: nn.Module = models.get_model(name, weights=None, **options)

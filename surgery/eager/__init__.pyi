@@ -8,7 +8,6 @@ from .fingerprints import changed_entries as changed_entries
 from .fingerprints import fingerprint_attributes as fingerprint_attributes
 from .fingerprints import fingerprint_buffers as fingerprint_buffers
 from .fingerprints import fingerprint_hooks as fingerprint_hooks
-from .mutating_lines import find_mutating_line as find_mutating_line
 from .operation_observer import UNOBSERVABLE_KINDS as UNOBSERVABLE_KINDS
 from .operation_observer import ObservedCall as ObservedCall
 from .operation_observer import OperationObserver as OperationObserver
@@ -26,8 +25,8 @@ from .outcomes import describe_outcome_difference as describe_outcome_difference
 from .outcomes import seed_generators as seed_generators
 from .parameter_copies import copy_parameters as copy_parameters
 from .parameter_copies import copy_to_run as copy_to_run
-from .random_states import GeneratorStates as GeneratorStates
 from .random_states import generator_states as generator_states
+from .random_states import have_drawn_since as have_drawn_since
 from .random_states import restore_generators as restore_generators
 from .runs import SEED as SEED
 from .runs import RunResult as RunResult

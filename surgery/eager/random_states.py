@@ -16,6 +16,17 @@ def generator_states() -> GeneratorStates:
     return random.getstate(), np.random.get_state()  # noqa: NPY002
 
 
+def have_drawn_since(states: GeneratorStates) -> bool:
+    """Return whether numbers were drawn from one of the generators, by any thread, since `states` were read."""
+    return _comparable(generator_states()) != _comparable(states)
+
+
+def _comparable(states: GeneratorStates) -> tuple[Any, ...]:
+    """Return states as values that `==` compares: numpy's has an array."""
+    name, keys, *rest = states[1]
+    return states[0], name, bytes(keys), *rest
+
+
 def restore_generators(states: GeneratorStates) -> None:
     """Put both generators back to earlier states."""
     random.setstate(states[0])

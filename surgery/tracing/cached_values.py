@@ -41,13 +41,13 @@ def copy_constant(node: fx.Node, tracer: fx.Tracer) -> fx.Proxy:
     return tracer.create_proxy(node.op, node.target, args, kwargs)
 
 
-def list_steps(graph: fx.Graph, written: Collection[fx.Node]) -> list[tuple[str, Any, str]]:
-    """Return the steps of a trace, for a comparison with another trace.
+def list_steps(graph: fx.Graph, written: Collection[fx.Node]) -> dict[fx.Node, tuple[str, Any, str]]:
+    """Return the steps of a trace by their nodes, for a comparison with another trace.
 
     Constants are not steps. They are written out where they are used, since two traces may read them at different
     places.
     """
-    steps: list[tuple[str, Any, str]] = []
+    steps: dict[fx.Node, tuple[str, Any, str]] = {}
     names: dict[fx.Node, str] = {}
     for node in graph.nodes:
         arguments = repr(fx.map_arg((node.args, node.kwargs), lambda source: names.get(source, "of the run before")))
@@ -55,7 +55,7 @@ def list_steps(graph: fx.Graph, written: Collection[fx.Node]) -> list[tuple[str,
             names[node] = f"{node.op} {node.target} {arguments}"
         else:
             names[node] = f"step {len(steps)}"
-            steps.append((node.op, node.target, arguments))
+            steps[node] = (node.op, node.target, arguments)
     return steps
 
 

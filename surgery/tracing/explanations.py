@@ -19,7 +19,7 @@ KEEP_WHOLE = "keep the enclosing module whole with leaves=[...]"
 
 def explain_failure(model: nn.Module, error: Exception) -> str:
     """Return one line: where tracing stopped, why, and what to do."""
-    line, caller = _locate_error(error)
+    line, caller = locate_error(error)
     place = format_location(line) or type(model).__name__
     class_name = type(caller).__name__
     remedy = (
@@ -31,7 +31,7 @@ def explain_failure(model: nn.Module, error: Exception) -> str:
     return f"{type(model).__name__} can't be traced: {place}: {_describe_reason(error)}; {remedy}"
 
 
-def _locate_error(error: Exception) -> tuple[tuple[str, int] | None, nn.Module | None]:
+def locate_error(error: Exception) -> tuple[tuple[str, int] | None, nn.Module | None]:
     """Return the user's line that an error comes from, and the innermost module whose forward was running."""
     line, running = None, None
     traceback = error.__traceback__

@@ -52,12 +52,12 @@ class ModeGraphs:
             self._check_repeatable(first)
 
     def _trace(self, model: nn.Module) -> fx.Graph:
-        traced = trace_copy(self.request, model)
-        for hazard in traced.hazards:
+        tracer = trace_copy(self.request, model)
+        for hazard in tracer.hazards:
             self.request.check(hazard)
-        self.hazards = tuple(dict.fromkeys((*self.hazards, *traced.hazards)))
-        move_constants(traced, self.owner)
-        return retarget_graph(traced.graph)
+        self.hazards = tuple(dict.fromkeys((*self.hazards, *tracer.hazards)))
+        move_constants(tracer, self.owner)
+        return retarget_graph(tracer.graph)
 
     def _check_repeatable(self, first: fx.Graph) -> None:
         """Note a hazard if the model, traced again in the same mode, gives another graph.

@@ -12,15 +12,15 @@ from surgery.tracing.tracer import HOLDER, without_holder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from surgery.tracing.traced_copy import TracedCopy
+    from surgery.tracing.tracer import ModelTracer
 
 
-def move_constants(traced: TracedCopy, owner: nn.Module) -> None:
+def move_constants(tracer: ModelTracer, owner: nn.Module) -> None:
     """Register the tensors that tracing made constants as buffers of `owner`, under names that are free in it."""
-    for node in traced.graph.nodes:
+    for node in tracer.graph.nodes:
         if node.op == "get_attr" and not str(node.target).startswith(f"{HOLDER}."):
             name = str(node.target)
-            value = getattr(traced.holder, name)
+            value = getattr(tracer.root, name)
             while hasattr(owner, name) and not _is_same_constant(owner, name, value):
                 name += "_"
             owner.register_buffer(name, value, persistent=False)

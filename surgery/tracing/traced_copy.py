@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch import fx, nn
+from torch import nn
 
 from surgery.errors import TraceError
 from surgery.graph import check_leaves_called, copy_isolating_hooks
 from surgery.tracing.explanations import explain_failure
-from surgery.tracing.side_effects import TraceFactory, trace_noting_side_effects
+from surgery.tracing.side_effects import trace_noting_side_effects
 from surgery.tracing.tracer import HOLDER, ModelTracer
 
 if TYPE_CHECKING:
@@ -40,29 +40,18 @@ class TraceRequest:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class TracedCopy:
-    """The graph of a copy of a model, whose targets begin with the holder's name for the model."""
-
-    graph: fx.Graph
-    holder: nn.Module
-    hazards: tuple[Hazard, ...]
-
-
-def trace_copy(request: TraceRequest, model: nn.Module) -> TracedCopy:
-    """Return the graph of a copy of `model`, which is the requested model in one of its modes.
+def trace_copy(request: TraceRequest, model: nn.Module) -> ModelTracer:
+    """Trace a copy of `model`, which is the requested model in one of its modes, and return the tracer.
 
     Raises TraceError if it can't be traced.
     """
     make_tracer = partial(ModelTracer, request.inputs, request.leaves)
-    factory = TraceFactory(make_tracer, partial(_make_holder, model))
-    tracer = make_tracer()
     try:
-        graph, holder = trace_noting_side_effects(tracer, factory, request.outside)
+        tracer = trace_noting_side_effects(make_tracer, _make_holder(model), request.outside)
     except Exception as error:
         raise TraceError(explain_failure(model, error)) from error
     check_leaves_called(model, request.leaves, tracer.leaf_paths)
-    return TracedCopy(graph, holder, tuple(dict.fromkeys(tracer.hazards)))
+    return tracer
 
 
 def _make_holder(model: nn.Module) -> nn.Module:

@@ -179,7 +179,7 @@ class RemovingContainer(nn.Module):
         self.block.register_forward_hook(self.once)
 
     def once(self, module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        module._forward_hooks.clear()  # here
+        module._forward_hooks.clear()
         return output * 2
 
     def forward(self, x: Tensor) -> Tensor:

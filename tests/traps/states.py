@@ -140,8 +140,8 @@ class Mutated(nn.Module):
             self.log: list[int] = []
 
         def forward(self, x: Tensor) -> Tensor:
-            self.log.append(1)  # here
-            return x * len(self.log)
+            self.log.append(1)
+            return x * len(self.log)  # here
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,8 +158,8 @@ class MutatedInDepth(nn.Module):
         self.seen = {"calls": [0]}
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen["calls"][0] += 1  # here
-        return x * self.seen["calls"][0]
+        self.seen["calls"][0] += 1
+        return x * self.seen["calls"][0]  # here
 
 
 class Box:
@@ -176,8 +176,8 @@ class MutatedObject(nn.Module):
         self.box = Box()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.box.count += 1  # here
-        return x * self.box.count
+        self.box.count += 1
+        return x * self.box.count  # here
 
 
 @trap(refused="attribute last")

@@ -40,6 +40,8 @@ class ExampleRuns:
         self._is_known = False
         """Whether a run has shown which these are."""
         self._needs_gradients = False
+        self._may_write_unseen = any("numpy" in _names_used(kind) for kind in user_classes(model))
+        """Whether forward may write to a parameter without torch, which no guard sees."""
 
     def copy_model(self, memo: dict[int, Any] | None = None, *, guarded: bool = False) -> nn.Module:
         """Return a copy of the model that shares its parameters, except those that forward writes to.
@@ -48,7 +50,8 @@ class ExampleRuns:
         copies by the identity of the original.
         """
         memo = {} if memo is None else memo
-        may_write = self._written if self._is_known or guarded else self.model.parameters()
+        shares_all = guarded and not self._may_write_unseen
+        may_write = self._written if self._is_known or shares_all else self.model.parameters()
         memo.update(copy_parameters(may_write))
         return copy_isolating_hooks(self.model, memo)
 
@@ -110,7 +113,7 @@ class ExampleRuns:
         guard = ParameterGuard(copy.parameters())
         with guard.undo():
             yield guard
-        if not self._is_known:
+        if not self._is_known and not self._may_write_unseen:
             self._written, self._is_known = guard.written, True
 
     @contextmanager
@@ -171,12 +174,15 @@ def _is_written(parameter: nn.Parameter, copied: nn.Parameter) -> bool:
 
 def _may_write_in_one_mode(kind: type) -> bool:
     """Return whether a class asks for its mode, and writes to tensors in place."""
-    names: set[str] = set()
-    for function in vars(kind).values():
-        if (code := getattr(function, "__code__", None)) is not None:
-            names |= _names_in(code)
+    names = _names_used(kind)
     asks = "training" in names or "train" in vars(kind)
     return asks and any(name == "data" or name.rstrip("_") + "_" == name for name in names)
+
+
+def _names_used(kind: type) -> set[str]:
+    """Return the global names and attributes that the methods of a class use."""
+    codes = [getattr(function, "__code__", None) for function in vars(kind).values()]
+    return set[str]().union(*(_names_in(code) for code in codes if code is not None))
 
 
 def _names_in(code: CodeType) -> set[str]:

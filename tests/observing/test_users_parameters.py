@@ -1,4 +1,4 @@
-"""A forward that computes gradients leaves none in the parameters of the user's model."""
+"""The parameters of the user's model keep their values, gradients and dtypes, whatever forward does to them."""
 
 from __future__ import annotations
 
@@ -48,3 +48,21 @@ def test_a_parameter_of_a_users_class_is_not_moved_with_the_traced_model(front_e
     assert model[0].weight.dtype == torch.float32
     weight = traced.get_parameter("0.weight")
     assert (type(weight), weight.dtype) == (Special, torch.float64)
+
+
+class CountsInNumpy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count.detach().numpy()[0] += 1
+        return x * self.count
+
+
+def test_what_forward_writes_through_numpy_stays_in_the_traced_model() -> None:
+    model = CountsInNumpy().eval()
+    traced = surgery.trace(model, X)
+    opened = surgery.insert(traced, surgery.operations(traced))
+    surgery.record(opened, X)
+    assert torch.equal(model.count, torch.ones(4))

@@ -20,16 +20,12 @@ if TYPE_CHECKING:
 def override_modules(tracer: ModelTracer) -> Iterator[Override]:
     """Yield the overrides of `nn.Module`.
 
-    `torch.fx.Tracer.trace` overrides `__call__` and `__getattr__` in the same way, but for all threads. `get_parameter`
-    and `get_buffer` read the tensor without `__getattr__`, so calls with it would become constants of the graph. A
-    user's class may override any of these methods. Its method is not recorded, but those of `nn.Module` that it calls
-    are.
+    `torch.fx.Tracer.trace` overrides `__call__` and `__getattr__` in the same way, but for all threads. A user's class
+    may override any of these methods. Its method is not recorded, but those of `nn.Module` that it calls are.
     """
     yield override_in_this_thread(nn.Module, "__call__", _call_module(tracer))
     yield override_in_this_thread(nn.Module, "__getattr__", _get_attribute(tracer))
     yield override_in_this_thread(nn.Module, "__setattr__", _set_attribute(tracer))
-    for name, dictionary in (("get_parameter", "_parameters"), ("get_buffer", "_buffers")):
-        yield override_in_this_thread(nn.Module, name, _get_state(tracer, getattr(nn.Module, name), dictionary))
 
 
 def _call_module(tracer: ModelTracer) -> Callable[..., Any]:
@@ -72,12 +68,3 @@ def _set_attribute(tracer: ModelTracer) -> Callable[..., Any]:
         original(self, name, value)
 
     return set_attribute
-
-
-def _get_state(tracer: ModelTracer, original: Callable[..., Any], dictionary: str) -> Callable[..., Any]:
-    def get_state(self: nn.Module, target: str) -> Any:
-        home, _, name = target.rpartition(".")
-        value = getattr(self.get_submodule(home), dictionary).get(name)
-        return original(self, target) if value is None else tracer.getattr(name, value, {})
-
-    return get_state

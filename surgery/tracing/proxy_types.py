@@ -1,4 +1,4 @@
-"""The type of the value that a proxy represents, inferred from the graph without any run.
+"""Whether the value that a proxy represents is a tensor, inferred from the graph without any run.
 
 With plain torch.fx, ``isinstance(x, Tensor)`` is False for a proxy. If the type can be inferred here, the result is
 that of an eager run; if not, None is returned and the caller records a hazard.
@@ -26,8 +26,7 @@ def infer_type(proxy: fx.Proxy, root: nn.Module, example_types: Mapping[str, typ
     `root` is the module that is traced, and `example_types` has the types of the example's inputs by name.
     """
     if isinstance(proxy, fx.proxy.Attribute):
-        is_of_tensor = infer_type(proxy.root, root, example_types) is Tensor
-        return _ATTRIBUTE_TYPES.get(proxy.attr) if is_of_tensor else None
+        return _infer_part_type(infer_type(proxy.root, root, example_types), proxy.attr)
     return _infer_node_type(proxy.node, root, example_types)
 
 
@@ -52,33 +51,18 @@ def _infer_module_output_type(module: nn.Module) -> type | None:
 
 def _infer_part_type(whole: type | None, part: Any) -> type | None:
     """Return the type of an attribute, given by its name, or of an item, given by its index."""
-    if whole is torch.Size and isinstance(part, int):
-        return int
-    if whole is not Tensor:
-        return None
-    return _ATTRIBUTE_TYPES.get(part) if isinstance(part, str) else Tensor
+    is_tensor = part in _TENSOR_ATTRIBUTES if isinstance(part, str) else True
+    return Tensor if whole is Tensor and is_tensor else None
 
 
 def _infer_call_type(node: fx.Node, input_types: list[type | None]) -> type | None:
-    is_method = node.op == "call_method"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if is_method and name in _INTEGER_METHODS:
-        return torch.Size if name == "size" and len(node.args) + len(node.kwargs) == 1 else int
-    home = "torch" if is_method else getattr(node.target, "__module__", None) or "torch"
+    home = "torch" if node.op == "call_method" else getattr(node.target, "__module__", None) or "torch"
     gives_tensor = name.strip("_") not in _NOT_ONE_TENSOR and home.partition(".")[0] in _TENSOR_PACKAGES
     return Tensor if gives_tensor and Tensor in input_types else None
 
 
-_ATTRIBUTE_TYPES: dict[str, type] = {
-    "shape": torch.Size,
-    "dtype": torch.dtype,
-    "device": torch.device,
-    "layout": torch.layout,
-    **dict.fromkeys(("ndim", "itemsize", "nbytes"), int),
-    **dict.fromkeys(("requires_grad", "is_cuda", "is_sparse", "is_quantized", "is_leaf", "is_meta", "is_nested"), bool),
-    **dict.fromkeys(("T", "H", "mT", "mH", "data", "real", "imag"), Tensor),
-}
-_INTEGER_METHODS = {"size", "dim", "ndimension", "numel", "nelement", "get_device", "element_size"}
+_TENSOR_ATTRIBUTES = {"T", "H", "mT", "mH", "data", "real", "imag"}
 _NOT_ONE_TENSOR = {
     *("split", "chunk", "unbind", "topk", "sort", "max", "min", "median", "mode", "kthvalue", "cummax", "cummin"),
     *("aminmax", "svd", "qr", "eigh", "eig", "slogdet", "lu", "getitem", "getattr", "size", "dim", "ndimension"),

@@ -195,12 +195,16 @@ class Matched(nn.Module):
 
 
 @trap()
+class TypesOfTypes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        factor = 2.0 + isinstance(x.mT, Tensor) + isinstance(x.data[0], float)
+        return x * factor if issubclass(type(x), Tensor) and isinstance(type(x), type) else x
+
+
+@trap(refused="checks the type of")
 class TypesOfSizes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.shape[0]
-        factor = 2.0 if isinstance(rows, int) and isinstance(x.shape, torch.Size) else 3.0
-        factor += isinstance(x.size(), tuple) + isinstance(x.dtype, torch.dtype) + isinstance(rows, float)
-        return x * factor if issubclass(type(x), Tensor) and isinstance(type(x), type) else x
+        return x * 2 if isinstance(x.shape[0], int) else x * 3  # here
 
 
 @trap(refused="checks the type of")

@@ -44,7 +44,6 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "a_state_dict": lambda m: m.state_dict()["fc.weight"].abs(),
     "getattr": lambda m: getattr(m.fc, "we" + "ight").abs(),
     "_parameters": lambda m: m.fc._parameters["weight"].abs(),
-    "get_parameter": lambda m: m.get_parameter("fc.weight").abs(),
     "data": lambda m: first(m.fc).data.abs(),
     "detach": lambda m: first(m.fc).detach() + 1,
     "a_vector": lambda m: nn.utils.parameters_to_vector(m.fc.parameters()),
@@ -62,6 +61,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "a_stack": lambda m: torch.stack([first(m.fc), first(m.fc)]).sum(0),
 }
 NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "get_parameter": lambda m: m.get_parameter("fc.weight").abs(),
     "tensor": lambda m: torch.Tensor(first(m.fc)),
     "float_tensor": lambda m: torch.FloatTensor(first(m.fc)),
     "a_scripted_function": lambda m: torch.jit.script(doubled)(first(m.fc)),

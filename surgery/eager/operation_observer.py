@@ -11,6 +11,7 @@ import torch
 from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 from torch.overrides import TorchFunctionMode
 
+from surgery.eager.thread_overrides import run_uninterrupted
 from surgery.graph import inplace, run_model
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class OperationObserver(TorchFunctionMode):
             self.__exit__(None, None, None)
             self._is_active = False
 
+    def stop(self) -> None:
+        """Stop observing for good, wherever an interrupt came."""
+        while torch.overrides._get_current_function_mode() is self:  # noqa: SLF001
+            self.__exit__(None, None, None)
+        self._is_active = self.is_inside = False
+
     def call_module(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a module that is not a leaf, whose operations are observed."""
         if self.is_inside:
@@ -85,14 +92,15 @@ class OperationObserver(TorchFunctionMode):
         """Call a leaf, which is one operation."""
         if self.is_inside or is_transformed():
             return module._call_impl(*args, **kwargs)  # noqa: SLF001
-        self.is_inside = True
+        self.is_inside, was_active = True, self._is_active
         self.pause()
         try:
             value = module._call_impl(*args, **kwargs)  # noqa: SLF001
             self.on_call(ObservedCall(path, type(module).__name__.lower(), value, args, kwargs, is_module=True))
         finally:
             self.is_inside = False
-            self.resume()
+            if was_active:
+                self.resume()
         return value
 
     def as_leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,18 +146,25 @@ _thread = _ThreadState()
 @contextmanager
 def observing(observer: OperationObserver) -> Iterator[None]:
     """Within the block, `observer` observes this thread's calls, also of the modules of `observe_modules`."""
-    before, _thread.observer = _thread.observer, observer
-    observer.resume()
+    before = _thread.observer if is_observing() else None
+
+    def leave() -> None:
+        observer.stop()
+        _thread.observer = before
+
     try:
+        _thread.observer = observer
+        observer.resume()
         yield
     finally:
-        observer.pause()
-        _thread.observer = before
+        run_uninterrupted(leave)
 
 
 def is_observing() -> bool:
-    """Return whether an observer observes this thread."""
-    return _thread.observer is not None
+    """Return whether an observer observes this thread. One that an interrupt left behind does not."""
+    observer = _thread.observer
+    modes = torch.overrides._get_current_function_mode_stack()  # noqa: SLF001
+    return observer is not None and (observer.is_inside or observer in modes)
 
 
 def observe_modules(model: nn.Module, leaves: LeafRule) -> None:

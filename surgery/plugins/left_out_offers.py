@@ -44,3 +44,14 @@ def _files(plugin: Plugin) -> list[Path]:
     with suppress(PluginError, OSError):
         return [Path(file) for file in compute_digests(find_plugin_files(Path(plugin.origin)))]
     return []
+
+
+def is_known_to_cmap(text: str) -> bool:
+    """Return whether a text is a colormap of the library `cmap`, or a color such as "red"."""
+    import cmap
+
+    for kind in (cmap.Colormap, cmap.Color):
+        with suppress(Exception):  # each kind of text raises an error of its own
+            kind(text)
+            return True
+    return False

@@ -17,7 +17,7 @@ from surgery.plugins.discovery import (
     find_requests,
     normalize_name,
 )
-from surgery.plugins.left_out_offers import may_offer
+from surgery.plugins.left_out_offers import is_known_to_cmap, may_offer
 from surgery.plugins.name_lookup import Match, find_match
 from surgery.plugins.object_kinds import KINDS, Kind
 from surgery.plugins.options import configure
@@ -99,7 +99,7 @@ class Plugins:
         """
         match = self._find_match(kind, text)
         if match is None:
-            if kind == "colormap":  # it may be one that `cmap` reads, such as "red"
+            if kind == "colormap" and is_known_to_cmap(text):
                 self._warn_of_left_out(kind, text, "a color of the library")
             return None
         if match.name in self._collect_offers(match.plugin, kind):  # else the user has named the plugin

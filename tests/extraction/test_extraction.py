@@ -14,9 +14,9 @@ import surgery
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
+from surgery.eager.parameter_copies import copy_to_run
 from surgery.errors import ImageError, ModelError, SelectionError, TraceError
 from surgery.extraction.output_check import compare_with_original
-from surgery.graph.copies import copy_sharing_parameters
 from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_search import find_images
 from surgery.output import Progress
@@ -380,11 +380,11 @@ def test_the_original_runs_on_the_first_batch_only(
 ) -> None:
     copies: list[nn.Module] = []
 
-    def copied(original: nn.Module) -> nn.Module:
-        copies.append(copy_sharing_parameters(original))
+    def copied(original: nn.Module, other: nn.Module) -> nn.Module:
+        copies.append(copy_to_run(original, other))
         return copies[-1]
 
-    monkeypatch.setattr("surgery.extraction.output_check.copy_sharing_parameters", copied)
+    monkeypatch.setattr("surgery.extraction.output_check.copy_to_run", copied)
     surgery.extract(model, photos, out=tmp_path / "out", check=True, batch_size=2, sinks=[])
     assert len(copies) == 1
 

@@ -54,6 +54,7 @@ NETS = [(Views, (2, 3, 8, 8)), (InPlace, (2, 3, 8, 8)), (Nests, (2, 6, 4))]
 
 def everywhere(model: nn.Module) -> fx.GraphModule:
     traced = surgery.trace(model)
+    assert isinstance(traced, fx.GraphModule)
     return surgery.insert(traced, surgery.operations(traced))
 
 

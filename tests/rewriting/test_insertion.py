@@ -20,6 +20,7 @@ from tests.tracing.test_symbolic import CASES, flat
 
 def everywhere(model: nn.Module) -> tuple[fx.GraphModule, fx.GraphModule]:
     traced = surgery.trace(model)
+    assert isinstance(traced, fx.GraphModule)
     return traced, surgery.insert(traced, surgery.operations(traced))
 
 

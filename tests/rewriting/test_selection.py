@@ -36,7 +36,9 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def traced() -> fx.GraphModule:
-    return surgery.trace(Net(), torch.zeros(1, 2, 4, 4))
+    traced = surgery.trace(Net(), torch.zeros(1, 2, 4, 4))
+    assert isinstance(traced, fx.GraphModule)
+    return traced
 
 
 def paths(traced: fx.GraphModule, selection: surgery.Selection | str) -> list[str]:

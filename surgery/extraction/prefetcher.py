@@ -41,12 +41,19 @@ class Prefetcher(Generic[T]):
         error = None
         try:
             for item in self._source:
-                self._ready.put(([item], None))
+                self._put([item], None)
                 if self._closed:
                     return
         except BaseException as caught:  # noqa: BLE001 - raised on the thread that takes the items
             error = caught
-        self._ready.put(([], error))
+        self._put([], error)
+
+    def _put(self, items: list[T], error: BaseException | None) -> None:
+        """Add an item when there is room for it, unless nobody will take it."""
+        while not self._closed:
+            with suppress(queue.Full):
+                self._ready.put((items, error), timeout=0.1)
+                return
 
     def _items(self) -> Iterator[T]:
         while True:

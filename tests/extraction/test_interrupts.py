@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import SurgeryError
 from surgery.extraction import BackgroundWriter, execution
+from surgery.extraction.prefetcher import Prefetcher
 from surgery.interrupts import raising_interrupts, watch_interrupts
 from surgery.output import manifest as manifests
 from surgery.output.image_records import ImageRecords
@@ -92,6 +94,17 @@ LAST_MOMENTS: dict[str, tuple[Any, str]] = {
     "while the folder is closed": (Workspace, "close"),
     "while the lock is released": (Workspace, "remove_contents"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """End what an interrupt in the first instructions of a block's end has left running, for the tests after these."""
+    yield
+    for each in [each for each in gc.get_objects() if type(each) in (Prefetcher, BackgroundWriter)]:
+        thread = each._thread
+        if thread is not None and thread.is_alive():
+            with suppress(Exception):
+                each.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("after", [False, True])

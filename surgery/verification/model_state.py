@@ -16,7 +16,11 @@ def model_state(model: nn.Module) -> list[tuple[str, Any]]:
     """Return everything in a model that a run or a trace could change, as pairs of a description and a value."""
     state: list[tuple[str, Any]] = []
     for path, module in model.named_modules():
-        hooks = {name: list(value) for name, value in vars(module).items() if name.endswith("_hooks")}
+        hooks = {
+            name: list(value)
+            for name, value in vars(module).items()
+            if name.endswith("_hooks") and isinstance(value, dict)
+        }
         state.append((f"the mode of {path or 'the model'}", module.training))
         state += [(f"the {name.strip('_')} of {path}", keys) for name, keys in hooks.items()]
         state.append((f"the attributes of {path or 'the model'}", sorted(vars(module))))

@@ -95,6 +95,8 @@ class ExampleRuns:
         if not any(_may_write_in_one_mode(kind) for kind in user_classes(self.model)):
             return
         copies = copy_parameters(self.model.parameters())
+        if any(id(parameter) not in copies for parameter in self.model.parameters()):
+            return  # some can't be copied, or all take too much memory, and a run might write to them
         copy = set_mode(copy_isolating_hooks(self.model, {**copies}), not self.model.training)
         with suppress(Exception), self.start(copy) as values:  # it may not run in this mode
             self._collect(copy, values)

@@ -52,6 +52,25 @@ def test_a_model_is_compared_in_both_modes_on_another_batch_and_another_size(sha
     assert cases(alone) == [("train", "example")]
 
 
+class Numbered(nn.Module):
+    """Has an attribute that is called as the dicts of hooks are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+        self.n_hooks = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * self.n_hooks
+
+
+def test_an_attribute_of_any_type_may_be_called_as_hooks_are() -> None:
+    model, x = Numbered(), torch.randn(1, 3, 4, 4)
+    for front_end in ("symbolic", "observed"):
+        traced = surgery.trace(model, x, front_end=front_end)  # type: ignore[arg-type]
+        assert surgery.certify(model, traced, x).same
+
+
 def test_the_larger_batch_does_not_repeat_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []  # of arrays: tensors that a run leaves outside the model are taken away again
     before = Film.forward

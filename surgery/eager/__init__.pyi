@@ -2,6 +2,7 @@ from .container_snapshots import ContainerSnapshot as ContainerSnapshot
 from .example_inputs import ExampleInputs as ExampleInputs
 from .example_inputs import bind_example as bind_example
 from .example_inputs import check_initialized as check_initialized
+from .example_inputs import explain_dict as explain_dict
 from .external_state import ExternalState as ExternalState
 from .fingerprints import Fingerprints as Fingerprints
 from .fingerprints import changed_entries as changed_entries

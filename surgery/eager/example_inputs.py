@@ -61,6 +61,15 @@ def bind_example(model: nn.Module, example: Any) -> ExampleInputs:
     return ExampleInputs(tuple(names), dict(zip(names, values, strict=True)))
 
 
+def explain_dict(model: nn.Module, example: Any) -> str | None:
+    """Return what a dict was taken for that is one input and not the inputs by name; None for any other example."""
+    signature = inspect.signature(model.forward)
+    if not isinstance(example, Mapping) or _is_keyword_arguments(example, signature):
+        return None
+    names = [name for name, p in signature.parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return f"the dict was given as {names[0]}, since its keys are not inputs; forward takes {', '.join(names)}"
+
+
 def _required_names(signature: inspect.Signature) -> tuple[str, ...]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = signature.parameters.values()

@@ -47,6 +47,8 @@ def check_leaves_called(model: nn.Module, leaves: Leaves, called_paths: Collecti
     for leaf in leaves:
         name = leaf if isinstance(leaf, str) else leaf.__name__
         paths = [path for path, module in model.named_modules() if path and matches_leaf(leaf, module, path)]
+        if not paths and matches_leaf(leaf, model, ""):
+            raise TraceError(f"{name!r} is the model itself, which is no operation of its own; name a module in it")
         if not paths:
             raise TraceError(f"{name!r} is neither the path nor the class of a module of the model")
         if not any(f"{path}.".startswith(f"{called}.") for path in paths for called in called_paths):

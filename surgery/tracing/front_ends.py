@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import nn
 
-from surgery.eager import ExternalState, bind_example, check_initialized, lock_global_state, remember_namespaces
+from surgery.eager import (
+    ExampleError,
+    ExternalState,
+    bind_example,
+    check_initialized,
+    explain_dict,
+    lock_global_state,
+    remember_namespaces,
+)
 from surgery.errors import TraceError, first_line
 from surgery.graph import HAZARD_KINDS, FrontEnd
 from surgery.observing import observe
@@ -64,8 +72,14 @@ def trace(
     if front_end not in ("auto", *get_args(FrontEnd)):
         raise TraceError(f"there is no front end {front_end!r}; there are auto, {' and '.join(get_args(FrontEnd))}")
     with lock_global_state(), remember_namespaces(), restore_thread_state(), torch.inference_mode(False):
-        # In a copy of the context, so that context variables that forward sets are as before afterwards.
-        return copy_context().run(_trace, unwrap_model(model), example, front_end, leaves, allow)
+        model = unwrap_model(model)
+        try:
+            # In a copy of the context, so that context variables that forward sets are as before afterwards.
+            return copy_context().run(_trace, model, example, front_end, leaves, allow)
+        except ExampleError as error:
+            if (advice := explain_dict(model, example)) is None:
+                raise
+            raise ExampleError(f"{error}; {advice}") from error
 
 
 def _trace(model: nn.Module, example: Any, front_end: str, leaves: Leaves, allow: Sequence[str]) -> nn.Module:

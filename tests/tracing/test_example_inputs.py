@@ -179,6 +179,7 @@ def test_the_error_names_the_module_whose_forward_runs_and_keeping_it_whole_help
 @pytest.mark.parametrize(
     ("leaf", "said"),
     [
+        ("Around", "is the model itself"),
         ("Nothing", "neither the path nor the class of a module"),
         ("unused", "forward does not call unused"),
     ],
@@ -273,3 +274,13 @@ def test_a_nested_tensor_is_an_input_whose_shape_is_unknown() -> None:
     traced = surgery.trace(nn.Sequential(nn.Linear(3, 2)), nested)
     assert [operation.shape for operation in surgery.operations(traced)] == [()]
     assert traced(nested).size(0) == 2
+
+
+class Masked(nn.Module):
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        return ids * 2 if mask is None else ids * mask
+
+
+def test_a_dict_with_a_misspelt_name_is_said_to_be_one_input() -> None:
+    with pytest.raises(TraceError, match=r"the dict was given as ids, .* forward takes ids, mask"):
+        surgery.trace(Masked(), {"idz": A})

@@ -5,6 +5,7 @@
     │   └── CheckpointError   a weights file can't be read, or fits no known architecture
     ├── TraceError            a model can't be traced; the message has the user's file and line
     ├── SelectionError        a selection can't be parsed, or matches no operation
+    ├── EditError             an edit can't be read, or doesn't fit the value of its operation
     ├── ImageError            an input image can't be read, or the model can't take it
     ├── RenderError           a stage returned something that can't be drawn
     ├── OutputError           a result can't be written
@@ -49,6 +50,10 @@ class TraceError(SurgeryError):
 
 class SelectionError(SurgeryError):
     """A selection can't be parsed, or matches no operation."""
+
+
+class EditError(SurgeryError):
+    """An edit can't be read, or does not fit the value of its operation."""
 
 
 class ImageError(SurgeryError):

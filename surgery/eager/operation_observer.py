@@ -8,11 +8,12 @@ from threading import local
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 from torch.overrides import TorchFunctionMode
 
 from surgery.eager.thread_overrides import run_uninterrupted
-from surgery.graph import inplace, run_model
+from surgery.graph import inplace, named_tensors, run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ class ObservedCall(NamedTuple):
     """The positional arguments, after the call: an operation that works in place has written to them."""
     kwargs: Mapping[str, Any]
     is_module: bool = False
+    written: Sequence[Tensor] = ()
+    """The tensors in the arguments that the call wrote to, if the observer asks for them."""
 
 
 class OperationObserver(TorchFunctionMode):
@@ -55,9 +58,11 @@ class OperationObserver(TorchFunctionMode):
         self.is_inside = False
         """Whether an operation is running. The calls inside it are not observed."""
         self._is_active = False
+        self._finds_writes = False
+        """Whether calls tell which of their arguments they wrote to."""
 
-    def on_call(self, call: ObservedCall) -> None:
-        """Receive a call as soon as its value is computed."""
+    def on_call(self, call: ObservedCall) -> Any:
+        """Receive a call as soon as its value is computed, and return the value that the model gets."""
         raise NotImplementedError
 
     def resume(self) -> None:
@@ -95,13 +100,14 @@ class OperationObserver(TorchFunctionMode):
         self.is_inside, was_active = True, self._is_active
         self.pause()
         try:
+            versions = self._note_versions(args, kwargs)
             value = module._call_impl(*args, **kwargs)  # noqa: SLF001
-            self.on_call(ObservedCall(path, type(module).__name__.lower(), value, args, kwargs, is_module=True))
+            kind, written = type(module).__name__.lower(), _find_written(versions)
+            return self.on_call(ObservedCall(path, kind, value, args, kwargs, is_module=True, written=written))
         finally:
             self.is_inside = False
             if was_active:
                 self.resume()
-        return value
 
     def as_leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function` as one operation: the calls inside it are not observed."""
@@ -121,14 +127,27 @@ class OperationObserver(TorchFunctionMode):
             return func(*args, **kwargs)
         self.is_inside = True
         try:
+            versions = self._note_versions(args, kwargs)
             value = func(*args, **kwargs)
-            kind, scope = operation_kind(func), self.scopes[-1]
+            kind, scope, written = operation_kind(func), self.scopes[-1], _find_written(versions)
             if kind == "getattr":  # the getter of an attribute is called without its name
                 args = (*args, getattr(getattr(func, "__self__", None), "__name__", ""))
-            self.on_call(ObservedCall(f"{scope}.{kind}" if scope else kind, kind, value, args, kwargs))
+            return self.on_call(
+                ObservedCall(f"{scope}.{kind}" if scope else kind, kind, value, args, kwargs, written=written)
+            )
         finally:
             self.is_inside = False
-        return value
+
+    def _note_versions(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Tensor, int]]:
+        """Return the tensors in the arguments of a call, each with the number of times that it was written to."""
+        if not self._finds_writes:
+            return []
+        tensors = (tensor for _, tensor in named_tensors([args, kwargs]))
+        return [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]  # noqa: SLF001
+
+
+def _find_written(versions: list[tuple[Tensor, int]]) -> list[Tensor]:
+    return [tensor for tensor, version in versions if tensor._version != version]  # noqa: SLF001
 
 
 def is_transformed() -> bool:

@@ -156,10 +156,11 @@ class _ValueRecorder(OperationObserver):
         self.values: defaultdict[str, list[list[Tensor]]] = defaultdict(list)
         """Path of an operation without ``@n`` -> for each call, clones of the returned tensors."""
 
-    def on_call(self, call: ObservedCall) -> None:
+    def on_call(self, call: ObservedCall) -> Any:
         _initialize(call.kind, call.value)
         if tensors := [tensor.detach().clone() for _, tensor in named_tensors(call.value)]:
             self.values[call.path].append(tensors)
+        return call.value
 
 
 def _initialize(kind: str, value: Any) -> None:

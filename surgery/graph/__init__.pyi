@@ -19,6 +19,7 @@ from .edges import ValueSource as ValueSource
 from .edges import find_edges as find_edges
 from .exported import explain_input_checks as explain_input_checks
 from .exported import is_export as is_export
+from .exported import node_line as node_line
 from .graph_copies import add_output as add_output
 from .graph_copies import empty_graph_like as empty_graph_like
 from .graph_copies import is_same_graph as is_same_graph
@@ -41,14 +42,18 @@ from .listings import Activations as Activations
 from .listings import Operations as Operations
 from .mutations import mutated_nodes as mutated_nodes
 from .nodes import InsertedModule as InsertedModule
+from .nodes import InsertedOperation as InsertedOperation
+from .nodes import OperationGroup as OperationGroup
 from .nodes import call_arguments as call_arguments
 from .nodes import input_names as input_names
+from .nodes import inserted_module as inserted_module
 from .nodes import is_extractor as is_extractor
 from .nodes import operation_groups as operation_groups
 from .nodes import operation_nodes as operation_nodes
 from .nodes import operations as operations
 from .outlines import Outline as Outline
 from .outlines import OutlineRow as OutlineRow
+from .shared_memory import SharedMemory as SharedMemory
 from .source_lines import find_user_line as find_user_line
 from .source_lines import format_location as format_location
 from .source_lines import is_user_file as is_user_file
@@ -56,6 +61,7 @@ from .source_lines import run_model as run_model
 from .tensors import clone_inputs as clone_inputs
 from .tensors import clone_tensors as clone_tensors
 from .tensors import named_tensors as named_tensors
+from .tensors import storage_id as storage_id
 from .tensors import tensor_specs as tensor_specs
 from .trace_info import FrontEnd as FrontEnd
 from .trace_info import Reach as Reach

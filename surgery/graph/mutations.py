@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from operator import getitem
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import fx, nn
 
 from surgery.graph import inplace
@@ -28,43 +29,60 @@ def mutated_nodes(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
 
     `root` is the module that has the submodules of the graph.
     """
-    for target in _direct_targets(node, root):
+    for target in written_nodes(node, root):
         base: fx.Node | None = target
         while base is not None:
             yield base
-            base = _view_base(base)
+            base = view_base(base)
 
 
-def _direct_targets(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
+def written_nodes(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
+    """Yield the nodes whose values `node` writes to, without those that they are views of."""
     first = node.args[0] if node.args else None
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
         if getattr(module, "inplace", False) and isinstance(first, fx.Node):
             yield first
         return
+    if isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001
+        yield from (value for argument, value in _schema_arguments(node) if argument.is_write)
+        return
     out = node.kwargs.get("out")
     yield from (target for target in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(target, fx.Node))
-    name = _called_name(node)
+    name = called_name(node)
     in_place = name.endswith("_") and not name.endswith("__")
     assignment = node.target in inplace.AUGMENTED_ASSIGNMENTS or node.target in (inplace.setitem, inplace.set_attribute)
     if isinstance(first, fx.Node) and (in_place or assignment or node.kwargs.get("inplace") is True):
         yield first
 
 
-def _view_base(node: fx.Node) -> fx.Node | None:
+def view_base(node: fx.Node) -> fx.Node | None:
     """Return the node that `node` is, or may be, a view of."""
     first = node.args[0] if node.args else None
     if not isinstance(first, fx.Node) or node.op not in ("call_method", "call_function"):
         return None
+    if isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001
+        return next((value for _, value in _schema_arguments(node)), None)
     if node.target is getattr:
         return first if node.args[1] in _VIEW_ATTRIBUTES else None
     if node.target is getitem:
         key = node.args[1]
         by_tensor = any(isinstance(part, (fx.Node, list)) for part in (key if isinstance(key, tuple) else (key,)))
         return None if by_tensor else first  # indexing with a tensor or a list copies
-    name = _called_name(node)
+    name = called_name(node)
     return first if name in _VIEWS or (name.endswith("_") and name != "requires_grad_") else None
 
 
-def _called_name(node: fx.Node) -> str:
+def called_name(node: fx.Node) -> str:
+    """Return the name of the function or method that a node calls; an empty text for a module and an input."""
+    if node.op not in ("call_function", "call_method"):
+        return ""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+def _schema_arguments(node: fx.Node) -> Iterator[tuple[Any, fx.Node]]:
+    """Yield each argument of an operator that it writes to or returns, or a view of which it returns."""
+    for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]  # noqa: SLF001
+        value = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
+        if argument.alias_info is not None and isinstance(value, fx.Node):
+            yield argument.alias_info, value

@@ -108,8 +108,14 @@ def operation_groups(graph_module: fx.GraphModule, graph: fx.Graph | None = None
     check_graph(graph_module)
     seen: Counter[str] = Counter()
     computing = (node for node in (graph or graph_module.graph).nodes if _is_part_of_operation(graph_module, node))
-    for index, (_, group) in enumerate(groupby(computing, _call_key), 1):
+    index = 0
+    for _, group in groupby(computing, _call_key):
         nodes = tuple(group)
+        inserted = inserted_module(graph_module, nodes[0])
+        if isinstance(inserted, InsertedOperation):
+            yield OperationGroup(inserted.operation, nodes, nodes)
+            continue
+        index += 1
         values = call_values(nodes) if is_exported(nodes[0]) else nodes
         path, kind, scopes = _address(graph_module, nodes[0])
         repeats = seen[path]
@@ -131,7 +137,8 @@ def _is_part_of_operation(graph_module: fx.GraphModule, node: fx.Node) -> bool:
         return False
     if node.op == "call_module":
         module = graph_module.get_submodule(str(node.target))
-        return not isinstance(module, InsertedModule) and not is_input_check(module)
+        is_operation = isinstance(module, InsertedOperation) or not isinstance(module, InsertedModule)
+        return is_operation and not is_input_check(module)
     return not (is_exported(node) and computes_no_tensor(node))
 
 
@@ -167,10 +174,31 @@ def _computes_nothing(target: object) -> bool:
     )
 
 
+def inserted_module(graph_module: fx.GraphModule, node: fx.Node) -> InsertedModule | None:
+    """Return the inserted module that a node of the graph calls, such as an ActivationExtractor; else None."""
+    module = graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return module if isinstance(module, InsertedModule) else None
+
+
 def is_extractor(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node of the graph calls an inserted module, such as an ActivationExtractor."""
-    return node.op == "call_module" and isinstance(graph_module.get_submodule(str(node.target)), InsertedModule)
+    """Whether a node of the graph calls an ActivationExtractor, which passes on the value of an operation."""
+    module = inserted_module(graph_module, node)
+    return module is not None and module.returns_its_input
 
 
 class InsertedModule(nn.Module):
     """The base class of modules that are inserted into a graph, and are not operations of the model."""
+
+    returns_its_input = True
+    """Whether it returns the very object that it is given."""
+
+
+class InsertedOperation(InsertedModule):
+    """The base class of inserted modules that compute another value, which is an operation of the rewritten model."""
+
+    returns_its_input = False
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self.operation = operation
+        """It has the index of the operation that it comes after."""

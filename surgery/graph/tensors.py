@@ -86,6 +86,14 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
     return () if tensor.is_nested and tensor.layout is torch.strided else tuple(tensor.shape)
 
 
+def storage_id(tensor: Tensor) -> int | None:
+    """Return the identity of a tensor's memory; None for a kind of tensor that has none."""
+    try:
+        return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # noqa: SLF001
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
 def clone_tensors(value: Any) -> Any:
     """Return a value with its tensors cloned; tuples, lists and mappings in it become plain ones."""
     if isinstance(value, Tensor):

@@ -31,13 +31,18 @@ from surgery.graph import (
     trace_info,
     unshare_parameters,
 )
+from surgery.observing.edited_observation import add_edits
 from surgery.observing.extraction_observer import ExtractionObserver, StopRun, call_listener
 from surgery.observing.observation import leaf_rule_for
 from surgery.rewriting import (
+    ActivationEdit,
     ActivationExtractor,
+    ChangeMaker,
     NewOperationExtractor,
     as_outputs,
+    edit_operations,
     insert_extractors,
+    own_edits,
     own_receivers,
     stop_after_last_extractor,
 )
@@ -64,7 +69,13 @@ class ObservedModel(DerivedModel):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise TraceError(explain_missing_graph(self, "be compiled as one graph or exported"))
         observation = observation_of(self)
-        has_receivers = observation.extractors or observation.new_operations or call_listener(self)
+        has_receivers = (
+            observation.extractors
+            or observation.new_operations
+            or observation.edits
+            or observation.new_edits
+            or call_listener(self)
+        )
         if not has_receivers or is_observing():
             return inner_model(self)(*args, **kwargs)
         if "torch._dynamo" in sys.modules:  # which would compile the model's own functions
@@ -84,6 +95,7 @@ def _run_with_extractors(model: ObservedModel, args: tuple[Any, ...], kwargs: di
     try:
         with observing(observer):
             output = run_model(inner_model(model), args, kwargs)
+            observer.check_output(output)
     except (StopRun, Exception):  # the model may have raised another error when it was stopped
         if not observer.has_stopped:
             raise
@@ -169,8 +181,18 @@ def _(model: ObservedModel, chosen: Sequence[Operation]) -> ObservedModel:
     return _copy_with(
         model,
         extractors={path: both[path] for path in order if path in both},
-        new_operations=NewOperationExtractor(observation.operations, _AnyOf(matches)) if matches else None,
+        new_operations=NewOperationExtractor(_AnyOf(matches)) if matches else None,
     )
+
+
+@own_edits.register(ObservedModel)
+def _(model: ObservedModel) -> tuple[ActivationEdit, ...]:
+    return tuple(edit for edits in observation_of(model).edits.values() for edit in edits)
+
+
+@edit_operations.register(ObservedModel)
+def _(model: ObservedModel, chosen: Sequence[Operation], make_change: ChangeMaker) -> ObservedModel:
+    return make_observed(copy_isolating_hooks(model), add_edits(observation_of(model), chosen, make_change))
 
 
 @stop_after_last_extractor.register(ObservedModel)

@@ -43,12 +43,12 @@ class OperationRecorder(OperationObserver):
             for _, tensor in named_tensors(inputs[source.path]):
                 self._add_source(tensor, source)
 
-    def on_call(self, call: ObservedCall) -> None:
+    def on_call(self, call: ObservedCall) -> Any:
         """Record one operation, unless it computes no tensor."""
         path = call.path
         tensors = [tensor for _, tensor in named_tensors(call.value)]
         if not tensors:
-            return
+            return call.value
         number = self._calls[path]
         self._calls[path] += 1
         full_path = f"{path}@{number}" if number else path
@@ -62,6 +62,7 @@ class OperationRecorder(OperationObserver):
         source = ValueSource(full_path, "operation", operation.tensors)
         for tensor in tensors:
             self._add_source(tensor, source)
+        return call.value
 
     def operations(self) -> Operations:
         """Return the operations of the run in order."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from surgery.graph import named_tensors
+from surgery.graph import named_tensors, storage_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ class ParameterGuard:
         self._by_storage: dict[int, list[tuple[nn.Parameter, Tensor]]] = {}
         for parameter, _, gradient in self._data:
             for tensor in (parameter, gradient):
-                if tensor is not None and (storage := _storage_of(tensor)) is not None:
+                if tensor is not None and (storage := storage_id(tensor)) is not None:
                     self._by_storage.setdefault(storage, []).append((parameter, tensor))
         self._values: dict[int, tuple[nn.Parameter, Tensor, Tensor]] = {}
         """By the identity of a tensor: the parameter that it belongs to, the tensor, and its value before the run."""
@@ -46,7 +46,7 @@ class ParameterGuard:
         given = {argument.name: value for argument, value in zip(schema.arguments, args, strict=False)} | kwargs
         targets = [given.get(each.name) for each in schema.arguments if each.alias_info and each.alias_info.is_write]
         for _, tensor in named_tensors(targets):
-            for parameter, part in self._by_storage.get(_storage_of(tensor) or 0, ()):
+            for parameter, part in self._by_storage.get(storage_id(tensor) or 0, ()):
                 if id(part) not in self._values:
                     self._values[id(part)] = parameter, part, part.detach().clone()
 
@@ -60,17 +60,9 @@ class ParameterGuard:
                 if parameter.grad is not gradient:
                     self._replaced.append(parameter)
                     parameter.grad = gradient
-                if _storage_of(parameter) != _storage_of(data) or parameter.shape != data.shape:
+                if storage_id(parameter) != storage_id(data) or parameter.shape != data.shape:
                     self._replaced.append(parameter)
                     parameter.data = data
             with torch.no_grad():
                 for _, part, value in self._values.values():
                     part.copy_(value)
-
-
-def _storage_of(tensor: Tensor) -> int | None:
-    """Return the identity of a tensor's memory; None for a kind of tensor that has none."""
-    try:
-        return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # noqa: SLF001
-    except (NotImplementedError, RuntimeError):
-        return None

@@ -1,3 +1,13 @@
+from .activation_edit import EDIT as EDIT
+from .activation_edit import ActivationEdit as ActivationEdit
+from .activation_edit import Change as Change
+from .activation_edit import edited_operation as edited_operation
+from .activation_edit import find_edits as find_edits
+from .activation_edit import original_path as original_path
+from .activation_edit import own_edits as own_edits
+from .edit_insertion import ChangeMaker as ChangeMaker
+from .edit_insertion import edit_operations as edit_operations
+from .edit_insertion import insert_edits as insert_edits
 from .extractor import ActivationExtractor as ActivationExtractor
 from .extractor import NewOperationExtractor as NewOperationExtractor
 from .extractor import find_extractors as find_extractors

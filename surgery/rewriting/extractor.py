@@ -16,7 +16,7 @@ from surgery.graph import InsertedModule
 from surgery.rewriting.custom_operator import notify_from_compiled, register_receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from surgery.types import Operation
 
@@ -70,13 +70,10 @@ class ActivationExtractor(InsertedModule):
 class NewOperationExtractor:
     """Receives the values of operations that an observed model runs, and that the run of its example did not have."""
 
-    def __init__(self, known: Iterable[Operation], matches: Callable[[Operation], bool]) -> None:
-        """`known` are the operations of the run of the example. Of all others, those are extracted that match."""
+    def __init__(self, matches: Callable[[Operation], bool]) -> None:
+        """Those operations are extracted that match."""
         self.matches = matches
         self.listener: Listener | None = None
-        self.known_paths = frozenset(operation.path for operation in known)
-        self.first_index = len(self.known_paths) + 2
-        """The index of the first new operation of a run. The output has the one before."""
 
     def receive(self, operation: Operation, value: Any) -> bool:
         """Pass the value of a new operation to the listener if it is selected, and return whether it is."""

@@ -29,7 +29,7 @@ from surgery.types import Operation
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_META_OF_CALLS = ("nn_module_stack", "torch_fn")
+META_OF_CALLS = ("nn_module_stack", "torch_fn")
 _EXTRACTORS = "extractors"
 """The submodule of a rewritten model that has its extractors, with an underscore added if the model has this name."""
 
@@ -49,11 +49,18 @@ def insert(traced: T, chosen: Sequence[Operation]) -> T:
 
     Raises SelectionError for an operation that `traced` does not have.
     """
+    check_chosen(traced, chosen, "insert")
+    return insert_extractors(traced, chosen)  # type: ignore[no-any-return]
+
+
+def check_chosen(traced: nn.Module, chosen: Sequence[Operation], taker: str) -> None:
+    """Raise SelectionError unless `chosen` are operations of a traced model. `taker` is what takes them."""
     if not isinstance(chosen, (list, tuple)) or not all(isinstance(each, Operation) for each in chosen):
-        raise SelectionError("insert takes a list of operations, as surgery.select and surgery.operations return them")
+        raise SelectionError(
+            f"{taker} takes a list of operations, as surgery.select and surgery.operations return them"
+        )
     if absent := {operation.path for operation in chosen} - {operation.path for operation in operations(traced)}:
         raise SelectionError(f"the model has no operation {min(absent)!r}; select from this model's operations")
-    return insert_extractors(traced, chosen)  # type: ignore[no-any-return]
 
 
 @singledispatch
@@ -65,7 +72,7 @@ def insert_extractors(traced: object, chosen: Sequence[Operation]) -> Any:  # no
 @insert_extractors.register(fx.GraphModule)
 def _(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModule:
     owner = copy_sharing_parameters(without_graph(traced))
-    home = _free_name(owner, _EXTRACTORS)
+    home = free_name(owner, _EXTRACTORS)
     extractors = nn.Module()
     paths = {operation.path for operation in chosen}
 
@@ -77,12 +84,12 @@ def _(traced: fx.GraphModule, chosen: Sequence[Operation]) -> fx.GraphModule:
         for node in original.nodes:
             copies[node] = graph.node_copy(node, copies.__getitem__)
             if group := ends.get(node):
-                name = _free_name(extractors, group.node.name)  # the graph of the other mode may use this name
+                name = free_name(extractors, group.node.name)  # the graph of the other mode may use this name
                 extractors.add_module(name, ActivationExtractor(group.operation))
                 values = [copies[value] for value in group.values]
                 computed = values[0] if len(values) == 1 else graph.call_function(tuple, (values,))
                 extractor = graph.create_node("call_module", f"{home}.{name}", (computed,))
-                extractor.meta = {key: value for key, value in group.node.meta.items() if key not in _META_OF_CALLS}
+                extractor.meta = {key: value for key, value in group.node.meta.items() if key not in META_OF_CALLS}
                 if len(values) == 1:
                     copies[group.node] = extractor
         return graph
@@ -161,7 +168,8 @@ def _with_graphs(model: fx.GraphModule, change: Callable[[fx.Graph], fx.Graph]) 
     return build_traced_module(owner, map_graphs(model, change), type(model).__name__, model)
 
 
-def _free_name(owner: nn.Module, name: str) -> str:
+def free_name(owner: nn.Module, name: str) -> str:
+    """Return a name that a module has no attribute of: `name`, with underscores added if it has one."""
     while hasattr(owner, name):
         name += "_"
     return name

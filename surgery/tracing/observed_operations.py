@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from surgery.eager import OperationObserver
@@ -50,7 +50,7 @@ class OrderObserver(OperationObserver):
         self._computed = WeakValueDictionary({id(tensor): tensor for tensor in sources})
         """The tensors that depend on the sources, by identity, as long as they exist."""
 
-    def on_call(self, call: ObservedCall) -> None:
+    def on_call(self, call: ObservedCall) -> Any:
         """Record an operation. Leaves may depend on parameters of their own, so they count as computed."""
         arguments = [tensor for _, tensor in named_tensors([call.args, call.kwargs])]
         is_computed = call.is_module or any(id(tensor) in self._computed for tensor in arguments)
@@ -62,6 +62,7 @@ class OrderObserver(OperationObserver):
         if shapes := shapes_of(tensor_specs(call.value)):
             source = format_location(find_user_line(sys._getframe(2)))  # noqa: SLF001
             self.operations.append(ObservedOperation(call.path, shapes, source, is_computed))
+        return call.value
 
 
 _WRITING_TO_FIRST = {"setitem", "copy"}

@@ -132,8 +132,9 @@ def test_a_wrong_value_is_found_beside_values_that_vary(monkeypatch: pytest.Monk
 
     before = ExtractionObserver.on_call
 
-    def spoil(self: Any, call: Any) -> None:
+    def spoil(self: Any, call: Any) -> Any:
         before(self, call._replace(value=call.value + 1) if call.path == "mul" else call)
+        return call.value
 
     x = torch.randn(2, 3)
     traced = surgery.trace(Varying(), x, front_end="observed")

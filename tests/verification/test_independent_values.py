@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from surgery.eager import ObservedCall
 
 
-def late(before: Callable[[Any, ObservedCall], None]) -> Callable[[Any, ObservedCall], None]:
+def late(before: Callable[[Any, ObservedCall], Any]) -> Callable[[Any, ObservedCall], Any]:
     """Return a method that receives a call when the next one is done, which may have worked in place."""
 
-    def on_call(self: Any, call: ObservedCall) -> None:
+    def on_call(self: Any, call: ObservedCall) -> Any:
         for waiting in vars(self).pop("waiting", ()):
             before(self, waiting)
         vars(self)["waiting"] = [call]
+        return call.value
 
     return on_call
 

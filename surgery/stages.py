@@ -109,6 +109,28 @@ class Transform(Protocol):
     def __call__(self, maps: Tensor, /) -> Tensor: ...
 
 
+class Edit(Protocol):
+    """Computes what takes the place of an operation's value while the model runs.
+
+    Takes maps ``(B, C, H, W)`` of the dtype and on the device of the model, of any range, with NaN and infinities as
+    the model computed them. Returns the replacement, of the same shape, dtype and device, and the same for the same
+    maps. It must not write to its input, and nothing is written to the replacement, which may share memory with the
+    input. For values that it has no replacement for, such as integers, it raises EditError.
+
+    Optional attributes, usually the fields of a dataclass, say where the replacement takes effect. The edit itself need
+    not regard them, since it is mixed with the value as it was by those who call it:
+
+    - ``channels``: numbers and ranges of channels, ``range(16)``, ``("0-15", 20)`` or ``"0-15,20"``; None for all.
+    - ``region``: top, left, height and width in shares of the map, from 0 to 1; None for everywhere.
+    - ``amount``: the share of the replacement in the result, from 0 to 1.
+    - ``of_reference(values)``: a method that takes the values ``(N, C, H, W)`` of the operation in a run on N reference
+      images, and returns the edit for them.
+    - ``needs_reference``: true for an edit that can't be called, but for the one that ``of_reference`` returns.
+    """
+
+    def __call__(self, values: Tensor, /) -> Tensor: ...
+
+
 class Reader(Protocol):
     """Reads one input file as a tensor ``(1, ...)`` that the model takes: ``(1, C, H, W)`` floats for an image.
 

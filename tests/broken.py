@@ -207,6 +207,77 @@ BROKEN = {
         r"gives other colors the second time",
     ),
     "a colormap that is no color": (offering("colormap", "['blak', 'white']"), r"can't be sampled|blak"),
+    # edits
+    "an edit that writes to its input": (
+        offering("edit", "lambda values: values.zero_()"),
+        r"writes to its input, given three images of four channels",
+    ),
+    "an edit of another shape": (
+        offering("edit", "lambda values: values.mean((2, 3), keepdim=True)"),
+        r"gives \(3, 4, 1, 1\) torch.float32 in place of \(3, 4, 8, 6\) torch.float32",
+    ),
+    "an edit of float32 alone": (
+        offering("edit", "lambda values: values.float()"),
+        r"gives \(2, 3, 5, 7\) torch.float32 in place of \(2, 3, 5, 7\) torch.float64, given float64",
+    ),
+    "an edit that gives numbers": (offering("edit", "lambda values: 0.0"), r"gives float in place of \(3, 4, 8, 6\)"),
+    "an edit that takes the model's random numbers": (
+        offering("edit", "lambda values: values + torch.rand_like(values)"),
+        r"draws from torch's global random numbers",
+    ),
+    "an edit of chance": (
+        offering("edit", "lambda v: v + torch.rand(v.shape, generator=own).to(v)", "own = torch.Generator()"),
+        r"gives other values the second time",
+    ),
+    "an edit that counts its calls": (
+        offering(
+            "edit",
+            "Count()",
+            "class Count:",
+            "  calls = 0",
+            "  def __call__(self, values): return values * 0 + self.calls",
+            "  def __deepcopy__(self, memo):",
+            "    copied = Count()",
+            "    copied.calls = self.calls + 1",
+            "    return copied",
+        ),
+        r"gives other values when it has been copied",
+    ),
+    "an edit without a gradient": (
+        offering("edit", "lambda values: torch.from_numpy(values.float().numpy()).to(values)"),
+        r"has no gradient: raises RuntimeError: Can't call numpy\(\) on Tensor that requires grad",
+    ),
+    "an edit that may be changed": (
+        offering(
+            "edit",
+            "Bad()",
+            "import dataclasses",
+            "@dataclasses.dataclass",
+            "class Bad:",
+            "  by: float = 1.0",
+            "  def __call__(self, values): return values * self.by",
+        ),
+        r"is a dataclass that is not frozen",
+    ),
+    "an edit of channels that are none": (
+        offering("edit", "bad", "def bad(values): return values * 0", "bad.channels = 'first'"),
+        r"channels are whole numbers and ranges from 0, such as 0-15,20, not 'first'",
+    ),
+    "an edit of a region outside the map": (
+        offering("edit", "bad", "def bad(values): return values * 0", "bad.region = (0.5, 0, 1, 1)"),
+        r"a region is top, left, height and width within 0 to 1, not 0.5, 0, 1, 1",
+    ),
+    "an edit that keeps memory of its reference": (
+        offering(
+            "edit",
+            "Bad()",
+            "class Bad:",
+            "  def __init__(self, kept=None): self.kept = kept",
+            "  def of_reference(self, values): return Bad(values)",
+            "  def __call__(self, values): return values * 0 + self.kept",
+        ),
+        r"keeps the values of its reference without copying them",
+    ),
     # sinks
     "a sink that keeps live values": (
         sink(

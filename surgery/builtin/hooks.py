@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from surgery.stages import (
         CheckpointReader,
         Colormap,
+        Edit,
         ModelFactory,
         ModelFamily,
         Normalizer,
@@ -48,6 +49,13 @@ def surgery_colormaps() -> Mapping[str, Colormap]:
     from surgery.drawing import COLORMAPS
 
     return COLORMAPS
+
+
+@hookimpl
+def surgery_edits() -> Mapping[str, Edit]:
+    from surgery.builtin.edits import EDITS
+
+    return EDITS
 
 
 @hookimpl

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from surgery.builtin.tensor_files import TENSOR_SUFFIXES, load_tensors
+from surgery.builtin.tensor_files import TENSOR_SUFFIXES, check_tensor, load_tensors, select_tensor
 from surgery.builtin.waveforms import WaveformReader
 from surgery.errors import ImageError
 from surgery.inputs import ImageReader
-from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +37,8 @@ class TensorReader:
 
         content = load_tensors(path, self.suffixes)
         if isinstance(content, dict):
-            content = _select_tensor(path, content, self.key, "tensor")
-        content = _check_tensor(path, content)
+            content = select_tensor(path, content, self.key, "tensor")
+        content = check_tensor(path, content)
         shape = tuple(content.shape)
         if content.ndim not in (2, 3, 4) or (content.ndim == 4 and shape[0] != 1) or content.numel() == 0:
             raise ImageError(f"{path} holds {shape}, and one input is (1, C, H, W), (C, H, W) or (H, W)")
@@ -63,7 +62,7 @@ class ArrayReader:
         if not isinstance(content, dict):
             return _as_one_input(path, content)
         if self.key is not None:
-            return _as_one_input(path, _select_tensor(path, content, self.key, "array"))
+            return _as_one_input(path, select_tensor(path, content, self.key, "array"))
         if not content:
             raise ImageError(f"{path} holds nothing")
         return {name: _as_one_input(path, value) for name, value in content.items()}
@@ -72,32 +71,12 @@ class ArrayReader:
 def _as_one_input(path: Path, value: Any) -> Tensor:
     import torch
 
-    tensor = _check_tensor(path, value)
+    tensor = check_tensor(path, value)
     if tensor.numel() == 0:
         raise ImageError(f"{path} holds an empty array {tuple(tensor.shape)}")
     if not tensor.is_floating_point() and tensor.dtype is not torch.bool:
         tensor = tensor.long()
     return tensor if tensor.ndim and len(tensor) == 1 else tensor[None]
-
-
-def _check_tensor(path: Path, value: Any) -> Tensor:
-    """Return a tensor of real numbers that is not quantized. Raises ImageError for anything else."""
-    import torch
-
-    if not isinstance(value, torch.Tensor) or value.is_complex():
-        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-        raise ImageError(f"{path} holds {kind}, not a tensor of real numbers")
-    return value.dequantize() if value.is_quantized else value
-
-
-def _select_tensor(path: Path, content: Mapping[str, Any], key: str | None, reader: str) -> Any:
-    if key is not None:
-        if key not in content:
-            raise ImageError(f"{path} has no {key!r}; there is {abbreviate_list(content, 6)}")
-        return content[key]
-    if len(content) != 1:
-        raise ImageError(f"{path} holds {abbreviate_list(content, 6) or 'nothing'}; name one: {reader}:key=NAME")
-    return next(iter(content.values()))
 
 
 READERS: dict[str, Reader] = {

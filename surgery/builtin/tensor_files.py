@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import ImageError, first_line
 from surgery.interrupts import raising_interrupts
+from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from torch import Tensor
 
 TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth")
 
@@ -51,3 +54,27 @@ def _load(path: Path) -> Any:
             return {name: torch.tensor(value) for name, value in content.items()}
         return torch.tensor(content)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_tensor(path: Path, value: Any) -> Tensor:
+    """Return a tensor of real numbers that is not quantized. Raises ImageError for anything else."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.is_complex():
+        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+        raise ImageError(f"{path} holds {kind}, not a tensor of real numbers")
+    return value.dequantize() if value.is_quantized else value
+
+
+def select_tensor(path: Path, content: Mapping[str, Any], key: str | None, stage: str) -> Any:
+    """Return the entry of a file that is called `key`, or its only one; `stage` names what has the option in messages.
+
+    Raises ImageError if there is none of this name, or without a name, if there are several.
+    """
+    if key is not None:
+        if key not in content:
+            raise ImageError(f"{path} has no {key!r}; there is {abbreviate_list(content, 6)}")
+        return content[key]
+    if len(content) != 1:
+        raise ImageError(f"{path} holds {abbreviate_list(content, 6) or 'nothing'}; name one: {stage}:key=NAME")
+    return next(iter(content.values()))

@@ -30,6 +30,7 @@ class NewPluginKind(StrEnum):
     normalizer = "normalizer"
     tiler = "tiler"
     colormap = "colormap"
+    edit = "edit"
     sink = "sink"
     model = "model"
     checkpoint = "checkpoint"
@@ -84,8 +85,8 @@ def new(
         NewPluginKind,
         typer.Option(
             metavar="KIND",
-            help="transform, normalizer, tiler, colormap, sink, model, checkpoint or reader, which is what the plugin "
-            "offers; or watcher, which is called during every run.",
+            help="transform, normalizer, tiler, colormap, edit, sink, model, checkpoint or reader, which is what the "
+            "plugin offers; or watcher, which is called during every run.",
         ),
     ],
     package: Annotated[
@@ -175,7 +176,8 @@ def show(
     if out is None:
         return
     if not pictures:
-        raise PluginError(f"{name} has no picture to save; it is a {entries[0].kind}")
+        kind = entries[0].kind
+        raise PluginError(f"{name} has no picture to save; it is {'an' if kind[0] in 'aeiou' else 'a'} {kind}")
     from surgery.output import write_atomically
 
     with write_atomically(out) as path:

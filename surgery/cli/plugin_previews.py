@@ -10,12 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from surgery.builtin import DEFAULT_RECIPE, Grid
+from surgery.builtin import DEFAULT_RECIPE, Grid, MinMax
 from surgery.data import inputs
 from surgery.drawing import SPECIAL_CODES, make_image_activations, make_palette
+from surgery.editing import edit_values
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction import draw, extract, record
 from surgery.graph import named_tensors
@@ -53,9 +55,9 @@ class Preview:
 def preview(kind: Kind, value: Any) -> Preview:
     """Return a preview of a value of a plugin kind. Raises SurgeryError when the value fails.
 
-    A colormap is drawn as a bar from low to high. A transform, a normalizer or a tiler draws `PREVIEW_OPERATION`. A
-    sink gets a run of its own, and the largest picture among its files is shown. A reader reads the shipped input. A
-    model is described.
+    A colormap is drawn as a bar from low to high. A transform, a normalizer or a tiler draws `PREVIEW_OPERATION`, an
+    edit draws it before and after. A sink gets a run of its own, and the largest picture among its files is shown. A
+    reader reads the shipped input. A model is described.
     """
     if kind == "colormap":
         width, height = COLORMAP_CODE_SIZE
@@ -65,6 +67,8 @@ def preview(kind: Kind, value: Any) -> Preview:
         stages: dict[str, Any] = {"transforms": [value]} if kind == "transform" else {kind: value}
         pictures = draw(preview_activation(), **{"tiler": Grid(columns=4), **stages})
         return Preview(_side_by_side(pictures), (f"{PREVIEW_OPERATION} of facades",))
+    if kind == "edit":
+        return _edit_preview(value)
     if kind == "sink":
         return _sink_preview(value)
     if kind == "model":
@@ -79,6 +83,15 @@ def preview_activation() -> Tensor:
     rewritten = insert(traced, select(traced, PREVIEW_OPERATION))
     (activation,) = record(rewritten, load_image(inputs()[0], size=256))
     return activation.values[None] if activation.values.ndim == 3 else activation.values
+
+
+def _edit_preview(edit: Any) -> Preview:
+    if getattr(edit, "needs_reference", False):
+        return Preview(None, ("computed from the values of reference images",))
+    values = preview_activation()
+    both = torch.cat([values, edit_values(edit, values, PREVIEW_OPERATION)])
+    pictures = draw(both, tiler=Grid(columns=4), normalizer=MinMax(per="batch"))
+    return Preview(_side_by_side(pictures), (f"{PREVIEW_OPERATION} of facades before and after",))
 
 
 def _side_by_side(pictures: tuple[Picture, ...], limit: int = 8) -> Image.Image:

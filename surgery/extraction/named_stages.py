@@ -69,6 +69,7 @@ _EXAMPLES = {
     "transform": "topk:k=4",
     "normalizer": "percentile:low=2",
     "tiler": "grid:columns=8",
+    "edit": "zero:channels=0-15",
     "sink": "png",
     "reader": "tensor:key=x",
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from surgery.plugins.registry import Plugins
 
 
-_KINDS_WITH_OPTIONS = ("transform", "normalizer", "tiler", "sink", "reader")
+_KINDS_WITH_OPTIONS = ("transform", "normalizer", "tiler", "edit", "sink", "reader")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,18 @@ def _summarize(value: Any) -> str:
 
 
 def _option_notes(value: Any) -> dict[str, str]:
-    """Return the strings below the fields of a dataclass; none if its source can't be read."""
-    if not is_dataclass(value):
-        return {}
+    """Return the strings below the fields of a dataclass and of its bases; none where a source can't be read."""
+    notes: dict[str, str] = {}
+    for kind in reversed(type(value).__mro__):
+        if is_dataclass(kind):
+            notes |= _field_notes(kind)
+    return notes
+
+
+def _field_notes(kind: type) -> dict[str, str]:
+    """Return the strings below the fields in the body of a class; none if its source can't be read."""
     try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(type(value)))).body
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     except (OSError, TypeError, SyntaxError, ValueError):
         return {}
     body = tree.body if isinstance(tree, ast.ClassDef) else []

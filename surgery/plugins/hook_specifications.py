@@ -34,6 +34,7 @@ from surgery.plugins.drawing_hooks import (
     surgery_tilers,
     surgery_transforms,
 )
+from surgery.plugins.edit_hooks import surgery_edits
 from surgery.plugins.file_hooks import surgery_checkpoints, surgery_models, surgery_readers, surgery_sinks
 from surgery.plugins.run_hooks import surgery_activation, surgery_run_finished, surgery_run_started
 
@@ -41,6 +42,7 @@ __all__ = [
     "surgery_activation",
     "surgery_checkpoints",
     "surgery_colormaps",
+    "surgery_edits",
     "surgery_models",
     "surgery_normalizers",
     "surgery_readers",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-Kind: TypeAlias = Literal["transform", "normalizer", "tiler", "colormap", "sink", "model", "checkpoint", "reader"]
+Kind: TypeAlias = Literal[
+    "transform", "normalizer", "tiler", "colormap", "edit", "sink", "model", "checkpoint", "reader"
+]
 """The hook of a kind is called ``surgery_<kind>s``."""
 KINDS: tuple[Kind, ...] = get_args(Kind)

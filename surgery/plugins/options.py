@@ -34,13 +34,13 @@ class Option:
 
 
 def list_options(stage: object) -> list[Option]:
-    """Return the options of a stage in the order of its fields; none if it is not a dataclass."""
+    """Return the options of a stage in the order of its arguments; none if it is not a dataclass."""
     if not is_dataclass(stage) or isinstance(stage, type):
         return []
     hints = _type_hints(stage)
     return [
         Option(option.name, describe_type(hints[option.name]), getattr(stage, option.name, MISSING))
-        for option in fields(stage)
+        for option in sorted(fields(stage), key=lambda option: bool(option.kw_only))
         if option.init
     ]
 

@@ -81,6 +81,8 @@ def commands_to_try(name: str, kind: Template, target: Path) -> list[str]:
         return [f"surgery extract {name}{options}"]
     if kind == "watcher":
         return [f"surgery extract{options}"]
+    if kind == "edit":
+        return [f"surgery plugins show {name}{plugin} -o {name}.png"]
     if kind == "reader":
         return [r"printf '1 -1\n-1 1\n' > checks.txt", f"surgery extract facades checks.txt --reader {name}{options}"]
     if kind == "checkpoint":

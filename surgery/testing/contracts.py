@@ -12,6 +12,7 @@ from surgery.testing.drawing_checks import (
     tiler_violations,
     transform_violations,
 )
+from surgery.testing.edit_checks import edit_violations
 from surgery.testing.model_checks import model_violations
 from surgery.testing.plugin_checks import run_checks
 from surgery.testing.reader_checks import reader_violations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from surgery.stages import (
         CheckpointReader,
         Colormap,
+        Edit,
         ModelFactory,
         ModelFamily,
         Normalizer,
@@ -87,6 +89,16 @@ def check_colormap(colormap: Colormap) -> None:
     The color of a level does not depend on the other levels of the call.
     """
     _check("colormap", colormap, colormap_violations(colormap))
+
+
+def check_edit(edit: Edit) -> None:
+    """Check that an edit returns a replacement of the shape, dtype and device of its input, in any float dtype.
+
+    The same input gives the same replacement, also by a copy of the edit; the input is not written to, torch's global
+    random numbers are left alone, and gradients flow through the edit or end at it. An edit with ``of_reference`` is
+    given the values of a reference, which it may not keep without copying them.
+    """
+    _check("edit", edit, edit_violations(edit))
 
 
 def check_sink(sink: Sink) -> None:

@@ -18,6 +18,7 @@ from surgery.testing.drawing_checks import (
     tiler_violations,
     transform_violations,
 )
+from surgery.testing.edit_checks import edit_violations
 from surgery.testing.model_checks import model_violations
 from surgery.testing.reader_checks import reader_violations
 from surgery.testing.sink_checks import sink_violations
@@ -111,5 +112,6 @@ _CHECKS: Mapping[Kind, Callable[[Any], Iterator[Violation]]] = {
     "normalizer": normalizer_violations,
     "tiler": tiler_violations,
     "colormap": colormap_violations,
+    "edit": edit_violations,
     "model": model_violations,
 }

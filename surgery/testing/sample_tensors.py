@@ -55,6 +55,18 @@ def generate_nonfinite_maps() -> Iterator[tuple[str, Tensor]]:
     yield "infinities alone", torch.full((1, 2, 3, 3), torch.inf)
 
 
+def generate_edited_maps() -> Iterator[tuple[str, Tensor]]:
+    """Yield names and maps ``(B, C, H, W)`` as a running model computes them: any float dtype, some not finite."""
+    yield from generate_finite_maps()
+    yield from generate_nonfinite_maps()
+    maps = torch.randn(3, 4, 5, 7, generator=torch.Generator().manual_seed(0))
+    yield "float16", maps.half()
+    yield "bfloat16", maps.bfloat16()
+    yield "one value of float16", maps[:1, :1, :1, :1].half()
+    yield "channels last", maps.contiguous(memory_format=torch.channels_last)
+    yield "maps of one row", maps[:, :, :1].clone()
+
+
 def generate_codes() -> Iterator[tuple[str, Tensor]]:
     """Yield names and codes ``(B, C, H, W)`` uint8: even codes of values, and the codes of NaN and infinities.
 

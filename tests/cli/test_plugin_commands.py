@@ -65,19 +65,25 @@ def shell(command: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def read_pixels(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
 def what_was_used(kind: str, name: str, folder: Path) -> bool:
     """Whether a run's results show that a plugin's thing was used."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    recipe = manifest["recipe"]
+    manifest = json.loads((folder / "manifest.json").read_text()) if folder.is_dir() else {}
+    recipe = manifest.get("recipe", {})
     found: dict[str, Callable[[], bool]] = {
         "transform": lambda: "GlowTransform" in recipe["transforms"],
         "normalizer": lambda: "GlowNormalizer" in recipe["normalizer"],
         "tiler": lambda: "GlowTiler" in recipe["tiler"],
         "colormap": lambda: "darkred" in recipe["colormap"],
+        "edit": lambda: read_pixels(folder.with_suffix(".png")).shape == (257, 2 * 515 + 4, 3),
         "sink": lambda: (folder / "facade-1" / f"{name}.csv").read_text().startswith("operation,min,max\ninput,-1"),
         "model": lambda: manifest["model"]["source"] == name,
         "checkpoint": lambda: manifest["operations"][1]["path"] == name,
-        "reader": lambda: np.asarray(Image.open(folder / "checks" / "000-input.png")).mean() == 127.5,
+        "reader": lambda: read_pixels(folder / "checks" / "000-input.png").mean() == 127.5,
         "watcher": lambda: len(manifest["operations"]) == 57,
     }
     return found[kind]()
@@ -135,7 +141,7 @@ def test_a_new_distribution_is_found_by_its_entry_point_and_its_test_passes(
         assert (checked.code, checked.err) == (0, ""), checked.out
         assert checked.out.endswith("  ok\n1 thing keeps its promises\n")
     readme = (folder / "README.md").read_text()
-    advised = re.findall(r"^ {4}(surgery extract.*)$", readme, re.MULTILINE)
+    advised = re.findall(r"^ {4}(surgery (?:extract|plugins).*)$", readme, re.MULTILINE)
     assert advised == commands(begun.out)["try"][-1:]
     if kind not in ("reader", "checkpoint"):
         used = run(*advised[0].split()[1:])
@@ -388,7 +394,7 @@ def test_what_has_no_picture_is_shown_in_words(run: Any, tmp_path: Path, name: s
     result = run("plugins", "show", name, "-o", "shown.png")
     assert re.search(line, result.out), result.out
     assert result.code == 1
-    assert re.fullmatch(rf"surgery: {name} has no picture to save; it is a \w+\n", result.err)
+    assert re.fullmatch(rf"surgery: {name} has no picture to save; it is an? \w+\n", result.err)
     assert not (tmp_path / "shown.png").exists()
 
 

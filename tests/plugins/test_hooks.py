@@ -16,6 +16,7 @@ from torch import nn
 
 import surgery
 from surgery.builtin.sinks.tensor_archives import Npz
+from surgery.editing import edit_values
 from surgery.output import RunStart
 from surgery.plugins import hook_specifications as hookspecs
 from surgery.plugins.object_kinds import KINDS
@@ -105,6 +106,11 @@ def test_the_example_of_surgery_colormaps_runs(tmp_path: Path) -> None:
     (picture,) = surgery.draw(torch.rand(1, 2, 4, 5), colormap=offered(tmp_path, "colormap", "ember"))
     assert picture.palette is not None
     assert picture.palette[[0, 250]].tolist() == [[0, 0, 0], [255, 255, 255]]
+
+
+def test_the_example_of_surgery_edits_runs(tmp_path: Path) -> None:
+    mirror = offered(tmp_path, "edit", "mirror")
+    assert edit_values(mirror, torch.tensor([[[[1.0, 2.0, 3.0]]]])).tolist() == [[[[3.0, 2.0, 1.0]]]]
 
 
 def test_the_example_of_surgery_sinks_runs(tmp_path: Path, model: nn.Module, photo: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery import testing
+from surgery.builtin.edits import EDITS, Mean, Noise
 from surgery.builtin.models import MODELS
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
 from surgery.builtin.sinks import SINKS
@@ -39,6 +40,9 @@ STAGES = [
     *[("colormap", name) for name in ("viridis", "magma_r", "colorbrewer:RdBu_r")],
     ("colormap", ["black", "darkred", "orange", "white"]),
     ("colormap", lambda levels: np.stack([levels, levels, 1 - levels], 1)),
+    *[("edit", stage) for stage in EDITS.values()],
+    *[("edit", stage) for stage in (Mean(over="batch"), Mean(over="reference"), Noise(relative=False, channels="0"))],
+    ("edit", lambda values: values),
     *[("sink", stage) for stage in SINKS.values()],
     ("sink", Png(level=6)),
     ("sink", Sheet(channels=3, size=32)),

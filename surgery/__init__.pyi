@@ -3,8 +3,10 @@ __version__: str
 
 from .cli import show as show
 from .errors import SurgeryError as SurgeryError
+from .extraction import Output as Output
 from .extraction import draw as draw
 from .extraction import extract as extract
+from .extraction import grad_cam as grad_cam
 from .extraction import record as record
 from .graph import operations as operations
 from .inputs import load_image as load_image

@@ -238,6 +238,9 @@ class Activation:
     drawing: Drawing = field(repr=False)
     position: int = field(default=0, repr=False)
     """The index of this activation in `drawing`."""
+    gradient: Activation | None = field(default=None, repr=False)
+    """The gradient with respect to the values, if `surgery.record` was asked for gradients and autograd follows the
+    values: an activation of the same shape, whose path ends in ``.gradient``."""
 
     def __repr__(self) -> str:
         image = f", image={self.image!r}" if self.image is not None else ""

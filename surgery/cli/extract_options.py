@@ -130,6 +130,19 @@ class RunOptions:
         bool,
         typer.Option("--no-output", help="Stop after the last chosen operation.", rich_help_panel=_RUN),
     ] = False
+    gradients: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OF",
+            help="Also draw the gradient of each chosen value: of the output's mean (output), of a part of it "
+            "(channel=3,region=0,0,0.5,0.5; channel=top; pixel=12,40), or of a loss (loss.py:function).",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    grad_cam: Annotated[
+        bool,
+        typer.Option("--grad-cam", help="Also draw the Grad-CAM of each chosen operation.", rich_help_panel=_RUN),
+    ] = False
     no_check: Annotated[
         bool,
         typer.Option(
@@ -147,6 +160,8 @@ class RunOptions:
             "seed": self.seed,
             "jobs": self.jobs,
             "output": not self.no_output,
+            "gradients": self.gradients,
+            "grad_cam": self.grad_cam,
             "check": not self.no_check,
         }
 

@@ -1,5 +1,6 @@
 from .activations import make_activations as make_activations
 from .activations import make_image_activations as make_image_activations
+from .activations import read_maps as read_maps
 from .activations import strip_values as strip_values
 from .batch_drawing import BatchDrawing as BatchDrawing
 from .colormap_catalog import COLORMAPS as COLORMAPS

@@ -10,8 +10,9 @@ import torch
 
 from surgery.drawing.batch_drawing import BatchDrawing
 from surgery.drawing.color_images import ColorImageDrawing
+from surgery.drawing.live_maps import LiveMaps
 from surgery.drawing.maps import split_by_image
-from surgery.drawing.whole_batch_drawing import WholeBatchDrawing
+from surgery.drawing.whole_batch_drawing import WholeBatchDrawing, move_images_first
 from surgery.graph import named_tensors
 from surgery.layouts import NO_HINTS, LayoutHints, decide_layout
 from surgery.stages import Recipe
@@ -43,6 +44,7 @@ def make_activations(
     batch = None if images is None else len(images)
     for tensor_key, tensor in named_tensors(value, key):
         path = operation.path + tensor_key
+        tensor = tensor.detach() if tensor.requires_grad else tensor  # noqa: PLW2901
         hints = find_hints(tensor_key)
         hints = hints if requested is None else replace(hints, requested=requested)
         layout_decision = decide_layout(tuple(tensor.shape), batch, hints)
@@ -70,9 +72,21 @@ def make_image_activations(
 
     `limits` are the values of black and of white.
     """
+    values = values.detach()
     drawing = ColorImageDrawing(values, limits, recipe)
     for position, image in enumerate(images):
         yield Activation(operation, operation.path, image, values[position], drawing, position)
+
+
+def read_maps(activation: Activation) -> Tensor:
+    """Return the values of an activation as maps ``(B, C, H, W)``, float32 or float64, read by its layout.
+
+    B is 1 for the activation of a single image. Windows become channels.
+    """
+    values, windows = activation.values[None], False
+    if activation.image is None:
+        values, windows = move_images_first(activation.values, activation.layout)
+    return LiveMaps(values, activation.layout, windows=windows).raw
 
 
 def strip_values(activation: Activation) -> Activation:

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _WHOLE = LayoutDecision("whole", "all values of a batch, for facts only")
 
 
+def move_images_first(values: Tensor, layout_decision: LayoutDecision) -> tuple[Tensor, bool]:
+    """Return the values of a batch with the axis of the images first, and whether the second axis counts windows."""
+    values = values.movedim(layout_decision.batch_axis, 0)
+    parts = split_by_image(values, layout_decision.images or len(values))
+    return (values, False) if parts is None else (parts, parts.ndim > values.ndim)
+
+
 class WholeBatchDrawing:
     """Draws each image of a batch, and takes the facts of all images together."""
 
@@ -30,10 +37,7 @@ class WholeBatchDrawing:
         self._whole = BatchDrawing(values[None], recipe, layout_decision=_WHOLE)
         windows = False
         if layout_decision is not None and values.ndim and values.layout is torch.strided:
-            values = values.movedim(layout_decision.batch_axis, 0)
-            parts = split_by_image(values, layout_decision.images or len(values))
-            windows = parts is not None and parts.ndim > values.ndim
-            values = values if parts is None else parts
+            values, windows = move_images_first(values, layout_decision)
         at_least_1d = values if values.ndim else values[None]
         self._images = BatchDrawing(at_least_1d, recipe, windows=windows, layout_decision=layout_decision)
         self.layout_decision = self._images.layout_decision

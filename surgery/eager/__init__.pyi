@@ -32,6 +32,7 @@ from .random_states import restore_generators as restore_generators
 from .runs import SEED as SEED
 from .runs import RunResult as RunResult
 from .runs import Split as Split
+from .runs import clone_leaves as clone_leaves
 from .runs import run_once as run_once
 from .thread_overrides import Override as Override
 from .thread_overrides import lock_global_state as lock_global_state

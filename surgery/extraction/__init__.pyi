@@ -1,4 +1,6 @@
 from .background_writer import BackgroundWriter as BackgroundWriter
+from .class_activation import grad_cam as grad_cam
+from .output_parts import Output as Output
 from .recording import record as record
 from .run import extract as extract
 from .tensor_pictures import draw as draw

@@ -12,15 +12,17 @@ from torch import Tensor
 from surgery.drawing import make_activations, make_image_activations
 from surgery.eager import ExternalState
 from surgery.errors import SurgeryError, first_line
+from surgery.extraction.gradient_pass import GradientPass
+from surgery.extraction.gradients import clone_for_gradients, following_gradients, forget_history
 from surgery.extraction.output_check import compare_with_original
 from surgery.graph import call_arguments, clone_inputs, contexts, input_names, named_tensors, operations, tensor_specs
 from surgery.inputs import input_dtype
-from surgery.layouts import AxisTracker
+from surgery.layouts import NO_HINTS, AxisTracker
 from surgery.rewriting import find_extractors, listening
 from surgery.types import Activation, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from surgery.extraction.run_plan import RunPlan
     from surgery.inputs import Batch
@@ -49,6 +51,8 @@ class ModelRunner:
         self._initial_buffers = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
         self._selected = tuple(dict.fromkeys(each.operation.path for each in find_extractors(plan.rewritten)))
         self._reached: set[str] = set()
+        self._gradients: GradientPass | None = None
+        """That of the current batch, in a run with gradients."""
         self.has_checked_output = False
         """Whether the first output was compared with the original model's."""
 
@@ -70,9 +74,12 @@ class ModelRunner:
         for buffer, initial in self._initial_buffers:
             buffer.copy_(initial)
         devices = [plan.device] if plan.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad(), contexts.closing():
+        gradients = plan.gradients is not None
+        mode = following_gradients() if gradients else torch.no_grad()
+        with torch.random.fork_rng(devices=devices), mode, contexts.closing():
             torch.manual_seed(plan.seed)
             self._consume_inputs(values, images)
+            values = self._follow_gradients(values)
             args, kwargs = call_arguments(plan.rewritten, {name: values[name] for name in self._input_names})
             try:
                 with self._python_state.restart(), listening(plan.rewritten, partial(self._on_value, images)):
@@ -85,10 +92,11 @@ class ModelRunner:
                 return f"the model does not take it as {_describe_shapes(values)}: {first_line(error)}"
             if self._consumer_error is not None:  # which the model's code has caught
                 raise self._consumer_error
+            self._consume_gradients(output, images)
             if plan.records_output:
                 self._consume_output(batch.main, output, images)
         if needs_check and plan.reference is not None:
-            compare_with_original(plan.reference, unchanged, output, plan.device, plan.seed)
+            compare_with_original(plan.reference, unchanged, output, plan.device, plan.seed, gradients=gradients)
             self.has_checked_output = True
         return None
 
@@ -107,25 +115,49 @@ class ModelRunner:
             if tensors != operation.tensors:  # of another size or number of images than the example
                 operation = replace(operation, tensors=tensors)
             find_hints = partial(self._tracker.hints, operation.path)
+            if self._gradients is not None:
+                self._gradients.add(operation, value, find_hints)
             self._consume(make_activations(operation, value, images, self._plan.recipe, find_hints=find_hints))
         except Exception as error:
             self._consumer_error = error
             raise
 
+    def _follow_gradients(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the inputs for the model: in a run with gradients, clones that autograd follows."""
+        plan = self._plan
+        if plan.gradients is None:
+            return values
+        followed: dict[str, Any] = clone_for_gradients(values)
+        self._gradients = GradientPass(plan.gradients, plan.recipe, with_grad_cam=plan.grad_cam)
+        for path, value in _input_paths(followed):
+            self._gradients.add(_input_operation(path, value), value, lambda _: NO_HINTS, with_grad_cam=False)
+        return followed
+
+    def _consume_gradients(self, output: Any, images: Sequence[str]) -> None:
+        """Consume the gradients of the inputs and of all values, in a run with gradients."""
+        if self._gradients is None:
+            return
+        try:
+            for activations in self._gradients.activations(output, images):
+                self._consume(activations)
+        finally:
+            self._gradients = None
+            forget_history(self._plan.rewritten)
+
     def _consume_inputs(self, values: Mapping[str, Any], images: Sequence[str]) -> None:
         """Consume the inputs of the model; those that are images are drawn in their own colors."""
-        for number, (name, value) in enumerate(values.items()):
-            suffix, limits = ("", self._plan.input_limits) if number == 0 else (f".{name}", None)
+        for path, value in _input_paths(values):
+            limits = self._plan.input_limits if path == "input" else None
             if isinstance(value, list) and len(value) == len(images):
                 for image, each in zip(images, value, strict=True):
-                    self._consume_input(f"input{suffix}", each[None], [image], limits)
+                    self._consume_input(path, each[None], [image], limits)
             elif isinstance(value, Tensor):
-                self._consume_input(f"input{suffix}", value, images, limits)
+                self._consume_input(path, value, images, limits)
 
     def _consume_input(self, path: str, values: Tensor, images: Sequence[str], limits: Limits | None) -> None:
         """Consume one input. Without `limits` it is drawn as an image if it looks like one."""
         plan = self._plan
-        operation = Operation(path.replace(".", "_"), path, "input", 0, tensors=tensor_specs(values))
+        operation = _input_operation(path, values)
         if limits is None and is_image(values, values, plan.value_range):
             limits = plan.value_range
         if limits is None:
@@ -142,6 +174,16 @@ class ModelRunner:
         else:
             find_hints = partial(self._tracker.hints, None)
             self._consume(make_activations(operation, output, images, plan.recipe, find_hints=find_hints))
+
+
+def _input_paths(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the inputs of a model with their paths: that of the first is ``input``, that of another ``input.mask``."""
+    for number, (name, value) in enumerate(values.items()):
+        yield f"input.{name}" if number else "input", value
+
+
+def _input_operation(path: str, values: Any) -> Operation:
+    return Operation(path.replace(".", "_"), path, "input", 0, tensors=tensor_specs(values))
 
 
 def is_image(values: object, output: Any, value_range: tuple[float, float]) -> bool:

@@ -20,13 +20,21 @@ HINT = "`surgery check` shows the first operation that differs"
 
 
 def compare_with_original(
-    original: nn.Module, values: Mapping[str, Any], output: Any, device: torch.device, seed: int
+    original: nn.Module,
+    values: Mapping[str, Any],
+    output: Any,
+    device: torch.device,
+    seed: int,
+    *,
+    gradients: bool = False,
 ) -> None:
     """Raise TraceError if an output differs from the original model's, bit for bit.
 
-    The original runs on `values`, its inputs by name, with random numbers from `seed`.
+    The original runs on `values`, its inputs by name, with random numbers from `seed`, and with autograd if `gradients`
+    is true.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.set_grad_enabled(gradients):
         torch.manual_seed(seed)
         arguments, named = split_arguments(original, values)
         truth = copy_to_run(original, nn.Module())(*arguments, **named)

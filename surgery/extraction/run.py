@@ -14,8 +14,9 @@ from surgery.builtin import Grid, MinMax, Png, Sheet, default_reader
 from surgery.extraction.execution import run_in_this_process, run_in_worker_processes
 from surgery.extraction.model_preparation import copy_for_run, insert_extractors
 from surgery.extraction.named_stages import StageResolver
+from surgery.extraction.output_parts import parse_scalar
 from surgery.extraction.run_plan import RunPlan
-from surgery.extraction.run_settings import check_settings, check_shareable, count_workers
+from surgery.extraction.run_settings import check_gradients, check_settings, check_shareable, count_workers
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import trace_info
 from surgery.inputs import find_inputs, format_notes, read_example
@@ -24,7 +25,7 @@ from surgery.layouts import make_layout_rules
 from surgery.models import get_provenance
 from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite
 from surgery.rewriting import ALL_OPERATIONS, find_extractors
-from surgery.text import WORK_FOLDER
+from surgery.text import WORK_FOLDER, describe_stage
 from surgery.tracing import unwrap_model
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from surgery.extraction.output_parts import Scalar
     from surgery.extraction.run_settings import Mode
     from surgery.graph import FrontEnd
     from surgery.inputs import FilePatterns, Side, Size
@@ -67,6 +69,8 @@ def extract(
     seed: int = 0,
     stats: bool = False,
     output: bool = True,
+    gradients: Scalar | str | None = None,
+    grad_cam: bool = False,
     jobs: int = 1,
     check: bool = True,
     leaves: Sequence[str | type[nn.Module]] = (),
@@ -108,6 +112,10 @@ def extract(
       code of an observed model keeps in other attributes, such as a count of its runs, goes on to the next batch.
     - `stats`: Whether facts include mean, deviation, zeros and counts, which takes further passes over the values.
     - `output`: Whether the model runs to its end. Without, it stops after the last selected operation.
+    - `gradients`: Also give the sinks the gradient of one number of the output with respect to each selected value, as
+      in `surgery.record`, under the operation's path and ``.gradient``. Its limits have zero in the middle.
+    - `grad_cam`: Also give them the Grad-CAM of each operation that has maps, ``.grad_cam``; of the mean of the output
+      if `gradients` does not say of what.
     - `jobs`: With 1, threads read images and write files beside the model. With more, so many processes share the
       batches, with one thread each: faster for many images on many cores.
     - `check`: Whether the original runs on the first batch too. Its output must be the same, bit for bit.
@@ -134,6 +142,10 @@ def extract(
     started = time.perf_counter()
     check_settings(mode, batch_size, side, jobs, device, seed)
     watcher_list = WatcherList(watchers)
+    gradients = "output" if grad_cam and gradients is None else gradients
+    scalar = None if gradients is None else parse_scalar(gradients)
+    if scalar is not None:
+        check_gradients(output=output, jobs=jobs)
     stages = StageResolver(plugins)
     main_reader: Reader | None = None if reader is None else stages.resolve("reader", reader)
     resolved_sinks: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
@@ -168,7 +180,18 @@ def extract(
     manifest = Manifest.for_run(
         subject,
         source=source,
-        settings={"mode": mode, "seed": seed, "batch_size": batch_size, **traced_with, **files.settings},
+        settings={
+            "mode": mode,
+            "seed": seed,
+            "batch_size": batch_size,
+            **(
+                {}
+                if scalar is None
+                else {"gradients": gradients if isinstance(gradients, str) else describe_stage(scalar)}
+            ),
+            **traced_with,
+            **files.settings,
+        },
         recipe=recipe.describe(),
         trace=info,
         weights=provenance.describe_weights(original),
@@ -198,6 +221,8 @@ def extract(
             device=torch.device(device),
             seed=seed,
             records_output=output,
+            gradients=scalar,
+            grad_cam=grad_cam,
             interrupts=interrupts,
         )
         with manifest.recording(workspace, operations):

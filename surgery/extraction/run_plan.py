@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from surgery.extraction.output_parts import Scalar
     from surgery.inputs import InputStream, Notes
     from surgery.interrupts import Interrupts
     from surgery.output import Failure, OperationSummary, OutputFolder, WorkerState, Workspace
@@ -44,6 +45,10 @@ class RunPlan:
     seed: int
     records_output: bool
     """Whether the model runs to its end and the sinks get its output too."""
+    gradients: Scalar | None
+    """The number of the output whose gradients the sinks get too; None for a run without gradients."""
+    grad_cam: bool
+    """Whether the sinks get Grad-CAMs beside the gradients."""
     interrupts: Interrupts
     """What Ctrl-C does: raised while images run, held while the folder is opened and closed."""
 

@@ -50,6 +50,14 @@ def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList)
         raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
 
 
+def check_gradients(*, output: bool, jobs: int) -> None:
+    """Raise ModelError for a run with gradients that has no output, or several processes."""
+    if not output:
+        raise ModelError("gradients are those of the output; leave out --no-output (output=False)")
+    if jobs > 1:
+        raise ModelError(f"a run with gradients has one process, not {jobs} jobs; use one job")
+
+
 def count_workers(jobs: int, images: int, batch_size: int) -> int:
     """Return how many processes are useful: at most one a batch, and at most four a core."""
     batches = -(-images // batch_size)

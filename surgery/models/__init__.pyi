@@ -1,4 +1,5 @@
 from . import pix2pix as pix2pix
+from .callables import load_function as load_function
 from .checkpoints import compare_keys as compare_keys
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import read_state as read_state

@@ -8,8 +8,9 @@ import importlib.util
 import re
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surgery.errors import ModelError, SurgeryError, did_you_mean, first_line
 from surgery.interrupts import raising_interrupts
@@ -52,6 +53,25 @@ def load_from_module(source: str) -> object:
     with _import_folder(str(Path.cwd())):
         importlib.invalidate_caches()
         return _load_attribute(source, name, attribute, lambda: importlib.import_module(name))
+
+
+def load_function(source: str) -> Callable[..., Any]:
+    """Return the function that ``file.py:function`` or ``package.module:function`` names, without calling it.
+
+    Raises ModelError if the file or the module can't be imported, or has no such function.
+    """
+    parsed = parse_file_callable(source)
+    if parsed is not None and not parsed[0].is_file():
+        raise ModelError(f"there is no file {parsed[0]}")
+    name, attribute = (str(parsed[0]), parsed[1]) if parsed else (source.partition(":")[0], source.partition(":")[2])
+    if not all(part.isidentifier() for part in attribute.split(".")):
+        raise ModelError(f"{source} names no function; write file.py:function or package.module:function")
+    with _import_folder(str(parsed[0].resolve().parent if parsed else Path.cwd())):
+        load = partial(_import_file, parsed[0]) if parsed else partial(importlib.import_module, name)
+        found = _find_attribute(source, name, attribute, load)
+    if not callable(found):
+        raise ModelError(f"{source} is no function, but {type(found).__name__}")
+    return found
 
 
 def _check_name(source: str, place: str, name: str, definitions: Sequence[str] = ()) -> None:
@@ -121,6 +141,12 @@ def _load_attribute(source: str, module_name: str, attribute: str, load: Callabl
     """Return an attribute of the module that `load` imports; the result of its call, unless it is an `nn.Module`."""
     from torch import nn
 
+    value = _find_attribute(source, module_name, attribute, load)
+    return value if isinstance(value, nn.Module) or not callable(value) else call_factory(source, value)
+
+
+def _find_attribute(source: str, module_name: str, attribute: str, load: Callable[[], ModuleType]) -> object:
+    """Return an attribute of the module that `load` imports."""
     try:
         with raising_interrupts():
             module = load()
@@ -135,7 +161,7 @@ def _load_attribute(source: str, module_name: str, attribute: str, load: Callabl
         except Exception as error:
             near = did_you_mean(attribute, dir(module))
             raise ModelError(f"{module_name} has no {attribute!r}{near}") from error
-    return value if isinstance(value, nn.Module) or not callable(value) else call_factory(source, value)
+    return value
 
 
 def _import_file(file: Path) -> ModuleType:

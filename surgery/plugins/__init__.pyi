@@ -12,6 +12,7 @@ from .hook_markers import hookimpl as hookimpl
 from .object_kinds import KINDS as KINDS
 from .object_kinds import Kind as Kind
 from .option_types import format_option_value as format_option_value
+from .options import configure as configure
 from .plugin import Plugin as Plugin
 from .registry import BUILTIN as BUILTIN
 from .registry import Plugins as Plugins

@@ -19,6 +19,7 @@ from .registry import Plugins as Plugins
 from .registry import create_builtin_plugin as create_builtin_plugin
 from .scaffold import commands_to_try as commands_to_try
 from .scaffold import write_plugin as write_plugin
+from .stage_texts import format_stage as format_stage
 from .trust_store import UntrustedPlugins as UntrustedPlugins
 from .trust_store import forget_trust as forget_trust
 from .trust_store import record_trust as record_trust

@@ -67,7 +67,13 @@ def format_option_value(value: object) -> str:
         return ",".join(sorted(map(format_option_value, value)))
     if isinstance(value, (str, PurePath)):
         return re.sub(r"([,=])", r"\\\1", str(value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return _format_float(value) if isinstance(value, float) else str(value)
+
+
+def _format_float(value: float) -> str:
+    """Return the shortest text of a number: six digits if they are exact, and as many as are needed otherwise."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
 
 
 def _union_members(hint: Any) -> Iterator[Any]:

@@ -17,7 +17,14 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import PluginError, SurgeryError, did_you_mean, first_line
-from surgery.plugins.option_types import UnknownType, describe_type, find_parsers, parse, takes_several_values
+from surgery.plugins.option_types import (
+    UnknownType,
+    describe_type,
+    find_parsers,
+    format_option_value,
+    parse,
+    takes_several_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +70,30 @@ def configure(name: str, stage: Any, text: str) -> Any:
         raise
     except Exception as error:
         raise PluginError(_describe_rejection(name, error, pieces_of, hints)) from error
+
+
+def format_options(stage: Any, offered: Any) -> str | None:
+    """Return the text of the options in which a stage differs from the one that is offered: ``columns=8,gap=2``.
+
+    Both are of one type; the text is empty if they are equal. None if they differ in what no text can set.
+    """
+    hints = _type_hints(stage)
+    texts = []
+    for option in list_options(stage):
+        value = getattr(stage, option.name)
+        if _is_same(value, getattr(offered, option.name)):
+            continue
+        if not find_parsers(hints[option.name]):
+            return None
+        texts.append(f"{option.name}={format_option_value(value)}")
+    return ",".join(texts)
+
+
+def _is_same(one: object, other: object) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # noqa: BLE001 - arrays and tensors can't say whether they are equal, or not in one word
+        return False
 
 
 def _split_options(name: str, text: str, names: Sequence[str], hints: dict[str, Any]) -> dict[str, list[str]]:

@@ -123,6 +123,7 @@ class Edit(Protocol):
     - ``channels``: numbers and ranges of channels, ``range(16)``, ``("0-15", 20)`` or ``"0-15,20"``; None for all.
     - ``region``: top, left, height and width in shares of the map, from 0 to 1; None for everywhere.
     - ``amount``: the share of the replacement in the result, from 0 to 1.
+    - ``mask_shares``: such shares at each position, a tensor ``(H, W)`` that is resized to the map; None for none.
     - ``of_reference(values)``: a method that takes the values ``(N, C, H, W)`` of the operation in a run on N reference
       images, and returns the edit for them.
     - ``needs_reference``: true for an edit that can't be called, but for the one that ``of_reference`` returns.

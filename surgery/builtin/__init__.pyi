@@ -10,6 +10,7 @@ from .edits import Noise as Noise
 from .edits import Scale as Scale
 from .edits import Shuffle as Shuffle
 from .edits import Zero as Zero
+from .masks import load_mask as load_mask
 from .normalizers import Fixed as Fixed
 from .normalizers import MinMax as MinMax
 from .normalizers import Percentile as Percentile

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import index
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from surgery.builtin.masks import load_mask
 from surgery.errors import EditError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from torch import Tensor
 
 ChannelNumbers: TypeAlias = Sequence[int | str] | None
 """Numbers of channels and ranges of them: ``range(16)``, ``("0-15", 20)``, ``"0-15,20"``. None stands for all."""
@@ -22,9 +26,9 @@ Region: TypeAlias = tuple[float, float, float, float] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedEdit:
-    """An edit that may be confined to some channels and a region, and mixed with the values as they were.
+    """An edit that may be confined to some channels and a part of the map, and mixed with the values as they were.
 
-    Raises EditError for channels, a region or an amount that make no sense.
+    Raises EditError for channels, a region or an amount that make no sense, and for a mask that can't be read.
     """
 
     channels: ChannelNumbers = None
@@ -33,11 +37,22 @@ class PlacedEdit:
     """Top, left, height and width in shares of the map, from 0 to 1; none for everywhere."""
     amount: float = 1.0
     """The share of the edit in the result, from 0 to 1; the rest is the value as it was."""
+    mask: Path | None = None
+    """An image, or a file of numbers from 0 to 1: the share of the edit at each position. It is resized to the map."""
+    mask_shares: Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", format_channels(self.channels))
         object.__setattr__(self, "region", check_region(self.region))
         object.__setattr__(self, "amount", check_amount(self.amount))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", Path(self.mask))
+            object.__setattr__(self, "mask_shares", load_mask(Path(self.mask)))
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The arguments that say where this edit takes effect, for another one that does so there."""
+        return {name: getattr(self, name) for name in ("channels", "region", "amount", "mask")}
 
 
 def check_region(region: Sequence[float] | None) -> Region:

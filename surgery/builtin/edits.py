@@ -52,7 +52,7 @@ class Mean(PlacedEdit):
         if not self.needs_reference:
             return self
         means = values.detach().mean((0, 2, 3), dtype=_precise_dtype(values, "mean"))[:, None, None]
-        return Replace(values=means, channels=self.channels, region=self.region, amount=self.amount)
+        return Replace(values=means, **self.place)
 
     def __call__(self, values: Tensor, /) -> Tensor:
         if self.needs_reference:

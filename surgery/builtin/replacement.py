@@ -63,14 +63,14 @@ class Replace(PlacedEdit):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Replace):
             return NotImplemented
-        return self._place == other._place and _is_same(self._loaded, other._loaded)
+        return self._options == other._options and _is_same(self._loaded, other._loaded)
 
     def __hash__(self) -> int:
-        return hash(self._place)
+        return hash(self._options)
 
     @property
-    def _place(self) -> tuple[object, ...]:
-        return type(self), self.channels, self.region, self.amount, self.file, self.key
+    def _options(self) -> tuple[object, ...]:
+        return type(self), self.file, self.key, *self.place.values()
 
 
 def _rank(tensor: Tensor) -> int:

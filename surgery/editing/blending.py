@@ -101,7 +101,7 @@ def blend_weights(
 
     It is bool if the shares are 0 and 1 alone, and otherwise of the dtype in which such values are blended, float32 or
     float64. A pixel is in a region if its center is; a region too small for that covers the pixel that its own center
-    lies in. `name` names the operation in messages.
+    lies in. A mask has the mean of its shares in each pixel. `name` names the operation in messages.
 
     Raises EditError for channels that the maps don't have, and for a region or an amount that make no sense.
     """
@@ -116,9 +116,11 @@ def blend_weights(
     if region is not None:
         top, left, rows, columns = region
         weights = weights & _covered(top, rows, height, device)[:, None] & _covered(left, columns, width, device)
-    if amount == 1:
+    mask = getattr(edit, "mask_shares", None)
+    if amount == 1 and mask is None:
         return weights
-    return weights & False if amount == 0 else weights.to(_blending_dtype(dtype)) * amount
+    shares = weights.to(_blending_dtype(dtype)) * amount
+    return shares if mask is None else shares * _resize(mask, height, width).to(shares)
 
 
 def blend(values: Tensor, replacement: Tensor, weights: Tensor) -> Tensor:
@@ -150,6 +152,11 @@ def _covered(start: float, extent: float, size: int, device: torch.device) -> Te
     is_inside = (centers >= start - _TOLERANCE) & (centers < start + extent - _TOLERANCE)
     middle = start + extent / 2 - _TOLERANCE
     return is_inside | ((begins < middle) & (ends >= middle))
+
+
+def _resize(shares: Tensor, height: int, width: int) -> Tensor:
+    """Return shares ``(H, W)`` at another size: the mean over the area of each new pixel."""
+    return torch.nn.functional.interpolate(shares[None, None], size=(height, width), mode="area")[0]
 
 
 def _blending_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -187,7 +187,7 @@ def test_replacements_are_equal_if_their_values_are() -> None:
     assert one != other
     assert Replace() == Replace()
     assert Replace() not in (one, Replace(channels="0"), Zero())
-    assert repr(one) == "Replace(channels=None, region=None, amount=1.0, file=None, key=None)"
+    assert repr(one) == "Replace(channels=None, region=None, amount=1.0, mask=None, file=None, key=None)"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from surgery.builtin import Mean, Noise, Replace, Scale, Zero
@@ -17,6 +19,7 @@ from surgery.editing import Blend, edit_values
 from surgery.editing.blending import blend, blend_weights, parse_channels
 from surgery.errors import EditError
 from surgery.graph import bitwise_equal
+from surgery.plugins import Plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +141,45 @@ def test_a_region_outside_the_map_is_refused(make: Callable[[], Any]) -> None:
 def test_an_amount_is_from_0_to_1(amount: Any) -> None:
     with pytest.raises(EditError, match=r"the amount of an edit is a number from 0 to 1"):
         Zero(amount=amount)
+
+
+def test_a_mask_paints_where_it_is_white(tmp_path: Path) -> None:
+    gray = np.zeros((40, 60), np.uint8)
+    gray[:20, :30], gray[20:, 30:] = 255, 51
+    Image.fromarray(gray).save(tmp_path / "mask.png")
+    np.save(tmp_path / "mask.npy", gray / 255)
+    values = torch.ones(1, 2, 4, 6)
+    for name in ("mask.png", "mask.npy"):
+        edited = edit_values(Zero(mask=tmp_path / name, channels="1"), values)
+        assert torch.equal(edited[0, 0], values[0, 0])
+        assert edited[0, 1, :2].tolist() == [[0, 0, 0, 1, 1, 1]] * 2
+        assert edited[0, 1, 2:].flatten().tolist() == pytest.approx([1, 1, 1, 0.8, 0.8, 0.8] * 2)
+    small = edit_values(Zero(mask=tmp_path / "mask.png", amount=0.5, region=(0, 0, 0.5, 1)), torch.ones(1, 1, 2, 2))
+    assert small.flatten().tolist() == pytest.approx([0.5, 1, 1, 1])
+    whole = edit_values(Zero(mask=tmp_path / "mask.png"), torch.ones(1, 1, 1, 1))
+    assert whole.item() == pytest.approx(1 - (gray / 255).mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.png", "there is no image gone.png"),
+        ("words.png", "words.png is not an image that can be read"),
+        ("gone.npy", "there is no file gone.npy"),
+        ("flat.npy", r"flat.npy holds (6,), and a mask is (H, W)"),
+        ("large.npy", "large.npy holds 0 to 255, and a mask has values from 0 to 1"),
+    ],
+)
+def test_a_mask_that_can_not_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.png").write_text("words")
+    np.save("flat.npy", np.zeros(6))
+    np.save("large.npy", np.array([[0.0, 255.0]]))
+    with pytest.raises(EditError) as caught:
+        Plugins(bare=True).resolve("edit", f"zero:mask={name}")
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

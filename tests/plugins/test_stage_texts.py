@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -44,6 +45,13 @@ BARE = Plugins(bare=True)
 def test_a_text_has_the_options_that_differ_from_those_that_are_offered(kind: Kind, stage: Any, text: str) -> None:
     assert format_stage(kind, stage, BARE) == text
     assert BARE.resolve(kind, text) == stage
+
+
+def test_files_are_written_as_their_paths(tmp_path: Path) -> None:
+    np.save(tmp_path / "a,b.npy", np.zeros((2, 2)))
+    edit = Replace(file=tmp_path / "a,b.npy", mask=tmp_path / "a,b.npy")
+    path = f"{tmp_path}/a\\,b.npy"
+    assert format_stage("edit", edit, BARE) == f"replace:file={path},mask={path}"
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,13 @@ def check_region(region: Sequence[float] | None) -> Region:
 
 def check_amount(amount: float) -> float:
     """Return the amount as a float. Raises EditError if it is not from 0 to 1."""
-    if isinstance(amount, (int, float)) and 0 <= amount <= 1:
-        return float(amount)
-    raise EditError(f"the amount of an edit is a number from 0 to 1, not {amount!r:.60}")
+    try:
+        share = float(amount)
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise EditError(f"the amount of an edit is a number from 0 to 1, not {amount!r:.60}")
+    return share
 
 
 def check_number(name: str, value: float, least: float = -math.inf) -> None:

@@ -134,7 +134,9 @@ def blend(values: Tensor, replacement: Tensor, weights: Tensor) -> Tensor:
     if weights.dtype is torch.bool:
         result = torch.where(weights, replacement, values)
     elif not values.is_floating_point():
-        raise EditError(f"values of {values.dtype} can be replaced, and not be blended; the amount has to be 1")
+        raise EditError(
+            f"values of {values.dtype} can be replaced, and not be blended: shares other than 0 and 1 need floats"
+        )
     else:
         dtype = _blending_dtype(values.dtype)
         shares = weights.to(dtype)

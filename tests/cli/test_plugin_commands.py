@@ -461,6 +461,32 @@ def test_a_list_of_plugins_says_what_is_wrong_with_each(run: Any, tmp_path: Path
         assert " ".join(listed[name]["faults"][0].split()) in " ".join(text.split())
 
 
+def test_an_option_that_a_class_inherits_is_shown_after_its_own_with_its_note(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run("plugins", "show", "scale:by=3,channels=0-5,7")
+    assert (result.code, result.err) == (0, "")
+    names = re.findall(r"^  (\w+)=", result.out, re.MULTILINE)
+    assert names == ["by", "channels", "region", "amount", "mask"]
+    assert re.search(r"^  channels=0-5,7 .* Numbers and ranges of channels, such as 0-15,20", result.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["replace", "mean:over=reference"])
+def test_an_edit_that_needs_a_reference_is_shown_without_a_picture(run: Any, name: str) -> None:
+    result = run("plugins", "show", name, "-o", "x.png")
+    assert result.out.endswith("computed from the values of reference images\n")
+    assert result.err == f"surgery: {name} has no picture to save; it is an edit\n"
+
+
+def test_a_new_edit_takes_channels_as_the_built_in_ones_do(run: Any) -> None:
+    assert run("plugins", "new", "glow", "--kind", "edit").code == 0
+    shown = run("plugins", "show", "glow:channels=0-3,7,share=0.9", "--plugin", "glow.py")
+    assert (shown.code, shown.err) == (0, "")
+    missing = run("plugins", "show", "glow:channels=8", "--plugin", "glow.py")
+    assert missing.err.endswith("EditError: down1.conv has 8 channels, 0 to 7, not 8\n")
+
+
 MANY = """
 from contextlib import contextmanager
 import surgery

@@ -2,6 +2,7 @@ __all__: list[str]  # noqa: PYI035 - lazy_loader makes it
 __version__: str
 
 from .cli import show as show
+from .editing import edit as edit
 from .errors import SurgeryError as SurgeryError
 from .extraction import Output as Output
 from .extraction import draw as draw

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from surgery.cli.edit_options import ReferenceOptions
 from surgery.cli.extract_options import DrawingOptions, ImageOptions, OutputOptions, RunOptions
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import AtOption, ModelArgument, ModelOptions, PluginOptions
@@ -29,6 +30,7 @@ def extract(
     at: AtOption = ["*"],  # noqa: B006
     *,
     output: OutputOptions,
+    editing: ReferenceOptions,
     drawing: DrawingOptions,
     reading: ImageOptions,
     running: RunOptions,
@@ -44,6 +46,9 @@ def extract(
         **running.arguments(),
         **output.arguments(plugins),
         **loading.trace_arguments(),
+        "edits": editing.recipe(plugins),
+        "reference": editing.reference,
+        "plugins": plugins,
     }
     from surgery.cli.progress import ProgressBar
     from surgery.data import inputs

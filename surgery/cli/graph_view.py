@@ -14,7 +14,7 @@ from surgery.cli.console import Text, open_console
 from surgery.cli.tables import format_shapes
 from surgery.errors import TraceError
 from surgery.graph import Outline, find_edges, is_extractor, operations, trace_info
-from surgery.rewriting import find_extractors
+from surgery.rewriting import find_edits, find_extractors
 from surgery.text import format_count
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 EXTRACTOR = "◉ ActivationExtractor"
 _EXTRACTOR_STYLE = "bold magenta"
+EDIT_MARK = "◆"
+_EDIT_STYLE = "bold yellow"
 _ITEM_SIZES = {"64": 8, "32": 4, "16": 2, "8": 1, "bool": 1, "complex64": 8, "complex128": 16}
 _COLUMN_WIDTHS = {"shape": (12, 32), "kind": (8, 24), "size": (9, 9), "dtype": (8, 16), "line": (12, 48)}
 """The least and the greatest width of each column, the most important column first."""
@@ -51,12 +53,13 @@ def graph_view(graph_module: nn.Module, width: int, *, depth: int | None = None,
     listed = operations(graph_module)
     extracted = extracted_names(graph_module)
     edges = find_edges(graph_module)
-    outline = Outline(listed, edges, extracted, depth=depth, fold=fold)
+    edits = {edit.operation.name: edit.change.text for edit in find_edits(graph_module)}
+    outline = Outline(listed, edges, extracted, depth=depth, fold=fold, notes=edits)
     lines = [_ViewLine(Text(source.path), _cells("input", source.tensors)) for source in edges.inputs]
     limit = max(24, width * 45 // 100)
     for row in outline.rows():
-        lines += _row_lines(row, edges, limit)
-    summary = _summary(graph_module, listed, len(extracted), outline.folded)
+        lines += _row_lines(row, edges, limit, edits)
+    summary = _summary(graph_module, listed, len(edits), len(extracted), outline.folded)
     return Group(*_align_columns(lines, width), Text(), summary, *_trace_lines(graph_module, width))
 
 
@@ -71,15 +74,22 @@ class _ViewLine:
     cells: Mapping[str, Text] = field(default_factory=dict)
 
 
-def _row_lines(row: OutlineRow, edges: Edges, limit: int) -> Iterator[_ViewLine]:
-    """Yield the line of a row. More lines follow for its extractor, and for inputs that need more than `limit`."""
+def _row_lines(row: OutlineRow, edges: Edges, limit: int, edits: Mapping[str, str]) -> Iterator[_ViewLine]:
+    """Yield the line of a row. More lines follow for its extractor, and for inputs that need more than `limit`.
+
+    `edits` has what the edits are, by the names of the operations.
+    """
+    edited = [operation for operation in row.operations if operation.name in edits]
+    style = _EDIT_STYLE if edited and len(row.operations) == 1 else ""
     label = Text.assemble(
-        (row.tree_prefix, "dim"), (row.label, "" if row.operations or not row.tree_prefix else "bold")
+        (row.tree_prefix, "dim"), (row.label, style if row.operations or not row.tree_prefix else "bold")
     )
     cells: Mapping[str, Text] = {}
     if len(row.operations) == 1:
         (operation,) = row.operations
         cells = _cells(operation.kind, operation.tensors, operation)
+        if edited:
+            cells = {**cells, "kind": Text(f"{EDIT_MARK} {edits[operation.name]}", style=_EDIT_STYLE)}
     elif row.operations:
         cells = _cells(f"{len(row.operations)} operations", row.operations[-1].tensors)
         cells = {**cells, "size": Text(_format_bytes(_total_size(row.operations) or None), style="dim")}
@@ -92,6 +102,10 @@ def _row_lines(row: OutlineRow, edges: Edges, limit: int) -> Iterator[_ViewLine]
     yield _ViewLine(Text.assemble(label, (f" {arrow}", "dim")) if inline else label, cells)
     if row.operands and not inline:
         yield _ViewLine(Text.assemble((f"{below}{arrow}", "dim")))
+    if edited and len(row.operations) > 1:
+        texts = ", ".join(f"{operation.path} = {edits[operation.name]}" for operation in edited[:3])
+        more = f" and {len(edited) - 3} more" if len(edited) > 3 else ""
+        yield _ViewLine(Text.assemble((below, "dim"), (f"└▸ {EDIT_MARK} {texts}{more}", _EDIT_STYLE)))
     if row.extracted:
         extractor = f"◉ {row.extracted} ActivationExtractors" if row.extracted > 1 else EXTRACTOR
         yield _ViewLine(Text.assemble((below, "dim"), (f"└▸ {extractor}", _EXTRACTOR_STYLE)))
@@ -204,9 +218,10 @@ def _tensors_record(tensors: tuple[TensorSpec, ...] | None) -> list[dict[str, An
     return None if tensors is None else [{**asdict(spec), "shape": list(spec.shape)} for spec in tensors]
 
 
-def _summary(graph_module: nn.Module, listed: Sequence[Operation], extracted: int, folded: int) -> Text:
+def _summary(graph_module: nn.Module, listed: Sequence[Operation], edited: int, extracted: int, folded: int) -> Text:
     parameters = sum(parameter.numel() for parameter in graph_module.parameters())
-    counts = [format_count(len(listed), "operation"), f"{extracted} extracted"]
+    counts = [format_count(len(listed) - edited, "operation"), *([f"{edited} edited"] if edited else [])]
+    counts.append(f"{extracted} extracted")
     counts.append(f"{_format_number(parameters)} parameters")
     size = _total_size(listed)
     counts += [f"{_format_bytes(size)} of values"] if size else []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from surgery.cli.edit_options import EditOptions
 from surgery.cli.examples import make_example, trace_if_possible
 from surgery.cli.input_options import InputOptions
 from surgery.cli.option_groups import expand_option_groups
@@ -51,18 +52,21 @@ def inspect(
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as SVG.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as HTML.")] = None,
     *,
+    editing: EditOptions,
     reading: InputOptions,
     loading: ModelOptions,
     plugin_options: PluginOptions,
 ) -> None:
-    """Print a model's graph: its operations and, with --at, the extractors inserted after the chosen ones."""
+    """Print a model's graph: its operations, edits and, with --at, the extractors after the chosen operations."""
     plugins = plugin_options.open()
     from surgery.cli.console import open_console
     from surgery.cli.documents import render_document
     from surgery.cli.graph_view import code_view, graph_record, graph_view
+    from surgery.editing import apply_edits
     from surgery.graph import trace_info
     from surgery.rewriting import parse_selection
 
+    edits = editing.recipe(plugins)
     selections = [parse_selection(text) for text in at]
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins).eval()
@@ -74,7 +78,7 @@ def inspect(
             print_note(
                 "these operations are those of a run on made-up numbers; `surgery inspect MODEL IMAGE` runs an image"
             )
-        rewritten = _insert_extractors(traced, selections)
+        rewritten = _insert_extractors(apply_edits(traced, edits, plugins=plugins), selections)
     if as_json:
         print_output(json.dumps(graph_record(rewritten), indent=1))
         return

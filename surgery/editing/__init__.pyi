@@ -1,2 +1,11 @@
 from .blending import Blend as Blend
 from .blending import edit_values as edit_values
+from .edit_recipes import EditRecipe as EditRecipe
+from .edit_recipes import apply_edits as apply_edits
+from .edit_recipes import edit_texts as edit_texts
+from .edit_recipes import edits_of as edits_of
+from .edit_recipes import parse_edits as parse_edits
+from .edit_recipes import read_edits as read_edits
+from .edits import edit as edit
+from .edits import resolve_edit as resolve_edit
+from .map_change import MapChange as MapChange

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.eager import ExampleError, bind_example
+from surgery.editing import apply_edits
 from surgery.errors import ModelError, TraceError
 from surgery.graph import copy_sharing_parameters, unshare_parameters
-from surgery.inputs import as_example
+from surgery.inputs import as_example, read_batches
 from surgery.interrupts import raising_interrupts
 from surgery.rewriting import insert, select_all, stop_after_last_extractor
 from surgery.tracing import trace
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from surgery.editing import EditRecipe
     from surgery.extraction.run_settings import Mode
+    from surgery.inputs import RunInputs
+    from surgery.layouts import RequestedLayouts
+    from surgery.plugins import Plugins
     from surgery.rewriting import Selection
 
 
@@ -37,21 +42,32 @@ def copy_for_run(model: nn.Module, mode: Mode, device: str | torch.device) -> nn
     return copy if mode == "as-is" else copy.train(mode == "train")
 
 
-def insert_extractors(
-    model: nn.Module,
-    at: Selection | str | Sequence[Selection | str],
-    tracing: Mapping[str, Any],
-    example: Mapping[str, Any] | None,
-    *,
-    output: bool,
-) -> nn.Module:
-    """Trace a model and insert an extractor behind each selected operation. See `extract` for the arguments.
-
-    `tracing` are arguments of `surgery.trace`, and `example` are inputs by name. Without `output` the model stops after
-    the last selected operation.
-    """
+def trace_for_run(model: nn.Module, tracing: Mapping[str, Any], example: Mapping[str, Any] | None) -> nn.Module:
+    """Trace a model. `tracing` are arguments of `surgery.trace`, and `example` are inputs by name."""
     with raising_interrupts():
-        traced = _trace(model, example, tracing)
+        return _trace(model, example, tracing)
+
+
+def edit_for_run(
+    traced: nn.Module,
+    edits: EditRecipe,
+    layout: RequestedLayouts,
+    reference: RunInputs | None,
+    model: nn.Module,
+    *,
+    device: str | torch.device,
+    seed: int,
+    plugins: Plugins | None,
+) -> nn.Module:
+    """Apply edits to a traced model. `reference` are the inputs of their reference run, which `model` tells to read."""
+    if not edits and reference is None:
+        return traced
+    batches = None if reference is None else list(read_batches(model, reference, device))
+    return apply_edits(traced, edits, layout=layout, reference=batches, seed=seed, plugins=plugins)
+
+
+def insert_extractors(traced: nn.Module, at: Selection | str | Sequence[Selection | str], *, output: bool) -> nn.Module:
+    """Insert an extractor behind each selected operation. Without `output` the model stops after the last one."""
     selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
     rewritten = insert(traced, select_all(traced, selections))
     return rewritten if output else stop_after_last_extractor(rewritten)

@@ -15,7 +15,16 @@ from surgery.errors import SurgeryError, first_line
 from surgery.extraction.gradient_pass import GradientPass
 from surgery.extraction.gradients import clone_for_gradients, following_gradients, forget_history
 from surgery.extraction.output_check import compare_with_original
-from surgery.graph import call_arguments, clone_inputs, contexts, input_names, named_tensors, operations, tensor_specs
+from surgery.graph import (
+    call_arguments,
+    clone_inputs,
+    contexts,
+    copy_isolating_hooks,
+    input_names,
+    named_tensors,
+    operations,
+    tensor_specs,
+)
 from surgery.inputs import input_dtype
 from surgery.layouts import NO_HINTS, AxisTracker
 from surgery.rewriting import find_extractors, listening
@@ -23,6 +32,8 @@ from surgery.types import Activation, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from torch import nn
 
     from surgery.extraction.run_plan import RunPlan
     from surgery.inputs import Batch
@@ -46,7 +57,7 @@ class ModelRunner:
         self._tracker = AxisTracker(plan.rewritten)
         self._dtype = input_dtype(plan.rewritten)
         self._input_names = input_names(plan.rewritten)
-        self._output_index = len(operations(plan.rewritten)) + 1
+        self._output_index = max((each.index for each in operations(plan.rewritten)), default=0) + 1
         self._python_state = ExternalState(plan.rewritten)
         self._initial_buffers = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
         self._selected = tuple(dict.fromkeys(each.operation.path for each in find_extractors(plan.rewritten)))
@@ -96,9 +107,21 @@ class ModelRunner:
             if plan.records_output:
                 self._consume_output(batch.main, output, images)
         if needs_check and plan.reference is not None:
+            if plan.unedited is not None:
+                output = self._run_unedited(plan.unedited, unchanged, gradients=gradients)
             compare_with_original(plan.reference, unchanged, output, plan.device, plan.seed, gradients=gradients)
             self.has_checked_output = True
         return None
+
+    def _run_unedited(self, model: nn.Module, values: Mapping[str, Any], *, gradients: bool) -> Any:
+        """Return the output of the traced model without edits, for the same inputs and random numbers."""
+        values = clone_for_gradients(clone_inputs(values)) if gradients else clone_inputs(values)
+        args, kwargs = call_arguments(model, {name: values[name] for name in self._input_names})
+        devices = [self._plan.device] if self._plan.device.type == "cuda" else []
+        mode = following_gradients() if gradients else torch.no_grad()
+        with torch.random.fork_rng(devices=devices), mode, contexts.closing(), self._python_state.restart():
+            torch.manual_seed(self._plan.seed)
+            return copy_isolating_hooks(model)(*args, **kwargs)
 
     @property
     def not_reached(self) -> tuple[str, ...]:

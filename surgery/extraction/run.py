@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,12 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from surgery.builtin import Grid, MinMax, Png, Sheet, default_reader
+from surgery.editing import edit_texts
 from surgery.extraction.execution import run_in_this_process, run_in_worker_processes
-from surgery.extraction.model_preparation import copy_for_run, insert_extractors
+from surgery.extraction.model_preparation import copy_for_run, edit_for_run, insert_extractors, trace_for_run
 from surgery.extraction.named_stages import StageResolver
 from surgery.extraction.output_parts import parse_scalar
 from surgery.extraction.run_plan import RunPlan
-from surgery.extraction.run_settings import check_gradients, check_settings, check_shareable, count_workers
+from surgery.extraction.run_settings import (
+    check_gradients,
+    check_settings,
+    check_shareable,
+    count_workers,
+    describe_settings,
+)
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import trace_info
 from surgery.inputs import find_inputs, format_notes, read_example
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from surgery.editing import EditRecipe
     from surgery.extraction.output_parts import Scalar
     from surgery.extraction.run_settings import Mode
     from surgery.graph import FrontEnd
@@ -50,6 +59,8 @@ def extract(
     images: FilePatterns = (),
     *,
     at: Selection | str | Sequence[Selection | str] = ALL_OPERATIONS,
+    edits: EditRecipe = (),
+    reference: FilePatterns = (),
     out: str | os.PathLike[str] = "activations",
     normalizer: Normalizer | str = MinMax(),  # noqa: B008 - frozen
     tiler: Tiler | str = Grid(),  # noqa: B008
@@ -87,6 +98,10 @@ def extract(
     - `model`: The model, which stays as it is. The run uses a copy that shares its parameters.
     - `images`: Files, folders and patterns such as ``facades/*.png``.
     - `at`: Which operations: one selection or several, each of which must match something.
+    - `edits`: What is changed in the model while it runs: texts such as ``"up3.cat = zero:channels=0-15"``, or pairs of
+      a selection and an edit, in the order in which they are applied. The edited values are operations with a prime,
+      ``up3.cat'``. See `surgery.edit`; `surgery.editing.read_edits` returns those of an earlier run.
+    - `reference`: Images for edits that compute their replacement from a reference run, read as the others are.
     - `out`: The folder for files and manifest, made if missing. See below for a folder that holds a run.
     - `normalizer`, `tiler`, `colormap`, `transforms`: How pictures are drawn.
     - `layout`: How values are read as maps, such as ``surgery.layouts.ChannelsLast()``: for every operation that it
@@ -154,9 +169,9 @@ def extract(
     if jobs > 1:
         check_shareable(jobs, resolved_sinks, watcher_list)
     original = unwrap_model(model)
-    files = find_inputs(
+    find = partial(
+        find_inputs,
         original,
-        images,
         reader=main_reader,
         inputs=inputs,
         readers=other_readers,
@@ -165,33 +180,31 @@ def extract(
         side=side,
         value_range=range,
     )
+    files, reference_files = find(images), find(reference) if reference else None
     check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     subject = copy_for_run(original, mode, device)
     example = read_example(subject, files, device)
     tracing = {"leaves": leaves, "allow": allow, "front_end": front_end}
-    rewritten = insert_extractors(subject, at, tracing, example, output=output)
+    traced = trace_for_run(subject, tracing, example)
+    edited = edit_for_run(traced, edits, layout, reference_files, subject, device=device, seed=seed, plugins=plugins)
+    rewritten = insert_extractors(edited, at, output=output)
     input_names = None if example is None else frozenset(example)
     del example
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
     provenance, info = get_provenance(original), trace_info(rewritten)
-    leaf_names = [leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves]
-    traced_with = {name: names for name, names in (("leaves", leaf_names), ("allow", list(allow))) if names}
+    settings = describe_settings(
+        {"mode": mode, "seed": seed, "batch_size": batch_size},
+        gradients=gradients if scalar is None or isinstance(gradients, str) else describe_stage(scalar),
+        leaves=[leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves],
+        allow=allow,
+        edits=edit_texts(edits),
+        reference=[] if reference_files is None else [str(path) for path in reference_files.paths],
+    )
     manifest = Manifest.for_run(
         subject,
         source=source,
-        settings={
-            "mode": mode,
-            "seed": seed,
-            "batch_size": batch_size,
-            **(
-                {}
-                if scalar is None
-                else {"gradients": gradients if isinstance(gradients, str) else describe_stage(scalar)}
-            ),
-            **traced_with,
-            **files.settings,
-        },
+        settings={**settings, **files.settings},
         recipe=recipe.describe(),
         trace=info,
         weights=provenance.describe_weights(original),
@@ -208,6 +221,7 @@ def extract(
             original=original,
             rewritten=rewritten,
             reference=subject if check and output else None,
+            unedited=traced if edits else None,
             recipe=recipe,
             value_range=files.options.value_range,
             input_limits=files.options.limits,

@@ -27,6 +27,8 @@ class RunPlan:
     rewritten: nn.Module
     reference: nn.Module | None
     """The model whose output is compared with the rewritten model's on the first batch; None for no comparison."""
+    unedited: nn.Module | None
+    """The traced model without the edits, whose output is compared in place of the edited one; None without edits."""
     recipe: Recipe
     value_range: tuple[float, float]
     """The values of black and white in the images that the model takes, and perhaps gives."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from surgery.errors import ImageError, ModelError
 from surgery.inputs import Side
@@ -11,7 +11,7 @@ from surgery.models import check_seed
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -62,3 +62,9 @@ def count_workers(jobs: int, images: int, batch_size: int) -> int:
     """Return how many processes are useful: at most one a batch, and at most four a core."""
     batches = -(-images // batch_size)
     return max(1, min(jobs, batches, 4 * (os.cpu_count() or 1)))
+
+
+def describe_settings(always: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+    """Return the settings of a run for the manifest: those that are recorded always, and others if they are given."""
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in others.items()}
+    return {**always, **{name: value for name, value in given.items() if value}}

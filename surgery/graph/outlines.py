@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from surgery.graph.edges import Edges, ValueSource
     from surgery.types import Operation
@@ -62,9 +63,9 @@ class _Block:
 class Outline:
     """Makes the rows for the operations of a graph.
 
-    `extracted` has the names of operations with an extractor. `depth` is the number of levels that are open, or None
-    for all. If `fold` is true, blocks in a row that have the same operations, shapes, edges and extractors are shown
-    once.
+    `extracted` has the names of operations with an extractor, and `notes` a text for others, such as edits. `depth` is
+    the number of levels that are open, or None for all. If `fold` is true, blocks in a row that have the same
+    operations, shapes, edges, notes and extractors are shown once.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class Outline:
         *,
         depth: int | None = None,
         fold: bool = True,
+        notes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._edges = edges
         self._extracted = extracted
+        self._notes = notes
         self._depth = depth
         self._paths = {operation.path for operation in operations} | {source.path for source in edges.inputs}
         self._before = {operation.path: previous for previous, operation in pairwise(operations)}
@@ -172,7 +175,8 @@ class Outline:
                     continue
                 label, operation = item
                 operands = tuple(operand(source) for source in self._edges.operands[operation.name])
-                yield label, operation.kind, operation.tensors, operands, operation.name in self._extracted
+                note, is_extracted = self._notes.get(operation.name), operation.name in self._extracted
+                yield label, operation.kind, operation.tensors, operands, note, is_extracted
 
         return re.sub(r"\d+", "#", block.label), tuple(signature(block))
 

@@ -28,6 +28,8 @@ class SharedMemory:
         """`root` has the submodules of `graph`."""
         self._root = root
         self._order = {node: place for place, node in enumerate(graph.nodes)}
+        self._attributes: dict[str, fx.Node] = {}
+        """The last node that reads a parameter or buffer, by its path."""
         self._parents = {node: tuple(self._find_parents(node)) for node in graph.nodes}
         self._groups: dict[fx.Node, set[fx.Node]] = {}
         for node, parents in self._parents.items():
@@ -68,7 +70,11 @@ class SharedMemory:
     def _find_parents(self, node: fx.Node) -> Iterator[tuple[fx.Node, bool]]:
         """Yield the nodes whose memory the value of `node` has, or may have, and whether it is the very tensor."""
         written = tuple(written_nodes(node, self._root))
-        if written and not _returns_nothing(node):
+        if node.op == "get_attr":
+            if before := self._attributes.get(str(node.target)):
+                yield before, True
+            self._attributes[str(node.target)] = node
+        elif written and not _returns_nothing(node):
             yield from ((target, True) for target in written)
         elif node.op == "call_module":
             yield from self._parents_of_call(node)

@@ -19,5 +19,7 @@ from .notes import collect_notes as collect_notes
 from .notes import format_notes as format_notes
 from .notes import merge_notes as merge_notes
 from .other_inputs import FilePatterns as FilePatterns
+from .run_inputs import RunInputs as RunInputs
 from .run_inputs import find_inputs as find_inputs
+from .run_inputs import read_batches as read_batches
 from .run_inputs import read_example as read_example

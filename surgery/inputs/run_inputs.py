@@ -22,7 +22,7 @@ from surgery.inputs.readers import ReadingOptions
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from torch import nn
@@ -99,6 +99,16 @@ def read_example(model: nn.Module, files: RunInputs, device: str | torch.device)
     if files.other_names or files.main or not isinstance(files.options.reader, ImageReader):
         raise ImageError(stream.failures[0].reason)
     return None
+
+
+def read_batches(model: nn.Module, files: RunInputs, device: str | torch.device) -> Iterator[dict[str, Any]]:
+    """Yield the inputs of each file by name, one file at a time. Raises ImageError for a file that can't be read."""
+    stream = files.open()
+    for item in stream.read():
+        batch = Batch.from_items([item], files.parameters.lists)
+        yield batch.to(device, input_dtype(model)) | files.values_for(model, device)
+    if stream.failures:
+        raise ImageError(stream.failures[0].reason)
 
 
 def find_inputs(

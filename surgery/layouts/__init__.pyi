@@ -10,3 +10,5 @@ from .layout_rules import LayoutRule as LayoutRule
 from .layout_rules import RequestedLayouts as RequestedLayouts
 from .layout_rules import make_layout_rules as make_layout_rules
 from .layout_rules import parse_layouts as parse_layouts
+from .map_views import MapView as MapView
+from .map_views import find_map_views as find_map_views

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor, nn
 
 from surgery.eager import ObservedCall, OperationObserver
-from surgery.graph import named_tensors
+from surgery.graph import named_tensors, storage_id
 from surgery.observing.edited_memory import EditedMemory
 from surgery.observing.observed_calls import make_operation
-from surgery.rewriting import EDIT, ActivationEdit, edited_operation, original_path
+from surgery.rewriting import EDIT, ActivationEdit, edited_operation, original_path, writes_to_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,9 +54,10 @@ class StopRun(BaseException):
 class ExtractionObserver(OperationObserver):
     """Numbers the operations of one run, and passes their values to extractors and edits."""
 
-    def __init__(self, observation: Observation, listener: CallListener | None = None) -> None:
+    def __init__(self, model: nn.Module, observation: Observation, listener: CallListener | None = None) -> None:
         super().__init__()
         self._listener = listener
+        self._model = model
         self._observation = observation
         self._extractors = observation.extractors
         self._edits = observation.edits
@@ -71,6 +72,11 @@ class ExtractionObserver(OperationObserver):
         self._waiting = set(self._extractors) if observation.stops_early else None
         self._finds_writes = bool(self._edits or observation.new_edits)
         self._memory = EditedMemory()
+        self._state: dict[int | None, str] = {}
+        """The names of parameters and buffers by the identity of their memory, if there are edits."""
+        if self._finds_writes:
+            named = (*model.named_parameters(), *model.named_buffers())
+            self._state = {storage_id(tensor): name for name, tensor in named}
 
     def on_call(self, call: ObservedCall) -> Any:
         """Pass a value to its extractor, and return it, or what an edit gives in its place."""
@@ -121,10 +127,20 @@ class ExtractionObserver(OperationObserver):
         if self._listener is not None:
             path = edit.operation.path
             self._listener(path, ObservedCall(path, EDIT, edited, (value,), {}))
-        if not (isinstance(value, Tensor) and any(value is written for written in call.written)):
+        if not self._works_in_place(call):
             self._memory.add(original_path(edit.operation.path), value, edited, call)
             return edited
+        if (name := self._state.get(storage_id(value))) is not None:
+            raise writes_to_state(replace(edit.operation, path=original_path(edit.operation.path)), name)
         return value.copy_(edited)
+
+    def _works_in_place(self, call: ObservedCall) -> bool:
+        """Return whether a call returned one of its arguments, to which it wrote, or would write in train mode."""
+        if any(call.value is written for written in call.written):
+            return True
+        module = self._model.get_submodule(call.path) if call.is_module else None
+        may_write = call.kwargs.get("inplace") is True or getattr(module, "inplace", False)
+        return may_write and any(call.value is argument for argument in (*call.args, *call.kwargs.values()))
 
     def _pass_new(self, path: str, call: ObservedCall) -> Any:
         """Extract and edit the value of an operation that the run of the example did not have, if it is selected."""

@@ -91,7 +91,7 @@ class ObservedModel(DerivedModel):
 def _run_with_extractors(model: ObservedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     observation = observation_of(model)
     observe_modules(model, leaf_rule_for(observation.leaves))
-    observer = ExtractionObserver(observation, call_listener(model))
+    observer = ExtractionObserver(model, observation, call_listener(model))
     try:
         with observing(observer):
             output = run_model(inner_model(model), args, kwargs)

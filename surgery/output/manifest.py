@@ -112,7 +112,8 @@ class Manifest:
 
     def record_check(self) -> None:
         """Record that the first output is that of the original model."""
-        self.head["check"] = "the output of the first batch is the original model's, bit for bit"
+        without = "without the edits, " if self.head["settings"].get("edits") else ""
+        self.head["check"] = f"{without}the output of the first batch is the original model's, bit for bit"
 
     def record_notes(self, notes: Sequence[str]) -> None:
         """Record notes about the inputs, one line each."""

@@ -8,6 +8,7 @@ from .activation_edit import own_edits as own_edits
 from .edit_insertion import ChangeMaker as ChangeMaker
 from .edit_insertion import edit_operations as edit_operations
 from .edit_insertion import insert_edits as insert_edits
+from .edit_insertion import writes_to_state as writes_to_state
 from .extractor import ActivationExtractor as ActivationExtractor
 from .extractor import NewOperationExtractor as NewOperationExtractor
 from .extractor import find_extractors as find_extractors

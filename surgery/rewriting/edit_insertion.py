@@ -138,10 +138,21 @@ def _find_places(traced: fx.GraphModule, graph: fx.Graph, paths: set[str]) -> di
             if isinstance(inserted, InsertedOperation):
                 before = inserted.operation.path
         works_in_place = before is None and memory.writes_to_result(group.node)
+        if works_in_place and (state := next((n for n in memory.overlapping(value) if n.op == "get_attr"), None)):
+            raise writes_to_state(group.operation, str(state.target))
         replaced = memory.same_tensor(value) if works_in_place else {value}
         _check_apart(memory, graph, group.operation, value, replaced)
         places[group.nodes[-1] if value is group.node else value] = _Place(group, value, before, replaced)
     return places
+
+
+def writes_to_state(operation: Operation, name: str) -> EditError:
+    """Return the error for the edit of an operation that writes to a parameter or buffer."""
+    line = f"{operation.source}: " if operation.source else ""
+    return EditError(
+        f"{line}{operation.path} can't be edited: it writes to {name}, which would keep the edited value; edit an "
+        "operation that reads it"
+    )
 
 
 def _inserted_after(traced: fx.GraphModule, value: fx.Node) -> fx.Node | None:

@@ -1,0 +1,119 @@
+"""Recipes of edits as plain data: texts such as ``up3.cat = zero:channels=0-15``, from files and models too."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from torch import nn
+
+from surgery.editing.edits import edit, resolve_edit
+from surgery.errors import EditError, OutputError
+from surgery.output import ManifestReader
+from surgery.rewriting import Selection, find_edits, original_path, parse_selection
+from surgery.text import MANIFEST_FILE, describe_stage
+
+if TYPE_CHECKING:
+    from surgery.layouts import RequestedLayouts
+    from surgery.plugins import Plugins
+    from surgery.stages import Edit
+
+EditRecipe: TypeAlias = "Sequence[str | tuple[Selection | str, Edit | str]]"
+"""Edits in the order in which they are applied: a text, or a selection and an edit, each as `edit` takes it."""
+
+T = TypeVar("T", bound=nn.Module)
+
+
+def apply_edits(
+    traced: T,
+    recipe: EditRecipe,
+    *,
+    layout: RequestedLayouts = None,
+    reference: Any = None,
+    seed: int = 0,
+    plugins: Plugins | None = None,
+) -> T:
+    """Return a copy of `traced` with all edits of a recipe. The arguments are those of `edit`, which see.
+
+    Raises EditError for a text that is no edit, and if a reference is given that no edit needs.
+    """
+    uses_reference = False
+    for selection, change in parse_edits(recipe):
+        resolved = resolve_edit(change, plugins)
+        needed = reference if hasattr(resolved, "of_reference") else None
+        uses_reference = uses_reference or needed is not None
+        traced = edit(traced, selection, resolved, layout=layout, reference=needed, seed=seed)
+    if reference is not None and not uses_reference:
+        raise EditError("a reference is given, but no edit takes anything from a reference run")
+    return traced
+
+
+def parse_edits(recipe: EditRecipe) -> list[tuple[Selection | str, Edit | str]]:
+    """Return the selection and the edit of each item of a recipe. Raises EditError and SelectionError."""
+    if isinstance(recipe, str) or not isinstance(recipe, Sequence):
+        raise EditError(f"edits are a list of texts such as {_EXAMPLE!r}, not {recipe!r:.60}")
+    return [parse_edit(item) if isinstance(item, str) else item for item in recipe]
+
+
+def parse_edit(text: str) -> tuple[Selection, str]:
+    """Return the selection and the edit in a text such as ``up3.cat = zero``. Raises EditError and SelectionError."""
+    at, equals, change = (part.strip() for part in text.partition("="))
+    if not (at and equals and change):
+        raise EditError(f"an edit is SELECTION = NAME:OPTIONS, such as {_EXAMPLE!r}, not {text!r}")
+    return parse_selection(at), change
+
+
+_EXAMPLE = "up3.cat = zero:channels=0-15"
+
+
+def edit_texts(recipe: EditRecipe) -> list[str]:
+    """Return the edits of a recipe as texts."""
+    return [f"{selection} = {describe_stage(change)}" for selection, change in parse_edits(recipe)]
+
+
+def edits_of(model: nn.Module) -> list[str]:
+    """Return the edits in a rewritten model as a recipe, one text for each edited operation."""
+    return [f"{original_path(each.operation.path)} = {each.change.text}" for each in find_edits(model)]
+
+
+def read_edits(source: str | os.PathLike[str]) -> list[str]:
+    """Return the edits with which a run was made, from its folder, its manifest, or a PNG of it.
+
+    The result is empty for a run without edits. Raises EditError for a file that has nothing of a run.
+    """
+    path = Path(source)
+    if path.is_dir() or path.name == MANIFEST_FILE:
+        try:
+            settings = ManifestReader(path if path.is_dir() else path.parent).head.get("settings")
+        except OutputError as error:
+            raise EditError(str(error)) from error
+        found: Any = settings.get("edits", []) if isinstance(settings, dict) else None
+    else:
+        found = _read_png(path)
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise EditError(f"{path} has no recipe of edits: it is no run of surgery, or it is damaged")
+    for item in found:
+        parse_edit(item)
+    return found
+
+
+def _read_png(path: Path) -> Any:
+    """Return what a PNG file says about edits, which may be anything."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            note = json.loads(picture.text["surgery"])  # type: ignore[attr-defined]
+    except OSError as error:
+        raise EditError(f"can't read edits from {path}: it is no folder, manifest or PNG of a run") from error
+    except (KeyError, ValueError, RecursionError):
+        return None
+    edits = note.get("edits", "[]") if isinstance(note, dict) else None
+    try:
+        return ast.literal_eval(edits) if isinstance(edits, str) else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None

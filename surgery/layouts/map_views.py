@@ -1,0 +1,142 @@
+"""Values as maps `(B, C, H, W)` that are views of them, so that what is written to the maps is in the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from surgery.graph import call_arguments, copy_isolating_hooks, find_edges
+from surgery.layouts.axes import BATCH, CHANNEL
+from surgery.layouts.axis_tracking import AxisTracker
+from surgery.layouts.layout_decision import decide_layout
+from surgery.layouts.layout_functions import MAX_EXTRA_TOKENS, ChannelsFirst, ChannelsLast, Tokens
+from surgery.layouts.operation_kinds import CHANNELS_LAST_KINDS, module_kind
+from surgery.rewriting import parse_selection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from surgery.layouts.axes import Axes
+    from surgery.layouts.layout_rules import RequestedLayouts
+    from surgery.types import Operation, ValueLayout
+
+
+@dataclass(frozen=True, slots=True)
+class MapView:
+    """Takes a value; returns its maps ``(B, C, H, W)``, a view of it.
+
+    ``(B, C)`` gives maps of one value each, ``(B, C, L)`` and ``(B, T, D)`` maps of one row, and ``(B, C, D, H, W)``
+    maps with the slices below each other. Tokens on a grid are maps of this grid, without the tokens before it.
+    """
+
+    axes: int = 0
+    """The number of axes of the values that the other fields are for."""
+    batch_axis: int = 0
+    channel_axis: int = 1
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the tokens; None for other values."""
+
+    def __call__(self, value: Tensor) -> Tensor:
+        if value.ndim < 2:
+            return value.reshape(-1, 1, 1, 1)
+        view = self if value.ndim == self.axes else _default_view(value.ndim)
+        maps: Tensor = value.movedim((view.batch_axis, view.channel_axis), (0, 1))
+        if maps.ndim == 2:
+            return maps[:, :, None, None]
+        if maps.ndim > 3:
+            return maps.flatten(2, -2)
+        count = 0 if view.grid is None else view.grid[0] * view.grid[1]
+        extra = maps.shape[2] - count
+        if view.grid is None or not 0 <= extra <= MAX_EXTRA_TOKENS:  # of another size than the example
+            return maps[:, :, None, :]
+        grid: Tensor = maps.narrow(2, extra, count).unflatten(2, view.grid)
+        return grid
+
+
+def _default_view(axes: int) -> MapView:
+    """Return the view of values of which nothing is known but their number of axes."""
+    return MapView(axes, 0, 2 if axes == 3 else 1)
+
+
+def find_map_views(
+    traced: nn.Module, chosen: Sequence[Operation], layouts: RequestedLayouts = None
+) -> Mapping[str, MapView]:
+    """Return how the values of chosen operations are read as maps, by the paths of the operations.
+
+    The layouts that the user requests come first: channels first, channels last, or tokens. Otherwise the axes are
+    those of a run on zeros of the example's shapes, if it may tell more than the number of axes.
+    """
+    tracker = _track_axes(traced, chosen)
+    views: dict[str, MapView] = {}
+    for operation in chosen:
+        shape = operation.shape
+        if shape is not None:
+            requested = _requested_view(_find_layout(layouts, operation), len(shape))
+            views[operation.path] = requested or _known_view(operation, shape, tracker)
+    return views
+
+
+def _find_layout(layouts: RequestedLayouts, operation: Operation) -> ValueLayout | None:
+    if not isinstance(layouts, Mapping):
+        return layouts
+    selections = [(parse_selection(at) if isinstance(at, str) else at, layout) for at, layout in layouts.items()]
+    return next((layout for selection, layout in reversed(selections) if selection.matches(operation)), None)
+
+
+def _requested_view(layout: ValueLayout | None, axes: int) -> MapView | None:
+    if isinstance(layout, ChannelsFirst):
+        return MapView(axes)
+    if isinstance(layout, ChannelsLast):
+        return MapView(axes, 0, axes - 1)
+    return MapView(axes, 0, axes - 1, (layout.rows, layout.columns)) if isinstance(layout, Tokens) else None
+
+
+def _known_view(operation: Operation, shape: tuple[int, ...], tracker: AxisTracker | None) -> MapView:
+    view = MapView(len(shape)) if operation.kind.endswith("1d") else _default_view(len(shape))
+    hints = tracker.hints(operation.path, "") if tracker is not None else None
+    if hints is None or hints.axes is None or hints.axes.shape != shape:
+        return view
+    batch, channel = _find_axis(hints.axes, BATCH), _find_axis(hints.axes, CHANNEL)
+    name = decide_layout(shape, None, hints).name
+    grid = tuple(map(int, name.removeprefix("tokens:").split("x"))) if name.startswith("tokens:") else ()
+    batch = view.batch_axis if batch is None else batch
+    channel = view.channel_axis if channel is None else channel
+    return view if batch == channel else MapView(len(shape), batch, channel, (grid[0], grid[1]) if grid else None)
+
+
+def _find_axis(axes: Axes, name: str) -> int | None:
+    """Return the axis that counts something of this name first; None if there is none."""
+    places = (place for place, axis in enumerate(axes.items) if axis.factors and axis.factors[0].name == name)
+    return next(places, None)
+
+
+def _track_axes(traced: nn.Module, chosen: Sequence[Operation]) -> AxisTracker | None:
+    """Run a copy of a model on zeros of its example's shapes, and return the tracker of the run.
+
+    Returns None if the axes follow from their number alone, or if there is no example or the model does not take zeros.
+    """
+    is_plain = all(operation.shape is not None and len(operation.shape) in (2, 4) for operation in chosen)
+    if is_plain and not any(module_kind(module) in CHANNELS_LAST_KINDS for module in traced.modules()):
+        return None
+    values: dict[str, Any] = {}
+    reference = next(iter(traced.parameters()), None)
+    for source in find_edges(traced).inputs:
+        if source.tensors is None or len(source.tensors) != 1 or source.tensors[0].key:
+            return None
+        dtype = getattr(torch, source.tensors[0].dtype)
+        values[source.path] = torch.zeros(
+            source.tensors[0].shape, dtype=dtype, device=None if reference is None else reference.device
+        )
+    tracker = AxisTracker(model := copy_isolating_hooks(traced))
+    try:
+        args, kwargs = call_arguments(model, values)
+        with torch.random.fork_rng(), torch.no_grad():
+            tracker.run(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - the model's code may raise anything
+        return None
+    return tracker

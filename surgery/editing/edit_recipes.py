@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from torch import nn
 
-from surgery.editing.edits import edit, resolve_edit
+from surgery.editing.edits import edit, edit_text, resolve_edit
 from surgery.errors import EditError, OutputError
 from surgery.output import ManifestReader
 from surgery.rewriting import Selection, find_edits, original_path, parse_selection
-from surgery.text import MANIFEST_FILE, describe_stage
+from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from surgery.layouts import RequestedLayouts
@@ -43,10 +43,9 @@ def apply_edits(
     """
     uses_reference = False
     for selection, change in parse_edits(recipe):
-        resolved = resolve_edit(change, plugins)
-        needed = reference if hasattr(resolved, "of_reference") else None
+        needed = reference if hasattr(resolve_edit(change, plugins), "of_reference") else None
         uses_reference = uses_reference or needed is not None
-        traced = edit(traced, selection, resolved, layout=layout, reference=needed, seed=seed)
+        traced = edit(traced, selection, change, layout=layout, reference=needed, seed=seed, plugins=plugins)
     if reference is not None and not uses_reference:
         raise EditError("a reference is given, but no edit takes anything from a reference run")
     return traced
@@ -70,9 +69,9 @@ def parse_edit(text: str) -> tuple[Selection, str]:
 _EXAMPLE = "up3.cat = zero:channels=0-15"
 
 
-def edit_texts(recipe: EditRecipe) -> list[str]:
+def edit_texts(recipe: EditRecipe, plugins: Plugins | None = None) -> list[str]:
     """Return the edits of a recipe as texts."""
-    return [f"{selection} = {describe_stage(change)}" for selection, change in parse_edits(recipe)]
+    return [f"{selection} = {edit_text(change, plugins)}" for selection, change in parse_edits(recipe)]
 
 
 def edits_of(model: nn.Module) -> list[str]:

@@ -11,7 +11,7 @@ from surgery.editing.map_change import MapChange
 from surgery.errors import EditError
 from surgery.graph import clone_inputs, named_tensors
 from surgery.layouts import MapView, find_map_views
-from surgery.plugins import Plugins
+from surgery.plugins import Plugins, format_stage
 from surgery.rewriting import Selection, insert, insert_edits, listening, select, stop_after_last_extractor
 from surgery.text import describe_stage
 
@@ -61,10 +61,12 @@ def edit(
     resolved = resolve_edit(change, plugins)
     chosen = select(traced, selection) if isinstance(selection, (str, Selection)) else selection
     views = find_map_views(traced, chosen, layout)
+    text = edit_text(change, plugins)
     fitted = _fit_to_reference(traced, chosen, resolved, views, reference, seed)
 
     def make_change(operation: Operation) -> MapChange:
-        return MapChange(fitted.get(operation.path, resolved), views.get(operation.path, MapView()), operation.path)
+        view = views.get(operation.path, MapView())
+        return MapChange(fitted.get(operation.path, resolved), view, operation.path, text)
 
     return insert_edits(traced, chosen, make_change)
 
@@ -77,6 +79,13 @@ def resolve_edit(change: Edit | str, plugins: Plugins | None = None) -> Edit:
     if not callable(change) or isinstance(change, type):
         raise EditError(f"an edit is a name, such as 'zero:channels=0-15', or a function of maps, not {change!r:.60}")
     return change
+
+
+def edit_text(change: Edit | str, plugins: Plugins | None = None) -> str:
+    """Return the text of an edit, ``zero:channels=0-15``; for one that no text gives, what it is."""
+    if isinstance(change, str):
+        return change
+    return format_stage("edit", change, plugins or Plugins(bare=True)) or describe_stage(change)
 
 
 def _fit_to_reference(

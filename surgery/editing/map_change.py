@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from surgery.editing.blending import edit_values
-from surgery.text import describe_stage
 
 if TYPE_CHECKING:
     from surgery.layouts import MapView
@@ -22,13 +21,13 @@ class MapChange(nn.Module):
     the edit, unless it is a module.
     """
 
-    def __init__(self, edit: Edit, view: MapView, path: str) -> None:
-        """`view` shows the maps of a value, and `path` is the operation's, for messages."""
+    def __init__(self, edit: Edit, view: MapView, path: str, text: str) -> None:
+        """`view` shows the maps of a value, `path` is the operation's, for messages, and `text` says what is done."""
         super().__init__()
         self.edit = edit
         self.view = view
         self.path = path
-        self.text = describe_stage(edit)
+        self.text = text
 
     def forward(self, value: Tensor) -> Tensor:
         """Return the changed value, in new memory. Raises EditError for what the edit can't do with its maps."""
@@ -42,4 +41,4 @@ class MapChange(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MapChange:
         edit = copy.deepcopy(self.edit, memo) if isinstance(self.edit, nn.Module) else self.edit
-        return MapChange(edit, self.view, self.path).train(self.training)
+        return MapChange(edit, self.view, self.path, self.text).train(self.training)

@@ -198,7 +198,7 @@ def extract(
         gradients=gradients if scalar is None or isinstance(gradients, str) else describe_stage(scalar),
         leaves=[leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves],
         allow=allow,
-        edits=edit_texts(edits),
+        edits=edit_texts(edits, plugins),
         reference=[] if reference_files is None else [str(path) for path in reference_files.paths],
     )
     manifest = Manifest.for_run(

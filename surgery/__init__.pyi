@@ -18,6 +18,7 @@ from .plugins import hookimpl as hookimpl
 from .rewriting import ActivationExtractor as ActivationExtractor
 from .rewriting import Selection as Selection
 from .rewriting import as_outputs as as_outputs
+from .rewriting import cut as cut
 from .rewriting import insert as insert
 from .rewriting import inside as inside
 from .rewriting import op as op

@@ -20,6 +20,7 @@ from .edges import find_edges as find_edges
 from .exported import explain_input_checks as explain_input_checks
 from .exported import is_export as is_export
 from .exported import node_line as node_line
+from .exported import node_tensors as node_tensors
 from .graph_copies import add_output as add_output
 from .graph_copies import empty_graph_like as empty_graph_like
 from .graph_copies import is_same_graph as is_same_graph
@@ -45,6 +46,7 @@ from .nodes import InsertedModule as InsertedModule
 from .nodes import InsertedOperation as InsertedOperation
 from .nodes import OperationGroup as OperationGroup
 from .nodes import call_arguments as call_arguments
+from .nodes import computes_nothing as computes_nothing
 from .nodes import input_names as input_names
 from .nodes import inserted_module as inserted_module
 from .nodes import is_extractor as is_extractor
@@ -66,6 +68,7 @@ from .tensors import tensor_specs as tensor_specs
 from .trace_info import FrontEnd as FrontEnd
 from .trace_info import Reach as Reach
 from .trace_info import TraceInfo as TraceInfo
+from .trace_info import graph_module_of as graph_module_of
 from .trace_info import hazards as hazards
 from .trace_info import info_of as info_of
 from .trace_info import not_traced as not_traced

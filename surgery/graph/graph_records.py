@@ -18,7 +18,7 @@ from surgery.graph.exported import node_line, node_tensors
 GraphRecord: TypeAlias = "tuple[Any, list[tuple[Any, ...]]]"
 """The code generator of a graph (None for the default one), and op, target, arguments, name and meta of each node."""
 
-_META = ("nn_module_stack", "torch_fn", "surgery_source", "surgery_tensors")
+_META = ("nn_module_stack", "torch_fn", "surgery_source", "surgery_tensors", "surgery_path", "surgery_crossing")
 
 
 @dataclass(frozen=True, slots=True)

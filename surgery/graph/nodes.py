@@ -25,6 +25,7 @@ from surgery.graph.exported import (
 from surgery.graph.kinds import exported_kind, target_name
 from surgery.graph.listings import Operations
 from surgery.graph.source_lines import format_location
+from surgery.graph.tensors import clone_tensors
 from surgery.graph.trace_info import not_traced
 from surgery.types import Operation
 
@@ -120,9 +121,10 @@ def operation_groups(graph_module: fx.GraphModule, graph: fx.Graph | None = None
         path, kind, scopes = _address(graph_module, nodes[0])
         repeats = seen[path]
         seen[path] += 1
+        default = f"{path}@{repeats}" if repeats else path
         operation = Operation(
             name=(values or nodes[-1:])[0].name,
-            path=f"{path}@{repeats}" if repeats else path,
+            path=nodes[0].meta.get("surgery_path", default),
             kind=kind,
             index=index,
             scopes=scopes,
@@ -133,7 +135,7 @@ def operation_groups(graph_module: fx.GraphModule, graph: fx.Graph | None = None
 
 
 def _is_part_of_operation(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    if not node.op.startswith("call_") or _computes_nothing(node.target):
+    if not node.op.startswith("call_") or computes_nothing(node.target):
         return False
     if node.op == "call_module":
         module = graph_module.get_submodule(str(node.target))
@@ -167,9 +169,9 @@ def _tensors(values: tuple[fx.Node, ...]) -> tuple[TensorSpec, ...] | None:
     return value_tensors(tuple(node.meta.get("val") for node in values))
 
 
-def _computes_nothing(target: object) -> bool:
-    """Whether a target is a check of a setting, or a class that only holds values, such as a named output."""
-    return target is functions.check_setting or (
+def computes_nothing(target: object) -> bool:
+    """Whether a target checks a setting, copies a value, or is a class that only holds values: a named output."""
+    return target in (functions.check_setting, clone_tensors) or (
         isinstance(target, type) and (issubclass(target, (dict, tuple)) or is_dataclass(target))
     )
 

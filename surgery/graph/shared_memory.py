@@ -31,8 +31,12 @@ class SharedMemory:
         self._attributes: dict[str, fx.Node] = {}
         """The last node that reads a parameter or buffer, by its path."""
         self._parents = {node: tuple(self._find_parents(node)) for node in graph.nodes}
+        self._children: dict[fx.Node, list[fx.Node]] = {node: [] for node in graph.nodes}
+        """Node -> the nodes that have the very tensor."""
         self._groups: dict[fx.Node, set[fx.Node]] = {}
         for node, parents in self._parents.items():
+            for parent, is_same in parents:
+                self._children[parent] += [node] if is_same else []
             group = {node}.union(*(self._groups[parent] for parent, _ in parents))
             for member in group:
                 self._groups[member] = group
@@ -56,7 +60,7 @@ class SharedMemory:
         while waiting:
             found.add(current := waiting.pop())
             near = [parent for parent, is_same in self._parents[current] if is_same]
-            near += [user for user in current.users if (current, True) in self._parents[user]]
+            near += self._children[current]
             waiting += [other for other in near if other not in found and self._order[other] <= self._order[node]]
         return found
 

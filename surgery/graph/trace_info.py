@@ -122,6 +122,20 @@ def hazards(traced: object) -> tuple[Hazard, ...]:
     return trace_info(traced).hazards
 
 
+@singledispatch
+def graph_module_of(traced: object, wish: str) -> fx.GraphModule:  # noqa: ARG001
+    """Return a traced model as a graph module, for something that needs the graph, such as ``be cut``.
+
+    Raises TraceError for a model that has none: it is observed, or not traced.
+    """
+    raise not_traced(traced)
+
+
+@graph_module_of.register(fx.GraphModule)
+def _(traced: fx.GraphModule, wish: str) -> fx.GraphModule:  # noqa: ARG001
+    return traced
+
+
 def not_traced(value: object) -> TraceError:
     """Return the error for a value that is not a traced model."""
     kind = type(value).__name__

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from surgery.eager import is_observing, observe_modules, observing
 from surgery.errors import TraceError
@@ -22,6 +22,7 @@ from surgery.graph import (
     copy_isolating_hooks,
     derive_model,
     find_edges,
+    graph_module_of,
     info_of,
     inner_model,
     input_names,
@@ -135,6 +136,11 @@ def _(model: ObservedModel) -> Operations:
 @find_edges.register(ObservedModel)
 def _(model: ObservedModel) -> Edges:
     return observation_of(model).edges
+
+
+@graph_module_of.register(ObservedModel)
+def _(model: ObservedModel, wish: str) -> fx.GraphModule:
+    raise TraceError(explain_missing_graph(model, wish))
 
 
 @input_names.register(ObservedModel)

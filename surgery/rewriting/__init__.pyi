@@ -5,6 +5,7 @@ from .activation_edit import edited_operation as edited_operation
 from .activation_edit import find_edits as find_edits
 from .activation_edit import original_path as original_path
 from .activation_edit import own_edits as own_edits
+from .cuts import cut as cut
 from .edit_insertion import ChangeMaker as ChangeMaker
 from .edit_insertion import edit_operations as edit_operations
 from .edit_insertion import insert_edits as insert_edits

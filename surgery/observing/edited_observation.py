@@ -10,11 +10,12 @@ from torch import nn
 from surgery.errors import EditError
 from surgery.graph import Edges, Operations, ValueSource
 from surgery.observing.observation import NewOperationEdits
-from surgery.rewriting import ActivationEdit, edited_operation, original_path
+from surgery.rewriting import EDIT, ActivationEdit, ActivationExtractor, edited_operation, is_removed, original_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from surgery.graph import InsertedModule
     from surgery.observing.observation import Observation
     from surgery.rewriting import Change, ChangeMaker
     from surgery.types import Operation
@@ -46,6 +47,26 @@ def add_edits(observation: Observation, chosen: Sequence[Operation], make_change
     )
 
 
+def remove_kind(observation: Observation, kind: type[InsertedModule]) -> Observation:
+    """Return an observation without the extractors or the edits, of which `kind` is the class."""
+    extractors = {path: each for path, each in observation.extractors.items() if not is_removed(each, kind)}
+    if issubclass(ActivationExtractor, kind):
+        observation = replace(observation, new_operations=None)
+    if issubclass(ActivationEdit, kind):
+        kept = [operation for operation in observation.operations if operation.kind != EDIT]
+        edited = {operation.path for operation in observation.operations} - {operation.path for operation in kept}
+        edges = _map_sources(observation.edges, {path: original_path(path) for path in edited})
+        operands = {operation.name: edges.operands[operation.name] for operation in kept}
+        observation = replace(
+            observation,
+            operations=Operations(kept),
+            edges=Edges(edges.inputs, operands, edges.output),
+            edits={},
+            new_edits=(),
+        )
+    return replace(observation, extractors=extractors)
+
+
 def _insert_after(operations: Sequence[Operation], added: Mapping[str, Operation]) -> list[Operation]:
     """Return operations with others after them, which `added` has by the paths of the former."""
     result: list[Operation] = []
@@ -56,18 +77,22 @@ def _insert_after(operations: Sequence[Operation], added: Mapping[str, Operation
 
 def _redirect(edges: Edges, added: Mapping[str, Operation]) -> Edges:
     """Return edges in which the readers of operations read their edited values, which `added` has by former path."""
+    mapped = _map_sources(edges, {path: operation.path for path, operation in added.items()})
+    edited = {each.name: (ValueSource(path, "operation", each.tensors),) for path, each in added.items()}
+    return Edges(edges.inputs, {**mapped.operands, **edited}, mapped.output)
 
-    def redirect(sources: tuple[ValueSource, ...]) -> tuple[ValueSource, ...]:
+
+def _map_sources(edges: Edges, paths: Mapping[str, str]) -> Edges:
+    """Return edges in which operations are read by other paths."""
+
+    def map_paths(sources: tuple[ValueSource, ...]) -> tuple[ValueSource, ...]:
         return tuple(
-            replace(source, path=added[source.path].path)
-            if source.kind == "operation" and source.path in added
-            else source
+            replace(source, path=paths.get(source.path, source.path)) if source.kind == "operation" else source
             for source in sources
         )
 
-    operands = {name: redirect(sources) for name, sources in edges.operands.items()}
-    edited = {each.name: (ValueSource(path, "operation", each.tensors),) for path, each in added.items()}
-    return Edges(edges.inputs, operands | edited, redirect(edges.output))
+    operands = {name: map_paths(sources) for name, sources in edges.operands.items()}
+    return Edges(edges.inputs, operands, map_paths(edges.output))
 
 
 def _check_no_parameters(operation: Operation, change: Change) -> None:

@@ -32,7 +32,7 @@ from surgery.graph import (
     trace_info,
     unshare_parameters,
 )
-from surgery.observing.edited_observation import add_edits
+from surgery.observing.edited_observation import add_edits, remove_kind
 from surgery.observing.extraction_observer import ExtractionObserver, StopRun, call_listener
 from surgery.observing.observation import leaf_rule_for
 from surgery.rewriting import (
@@ -45,12 +45,14 @@ from surgery.rewriting import (
     insert_extractors,
     own_edits,
     own_receivers,
+    remove_inserted,
     stop_after_last_extractor,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from surgery.graph import InsertedModule
     from surgery.observing.observation import Observation
     from surgery.types import Operation
 
@@ -199,6 +201,11 @@ def _(model: ObservedModel) -> tuple[ActivationEdit, ...]:
 @edit_operations.register(ObservedModel)
 def _(model: ObservedModel, chosen: Sequence[Operation], make_change: ChangeMaker) -> ObservedModel:
     return make_observed(copy_isolating_hooks(model), add_edits(observation_of(model), chosen, make_change))
+
+
+@remove_inserted.register(ObservedModel)
+def _(model: ObservedModel, kind: type[InsertedModule]) -> ObservedModel:
+    return make_observed(copy_isolating_hooks(model), remove_kind(observation_of(model), kind))
 
 
 @stop_after_last_extractor.register(ObservedModel)

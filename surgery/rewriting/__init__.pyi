@@ -19,6 +19,10 @@ from .insertion import as_outputs as as_outputs
 from .insertion import insert as insert
 from .insertion import insert_extractors as insert_extractors
 from .insertion import stop_after_last_extractor as stop_after_last_extractor
+from .removal import is_removed as is_removed
+from .removal import remove_edits as remove_edits
+from .removal import remove_extractors as remove_extractors
+from .removal import remove_inserted as remove_inserted
 from .selection import ALL_OPERATIONS as ALL_OPERATIONS
 from .selection import Selection as Selection
 from .selection import inside as inside

@@ -77,21 +77,22 @@ def preview(kind: Kind, value: Any) -> Preview:
 
 
 @cache
-def preview_activation() -> Tensor:
+def preview_activation(number: int = 0) -> Tensor:
     """``(1, 8, 128, 128)`` float32: the activation of `PREVIEW_OPERATION` of the shipped model on a shipped input."""
     traced = trace(load_model("facades", plugins=Plugins(bare=True)).eval())
     rewritten = insert(traced, select(traced, PREVIEW_OPERATION))
-    (activation,) = record(rewritten, load_image(inputs()[0], size=256))
+    (activation,) = record(rewritten, load_image(inputs()[number], size=256))
     return activation.values[None] if activation.values.ndim == 3 else activation.values
 
 
 def _edit_preview(edit: Any) -> Preview:
+    line = f"{PREVIEW_OPERATION} of facades before and after"
     if getattr(edit, "needs_reference", False):
-        return Preview(None, ("computed from the values of reference images",))
+        edit = edit.of_reference(preview_activation(1))
+        line += f", with {inputs()[1].name} as the reference"
     values = preview_activation()
     both = torch.cat([values, edit_values(edit, values, PREVIEW_OPERATION)])
-    pictures = draw(both, tiler=Grid(columns=4), normalizer=MinMax(per="batch"))
-    return Preview(_side_by_side(pictures), (f"{PREVIEW_OPERATION} of facades before and after",))
+    return Preview(_side_by_side(draw(both, tiler=Grid(columns=4), normalizer=MinMax(per="batch"))), (line,))
 
 
 def _side_by_side(pictures: tuple[Picture, ...], limit: int = 8) -> Image.Image:

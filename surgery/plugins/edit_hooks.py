@@ -27,7 +27,7 @@ def surgery_edits() -> Mapping[str, Edit]:  # type: ignore[empty-body]
 
     **Several:** all names can be used. A run applies the requested edits in the given order.
 
-    **Example**, for `surgery plugins show mirror --plugin mirror.py`:
+    **Example**, for `surgery extract --plugin mirror.py --edit 'up3.cat = mirror'`:
 
     ```python
     import surgery

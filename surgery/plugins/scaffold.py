@@ -82,7 +82,7 @@ def commands_to_try(name: str, kind: Template, target: Path) -> list[str]:
     if kind == "watcher":
         return [f"surgery extract{options}"]
     if kind == "edit":
-        return [f"surgery plugins show {name}{plugin} -o {name}.png"]
+        return [f"surgery extract --edit 'down1.conv = {name}'{options}"]
     if kind == "reader":
         return [r"printf '1 -1\n-1 1\n' > checks.txt", f"surgery extract facades checks.txt --reader {name}{options}"]
     if kind == "checkpoint":

@@ -72,14 +72,14 @@ def read_pixels(file: Path) -> np.ndarray:
 
 def what_was_used(kind: str, name: str, folder: Path) -> bool:
     """Whether a run's results show that a plugin's thing was used."""
-    manifest = json.loads((folder / "manifest.json").read_text()) if folder.is_dir() else {}
-    recipe = manifest.get("recipe", {})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    recipe = manifest["recipe"]
     found: dict[str, Callable[[], bool]] = {
         "transform": lambda: "GlowTransform" in recipe["transforms"],
         "normalizer": lambda: "GlowNormalizer" in recipe["normalizer"],
         "tiler": lambda: "GlowTiler" in recipe["tiler"],
         "colormap": lambda: "darkred" in recipe["colormap"],
-        "edit": lambda: read_pixels(folder.with_suffix(".png")).shape == (257, 2 * 515 + 4, 3),
+        "edit": lambda: manifest["settings"]["edits"] == [f"down1.conv = {name}"],
         "sink": lambda: (folder / "facade-1" / f"{name}.csv").read_text().startswith("operation,min,max\ninput,-1"),
         "model": lambda: manifest["model"]["source"] == name,
         "checkpoint": lambda: manifest["operations"][1]["path"] == name,
@@ -141,10 +141,10 @@ def test_a_new_distribution_is_found_by_its_entry_point_and_its_test_passes(
         assert (checked.code, checked.err) == (0, ""), checked.out
         assert checked.out.endswith("  ok\n1 thing keeps its promises\n")
     readme = (folder / "README.md").read_text()
-    advised = re.findall(r"^ {4}(surgery (?:extract|plugins).*)$", readme, re.MULTILINE)
+    advised = re.findall(r"^ {4}(surgery extract.*)$", readme, re.MULTILINE)
     assert advised == commands(begun.out)["try"][-1:]
     if kind not in ("reader", "checkpoint"):
-        used = run(*advised[0].split()[1:])
+        used = run(*shlex.split(advised[0])[1:])
         assert (used.code, without_notes(used.err)) == (0, ""), used.err
         assert what_was_used(kind, name, tmp_path / name)
 
@@ -472,11 +472,18 @@ def test_an_option_that_a_class_inherits_is_shown_after_its_own_with_its_note(
     assert re.search(r"^  channels=0-5,7 .* Numbers and ranges of channels, such as 0-15,20", result.out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["replace", "mean:over=reference"])
-def test_an_edit_that_needs_a_reference_is_shown_without_a_picture(run: Any, name: str) -> None:
-    result = run("plugins", "show", name, "-o", "x.png")
-    assert result.out.endswith("computed from the values of reference images\n")
-    assert result.err == f"surgery: {name} has no picture to save; it is an edit\n"
+def test_an_edit_is_shown_before_and_after_and_one_of_a_reference_with_another_image(run: Any, tmp_path: Path) -> None:
+    lines = {}
+    for name in ("replace", "mean:over=reference", "scale:by=1"):
+        result = run("plugins", "show", name, "-o", "x.png")
+        assert (result.code, result.err) == (0, "")
+        lines[name] = next(line for line in result.out.splitlines() if line.startswith("down1.conv of facades"))
+        pixels = read_pixels(tmp_path / "x.png")
+        assert pixels.shape == (257, 2 * 515 + 4, 3)
+        assert np.array_equal(pixels[:, :515], pixels[:, -515:]) == (name == "scale:by=1")
+    both = "down1.conv of facades before and after"
+    with_reference = f"{both}, with facade-2.png as the reference"
+    assert list(lines.values()) == [with_reference, with_reference, both]
 
 
 def test_a_new_edit_takes_channels_as_the_built_in_ones_do(run: Any) -> None:

@@ -102,18 +102,21 @@ def check(
     seed: Annotated[int, typer.Option(metavar="N", help="The seed of the random numbers in the input.")] = 0,
     as_json: JsonOption = False,
     *,
+    editing: EditOptions,
     reading: InputOptions,
     loading: ModelOptions,
     plugin_options: PluginOptions,
 ) -> None:
-    """Certify that the rewritten model equals the original, bit for bit, in eval and in train mode."""
+    """Certify that the rewritten model equals the original, bit for bit, but for its edits, in eval and train mode."""
     plugins = plugin_options.open()
     from surgery.cli.console import open_console
     from surgery.cli.run_views import certificate_view
+    from surgery.editing import apply_edits
     from surgery.rewriting import parse_selection
     from surgery.tracing import trace
     from surgery.verification import certify
 
+    edits = editing.recipe(plugins)
     selections = [parse_selection(text) for text in at]
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins, seed).eval()
@@ -121,7 +124,8 @@ def check(
         traced = trace(network, example, **loading.trace_arguments())
         _print_hazards(traced)
         inputs = example if isinstance(example, tuple) else (example,)
-        certificate = certify(network, _insert_extractors(traced, selections), *inputs)
+        edited = apply_edits(traced, edits, plugins=plugins)
+        certificate = certify(network, _insert_extractors(edited, selections), *inputs)
     if as_json:
         print_output(json.dumps(certificate.record(), indent=1))
     else:

@@ -75,12 +75,12 @@ def certificate_view(certificate: Certificate, width: int) -> RenderableType:
         if not comparison.mode
     ]
     lines += [
-        Text(f"{comparison.what} ({comparison.mode}, {comparison.case}): {comparison.difference}", style="yellow")
+        Text(comparison.describe(), style="yellow")
         for comparison in certificate.comparisons
         if comparison.same is None and comparison.difference
     ]
     if certificate.same:
-        lines.append(Text("the same, bit for bit", style="bold green"))
+        lines.append(Text(certificate.verdict, style="bold green"))
     else:
         lines.append(Text(f"not the same: {certificate.difference}", style="bold red"))
     spaced = [part for table in tables for part in (Text(), table)]

@@ -1,4 +1,5 @@
 from .blending import Blend as Blend
+from .blending import blend_weights as blend_weights
 from .blending import edit_values as edit_values
 from .edit_recipes import EditRecipe as EditRecipe
 from .edit_recipes import apply_edits as apply_edits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -63,12 +64,22 @@ def edit(
     views = find_map_views(traced, chosen, layout)
     text = edit_text(change, plugins)
     fitted = _fit_to_reference(traced, chosen, resolved, views, reference, seed)
+    return insert_edits(traced, chosen, _ChangeMaker(resolved, text, views, fitted))
 
-    def make_change(operation: Operation) -> MapChange:
-        view = views.get(operation.path, MapView())
-        return MapChange(fitted.get(operation.path, resolved), view, operation.path, text)
 
-    return insert_edits(traced, chosen, make_change)
+@dataclass(frozen=True, eq=False)
+class _ChangeMaker:
+    """Makes the changes of operations; an observed model keeps it for those that only other runs have."""
+
+    edit: Edit
+    text: str
+    views: Mapping[str, MapView]
+    fitted: Mapping[str, Edit]
+    """The edits that were made from a reference run, by the paths of operations."""
+
+    def __call__(self, operation: Operation) -> MapChange:
+        view = self.views.get(operation.path, MapView())
+        return MapChange(self.fitted.get(operation.path, self.edit), view, operation.path, self.text)
 
 
 def resolve_edit(change: Edit | str, plugins: Plugins | None = None) -> Edit:

@@ -49,6 +49,8 @@ class Certificate:
     comparisons: tuple[Comparison, ...]
     tracing: TraceInfo
     """How the traced model was made."""
+    edits: tuple[str, ...] = ()
+    """The edits of the rewritten model: ``up3.cat = zero:channels=0-15``."""
 
     @property
     def front_end(self) -> FrontEnd | None:
@@ -87,7 +89,7 @@ class Certificate:
         return self.tracing.describe() or ("a graph that surgery.trace did not make, unverified",)
 
     def __repr__(self) -> str:
-        parts = [self._title(), *self.describe_tracing(), self._verdict()]
+        parts = [self._title(), *self.describe_tracing(), self.verdict]
         return f"Certificate({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
@@ -99,14 +101,17 @@ class Certificate:
             for what in dict.fromkeys(c.what for c in self.comparisons)
         ]
         header = ["", *(" ".join(case) for case in cases)]
-        lines = Html("").join(f"<div>{escape_html(line)}</div>" for line in (*self.describe_tracing(), self._verdict()))
+        lines = Html("").join(f"<div>{escape_html(line)}</div>" for line in (*self.describe_tracing(), self.verdict))
         return f"{html_table(self._title(), header, rows)}{lines}"
 
     def _title(self) -> str:
         return f"{self.model}: {format_count(self.operations, 'operation')}, {self.extracted} extracted"
 
-    def _verdict(self) -> str:
-        return "the same, bit for bit" if self.same else f"not the same: {self.difference}"
+    @property
+    def verdict(self) -> str:
+        """The result in one line."""
+        same = "the same without its edits and upstream of them" if self.edits else "the same"
+        return f"{same}, bit for bit" if self.same else f"not the same: {self.difference}"
 
     def record(self) -> dict[str, Any]:
         """Return the certificate as plain values, for JSON."""
@@ -114,6 +119,7 @@ class Certificate:
             "model": self.model,
             "operations": self.operations,
             "extracted": self.extracted,
+            "edits": list(self.edits),
             "front_end": self.front_end,
             "reason": self.reason,
             "verified": self.is_verified,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.eager import bind_example, insert_everywhere, lock_global_state
+from surgery.editing import edits_of
 from surgery.errors import SurgeryError
 from surgery.graph import copy_isolating_hooks, operations, set_mode, trace_info
-from surgery.rewriting import find_extractors
+from surgery.rewriting import find_edits, find_extractors, remove_edits
 from surgery.tracing import unwrap_model
 from surgery.verification.certificate import Certificate, Comparison
+from surgery.verification.edit_certification import compare_edits
 from surgery.verification.input_cases import input_cases
 from surgery.verification.model_state import compare_parameters, compare_state, model_state
 from surgery.verification.run_comparison import TRAINING_FLAGS, Case, RewrittenModel, compare_case
@@ -47,6 +49,10 @@ def certify(
     Each run begins with the same buffers, random numbers, and numbers and texts in global names. What the original
     computes anew in each run all the same is not compared, and the certificate says so.
 
+    An edited model is compared without its edits. With them, every value upstream of the edits must be that of the
+    model, of an edited value the elements that the edit does not choose must be those before the edit, and the model
+    must give the same output when it has been saved, compiled and exported.
+
     `modes` are by default ``eval`` and ``train``. ``as-is`` is added if the modules of the model are in different modes
     and the rewritten model is not in a mode of its own. A mode that the rewritten model refuses is not compared: the
     certificate has the reason. Both models are left as they were.
@@ -54,14 +60,19 @@ def certify(
     tracing = trace_info(opened)  # raises an error for a model that was not traced
     model = unwrap_model(model)
     example = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else inputs
+    has_edits = bool(find_edits(opened))
     with lock_global_state(), torch.inference_mode(False):
-        comparisons = _compare(model, opened, bind_example(model, example), modes, others=others)
+        bound = bind_example(model, example)
+        comparisons = _compare(model, remove_edits(opened) if has_edits else opened, bound, modes, others=others)
+        if has_edits:
+            comparisons += compare_edits(opened, bound, tuple(modes or ("eval", "train")))
     return Certificate(
         model=type(model).__name__,
         operations=len(operations(opened)),
         extracted=len({extractor.operation.path for extractor in find_extractors(opened)}),
         comparisons=tuple(comparisons),
         tracing=tracing,
+        edits=tuple(edits_of(opened)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is compared of an edited model: what is upstream of the edits, what the edits change, and what can be made of it."""
+"""What is compared of an edited model: what is upstream of its edits, what they change, and what is made of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from surgery.eager import SEED, ExternalState, bind_example
+from surgery.eager import SEED, ExternalState
 from surgery.editing import MapChange, blend_weights
-from surgery.errors import first_line
+from surgery.errors import SurgeryError, first_line
 from surgery.graph import (
     bitwise_equal,
     clone_inputs,
@@ -28,7 +28,7 @@ from surgery.verification.certificate import Comparison
 from surgery.verification.run_comparison import TRAINING_FLAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -41,15 +41,18 @@ Values = dict[str, list[list[Tensor]]]
 def compare_edits(edited: nn.Module, inputs: ExampleInputs, modes: Sequence[str]) -> list[Comparison]:
     """Return what was compared of an edited model on its inputs, in each mode.
 
-    ``upstream``: every value that does not depend on an edit is that of the model without edits, bit for bit. ``edits``:
-    the elements that an edit does not choose keep their bits. ``saved``, ``compiled`` and ``exported``: what a file,
-    `torch.compile` and `torch.export` make of the model gives its output, bit for bit; once, in the mode that it is in.
+    ``upstream``: every value that does not depend on an edit is that of the model without edits, bit for bit.
+    ``edits``: the elements that an edit does not choose keep their bits. ``saved``, ``compiled`` and ``exported``: what
+    a file, `torch.compile` and `torch.export` make of the model gives its output, bit for bit; once, in its own mode.
     """
     comparisons: list[Comparison] = []
     for mode in modes:
-        with_edits = set_mode(copy_isolating_hooks(remove_extractors(edited)), TRAINING_FLAGS[mode])
-        values, _ = _record(with_edits, inputs)
-        expected, _ = _record(remove_edits(with_edits), inputs)
+        try:
+            with_edits = set_mode(copy_isolating_hooks(remove_extractors(edited)), TRAINING_FLAGS[mode])
+        except SurgeryError:  # there is no graph for this mode, as another comparison says
+            continue
+        values = _record(with_edits, inputs)
+        expected = _record(remove_edits(with_edits), inputs)
         comparisons.append(_compared("upstream", mode, *_compare_upstream(with_edits, values, expected)))
         comparisons.append(_compared("edits", mode, *_compare_edited(with_edits, values)))
     plain = remove_extractors(edited)
@@ -61,8 +64,8 @@ def compare_edits(edited: nn.Module, inputs: ExampleInputs, modes: Sequence[str]
     return comparisons + [_compare_made(what, make, plain, inputs) for what, make in makers.items()]
 
 
-def _record(model: nn.Module, inputs: ExampleInputs) -> tuple[Values, Any]:
-    """Run a copy of a model on the inputs; return all its values, and its output."""
+def _record(model: nn.Module, inputs: ExampleInputs) -> Values:
+    """Run a copy of a model on the inputs, and return all its values."""
     opened = copy_isolating_hooks(insert(model, operations(model)))
     values: Values = {}
 
@@ -70,15 +73,11 @@ def _record(model: nn.Module, inputs: ExampleInputs) -> tuple[Values, Any]:
         tensors = [tensor.detach().clone() for _, tensor in named_tensors(value)]
         values.setdefault(operation.path, []).append(tensors)
 
-    with listening(opened, keep):
-        return values, _run(opened, inputs)
-
-
-def _run(model: nn.Module, inputs: ExampleInputs) -> Any:
-    args, kwargs = inputs.split_for(model, clone_inputs(inputs.example))
-    with torch.random.fork_rng(), torch.no_grad(), ExternalState(model).restart():
+    args, kwargs = inputs.split_for(opened, clone_inputs(inputs.example))
+    with torch.random.fork_rng(), torch.no_grad(), ExternalState(opened).restart(), listening(opened, keep):
         torch.manual_seed(SEED)
-        return model(*args, **kwargs)
+        opened(*args, **kwargs)
+    return values
 
 
 def _compared(what: str, mode: str, count: int, difference: str) -> Comparison:
@@ -129,9 +128,9 @@ def _kept_difference(change: Any, old: Tensor, new: Tensor) -> str | None:
     """Return a difference among the elements that an edit does not choose; None if there is none."""
     if not isinstance(change, MapChange):  # which may change everything
         return None
-    old_maps, new_maps = change.view(old), change.view(new)
-    weights = blend_weights(change.edit, old_maps.shape, old.device, old.dtype, original_path(change.path))
-    is_kept = (weights == 0).expand(old_maps.shape)
+    shape = change.view(old).shape
+    weights = blend_weights(change.edit, shape, old.device, old.dtype, original_path(change.path))
+    is_kept = (weights == 0).expand(shape)
     kept, expected = old.clone(), new.clone()
     for tensor in (kept, expected):  # the chosen elements are made equal
         maps = change.view(tensor)
@@ -183,5 +182,5 @@ def _compile(edited: nn.Module, _inputs: ExampleInputs) -> nn.Module:
 def _export(edited: nn.Module, inputs: ExampleInputs) -> nn.Module:
     args, kwargs = inputs.split_for(edited, clone_inputs(inputs.example))
     with torch.no_grad():
-        exported: nn.Module = torch.export.export(edited, args, kwargs).module()
+        exported: nn.Module = torch.export.export(edited, tuple(args), dict(kwargs)).module()
     return exported

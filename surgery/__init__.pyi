@@ -24,6 +24,7 @@ from .rewriting import inside as inside
 from .rewriting import op as op
 from .rewriting import path as path
 from .rewriting import remove_edits as remove_edits
+from .rewriting import replace as replace
 from .rewriting import select as select
 from .text import file_name as file_name
 from .tracing import trace as trace

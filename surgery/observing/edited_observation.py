@@ -1,8 +1,9 @@
-"""What is known about an observed model in which values are edited."""
+"""What is known about an observed model in which values are edited, or modules are replaced."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from glob import escape
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -10,7 +11,15 @@ from torch import nn
 from surgery.errors import EditError
 from surgery.graph import Edges, Operations, ValueSource
 from surgery.observing.observation import NewOperationEdits
-from surgery.rewriting import EDIT, ActivationEdit, ActivationExtractor, edited_operation, is_removed, original_path
+from surgery.rewriting import (
+    EDIT,
+    ActivationEdit,
+    ActivationExtractor,
+    edited_operation,
+    is_removed,
+    original_path,
+    replaced_operation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,6 +74,20 @@ def remove_kind(observation: Observation, kind: type[InsertedModule]) -> Observa
             new_edits=(),
         )
     return replace(observation, extractors=extractors)
+
+
+def replace_kinds(observation: Observation, modules: Mapping[str, nn.Module]) -> Observation:
+    """Return an observation in which other modules, by their paths, are in the places of leaves, and leaves too."""
+    extractors = {
+        path: ActivationExtractor(replaced_operation(each.operation, modules))
+        for path, each in observation.extractors.items()
+    }
+    return replace(
+        observation,
+        operations=Operations(replaced_operation(each, modules) for each in observation.operations),
+        leaves=(*observation.leaves, *map(escape, modules)),
+        extractors=extractors,
+    )
 
 
 def _insert_after(operations: Sequence[Operation], added: Mapping[str, Operation]) -> list[Operation]:

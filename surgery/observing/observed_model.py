@@ -32,7 +32,7 @@ from surgery.graph import (
     trace_info,
     unshare_parameters,
 )
-from surgery.observing.edited_observation import add_edits, remove_kind
+from surgery.observing.edited_observation import add_edits, remove_kind, replace_kinds
 from surgery.observing.extraction_observer import ExtractionObserver, StopRun, call_listener
 from surgery.observing.observation import leaf_rule_for
 from surgery.rewriting import (
@@ -45,7 +45,9 @@ from surgery.rewriting import (
     insert_extractors,
     own_edits,
     own_receivers,
+    put_modules,
     remove_inserted,
+    replace_modules,
     stop_after_last_extractor,
 )
 
@@ -206,6 +208,13 @@ def _(model: ObservedModel, chosen: Sequence[Operation], make_change: ChangeMake
 @remove_inserted.register(ObservedModel)
 def _(model: ObservedModel, kind: type[InsertedModule]) -> ObservedModel:
     return make_observed(copy_isolating_hooks(model), remove_kind(observation_of(model), kind))
+
+
+@replace_modules.register(ObservedModel)
+def _(model: ObservedModel, modules: Mapping[str, nn.Module]) -> ObservedModel:
+    result = make_observed(copy_isolating_hooks(model), replace_kinds(observation_of(model), modules))
+    put_modules(result, modules)
+    return result
 
 
 @stop_after_last_extractor.register(ObservedModel)

@@ -23,6 +23,10 @@ from .removal import is_removed as is_removed
 from .removal import remove_edits as remove_edits
 from .removal import remove_extractors as remove_extractors
 from .removal import remove_inserted as remove_inserted
+from .replacement import put_modules as put_modules
+from .replacement import replace as replace
+from .replacement import replace_modules as replace_modules
+from .replacement import replaced_operation as replaced_operation
 from .selection import ALL_OPERATIONS as ALL_OPERATIONS
 from .selection import Selection as Selection
 from .selection import inside as inside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
@@ -18,11 +18,9 @@ from surgery.graph import (
 )
 from surgery.rewriting.cut_plans import CutPlan, plan_cut
 from surgery.rewriting.held_values import HeldValues, run_reference
-from surgery.rewriting.insertion import check_chosen, free_name
+from surgery.rewriting.insertion import Chosen, free_name, resolve_chosen
 from surgery.rewriting.parts import PartBuilder, find_crossing
-from surgery.rewriting.selection import Selection, select
 from surgery.rewriting.used_state import collect_used
-from surgery.types import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from surgery.graph import TracedModule
     from surgery.rewriting.places import Place
 
-Chosen: TypeAlias = "Selection | str | Operation | Sequence[Operation]"
-"""Operations of a traced model, or a selection of them."""
 _HELD = "held"
 """The submodule with the values that are held, with an underscore added if the model has this name."""
 
@@ -84,16 +80,9 @@ def cut(
     return _build(whole, plans, {place: value for place, value in named if place not in chosen})
 
 
-def _chosen_paths(traced: fx.GraphModule, chosen: Any) -> tuple[str, ...]:
+def _chosen_paths(traced: fx.GraphModule, chosen: Chosen) -> tuple[str, ...]:
     """Return the paths of chosen operations in order of execution."""
-    if isinstance(chosen, (str, Selection)):
-        chosen = select(traced, chosen)
-    elif isinstance(chosen, Operation):
-        chosen = (chosen,)
-    check_chosen(traced, chosen, "cut")
-    if not chosen:
-        raise SelectionError("after= and until= take at least one operation")
-    paths = {operation.path for operation in chosen}
+    paths = {operation.path for operation in resolve_chosen(traced, chosen, "cut")}
     return tuple(operation.path for operation in operations(traced) if operation.path in paths)
 
 

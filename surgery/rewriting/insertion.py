@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from torch import fx, nn
 
@@ -24,6 +24,7 @@ from surgery.graph import (
     without_graph,
 )
 from surgery.rewriting.extractor import ActivationExtractor
+from surgery.rewriting.selection import Selection, select
 from surgery.types import Operation
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _EXTRACTORS = "extractors"
 
 
 T = TypeVar("T", bound=nn.Module)
+Chosen: TypeAlias = "Selection | str | Operation | Sequence[Operation]"
+"""Operations of a traced model, or a selection of them."""
 
 
 def insert(traced: T, chosen: Sequence[Operation]) -> T:
@@ -61,6 +64,20 @@ def check_chosen(traced: nn.Module, chosen: Sequence[Operation], taker: str) -> 
         )
     if absent := {operation.path for operation in chosen} - {operation.path for operation in operations(traced)}:
         raise SelectionError(f"the model has no operation {min(absent)!r}; select from this model's operations")
+
+
+def resolve_chosen(traced: nn.Module, chosen: Chosen, taker: str) -> Sequence[Operation]:
+    """Return the operations of a traced model that a selection matches, or that are given, in any order.
+
+    `taker` is what takes them. Raises SelectionError if there is none, and for an operation that the model lacks.
+    """
+    if isinstance(chosen, (str, Selection)):
+        return select(traced, chosen)
+    operations_ = (chosen,) if isinstance(chosen, Operation) else chosen
+    check_chosen(traced, operations_, taker)
+    if not operations_:
+        raise SelectionError(f"{taker} takes at least one operation")
+    return operations_
 
 
 @singledispatch

@@ -19,6 +19,9 @@ from .readers import default_reader as default_reader
 from .replacement import Replace as Replace
 from .sinks.png import Png as Png
 from .sinks.sheet import Sheet as Sheet
+from .sinks.sheet_page import SheetPage as SheetPage
+from .sinks.sheet_page import SheetRow as SheetRow
+from .sinks.sheet_page import fit_thumbnail as fit_thumbnail
 from .tilers import Channels as Channels
 from .tilers import Grid as Grid
 from .tilers import Strip as Strip

@@ -147,6 +147,21 @@ def blend(values: Tensor, replacement: Tensor, weights: Tensor) -> Tensor:
     return result if has_strides else torch.empty_like(values).copy_(result)
 
 
+def region_slices(region: Sequence[float], height: int, width: int) -> tuple[slice, slice]:
+    """Return the rows and the columns of a map that belong to a region, by the rule of `blend_weights`.
+
+    Raises EditError for numbers that are not a part of the map.
+    """
+    top, left, rows, columns = check_region(region) or (0.0, 0.0, 1.0, 1.0)
+    cpu = torch.device("cpu")
+    return _run_of(_covered(top, rows, height, cpu)), _run_of(_covered(left, columns, width, cpu))
+
+
+def _run_of(is_covered: Tensor) -> slice:
+    places = is_covered.nonzero().flatten().tolist()
+    return slice(places[0], places[-1] + 1)
+
+
 def _covered(start: float, extent: float, size: int, device: torch.device) -> Tensor:
     """Return which of `size` pixels in a row belong to the part of it from `start`, bool ``(size,)``."""
     begins = torch.arange(size, dtype=torch.float32, device=device) / size

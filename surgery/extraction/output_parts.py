@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
+from surgery.builtin import check_region
+from surgery.editing import region_slices
 from surgery.errors import SelectionError, did_you_mean
 from surgery.graph import named_tensors
 from surgery.models import load_function
@@ -27,13 +29,13 @@ class Output:
     So the gradients of an image do not depend on the other images of its batch. Without options, the part is the first
     tensor of floats in the output. As a text, it is ``output``, or its options: ``channel=3,region=0,0,0.5,0.5``.
 
-    Raises SelectionError for options that contradict each other.
+    Raises SelectionError for options that contradict each other, and EditError for a region outside of the output.
     """
 
     channel: int | Literal["top"] | None = None
     """The channel or class: an index on axis 1, or ``top`` for that with the greatest mean in each image."""
     region: tuple[float, float, float, float] | None = None
-    """Top, left, height and width on the last two axes, in shares of them from 0 to 1; at least one pixel."""
+    """Top, left, height and width on the last two axes, in shares of them, as edits have it; at least one pixel."""
     pixel: tuple[int, int] | None = None
     """Row and column on the last two axes."""
     tensor: str = ""
@@ -45,7 +47,7 @@ class Output:
         if self.pixel is not None and len(self.pixel) != 2:
             raise SelectionError(f"a pixel is row,column, not {','.join(map(str, self.pixel))}")
         if self.region is not None:
-            _check_region(self.region)
+            check_region(self.region)
 
     def __call__(self, output: Any, /) -> Tensor:
         """Return the number for the output of a model. Raises SelectionError if the output has no such part."""
@@ -91,17 +93,6 @@ class Output:
         return slice(row, row + 1), slice(column, column + 1)
 
 
-def region_slices(region: tuple[float, float, float, float], height: int, width: int) -> tuple[slice, slice]:
-    """Return the rows and the columns of a region: each end is rounded to a pixel, and at least one pixel is in it."""
-    top, left, tall, wide = region
-    return _slice(top, tall, height), _slice(left, wide, width)
-
-
-def _slice(start: float, share: float, size: int) -> slice:
-    first = min(round(start * size), size - 1)
-    return slice(first, max(first + 1, min(round((start + share) * size), size)))
-
-
 def parse_scalar(of: Scalar | str) -> Scalar:
     """Return the function for a text: ``output``, options of `Output`, or ``file.py:function``; a function as it is.
 
@@ -122,12 +113,6 @@ def parse_scalar(of: Scalar | str) -> Scalar:
         return function
     parsed: Output = configure(_NAME, Output(), options)
     return parsed
-
-
-def _check_region(region: tuple[float, ...]) -> None:
-    if len(region) != 4 or not all(0 <= share <= 1 for share in region):
-        given = ",".join(f"{share:g}" for share in region)
-        raise SelectionError(f"a region is top,left,height,width in shares from 0 to 1, not {given}")
 
 
 def _shape(values: Tensor) -> str:

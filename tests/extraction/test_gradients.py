@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import surgery
 from surgery.data import inputs
-from surgery.errors import ModelError, PluginError, RenderError, SelectionError, SurgeryError, TraceError
+from surgery.errors import EditError, ModelError, PluginError, RenderError, SelectionError, SurgeryError, TraceError
 from surgery.extraction.output_parts import parse_scalar
 from surgery.models import UNet
 from tests.extraction.write_programs import STEPS, Functional, Program
@@ -211,7 +211,7 @@ class Embedded(nn.Module):
         ("channel=9", SelectionError, "the output has 4 channels, 0 to 3, not 9"),
         ("pixel=0,7", SelectionError, "4 rows and 4 columns, and no pixel 0,7"),
         ("tensor=[logits]", SelectionError, r"has no tensor of floats '\[logits\]'; it has one tensor"),
-        ("region=0,0,2,1", SelectionError, "shares from 0 to 1, not 0,0,2,1"),
+        ("region=0,0,2,1", EditError, "within 0 to 1, not 0, 0, 2, 1"),
         ("region=0,0,1,1,pixel=0,0", SelectionError, "a region or a pixel, not both"),
         ("chanel=3", PluginError, "no option of output is called 'chanel'; it takes .* did you mean 'channel'"),
         ("loss.py:loss", ModelError, "there is no file loss.py"),
@@ -253,7 +253,7 @@ IMAGE = torch.arange(2 * 3 * 4 * 8, dtype=torch.float32).reshape(2, 3, 4, 8).cos
         ("channel=2", IMAGE[:, 2].mean((1, 2)).sum()),
         ("output:channel=1,region=0.5,0.25,0.5,0.5", IMAGE[:, 1, 2:, 2:6].mean((1, 2)).sum()),
         ("pixel=3,7", IMAGE[:, :, 3, 7].mean(1).sum()),
-        ("region=1,1,0,0,channel=0", IMAGE[:, 0, 3, 7].sum()),
+        ("region=0.9,0.9,0.01,0.01,channel=0", IMAGE[:, 0, 3, 7].sum()),
         ("channel=top", IMAGE.mean((2, 3)).amax(1).sum()),
         ("math:fsum", None),
     ],

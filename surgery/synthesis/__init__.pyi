@@ -1,0 +1,2 @@
+from .maximization import maximize as maximize
+from .results import Maximized as Maximized

@@ -26,6 +26,8 @@ from .rewriting import path as path
 from .rewriting import remove_edits as remove_edits
 from .rewriting import replace as replace
 from .rewriting import select as select
+from .synthesis import Maximized as Maximized
+from .synthesis import maximize as maximize
 from .text import file_name as file_name
 from .tracing import trace as trace
 from .types import Activation as Activation

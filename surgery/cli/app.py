@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from surgery.cli.extract_command import extract
+from surgery.cli.maximize_command import maximize
 from surgery.cli.model_commands import check, inspect
 from surgery.cli.plugin_commands import app as plugins_app
 from surgery.cli.standard_streams import print_message, print_output, safe_standard_streams
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.command()(extract)
 app.command()(inspect)
 app.command()(check)
+app.command()(maximize)
 app.command()(verify)
 app.add_typer(plugins_app, name="plugins")
 

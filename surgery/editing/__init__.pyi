@@ -1,6 +1,7 @@
 from .blending import Blend as Blend
 from .blending import blend_weights as blend_weights
 from .blending import edit_values as edit_values
+from .blending import parse_channels as parse_channels
 from .blending import region_slices as region_slices
 from .edit_recipes import EditRecipe as EditRecipe
 from .edit_recipes import apply_edits as apply_edits

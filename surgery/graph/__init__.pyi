@@ -47,7 +47,6 @@ from .nodes import InsertedOperation as InsertedOperation
 from .nodes import OperationGroup as OperationGroup
 from .nodes import call_arguments as call_arguments
 from .nodes import computes_nothing as computes_nothing
-from .nodes import first_input_shape as first_input_shape
 from .nodes import input_names as input_names
 from .nodes import inserted_module as inserted_module
 from .nodes import is_extractor as is_extractor

@@ -66,18 +66,6 @@ def _(traced: fx.GraphModule) -> tuple[str, ...]:
 
 
 @singledispatch
-def first_input_shape(traced: object) -> tuple[int, ...] | None:  # noqa: ARG001
-    """Return the shape of a traced model's first input in the run of its example; None if it is not known."""
-    return None
-
-
-@first_input_shape.register(fx.GraphModule)
-def _(traced: fx.GraphModule) -> tuple[int, ...] | None:
-    tensors = next((node_tensors(node) for node in traced.graph.find_nodes(op="placeholder")), None)
-    return tensors[0].shape if tensors else None
-
-
-@singledispatch
 def call_arguments(traced: object, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ARG001
     """Return the positional and the keyword arguments with which a traced model is called for inputs by name."""
     raise not_traced(traced)

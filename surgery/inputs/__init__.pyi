@@ -13,6 +13,7 @@ from .input_stream import InputStream as InputStream
 from .model_inputs import explain_size_mismatch as explain_size_mismatch
 from .model_inputs import input_channels as input_channels
 from .model_inputs import input_dtype as input_dtype
+from .model_inputs import model_preprocessing as model_preprocessing
 from .model_inputs import model_size as model_size
 from .notes import Notes as Notes
 from .notes import collect_notes as collect_notes

@@ -64,11 +64,13 @@ def _frequency_scales(height: int, width: int) -> Tensor:
     """Return one over each frequency, ``(H, W // 2 + 1)``, as in natural images; no more than for the lowest one."""
     rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
     frequencies = (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
-    return 1 / frequencies
+    return frequencies.reciprocal()
 
 
 def total_variation(colors: Tensor) -> Tensor:
     """Return the mean absolute difference of neighboring pixels of each image, ``(N,)``."""
-    down, right = (colors.diff(dim=axis).abs().flatten(1) for axis in (2, 3))
-    zero = colors.new_zeros(len(colors))
-    return sum((part.mean(1) for part in (down, right) if part.shape[1]), zero)
+    total = colors.new_zeros(len(colors))
+    for axis in (2, 3):
+        if colors.shape[axis] > 1:
+            total = total + colors.diff(dim=axis).abs().flatten(1).mean(1)
+    return total

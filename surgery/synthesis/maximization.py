@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from surgery.eager import bind_example
+from surgery.editing import parse_channels
 from surgery.errors import ImageError, ModelError, SelectionError
-from surgery.graph import first_input_shape, input_names
-from surgery.inputs import explain_size_mismatch, input_channels, input_dtype, model_size
+from surgery.graph import find_edges, input_names
+from surgery.inputs import explain_size_mismatch, input_channels, input_dtype, model_preprocessing, model_size
 from surgery.output import Progress
 from surgery.rewriting import select
-from surgery.stages import Preprocessing
 from surgery.synthesis.ascent import Ascended, Ascent
 from surgery.synthesis.results import Maximized
 from surgery.synthesis.settings import AscentSettings
@@ -21,11 +21,13 @@ from surgery.synthesis.unit_values import UnitValues
 from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
+    from surgery.builtin import ChannelNumbers
     from surgery.inputs import Size
+    from surgery.layouts import RequestedLayouts
     from surgery.rewriting import Selection
     from surgery.stages import Limits
     from surgery.types import Operation
@@ -37,13 +39,14 @@ DEFAULT_SIDE = 224
 def maximize(
     traced: nn.Module,
     selection: Selection | str,
-    channel: int | Sequence[int] | None = None,
+    channel: int | ChannelNumbers = None,
     *,
     top: int | None = None,
     image: Any = None,
     size: Size = None,
     limits: Limits | None = None,
     region: tuple[float, float, float, float] | None = None,
+    layout: RequestedLayouts = None,
     steps: int = 128,
     rate: float = 0.05,
     jitter: int = 8,
@@ -61,7 +64,7 @@ def maximize(
 
     - `traced`: A traced model. It runs in its mode: call `eval` for one that was not put into eval mode.
     - `selection`: A selection of one operation.
-    - `channel`: One channel or several.
+    - `channel`: One channel or several: a number, ``range(16)``, ``"0-15,20"``.
     - `top`: In place of `channel`: the channels with the greatest means on `image`, so many of them.
     - `image`: An image ``(1, C, H, W)`` as the model takes it, whose size the new images have; or all inputs of the
       model as an example of `surgery.trace`, of which the first is the image and the others are held.
@@ -70,6 +73,7 @@ def maximize(
     - `limits`: The values of black and of white, a number each or one for each channel. By default those of the model's
       attribute `preprocessing`, or -1 and 1.
     - `region`: The part of the map whose mean counts: top, left, height and width in shares of it. By default all.
+    - `layout`: How values are read as maps, as in `surgery.edit`.
     - `steps`, `rate`: How many steps, and how large (of Adam).
     - `jitter`: Each step moves the image by up to so many pixels, so that no detail is made for one place.
     - `variation`: The weight of the image's total variation, which keeps it smooth; the mean is counted in standard
@@ -78,8 +82,9 @@ def maximize(
     - `batch_size`: How many images run at once, if the entries of a batch don't depend on each other; otherwise one.
     - `progress`: Called after each step. It counts steps.
 
-    Raises SelectionError for a selection of several operations, a channel that there isn't, and an operation without
-    channels; ImageError for an image that the model does not take; ModelError for a setting out of its range.
+    Raises SelectionError for a selection of several operations and for an operation without channels, EditError for a
+    channel that there isn't, ImageError for an image that the model does not take, and ModelError for a setting out of
+    its range.
     """
     settings = AscentSettings(steps, rate, jitter, variation, frequencies, seed, region)
     if batch_size < 1:
@@ -88,7 +93,7 @@ def maximize(
     image_name, given, others = _split_inputs(traced, image)
     limits = _find_limits(traced) if limits is None else limits
     with torch.inference_mode(mode=False), torch.enable_grad():
-        values = UnitValues(traced, operation, image_name, others, region)
+        values = UnitValues(traced, operation, image_name, others, region, layout)
         shape = _find_shape(traced, given, size)
         like = given if given is not None else _empty_input(traced)
         channels = _find_channels(values, channel, top, given, shape, like)
@@ -153,14 +158,14 @@ def _describe(value: Any) -> str:
 
 
 def _find_limits(traced: nn.Module) -> Limits:
-    preprocessing = getattr(traced, "preprocessing", None)
-    return preprocessing.limits if isinstance(preprocessing, Preprocessing) else (-1.0, 1.0)
+    preprocessing = model_preprocessing(traced)
+    return preprocessing.limits if preprocessing is not None else (-1.0, 1.0)
 
 
 def _find_shape(traced: nn.Module, image: Tensor | None, size: Size) -> tuple[int, int, int]:
     """Return the shape ``(C, H, W)`` of the new images. Raises ImageError for a size that makes no sense."""
     channels = input_channels(traced) if image is None else image.shape[1]
-    example = first_input_shape(traced) if image is None else tuple(image.shape)
+    example = _example_shape(traced) if image is None else tuple(image.shape)
     found: Any = None if size == "native" else size
     if found is None:
         found = example[2:] if example is not None and len(example) == 4 else model_size(traced) or DEFAULT_SIDE
@@ -172,6 +177,12 @@ def _find_shape(traced: nn.Module, image: Tensor | None, size: Size) -> tuple[in
     return channels, height, width
 
 
+def _example_shape(traced: nn.Module) -> tuple[int, ...] | None:
+    """Return the shape of the first input in the example that the model was traced with; None if it is not known."""
+    tensors = next((source.tensors for source in find_edges(traced).inputs), None)
+    return tensors[0].shape if tensors else None
+
+
 def _empty_input(traced: nn.Module) -> Tensor:
     """Return an empty tensor of the dtype and device of the model's weights."""
     parameter = next(traced.parameters(), None)
@@ -180,7 +191,7 @@ def _empty_input(traced: nn.Module) -> Tensor:
 
 def _find_channels(
     values: UnitValues,
-    channel: int | Sequence[int] | None,
+    channel: int | ChannelNumbers,
     top: int | None,
     image: Tensor | None,
     shape: tuple[int, int, int],
@@ -201,10 +212,4 @@ def _find_channels(
         if not 1 <= top <= count:
             raise SelectionError(f"{path} has {count} channels, not {top}")
         return tuple(means.argsort(descending=True, stable=True)[:top].tolist())
-    channels = (channel,) if isinstance(channel, int) else tuple(channel or ())
-    wrong = [str(each) for each in channels if not 0 <= each < count]
-    if wrong or not channels:
-        raise SelectionError(
-            f"{path} has {count} channels, 0 to {count - 1}, not {abbreviate_list(wrong, 6) or 'none'}"
-        )
-    return channels
+    return tuple(parse_channels((channel,) if isinstance(channel, int) else channel, count, path))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import make_image_activations
 from surgery.graph import tensor_specs
+from surgery.synthesis.saving import make_manifest, write_files
 from surgery.synthesis.sheets import draw_sheet
-from surgery.text import encode_png, format_count
+from surgery.text import encode_png, file_name, format_count, sortable_number
 from surgery.types import Operation
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ class Maximized:
 
     @property
     def sheet(self) -> Picture:
-        """All pictures on one page, each with the number of its channel, the mean before and the mean after."""
-        return draw_sheet(self)
+        """All pictures on one page, each with the number of its channel, and the means that were reached."""
+        title = f"inputs that maximize channels of {self.operation.path} in {type(self.model).__name__}"
+        details = self.settings.describe()
+        return draw_sheet(title, details, self.operation, self.channels, self.after, self.pictures)
 
     def describe(self, position: int) -> dict[str, Any]:
         """Return what the image at a position shows, as JSON can hold it."""
@@ -73,16 +76,27 @@ class Maximized:
         }
 
     def save(
-        self, out: str | os.PathLike[str] = "maximized", *, source: str | None = None, overwrite: bool = False
+        self,
+        out: str | os.PathLike[str] = "maximized",
+        *,
+        source: str | None = None,
+        original: nn.Module | None = None,
+        overwrite: bool = False,
     ) -> tuple[str, ...]:
-        """Write a PNG for each image, a sheet and a manifest into a folder, and return the names of the files.
+        """Write a PNG for each image, a sheet and a manifest into a folder, and return the names of the pictures.
 
-        Each PNG has a text `surgery` with what `describe` returns, the settings and the model. `source` says where the model comes from. Raises
-        OutputError for a folder that holds a run, unless `overwrite` is true, and for one that can't be written.
+        Each PNG has a text `surgery` with what `describe` returns, the settings and the model. `source` says where the
+        model comes from, and `original` is the model that was traced, which may know where its weights come from.
+        Raises OutputError for a folder that holds a run, unless `overwrite` is true, and for one that can't be written.
         """
-        from surgery.synthesis.saving import save
-
-        return save(self, out, source=source, overwrite=overwrite)
+        settings = {"maximized": self.operation.path, "channels": list(self.channels), **self.settings.record()}
+        manifest = make_manifest(self.model, original, source, settings)
+        start = file_name(self.operation.path, self.operation.index)
+        pictures = {
+            f"{start}-c{sortable_number(channel)}.png": (picture, self.describe(position))
+            for position, (channel, picture) in enumerate(zip(self.channels, self.pictures, strict=True))
+        }
+        return write_files(out, manifest, self.operation, pictures, self.sheet, overwrite=overwrite)
 
     def _repr_png_(self) -> bytes:
         """Return the sheet as PNG for a notebook, at most 2048 pixels wide and high."""

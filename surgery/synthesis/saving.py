@@ -1,47 +1,68 @@
-"""Maximized channels as files: a PNG for each, a sheet, and a manifest."""
+"""The files of maximized channels: a PNG for each, a sheet, and a manifest."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import encode_png, save_png
+from surgery.editing import edits_of
 from surgery.graph import trace_info
 from surgery.interrupts import watch_interrupts
 from surgery.models import get_provenance
 from surgery.output import Manifest, OutputFolder, acquire_workspace, as_json
-from surgery.text import file_name, sortable_number
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
-    from surgery.synthesis.results import Maximized
+    from torch import nn
+
+    from surgery.types import Operation, Picture
 
 SHEET = "sheet.png"
 
 
-def save(maximized: Maximized, out: str | os.PathLike[str], *, source: str | None, overwrite: bool) -> tuple[str, ...]:
-    """Write the files of maximized channels into a folder, by the rules of `surgery.extract`; return their names."""
-    operation, model = maximized.operation, maximized.model
-    manifest = Manifest.for_run(
+def make_manifest(
+    traced: nn.Module, original: nn.Module | None, source: str | None, settings: Mapping[str, Any]
+) -> Manifest:
+    """Return the manifest of a run. `original` is the model that was traced; it may know where its weights are from."""
+    model = traced if original is None else original
+    edits = edits_of(traced)
+    return Manifest.for_run(
         model,
         source=source,
-        settings={"maximized": operation.path, "channels": list(maximized.channels), **maximized.settings.record()},
+        settings={**settings, **({"edits": edits} if edits else {})},
         recipe=DEFAULT_RECIPE.describe(),
         weights=get_provenance(model).describe_weights(model),
-        trace=trace_info(model),
+        trace=trace_info(traced),
     )
+
+
+def write_files(
+    out: str | os.PathLike[str],
+    manifest: Manifest,
+    operation: Operation,
+    pictures: Mapping[str, tuple[Picture, Mapping[str, Any]]],
+    sheet: Picture,
+    *,
+    overwrite: bool,
+) -> tuple[str, ...]:
+    """Write pictures, each with what it shows, and a sheet into a folder, by the rules of `surgery.extract`.
+
+    Return the names of the files; the sheet is the last. Raises OutputError for a folder that holds a run, unless
+    `overwrite` is true, and for one that can't be written.
+    """
     with watch_interrupts(held=True) as interrupts, acquire_workspace(Path(out), overwrite=overwrite) as workspace:
         interrupts.allow()
         folder = OutputFolder(out, manifest.about, workspace)
         with manifest.recording(workspace, [operation]):
-            for position, picture in enumerate(maximized.pictures):
-                channel = sortable_number(maximized.channels[position])
-                with folder.file(f"{file_name(operation.path, operation.index)}-c{channel}.png") as path:
-                    save_png(path, picture, {"surgery": as_json({**maximized.describe(position), **folder.about})})
+            for name, (picture, shown) in pictures.items():
+                with folder.file(name) as path:
+                    save_png(path, picture, {"surgery": as_json({**shown, **folder.about})})
             with folder.file(SHEET) as path:
-                path.write_bytes(encode_png(maximized.sheet, {"surgery": as_json(dict(folder.about))}, level=2))
+                path.write_bytes(encode_png(sheet, {"surgery": as_json(dict(folder.about))}, level=2))
             interrupts.hold()
             written = folder.take_written()
             manifest.set_run_files(written)

@@ -8,6 +8,7 @@ from typing import Any
 from surgery.builtin import check_region
 from surgery.errors import ModelError
 from surgery.models import check_seed
+from surgery.text import format_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,19 @@ class AscentSettings:
             raise ModelError(f"the weight of the variation is at least 0, not {self.variation:g}")
         check_seed(self.seed)
         check_region(self.region)
+
+    def describe(self) -> list[str]:
+        """Return the settings in words."""
+        region = [f"region {','.join(f'{share:g}' for share in self.region)}"] if self.region is not None else []
+        return [
+            format_count(self.steps, "step"),
+            f"seed {self.seed}",
+            f"rate {self.rate:g}",
+            f"jitter {self.jitter}",
+            f"variation {self.variation:g}",
+            "frequencies" if self.frequencies else "pixels",
+            *region,
+        ]
 
     def record(self) -> dict[str, Any]:
         """Return the settings as JSON can hold them, without those that are None."""

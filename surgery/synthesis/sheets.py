@@ -1,4 +1,4 @@
-"""The sheet of maximized channels: a tile for each, with its number and the means before and after."""
+"""The sheet of maximized channels: a tile for each, with its number, and the means that were reached."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgery.builtin import SheetPage, SheetRow, fit_thumbnail
-from surgery.text import format_count
 from surgery.types import Facts, Picture
 
 if TYPE_CHECKING:
-    from surgery.synthesis.results import Maximized
+    from collections.abc import Sequence
+
+    from surgery.types import Operation
 
 COLUMNS = 4
 """Tiles in a row."""
@@ -19,35 +20,29 @@ TILE = 224
 """The side of a tile in pixels."""
 
 
-def draw_sheet(maximized: Maximized) -> Picture:
-    """Return a page with the picture of each channel, in RGB."""
-    pictures = [picture.image().convert("RGB") for picture in maximized.pictures]
+def draw_sheet(
+    title: str,
+    details: Sequence[str],
+    operation: Operation,
+    channels: Sequence[int],
+    means: Sequence[float],
+    pictures: Sequence[Picture],
+) -> Picture:
+    """Return a page in RGB with the picture of each channel and the least and greatest mean of each row."""
+    images = [picture.image().convert("RGB") for picture in pictures]
     rows = []
-    for start in range(0, len(pictures), COLUMNS):
-        part = range(start, min(start + COLUMNS, len(pictures)))
-        after = [maximized.after[position] for position in part]
+    for start in range(0, len(images), COLUMNS):
+        part = range(start, min(start + COLUMNS, len(images)))
+        reached = [means[position] for position in part]
         rows.append(
             SheetRow(
-                path=maximized.operation.path,
-                kind=maximized.operation.kind,
+                path=operation.path,
+                kind=operation.kind,
                 shape="means of the channels:",
-                facts=Facts(min(after), max(after), len(part), 0, nan=False, inf=False),
-                thumbnails=[
-                    (maximized.channels[position], fit_thumbnail(pictures[position], TILE)) for position in part
-                ],
+                facts=Facts(min(reached), max(reached), len(part), 0, nan=False, inf=False),
+                thumbnails=[(channels[position], fit_thumbnail(images[position], TILE)) for position in part],
                 palette=None,
             )
         )
-    settings = maximized.settings
-    details = [
-        format_count(settings.steps, "step"),
-        f"seed {settings.seed}",
-        f"rate {settings.rate:g}",
-        f"jitter {settings.jitter}",
-        f"variation {settings.variation:g}",
-        "frequencies" if settings.frequencies else "pixels",
-        *([f"region {','.join(f'{share:g}' for share in settings.region)}"] if settings.region is not None else []),
-    ]
-    title = ["inputs that maximize channels", f"{maximized.operation.path} of {type(maximized.model).__name__}"]
-    page = SheetPage(rows=rows, title=title, details=details, columns=COLUMNS, size=TILE).draw()
+    page = SheetPage(rows=rows, title=[title], details=list(details), columns=COLUMNS, size=TILE).draw()
     return Picture(np.asarray(page), None, np.zeros(1), np.ones(1))

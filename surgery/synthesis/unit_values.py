@@ -9,7 +9,7 @@ from torch import Tensor
 from surgery.editing import region_slices
 from surgery.errors import ImageError, SelectionError, SurgeryError, first_line
 from surgery.graph import call_arguments, clone_inputs, contexts, named_tensors, unshare_parameters
-from surgery.layouts import AxisTracker, decide_layout
+from surgery.layouts import MapView, find_map_views
 from surgery.rewriting import insert, listening, stop_after_last_extractor
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from surgery.layouts import LayoutHints
+    from surgery.layouts import RequestedLayouts
     from surgery.types import Operation
 
 
@@ -34,13 +34,14 @@ class UnitValues:
         image_name: str,
         others: Mapping[str, Any],
         region: tuple[float, float, float, float] | None = None,
+        layout: RequestedLayouts = None,
     ) -> None:
         """`image_name` is the input that is the image; `others` are the other inputs, by name."""
         self.operation = operation
         opened = stop_after_last_extractor(insert(traced, [operation]))
         unshare_parameters(opened)  # the user's own stay trainable
         self._model: nn.Module = opened.requires_grad_(requires_grad=False)
-        self._tracker = AxisTracker(opened)
+        self._view = find_map_views(traced, [operation], layout).get(operation.path, MapView())
         self._image_name = image_name
         self._others = dict(others)
         self._region = region
@@ -57,18 +58,15 @@ class UnitValues:
         found: list[Tensor] = []
 
         def take(_operation: Operation, value: Any) -> None:
-            tensors = [(key, tensor) for key, tensor in named_tensors(value) if tensor.is_floating_point()]
+            tensors = [tensor for _, tensor in named_tensors(value) if tensor.is_floating_point()]
             if tensors and not found:
-                key, tensor = tensors[0]
-                found.append(
-                    _as_maps(tensor, len(images), self._tracker.hints(self.operation.path, key), self.operation)
-                )
+                found.append(self._view_maps(tensors[0], len(images)))
 
         inputs = {**clone_inputs(self._others), self._image_name: images}
         args, kwargs = call_arguments(self._model, inputs)
         try:
             with listening(self._model, take), contexts.closing():
-                self._tracker.run(*args, **kwargs)
+                self._model(*args, **kwargs)
         except SurgeryError:
             raise
         except Exception as error:
@@ -81,17 +79,9 @@ class UnitValues:
         rows, columns = region_slices(self._region, *maps.shape[2:])
         return maps[:, :, rows, columns]
 
-
-def _as_maps(values: Tensor, images: int, hints: LayoutHints, operation: Operation) -> Tensor:
-    """Return values of a batch as maps ``(N, C, H, W)`` through which gradients flow."""
-    decision = decide_layout(tuple(values.shape), images, hints)
-    given = f"{operation.path} {tuple(values.shape)}"
-    values = values.movedim(decision.batch_axis, 0) if values.ndim else values
-    if values.ndim < 2 or len(values) != images:
-        raise SelectionError(f"{given} has no channels of each image; choose another operation")
-    maps = values if decision.layout is None else decision.layout(values)
-    if maps is None or maps.numel() == 0:
-        raise SelectionError(f"{given} has no maps; choose another operation")
-    if maps.ndim == 2:
-        return maps[:, :, None, None]
-    return maps.unsqueeze(1) if maps.ndim == 3 else maps.flatten(2, -2)
+    def _view_maps(self, values: Tensor, images: int) -> Tensor:
+        maps = self._view(values)
+        if values.ndim < 2 or len(maps) != images or not maps.numel():
+            given = f"{self.operation.path} {tuple(values.shape)}"
+            raise SelectionError(f"{given} has no channels of each image; choose another operation")
+        return maps

@@ -40,6 +40,7 @@ ORDER = (
     "builtin",
     "editing",
     "extraction",
+    "synthesis",
     "verification",
     "testing",
     "cli",

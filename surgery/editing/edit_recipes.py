@@ -71,7 +71,8 @@ _EXAMPLE = "up3.cat = zero:channels=0-15"
 
 def edit_texts(recipe: EditRecipe, plugins: Plugins | None = None) -> list[str]:
     """Return the edits of a recipe as texts."""
-    return [f"{selection} = {edit_text(change, plugins)}" for selection, change in parse_edits(recipe)]
+    parse_edits(recipe)
+    return [item if isinstance(item, str) else f"{item[0]} = {edit_text(item[1], plugins)}" for item in recipe]
 
 
 def edits_of(model: nn.Module) -> list[str]:

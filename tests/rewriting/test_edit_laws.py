@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from surgery.errors import EditError
 from surgery.rewriting.edit_insertion import insert_edits
 from surgery.rewriting.removal import remove_edits
 from tests.verification.test_laws import Line, made, makers, programs, run, same, steady, traced_by
+
+brief = settings(steady, max_examples=20)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def run_edited(edited: torch.nn.Module | None, x: Tensor) -> list[Tensor] | None
 
 
 @makers
-@steady
+@brief
 @given(programs, st.booleans(), st.integers(0, 99))
 def test_an_edit_that_changes_nothing_changes_no_bit(
     maker: str, program: tuple[Line, ...], training: bool, at: int
@@ -63,7 +65,7 @@ def test_an_edit_that_changes_nothing_changes_no_bit(
     assert found is None or same(found, run(copy.deepcopy(model), x))
 
 
-@steady
+@brief
 @given(programs, st.booleans(), st.integers(0, 99))
 def test_an_edit_of_a_graph_and_of_an_observed_model_is_the_same(
     program: tuple[Line, ...], training: bool, at: int
@@ -81,7 +83,7 @@ def test_an_edit_of_a_graph_and_of_an_observed_model_is_the_same(
 
 
 @makers
-@steady
+@brief
 @given(programs, st.booleans(), st.integers(0, 99))
 def test_a_model_whose_edits_are_removed_is_the_model(
     maker: str, program: tuple[Line, ...], training: bool, at: int
@@ -98,7 +100,7 @@ def test_a_model_whose_edits_are_removed_is_the_model(
 
 
 @makers
-@steady
+@brief
 @given(programs, st.booleans(), st.integers(0, 99))
 def test_copies_and_files_of_an_edited_model_compute_the_same(
     maker: str, program: tuple[Line, ...], training: bool, at: int
@@ -116,7 +118,7 @@ def test_copies_and_files_of_an_edited_model_compute_the_same(
         assert same(run(restored.train(training), x), expected)
 
 
-@steady
+@brief
 @given(programs, st.booleans(), st.integers(0, 99))
 def test_an_edit_that_changes_nothing_leaves_the_gradients(program: tuple[Line, ...], training: bool, at: int) -> None:
     model, x = made(program, training)

@@ -1,0 +1,300 @@
+"""`surgery.edit`, on graphs and on observed models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import surgery
+from surgery.builtin import Mean, Replace, Scale, Zero
+from surgery.errors import EditError, PluginError, SelectionError
+from surgery.layouts import ChannelsFirst, Tokens
+from tests.editing.nets import Skipping, Transformer
+
+makers = pytest.mark.parametrize("maker", ["symbolic", "observed"])
+
+
+def traced(maker: Any, model: nn.Module | None = None, *inputs: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    inputs = inputs or (torch.randn(2, 3, 8, 8),)
+    return surgery.trace((model or Skipping()).eval(), inputs, front_end=maker), inputs
+
+
+def values(opened: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        everywhere = surgery.insert(opened, surgery.select(opened, "*"))
+        return {activation.path: activation.values for activation in surgery.record(everywhere, *inputs)}
+
+
+@makers
+def test_the_values_before_and_after_an_edit_are_operations(maker: str) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(model, "cat", Zero(channels=[1, 3]))
+    operations = surgery.operations(edited)
+    paths = [operation.path for operation in operations]
+    after = operations[paths.index("cat'")]
+    assert paths[paths.index("cat") + 1] == "cat'"
+    assert (after.kind, after.index) == ("edit", operations[paths.index("cat")].index)
+    assert [each.index for each in operations if each.kind != "edit"] == list(range(1, len(operations)))
+    found, original = values(edited, *inputs), values(model, *inputs)
+    assert torch.equal(found["cat"], original["cat"])
+    assert not found["cat'"][:, [1, 3]].any()
+    kept = [channel for channel in range(found["cat"].shape[1]) if channel not in (1, 3)]
+    assert torch.equal(found["cat'"][:, kept], original["cat"][:, kept])
+    assert not torch.equal(found["out"], original["out"])
+
+
+@makers
+def test_what_reads_the_memory_of_an_operation_in_place_reads_the_edited_value(maker: str) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(model, "act", "zero")
+    found = values(edited, *inputs)
+    assert not found["cat"][:, :4].any()  # forward calls it by the name of what the ReLU has written to
+    assert found["cat"][:, 4:].any()
+
+
+@makers
+def test_edits_and_extractors_combine_in_any_order(maker: str) -> None:
+    model, inputs = traced(maker)
+    chosen = surgery.select(model, "cat")
+    one = surgery.edit(surgery.insert(model, chosen), "cat", Scale(by=3))
+    one = surgery.insert(one, surgery.select(one, "cat'"))
+    other = surgery.edit(model, "cat", Scale(by=3))
+    other = surgery.insert(other, surgery.select(other, "cat*"))
+    with torch.no_grad():
+        records = [surgery.record(each, *inputs) for each in (one, other)]
+        assert torch.equal(one(*inputs), other(*inputs))
+    assert [[a.path for a in record] for record in records] == [["cat", "cat'"]] * 2
+    assert all(torch.equal(record[0].values * 3, record[1].values) for record in records)
+
+
+@makers
+def test_a_second_edit_comes_after_the_first(maker: str) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(surgery.edit(model, "conv", Scale(by=2)), "conv", Zero(channels=[0]))
+    again = surgery.edit(edited, "conv'", Scale(by=5, channels=[1]))
+    found = values(again, *inputs)
+    assert torch.equal(found["conv'"], found["conv"] * 2)
+    assert not found["conv''"][:, 0].any()
+    assert torch.equal(found["conv''"][:, 1:], found["conv'"][:, 1:])
+    assert torch.equal(found["conv'''"][:, 1], found["conv''"][:, 1] * 5)
+
+
+@makers
+def test_an_edited_model_without_its_edits_is_the_model(maker: str) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(surgery.edit(model, "conv", Scale(by=2)), "act", "zero")
+    restored = surgery.remove_edits(surgery.insert(edited, surgery.select(edited, "conv'|cat")))
+    with torch.no_grad():
+        assert torch.equal(restored(*inputs), model(*inputs))
+    assert surgery.operations(restored) == surgery.operations(model)
+    assert {*restored.state_dict()} == {*model.state_dict()}
+    assert [a.path for a in surgery.record(restored, *inputs)] == ["cat"]
+
+
+@makers
+def test_a_region_and_an_amount_say_how_much_is_replaced_where(maker: str) -> None:
+    model, inputs = traced(maker)
+    found = values(surgery.edit(model, "conv", Zero(region=(0, 0.5, 1, 0.5), amount=0.25)), *inputs)
+    assert torch.equal(found["conv'"][..., :4], found["conv"][..., :4])
+    torch.testing.assert_close(found["conv'"][..., 4:], found["conv"][..., 4:] * 0.75)
+
+
+@makers
+def test_the_channels_of_tokens_are_their_features(maker: str) -> None:
+    tokens = torch.randn(2, 3, 8, 8)
+    model, inputs = traced(maker, Transformer(), tokens)
+    found = values(surgery.edit(model, "norm", Zero(channels=[2])), *inputs)
+    assert found["norm"].shape == (2, 17, 6)
+    before, after = found["norm"], found["norm'"]
+    assert not after[:, 1:, 2].any()
+    assert torch.equal(after[:, :, [0, 1, 3, 4, 5]], before[:, :, [0, 1, 3, 4, 5]])
+
+
+@makers
+def test_a_region_of_tokens_is_one_of_their_grid(maker: str) -> None:
+    model, inputs = traced(maker, Transformer(), torch.randn(2, 3, 8, 8))
+    edited = surgery.edit(model, "norm", Zero(region=(0, 0, 0.5, 0.5)), layout=Tokens(4, 4))
+    found = values(edited, *inputs)
+    is_zero = (found["norm'"] == 0).all(-1)[0]
+    assert is_zero[1:].reshape(4, 4).tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
+    assert not is_zero[0]  # the class token is on no grid
+
+
+@makers
+def test_an_edit_may_be_made_from_a_reference_run(maker: str) -> None:
+    model, inputs = traced(maker)
+    references = [torch.randn(2, 3, 8, 8), torch.randn(1, 3, 8, 8)]
+    edited = surgery.edit(model, "conv", Mean(over="reference"), reference=references)
+    means = torch.cat([values(model, batch)["conv"] for batch in references]).mean((0, 2, 3))
+    found = values(edited, *inputs)["conv'"]
+    torch.testing.assert_close(found, means[None, :, None, None].expand(found.shape))
+
+
+@makers
+def test_any_function_of_maps_is_an_edit(maker: str) -> None:
+    model, inputs = traced(maker)
+    found = values(surgery.edit(model, "conv", lambda maps: maps.flip(3)), *inputs)
+    assert torch.equal(found["conv'"], found["conv"].flip(3))
+
+
+def test_a_module_as_an_edit_is_trained_with_a_graph() -> None:
+    model, inputs = traced("symbolic")
+    edited = surgery.edit(model, "conv", nn.Conv2d(4, 4, 1))
+    assert "edits.conv.change.edit.weight" in edited.state_dict()
+    edited(*inputs).sum().backward()
+    assert edited.get_parameter("edits.conv.change.edit.weight").grad is not None
+    observed, _ = traced("observed")
+    with pytest.raises(EditError, match=r"^the edit of conv has parameters of its own, for which an observed model"):
+        surgery.edit(observed, "conv", nn.Conv2d(4, 4, 1))
+
+
+def test_an_edited_graph_compiles_and_exports() -> None:
+    model, inputs = traced("symbolic")
+    edited = surgery.edit(surgery.edit(model, "act", Zero(channels=[0])), "cat", "noise:std=0.5,channels=1-3")
+    with torch.no_grad():
+        expected = edited(*inputs)
+        assert torch.equal(torch.compile(edited, backend="aot_eager", fullgraph=True)(*inputs), expected)
+        assert torch.equal(torch.export.export(edited, inputs).module()(*inputs), expected)
+
+
+@makers
+def test_an_edited_model_is_certified_without_its_edits(maker: str) -> None:
+    torch.manual_seed(0)
+    model, x = Skipping().eval(), torch.randn(2, 3, 8, 8)
+    edited = surgery.edit(surgery.trace(model, x, front_end=maker), "act", Zero(channels=[1]))  # type: ignore[arg-type]
+    certificate = surgery.certify(model, edited, x, others=False)
+    assert certificate.same, certificate.difference
+    assert certificate.edits == ("act = zero:channels=1",)
+    counts = {c.what: c.count for c in certificate.comparisons if c.same and c.mode != "train"}
+    assert counts["upstream"] == 2
+    assert counts["edits"] == 1
+    assert {"saved"} <= counts.keys()
+    assert ({"compiled", "exported"} <= counts.keys()) == (maker == "symbolic")
+
+
+def test_an_edit_that_changes_elements_that_it_does_not_choose_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, x = Skipping().eval(), torch.randn(2, 3, 8, 8)
+    edited = surgery.edit(surgery.trace(model, x), "conv", Zero(channels=[1]))
+    monkeypatch.setattr("surgery.editing.map_change.edit_values", lambda edit, maps, name: edit(maps))
+    certificate = surgery.certify(model, edited, x, others=False, modes=["eval"])
+    assert certificate.difference.startswith("edits (eval, example): conv': ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda maps: maps[:, :1], r"lambda> gives \(2, 1, 8, 8\) torch.float32 on cpu for conv, which is \(2, 4,"),
+        (lambda maps: maps.double(), r"gives \(2, 4, 8, 8\) torch.float64 on cpu for conv"),
+        (lambda maps: maps.zero_(), r"^the edit of conv \(.*\) writes to the value that it is given; return a new ten"),
+        (lambda maps: None, r"gives NoneType for conv, not a tensor$"),
+        (Zero(channels=[9]), r"^conv has 4 channels, 0 to 3, not 9$"),
+        (Replace(values=torch.zeros(4, 3, 3)), r"conv|\(4, 3, 3\)"),
+    ],
+)
+@makers
+def test_an_edit_that_does_not_fit_is_one_line(maker: str, change: Any, message: str) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(model, "conv", change)
+    with pytest.raises(EditError, match=message) as caught:
+        edited(*inputs)
+    assert "\n" not in str(caught.value)
+
+
+@makers
+def test_what_can_not_be_edited_is_one_line(maker: str) -> None:
+    model, _ = traced(maker)
+    with pytest.raises(SelectionError, match="matches none of"):
+        surgery.edit(model, "cats", Zero())
+    with pytest.raises(PluginError, match="no edit is called 'zeros'; did you mean 'zero'"):
+        surgery.edit(model, "cat", "zeros")
+    with pytest.raises(EditError, match=r"^an edit is a name, such as 'zero:channels=0-15', or a function"):
+        surgery.edit(model, "cat", 3)  # type: ignore[arg-type]
+    with pytest.raises(EditError, match=r"^an edit is a name, .* not <class"):
+        surgery.edit(model, "cat", Zero)  # type: ignore[arg-type]
+    with pytest.raises(EditError, match=r"needs a reference run; give its inputs as reference="):
+        surgery.edit(model, "cat", Mean(over="reference"))
+    with pytest.raises(EditError, match=r"takes nothing from a reference run"):
+        surgery.edit(model, "cat", Zero(), reference=torch.zeros(1, 3, 8, 8))
+
+
+class Written(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 2
+        part = h[:, 1:]
+        part += 1  # here
+        return h + F.pad(part, (0, 0, 0, 0, 1, 0))
+
+
+class Unread(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x.relu()
+        return x + 1
+
+
+class Counted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1  # type: ignore[assignment, operator]
+        return x * self.calls
+
+
+@makers
+def test_a_value_whose_memory_others_read_is_refused_with_the_line_that_writes(maker: str) -> None:
+    model, inputs = traced(maker, Written())
+    with pytest.raises(EditError, match=r"^getitem can't be edited: .*test_edit.py:\d+ writes to its memory, which"):
+        surgery.edit(model, "getitem", Zero())(*inputs)
+
+
+@makers
+def test_a_value_that_is_kept_for_later_runs_is_refused(maker: str) -> None:
+    model, inputs = traced(maker, Counted())
+    with pytest.raises(EditError, match=r"test_edit.py:\d+: add can't be edited: it writes to calls, which would keep"):
+        surgery.edit(model, "add", Zero())(*inputs)
+
+
+def test_a_value_that_nothing_reads_is_refused() -> None:
+    model, _ = traced("symbolic", Unread())
+    with pytest.raises(EditError, match=r"test_edit.py:\d+: nothing reads the value of relu, so that an edit of it"):
+        surgery.edit(model, "relu", Zero())
+
+
+class Looping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(1 + int(x[0, 0, 0, 0] > 0)):
+            x = self.conv(x)
+        return x
+
+
+def test_operations_that_only_other_runs_have_are_edited_too() -> None:
+    x = -torch.ones(1, 3, 4, 4)
+    model = surgery.trace(Looping().eval(), x)
+    edited = surgery.edit(model, "conv*", Zero())
+    opened = surgery.insert(edited, surgery.select(edited, "*"))
+    with torch.no_grad():
+        recorded = {a.path: a for a in surgery.record(opened, x.neg())}
+    assert not recorded["conv@1'"].values.any()
+    assert recorded["conv@1'"].operation.is_new
+    assert recorded["conv@1"].values.any()
+
+
+def test_a_layout_may_be_requested() -> None:
+    model, inputs = traced("symbolic", nn.Sequential(nn.LayerNorm(8)), torch.randn(2, 3, 8, 8))
+    last = values(surgery.edit(model, "0", Zero(channels=[1])), *inputs)["0'"]
+    first = values(surgery.edit(model, "0", Zero(channels=[1]), layout=ChannelsFirst()), *inputs)["0'"]
+    assert not last[..., 1].any()
+    assert last[:, 1].any()
+    assert not first[:, 1].any()
+    assert first[..., 1].any()

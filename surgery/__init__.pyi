@@ -2,6 +2,9 @@ __all__: list[str]  # noqa: PYI035 - lazy_loader makes it
 __version__: str
 
 from .cli import show as show
+from .comparison import Ablation as Ablation
+from .comparison import AblationStudy as AblationStudy
+from .comparison import ablate as ablate
 from .editing import edit as edit
 from .errors import SurgeryError as SurgeryError
 from .extraction import Output as Output

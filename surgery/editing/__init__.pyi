@@ -10,5 +10,7 @@ from .edit_recipes import edits_of as edits_of
 from .edit_recipes import parse_edits as parse_edits
 from .edit_recipes import read_edits as read_edits
 from .edits import edit as edit
+from .edits import edit_text as edit_text
+from .edits import fit_to_reference as fit_to_reference
 from .edits import resolve_edit as resolve_edit
 from .map_change import MapChange as MapChange

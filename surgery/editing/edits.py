@@ -63,7 +63,7 @@ def edit(
     chosen = select(traced, selection) if isinstance(selection, (str, Selection)) else selection
     views = find_map_views(traced, chosen, layout)
     text = edit_text(change, plugins)
-    fitted = _fit_to_reference(traced, chosen, resolved, views, reference, seed)
+    fitted = fit_to_reference(traced, chosen, resolved, views, reference, seed)
     return insert_edits(traced, chosen, _ChangeMaker(resolved, text, views, fitted))
 
 
@@ -99,7 +99,7 @@ def edit_text(change: Edit | str, plugins: Plugins | None = None) -> str:
     return format_stage("edit", change, plugins or Plugins(bare=True)) or describe_stage(change)
 
 
-def _fit_to_reference(
+def fit_to_reference(
     traced: nn.Module,
     chosen: Sequence[Operation],
     change: Edit,
@@ -107,7 +107,11 @@ def _fit_to_reference(
     reference: Any,
     seed: int,
 ) -> dict[str, Edit]:
-    """Return the edit of each operation that computes its replacement from the values of a reference run."""
+    """Return the edit of each operation, by its path, as the values of a reference run make it.
+
+    The arguments are those of `edit`; `views` show the maps of the values. The result is empty for an edit that takes
+    nothing from a reference run. Raises EditError if it needs one, or if a reference is given in vain.
+    """
     of_reference = getattr(change, "of_reference", None)
     if reference is None or of_reference is None:
         if getattr(change, "needs_reference", False):

@@ -1,7 +1,11 @@
 from .background_writer import BackgroundWriter as BackgroundWriter
 from .class_activation import grad_cam as grad_cam
 from .model_preparation import copy_for_run as copy_for_run
+from .model_preparation import trace_for_run as trace_for_run
+from .named_stages import StageResolver as StageResolver
 from .output_parts import Output as Output
 from .recording import record as record
 from .run import extract as extract
+from .run_settings import Mode as Mode
+from .run_settings import check_settings as check_settings
 from .tensor_pictures import draw as draw

@@ -1,5 +1,7 @@
 from .batching import Batch as Batch
 from .batching import group_into_batches as group_into_batches
+from .batching import to_model as to_model
+from .forward_parameters import ForwardParameters as ForwardParameters
 from .forward_parameters import as_example as as_example
 from .forward_parameters import split_arguments as split_arguments
 from .image_loading import Side as Side

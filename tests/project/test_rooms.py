@@ -40,6 +40,7 @@ ORDER = (
     "builtin",
     "editing",
     "extraction",
+    "comparison",
     "synthesis",
     "verification",
     "testing",

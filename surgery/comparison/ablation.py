@@ -1,0 +1,213 @@
+"""`ablate`: what the output becomes when operations, modules or channels are edited one by one."""
+
+from __future__ import annotations
+
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from surgery.builtin import Zero
+from surgery.comparison.ablation_study import Ablation, AblationStudy, check_order
+from surgery.comparison.effects import Effect, mean_effect
+from surgery.comparison.image_study import ImageStudy, read_channel_maps
+from surgery.comparison.memory_limits import DEFAULT_MEMORY
+from surgery.comparison.regions import read_region
+from surgery.comparison.study_inputs import check_size
+from surgery.comparison.study_setup import RunArguments, StudySetup
+from surgery.comparison.variants import check_each
+from surgery.errors import ImageError, ModelError
+from surgery.output import Failure, Progress
+from surgery.rewriting import ALL_OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import torch
+    from torch import Tensor, nn
+
+    from surgery.comparison.ablation_study import ImagePictures, Order
+    from surgery.comparison.study_inputs import StudyImage
+    from surgery.comparison.variants import Unit
+    from surgery.extraction import Mode
+    from surgery.graph import FrontEnd
+    from surgery.inputs import FilePatterns, Side, Size
+    from surgery.layouts import RequestedLayouts
+    from surgery.plugins import Plugins
+    from surgery.rewriting import Selection
+    from surgery.stages import Edit, Reader
+
+
+def ablate(
+    model: nn.Module,
+    images: FilePatterns | Tensor = (),
+    *,
+    at: Selection | str | Sequence[Selection | str] = ALL_OPERATIONS,
+    each: str = "operation",
+    edit: Edit | str = Zero(),  # noqa: B008 - frozen
+    reference: FilePatterns | Tensor = (),
+    within: Any = None,
+    top: int = 16,
+    order: Order = "effect",
+    layout: RequestedLayouts = None,
+    inputs: Mapping[str, Any] = MappingProxyType({}),
+    reader: Reader | str | None = None,
+    readers: Mapping[str, Reader | str] = MappingProxyType({}),
+    size: Size = None,
+    side: Side = "none",
+    range: tuple[float, float] | None = None,  # noqa: A002
+    batch: int = 16,
+    memory: int | str = DEFAULT_MEMORY,
+    device: str | torch.device = "cpu",
+    mode: Mode = "eval",
+    seed: int = 0,
+    leaves: Sequence[str | type[nn.Module]] = (),
+    allow: Sequence[str] = (),
+    front_end: FrontEnd | Literal["auto"] = "auto",
+    source: str | None = None,
+    plugins: Plugins | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> AblationStudy:
+    """Edit operations of a model one by one, and measure how far the output goes from the original one.
+
+    - `model`: The model, which stays as it is.
+    - `images`: Files as `surgery.extract` takes them, or a tensor ``(B, ...)`` with a row for each image.
+    - `at`: Which operations: one selection or several, each of which must match something.
+    - `each`: What is edited in one variant: ``operation``, each in turn; ``module``, the value of the last operation of
+      each innermost module around them; ``channel``, each channel of each operation; ``group:N``, groups of N
+      neighbouring channels; ``all``, all operations at once.
+    - `edit`: What is done to it, as `surgery.edit` takes it. By default it is set to zero.
+    - `reference`: Images for an edit that needs a reference run, as in `images`.
+    - `within`: A region of the output, whose effect is measured and ranked: a mask as a file, or an array ``(H, W)``
+      from 0 to 1. One of another size is resized.
+    - `top`: How many units have pictures, those with the largest effects.
+    - `order`: The order of the rows: by ``effect``, or of ``execution``.
+    - `layout`: How values are read as maps, as in `surgery.extract`.
+    - `inputs`, `reader`, `readers`, `size`, `side`, `range`: How images and other inputs are read, as in
+      `surgery.extract`. A model on a tensor takes values as other inputs, not files.
+    - `batch`: How many variants run in one batch at most. If the entries of a batch are not independent of each other,
+      which is tried out, variants run one at a time, and a note says so.
+    - `memory`: How many bytes the values of the runs may hold at once, such as ``"500MB"``; fewer variants share a
+      batch then. The model itself and the scratch memory of torch's kernels are not counted.
+    - `device`, `mode`, `seed`, `leaves`, `allow`, `front_end`, `source`, `plugins`: As in `surgery.extract`. Each
+      variant starts from the same seed and the same buffers.
+    - `progress`: Called after each variant, with how many are done on all images.
+
+    What comes before an edit is computed once, and each variant runs from there, to the same bits that the whole edited
+    model computes. Models without a graph run as a whole. Compared is the first tensor of floats in the output.
+
+    An image that can't be read, or that the model can't take, is skipped and listed in `failed`. Ctrl-C ends the study;
+    the images that were finished stay. Raises SelectionError if a selection matches nothing, EditError for an edit that
+    fits no value and for a mask that marks nothing, ModelError if one variant needs more than the memory, and
+    ImageError if no image is left.
+    """
+    started = time.perf_counter()
+    check_order(order)
+    check_each(each)
+    if not 0 <= top < 2**31:
+        raise ModelError(f"top is how many units have pictures, 0 or more, not {top}")
+    arguments = RunArguments(
+        inputs=inputs,
+        reader=reader,
+        readers=readers,
+        size=size,
+        side=side,
+        range=range,
+        batch=batch,
+        memory=memory,
+        device=device,
+        mode=mode,
+        seed=seed,
+        leaves=leaves,
+        allow=allow,
+        front_end=front_end,
+        layout=layout,
+        source=source,
+        plugins=plugins,
+    )
+    region = read_region(within)
+    setup = StudySetup(model, images, at, arguments)
+    units, groups, text = setup.group_units(edit, each, reference)
+    runs = setup.unit_runs(groups)
+    loop = ImageLoop(setup, units, progress)
+    pictures: list[ImagePictures] = []
+
+    def study(image: StudyImage, on_unit: Callable[[Unit], None]) -> dict[Unit, Effect]:
+        of_image = ImageStudy(image, setup.inputs.value_range, region, top)
+        of_image.run(runs, on_unit)
+        if not pictures:
+            maps = read_channel_maps(setup.runner, image, of_image.kept_units, setup.views)
+            positions = {unit: place for place, unit in enumerate(units)}
+            pictures.append(of_image.pictures(order, positions, maps))
+        return of_image.effects
+
+    loop.run(study)
+    rows = [
+        Ablation(unit, mean_effect([*by_image.values()]), by_image)
+        for unit in units
+        if (by_image := {name: effects[unit] for name, effects in loop.effects.items()})
+    ]
+    return AblationStudy(
+        model=source or type(setup.original).__name__,
+        edit=text,
+        each=each,
+        rows=tuple(rows),
+        images=tuple(loop.effects),
+        order=order,
+        failed=tuple(loop.failures),
+        notes=setup.all_notes(runs),
+        pictures=pictures[0] if pictures else None,
+        seconds=time.perf_counter() - started,
+        interrupted=loop.interrupted,
+    )
+
+
+class ImageLoop:
+    """Studies the images one by one, and lists those that fail."""
+
+    def __init__(
+        self,
+        setup: StudySetup,
+        units: Sequence[Unit],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._setup = setup
+        self._units = units
+        self._progress = progress
+        self.effects: dict[str, dict[Unit, Effect]] = {}
+        """The effects on each image that was finished, by its name."""
+        self.failures: list[Failure] = []
+        self.interrupted = False
+
+    def run(self, study: Callable[[StudyImage, Callable[[Unit], None]], dict[Unit, Effect]]) -> None:
+        """Call `study` with each image, and with what it calls after each unit.
+
+        Raises ImageError if no image is finished, and KeyboardInterrupt if Ctrl-C came before.
+        """
+        try:
+            for image in self._setup.inputs:
+                try:
+                    check_size(self._setup.original, image)
+                    self._run_image(image, study)
+                except ImageError as error:
+                    self.failures.append(Failure(image.source or image.name, str(error), image.number))
+        except KeyboardInterrupt:
+            if not self.effects:
+                raise
+            self.interrupted = True
+        self.failures = sorted([*self._setup.inputs.failures, *self.failures], key=lambda failure: failure.number)
+        if not self.effects:
+            raise ImageError(self.failures[0].reason if self.failures else "there is no image")
+
+    def _run_image(
+        self, image: StudyImage, study: Callable[[StudyImage, Callable[[Unit], None]], dict[Unit, Effect]]
+    ) -> None:
+        done = image.number * len(self._units)
+
+        def on_unit(unit: Unit) -> None:
+            nonlocal done
+            done += 1
+            if self._progress is not None:
+                total = self._setup.inputs.total * len(self._units)
+                self._progress(Progress(done, 0, total, f"{image.name}  {unit.label}"))
+
+        self.effects[image.name] = study(image, on_unit)

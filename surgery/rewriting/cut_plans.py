@@ -63,7 +63,8 @@ def plan_cut(
             raise SelectionError(
                 f"{paths[-1] if paths else 'the end'} is not computed after {after[-1]}, where the part begins"
             )
-    section = Section(traced, places, range(start, stop), nodes)
+    chosen = [node for path in after for node in places.group(path).values]
+    section = Section(traced, places, range(start, stop), chosen, nodes)
     as_computed = nodes if returned is not None and not isinstance(returned[0], Place) else ()
     return CutPlan(section, tuple(_chosen_inputs(section, after)), output, as_computed)
 

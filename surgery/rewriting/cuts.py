@@ -115,7 +115,7 @@ def _build(
         for place, name in () if isinstance(plan, str) else plan.inputs().items():
             if current.section.places.node_at(place):
                 inputs.setdefault(place, name)
-    owner = copy_sharing_parameters(without_graph(traced))
+    owner = without_graph(traced)
     home = free_name(owner, _HELD)
     values = HeldValues(held or {}, home)
     owner.add_module(home, values.buffers)
@@ -125,7 +125,7 @@ def _build(
             made[id(plan)] = _build_or_reason(traced, plan, inputs, values)
     graphs = {mode: made[id(plan)] for mode, plan in plans.items()}
     used = collect_used(owner, [graph for graph in graphs.values() if isinstance(graph, fx.Graph)])
-    part = build_traced_module(used, graphs, type(traced).__name__, traced)
+    part = build_traced_module(copy_sharing_parameters(used), graphs, type(traced).__name__, traced)
     paths = {path for path, _ in part.named_modules(remove_duplicate=False)}
     part.modes = {mode: {p: m for p, m in modes.items() if p in paths} for mode, modes in part.modes.items()}
     return part

@@ -51,6 +51,7 @@ class PartBuilder:
         for node in self._section.before:
             if node in self._section.recomputed:
                 self._copy(graph, node)
+                self._copies.update(dict.fromkeys(self._section.views.get(node, ()), self._copies[node]))
         for node in self._section.inside:
             if node.op == "output":
                 returned = structured_output(whole, node.args[0]) if self._section.before else node.args[0]

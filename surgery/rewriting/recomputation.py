@@ -12,6 +12,7 @@ from surgery.graph import computes_nothing, contexts, target_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from surgery.graph import SharedMemory
     from surgery.rewriting.places import Places
 
 _BLOCKS = (contexts.enter_grad, contexts.enter_inference, contexts.enter_autocast)
@@ -23,6 +24,8 @@ _MEASURES = {
 _MEASURING_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "is_cuda"}
 _RESHAPING = {"t", "transpose", "swapaxes", "swapdims", "squeeze", "unsqueeze", "resize", "resize_as", "as_strided"}
 """Functions that change the shape of a tensor itself when they work in place."""
+_COPYING = {"reshape", "flatten", "ravel", "contiguous", "to", "float", "double", "reshape_as"}
+"""Functions and methods that return a view, or a copy if there can't be one."""
 _VALUE_READERS = {"item", "tolist", "numpy"}
 _PYTHON = ("builtins", "_operator", "math", "surgery.graph.inplace")
 """Modules whose functions compute numbers from numbers."""
@@ -50,6 +53,17 @@ def changes_shape(node: fx.Node) -> bool:
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     is_in_place = name.partition(".")[0].endswith("_")
     return (is_in_place and target_name(node) in _RESHAPING) or name in ("set_attribute", "set_")
+
+
+def is_view(node: fx.Node, memory: SharedMemory) -> bool:
+    """Whether a node calls a function or method that returns a view, or may return one, and writes to nothing."""
+    is_function = node.op in ("call_function", "call_method") and target_name(node) != "dropout"
+    return is_function and bool(memory.parents(node)) and not memory.written_by(node)
+
+
+def may_copy(node: fx.Node) -> bool:
+    """Whether what a node returns may be a copy instead of a view."""
+    return target_name(node) in _COPYING
 
 
 def is_recomputed(node: fx.Node, places: Places) -> bool:

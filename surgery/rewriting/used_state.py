@@ -18,10 +18,10 @@ def collect_used(owner: nn.Module, graphs: Iterable[fx.Graph]) -> nn.Module:
     The paths stay as they are. A module that is not called itself becomes a plain one in the same mode.
     """
     used = nn.Module().train(owner.training)
-    explain_input_checks(owner)
     for node in (node for graph in graphs for node in graph.nodes):
         if node.op in ("call_module", "get_attr"):
             _adopt(owner, used, str(node.target).split("."), is_called=node.op == "call_module")
+    explain_input_checks(used)
     return used
 
 

@@ -268,6 +268,17 @@ def test_a_part_is_exported_and_compiled(image: Tensor) -> None:
     assert torch.equal(compiled(*values), tail(*values))
 
 
+def test_an_edited_model_is_cut_before_and_after_an_edit(image: Tensor) -> None:
+    edited = surgery.edit(traced_skips(image), "middle", "zero:channels=0-1")
+    expected = edited(image)
+    for place, edits in (("middle", ["middle'"]), ("middle'", [])):
+        tail = surgery.cut(edited, after=place)
+        values = surgery.cut(edited, until=tail)(image)
+        assert torch.equal(tail(*values), expected)
+        assert [name for name in paths(tail) if name.endswith("'")] == edits
+        assert bool(values[0][:, :2].count_nonzero()) == bool(edits)
+
+
 def test_an_exported_model_is_cut(image: Tensor) -> None:
     torch.manual_seed(0)
     model = Skips().eval()
@@ -350,7 +361,32 @@ def test_inputs_that_share_memory_which_is_written_to_are_an_error() -> None:
     traced = surgery.trace(Views())
     line = r"view and mul share memory, to which add@1 \(.*test_cuts.py:\d+\) writes, so they can't be two inputs"
     with pytest.raises(TraceError, match=line):
-        surgery.cut(traced, after="add")
+        surgery.cut(traced, after="view")
+
+
+def test_a_view_of_another_input_is_computed_in_the_part_that_writes_to_it() -> None:
+    traced, x = surgery.trace(Views()), torch.randn(2, 3)
+    tail = surgery.cut(traced, after="add")
+    assert input_names(tail) == ("add", "mul")
+    assert paths(tail)[:2] == ["getattr", "getitem"]
+    assert "view" in paths(tail)
+    assert torch.equal(tail(*surgery.cut(traced, until=tail)(x)), traced(x))
+
+
+def test_a_copy_that_may_have_been_a_view_crosses_if_its_base_was_written_to() -> None:
+    class Reshaped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            h = (x * 2).t()
+            rows = h.reshape(-1)
+            h += 1
+            other = x + 1
+            rows += 1
+            return h.reshape(-1) * rows + other.reshape(-1)
+
+    traced, x = surgery.trace(Reshaped()), torch.randn(2, 3)
+    with pytest.raises(TraceError, match="share memory"):
+        surgery.cut(traced, after="add@1")
+    assert torch.equal(surgery.cut(traced, until="mul@1")(x) + (x + 1).reshape(-1), traced(x))
 
 
 def test_numbers_that_are_no_sizes_can_not_cross() -> None:

@@ -67,6 +67,7 @@ def call_public_function(random: Random, known: Any, texts: Sequence[str]) -> ob
     calls: dict[str, Any] = {
         "as_outputs": lambda: surgery.as_outputs(graph),
         "certify": lambda: surgery.certify(known.model, graph, taken),
+        "cut": lambda: surgery.cut(graph, **{random.choice(("after", "until")): random.choice((selection, odd))}),
         "draw": lambda: surgery.draw(random.choice((tensor, torch.rand(1, 5, 4, 4)))),
         "extract": lambda: surgery.extract(model, image, at=selection, out="out", **chosen),
         "insert": lambda: surgery.insert(graph, surgery.select(graph, selection)),
@@ -77,6 +78,7 @@ def call_public_function(random: Random, known: Any, texts: Sequence[str]) -> ob
         "operations": lambda: surgery.operations(graph),
         "path": lambda: surgery.select(graph, surgery.path(text) & surgery.path("*")),
         "record": lambda: surgery.record(graph, taken),
+        "replace": lambda: surgery.replace(graph, selection, random.choice((nn.Identity(), known.model, odd))),
         "select": lambda: surgery.select(graph, selection),
         "show": lambda: surgery.show(graph),
         "trace": lambda: surgery.trace(model, *random.choice(((), (tensor,))), leaves=settings["leaves"]),

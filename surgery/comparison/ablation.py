@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from surgery.builtin import Zero
+from surgery.comparison.ablation_files import write_pictures
 from surgery.comparison.ablation_study import Ablation, AblationStudy, check_order
-from surgery.comparison.effects import Effect, mean_effect
+from surgery.comparison.effects import mean_effect
+from surgery.comparison.image_loop import ImageLoop, StudiedImage
 from surgery.comparison.image_study import ImageStudy, read_channel_maps
 from surgery.comparison.memory_limits import DEFAULT_MEMORY
 from surgery.comparison.regions import read_region
-from surgery.comparison.study_inputs import check_size
+from surgery.comparison.study_folder import open_study_folder
 from surgery.comparison.study_setup import RunArguments, StudySetup
 from surgery.comparison.variants import check_each
-from surgery.errors import ImageError, ModelError
-from surgery.output import Failure, Progress
+from surgery.errors import ModelError
 from surgery.rewriting import ALL_OPERATIONS
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
 
     import torch
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from surgery.graph import FrontEnd
     from surgery.inputs import FilePatterns, Side, Size
     from surgery.layouts import RequestedLayouts
+    from surgery.output import Progress
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
     from surgery.stages import Edit, Reader
@@ -64,6 +69,8 @@ def ablate(
     allow: Sequence[str] = (),
     front_end: FrontEnd | Literal["auto"] = "auto",
     source: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     plugins: Plugins | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> AblationStudy:
@@ -90,6 +97,8 @@ def ablate(
       batch then. The model itself and the scratch memory of torch's kernels are not counted.
     - `device`, `mode`, `seed`, `leaves`, `allow`, `front_end`, `source`, `plugins`: As in `surgery.extract`. Each
       variant starts from the same seed and the same buffers.
+    - `out`, `overwrite`: A folder for the files, as in `surgery.extract`: for each image a sheet and the outputs, and
+      for all ``ablations.json``, ``ablations.csv`` and the manifest. Without it, no file is written.
     - `progress`: Called after each variant, with how many are done on all images.
 
     What comes before an edit is computed once, and each variant runs from there, to the same bits that the whole edited
@@ -98,7 +107,7 @@ def ablate(
     An image that can't be read, or that the model can't take, is skipped and listed in `failed`. Ctrl-C ends the study;
     the images that were finished stay. Raises SelectionError if a selection matches nothing, EditError for an edit that
     fits no value and for a mask that marks nothing, ModelError if one variant needs more than the memory, and
-    ImageError if no image is left.
+    ImageError if no image is left. An error after some images were finished is raised when their files are complete.
     """
     started = time.perf_counter()
     check_order(order)
@@ -128,86 +137,45 @@ def ablate(
     setup = StudySetup(model, images, at, arguments)
     units, groups, text = setup.group_units(edit, each, reference)
     runs = setup.unit_runs(groups)
-    loop = ImageLoop(setup, units, progress)
-    pictures: list[ImagePictures] = []
+    loop = ImageLoop(setup.inputs, units, progress)
+    positions = {unit: place for place, unit in enumerate(units)}
+    first: list[ImagePictures] = []
+    settings = {"study": "ablation", "edit": text, "each": each, "at": setup.selection, "order": order, "top": top}
+    settings |= {} if within is None else {"within": str(within) if isinstance(within, (str, Path)) else "a mask"}
 
-    def study(image: StudyImage, on_unit: Callable[[Unit], None]) -> dict[Unit, Effect]:
-        of_image = ImageStudy(image, setup.inputs.value_range, region, top)
-        of_image.run(runs, on_unit)
-        if not pictures:
+    with open_study_folder(out, setup, settings, overwrite=overwrite) as folder:
+
+        def study(image: StudyImage, on_unit: Callable[[Unit], None]) -> StudiedImage:
+            of_image = ImageStudy(image, setup.inputs.value_range, region, top)
+            of_image.run(runs, on_unit)
+            if first and folder is None:
+                return StudiedImage(of_image.effects)
             maps = read_channel_maps(setup.runner, image, of_image.kept_units, setup.views)
-            positions = {unit: place for place, unit in enumerate(units)}
-            pictures.append(of_image.pictures(order, positions, maps))
-        return of_image.effects
+            pictures = of_image.pictures(order, positions, maps)
+            first[:] = first or [pictures]
+            if folder is None:
+                return StudiedImage(of_image.effects)
+            return StudiedImage(of_image.effects, partial(write_pictures, folder, image, pictures, len(units)))
 
-    loop.run(study)
-    rows = [
-        Ablation(unit, mean_effect([*by_image.values()]), by_image)
-        for unit in units
-        if (by_image := {name: effects[unit] for name, effects in loop.effects.items()})
-    ]
-    return AblationStudy(
-        model=source or type(setup.original).__name__,
-        edit=text,
-        each=each,
-        rows=tuple(rows),
-        images=tuple(loop.effects),
-        order=order,
-        failed=tuple(loop.failures),
-        notes=setup.all_notes(runs),
-        pictures=pictures[0] if pictures else None,
-        seconds=time.perf_counter() - started,
-        interrupted=loop.interrupted,
-    )
-
-
-class ImageLoop:
-    """Studies the images one by one, and lists those that fail."""
-
-    def __init__(
-        self,
-        setup: StudySetup,
-        units: Sequence[Unit],
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self._setup = setup
-        self._units = units
-        self._progress = progress
-        self.effects: dict[str, dict[Unit, Effect]] = {}
-        """The effects on each image that was finished, by its name."""
-        self.failures: list[Failure] = []
-        self.interrupted = False
-
-    def run(self, study: Callable[[StudyImage, Callable[[Unit], None]], dict[Unit, Effect]]) -> None:
-        """Call `study` with each image, and with what it calls after each unit.
-
-        Raises ImageError if no image is finished, and KeyboardInterrupt if Ctrl-C came before.
-        """
-        try:
-            for image in self._setup.inputs:
-                try:
-                    check_size(self._setup.original, image)
-                    self._run_image(image, study)
-                except ImageError as error:
-                    self.failures.append(Failure(image.source or image.name, str(error), image.number))
-        except KeyboardInterrupt:
-            if not self.effects:
-                raise
-            self.interrupted = True
-        self.failures = sorted([*self._setup.inputs.failures, *self.failures], key=lambda failure: failure.number)
-        if not self.effects:
-            raise ImageError(self.failures[0].reason if self.failures else "there is no image")
-
-    def _run_image(
-        self, image: StudyImage, study: Callable[[StudyImage, Callable[[Unit], None]], dict[Unit, Effect]]
-    ) -> None:
-        done = image.number * len(self._units)
-
-        def on_unit(unit: Unit) -> None:
-            nonlocal done
-            done += 1
-            if self._progress is not None:
-                total = self._setup.inputs.total * len(self._units)
-                self._progress(Progress(done, 0, total, f"{image.name}  {unit.label}"))
-
-        self.effects[image.name] = study(image, on_unit)
+        loop.run(study)
+        by_image = {unit: {name: effects[unit] for name, effects in loop.effects.items()} for unit in units}
+        result = AblationStudy(
+            model=source or type(setup.original).__name__,
+            edit=text,
+            each=each,
+            rows=tuple(Ablation(unit, mean_effect([*found.values()]), found) for unit, found in by_image.items()),
+            images=tuple(loop.effects),
+            order=order,
+            failed=tuple(loop.failures),
+            notes=setup.all_notes(runs),
+            pictures=first[0],
+            seconds=time.perf_counter() - started,
+            folder=None if folder is None else folder.path,
+            sheet=None if folder is None else folder.sheet,
+            interrupted=loop.interrupted,
+        )
+        if folder is not None:
+            folder.finish("ablations", result.content(settings), result.records(), loop)
+    if loop.error is not None:
+        raise loop.error
+    return result

@@ -124,6 +124,13 @@ class AblationStudy(Sequence[Ablation]):
         """Return a dict for each row: path, kind, index, channels, module, and the numbers of its effect."""
         return [row.record() for row in self]
 
+    def content(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all of it as plain data, with the settings that it was made with and the effects on each image."""
+        about = {"model": self.model, "settings": dict(settings), "images": self.images, "notes": self.notes}
+        by_image = ({name: asdict(effect) for name, effect in row.by_image.items()} for row in self)
+        rows = [{**row.record(), "by_image": effects} for row, effects in zip(self, by_image, strict=True)]
+        return {**about, "rows": rows}
+
     def __repr__(self) -> str:
         lines = [self.title()]
         shown = self.sorted()[:_SHOWN_ROWS]

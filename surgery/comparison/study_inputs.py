@@ -83,8 +83,10 @@ class ReadingArguments:
 class StudyInputs:
     """The images of a study. Those that can't be read are listed in `failures` when they are iterated over."""
 
+    original: nn.Module
+    """The user's model."""
     model: nn.Module
-    """On its device."""
+    """Its copy on the device."""
     device: str | torch.device
     files: RunInputs | None
     """None for tensors."""
@@ -110,14 +112,14 @@ class StudyInputs:
         """
         if not isinstance(images, Tensor):
             files = reading.find(original, images)
-            return cls(subject, device, files, None, {}, files.options.value_range)
+            return cls(original, subject, device, files, None, {}, files.options.value_range)
         if images.ndim == 0 or len(images) == 0:
             raise ImageError(f"images are a tensor (B, ...) with one row for each, not {tuple(images.shape)}")
         wrong = [name for name, given in reading.inputs.items() if isinstance(given, (str, list))]
         if wrong or reading.reader is not None or reading.size is not None or reading.side != "none":
             what = f"files for {wrong[0]}" if wrong else "size, side and reader"
             raise ImageError(f"{what} go with files of images; images are given as a tensor")
-        return cls(subject, device, None, images, reading.inputs, reading.range or (-1.0, 1.0))
+        return cls(original, subject, device, None, images, reading.inputs, reading.range or (-1.0, 1.0))
 
     @property
     def total(self) -> int:
@@ -125,6 +127,18 @@ class StudyInputs:
         if self.files is not None:
             return len(self.files.paths)
         return 0 if self.tensor is None else len(self.tensor)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the images, readable or not."""
+        if self.files is not None:
+            return [name for _, name in self.files.open().named_paths]
+        return [str(number) for number in range(self.total)]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the inputs are read, for a manifest."""
+        return {"images": "a tensor", "range": list(self.value_range)} if self.files is None else self.files.settings
 
     def example(self) -> dict[str, Any] | None:
         """Return the first inputs by name, to trace with; None if there are none. Raises ImageError and ModelError."""
@@ -164,13 +178,13 @@ class StudyInputs:
 
 
 def read_reference(
-    inputs: StudyInputs, reading: ReadingArguments, original: nn.Module, images: FilePatterns | Tensor
+    inputs: StudyInputs, reading: ReadingArguments, images: FilePatterns | Tensor
 ) -> list[dict[str, Any]]:
     """Return the inputs of a reference run on images, a dict for each. Raises ImageError if one can't be read."""
     if isinstance(images, Tensor):
-        others = StudyInputs.find(original, inputs.model, images, reading, inputs.device)
+        others = StudyInputs.find(inputs.original, inputs.model, images, reading, inputs.device)
         return [dict(image.values) for image in others]
-    return list(read_batches(inputs.model, reading.find(original, images), inputs.device))
+    return list(read_batches(inputs.model, reading.find(inputs.original, images), inputs.device))
 
 
 def check_size(model: nn.Module, image: StudyImage) -> None:

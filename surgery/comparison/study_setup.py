@@ -88,6 +88,8 @@ class StudySetup:
         tracing = {name: getattr(arguments, name) for name in ("leaves", "allow", "front_end")}
         self.traced = trace_for_run(self.subject, tracing, self.inputs.example())
         selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
+        self.selection = ", ".join(map(str, selections))
+        """The selections as text."""
         selected = select_all(self.traced, selections)
         self.chosen: list[Operation] = [operation for operation in selected if operation.tensors != ()]
         """The selected operations that compute tensors."""
@@ -112,7 +114,7 @@ class StudySetup:
         views = {**find_map_views(self.traced, edited, self.arguments.layout), **self.views}
         batches: list[dict[str, Any]] | None = None
         if isinstance(reference, torch.Tensor) or reference:
-            batches = read_reference(self.inputs, self._reading, self.original, reference)
+            batches = read_reference(self.inputs, self._reading, reference)
         fitted = fit_to_reference(self.traced, edited, edit, views, batches, self.arguments.seed)
         edits = {operation.path: fitted.get(operation.path, edit) for operation in edited}
         groups, reasons = group_units(self.traced, units, edits, views, text)

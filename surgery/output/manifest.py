@@ -119,6 +119,10 @@ class Manifest:
         """Record notes about the inputs, one line each."""
         self.head["notes"] = notes
 
+    def start_image(self, image: str) -> None:
+        """Let files in the folder of an image belong to it, even if none is of a single activation."""
+        self._entry(image)
+
     def add_activation(self, activation: Activation, written: Iterable[WrittenFile]) -> None:
         """Record an activation and the files that were written of it."""
         self._entry(activation.image)["activations"].append(activation_entry(activation, written))

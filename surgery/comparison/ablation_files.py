@@ -1,0 +1,48 @@
+"""The files of one image of an ablation study: its sheet, and the outputs on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from surgery.comparison.ablation_sheet import draw_ablation_sheet
+from surgery.comparison.study_pictures import draw_output, output_limits
+from surgery.text import file_name, format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from surgery.comparison.ablation_study import ImagePictures
+    from surgery.comparison.study_folder import StudyFolder
+    from surgery.comparison.study_inputs import StudyImage
+    from surgery.comparison.variants import Unit
+
+
+def write_pictures(folder: StudyFolder, image: StudyImage, pictures: ImagePictures, units: int) -> None:
+    """Write the sheet of an image and each output on it. `units` is the number of units of the study."""
+    if pictures.output.ndim != 3:
+        folder.finish_image(image, None, {})
+        return
+    about = folder.about
+    title = [f"{about.get('model', 'model')}: {about['edit']}", image.name]
+    sheet = draw_ablation_sheet(pictures, title, describe_page(about, len(pictures.units), units))
+    limits = output_limits(pictures.output, pictures.value_range)
+    outputs = {"output": draw_output(pictures.output, pictures.value_range, limits)}
+    for picture in pictures.units:
+        outputs[unit_file_name(picture.unit)] = draw_output(picture.output, pictures.value_range, limits)
+    folder.finish_image(image, sheet, outputs)
+
+
+def describe_page(about: Mapping[str, str], shown: int, units: int) -> list[str]:
+    """Return what a page says below its title. `about` are the settings of the study."""
+    noun = {"operation": "operation", "module": "module", "channel": "channel"}.get(about["each"], "variant")
+    ordered = "the largest effect first" if about["order"] == "effect" else "in order of execution"
+    count = format_count(units, noun)
+    count = count if shown == units else f"the {shown} of {count} that change it most"
+    random = ["random weights"] if about.get("weights", "").startswith("random") else []
+    return [f"{count}, {ordered}", f"at {about['at']}", f"mode {about['mode']}", *random]
+
+
+def unit_file_name(unit: Unit) -> str:
+    """Return the name of a file of one unit, without suffix: ``048-up3.cat-7``."""
+    parts = [unit.module or unit.path, *([unit.channel_text] if unit.channel_text else [])]
+    return file_name("-".join(parts), unit.operations[0].index)

@@ -1,0 +1,135 @@
+"""The folder of a study: sheets and outputs of each image, tables of all, and a manifest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surgery.builtin import DEFAULT_RECIPE
+from surgery.drawing import encode_png
+from surgery.graph import trace_info
+from surgery.interrupts import watch_interrupts
+from surgery.models import get_provenance
+from surgery.output import Manifest, OutputFolder, acquire_workspace, as_json, check_overwrite
+from surgery.text import WORK_FOLDER
+from surgery.types import Picture
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from PIL import Image
+
+    from surgery.comparison.image_loop import ImageLoop
+    from surgery.comparison.study_inputs import StudyImage
+    from surgery.comparison.study_setup import StudySetup
+    from surgery.interrupts import Interrupts
+    from surgery.output import Workspace
+
+
+class StudyFolder:
+    """Writes the files of a study, by the rules that `surgery.extract` has for its folder."""
+
+    def __init__(self, folder: OutputFolder, manifest: Manifest, workspace: Workspace, interrupts: Interrupts) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._workspace = workspace
+        self._interrupts = interrupts
+        self.sheet: Path | None = None
+        """The first sheet."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """The study in words: model, weights, mode, what is edited."""
+        return self._folder.about
+
+    def finish_image(self, image: StudyImage, sheet: Image.Image | None, pictures: Mapping[str, Image.Image]) -> None:
+        """Write the sheet of an image, and other pictures by their names. Ctrl-C waits until they are recorded."""
+        self._interrupts.hold()
+        self._folder.batch = image.number
+        named = {**({} if sheet is None else {"sheet": sheet}), **pictures}
+        place = self._folder.place(image.name)
+        for name, picture in named.items():
+            # Not np.asarray, which copies the pixels twice.
+            pixels = np.frombuffer(picture.tobytes(), np.uint8).reshape(picture.height, picture.width, 3)
+            text = as_json({"image": image.name, **self._folder.about})
+            encoded = encode_png(Picture(pixels, None, np.zeros(1), np.ones(1)), {"surgery": text}, level=2)
+            with self._folder.file(f"{place}/{name}.png") as path:
+                path.write_bytes(encoded)
+        written = self._folder.take_written()
+        if sheet is not None and self.sheet is None:
+            self.sheet = self._folder.path / written[0][0]
+        self._manifest.start_image(image.name)
+        self._manifest.add_files(written)
+        self._manifest.finish_image(image.name, Path(image.source or image.name), image.size, image.number)
+        self._folder.forget_image(image.name)
+        self._interrupts.allow()
+
+    def finish(
+        self, name: str, content: Mapping[str, Any], records: Sequence[Mapping[str, Any]], loop: ImageLoop
+    ) -> None:
+        """Write the tables `name.json` and `name.csv` and the manifest. Ctrl-C waits until then.
+
+        `records` are the rows of the table, and `loop` has run the images.
+        """
+        self._interrupts.hold()
+        with self._folder.file(f"{name}.json") as path:
+            path.write_bytes(json.dumps(json.loads(as_json(content)), indent=1).encode())
+        text = io.StringIO()
+        columns = [key for key in records[0] if any(record[key] is not None for record in records)] if records else []
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        with self._folder.file(f"{name}.csv") as path:
+            path.write_bytes(text.getvalue().encode())
+        self._manifest.set_run_files(self._folder.take_written())
+        interrupted = loop.interrupted or loop.error is not None
+        self._manifest.write([], loop.failures, interrupted=interrupted, error=loop.error)
+        if loop.failures or interrupted:
+            self._workspace.remove_unlisted_files()
+
+
+@contextmanager
+def open_study_folder(
+    out: str | os.PathLike[str] | None, setup: StudySetup, settings: Mapping[str, Any], *, overwrite: bool
+) -> Iterator[StudyFolder | None]:
+    """Yield the folder of a study for as long as the block lasts; None for no folder.
+
+    `settings` say what the study does. Raises OutputError for a folder that holds a run, unless `overwrite` is true,
+    for one that another run writes to, and for one that can't be written.
+    """
+    if out is None:
+        yield None
+        return
+    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
+    arguments = setup.arguments
+    leaves = [leaf if isinstance(leaf, str) else leaf.__name__ for leaf in arguments.leaves]
+    traced_with = {name: given for name, given in (("leaves", leaves), ("allow", list(arguments.allow))) if given}
+    manifest = Manifest.for_run(
+        setup.subject,
+        source=arguments.source,
+        settings={**settings, "mode": arguments.mode, "seed": arguments.seed, **traced_with, **setup.inputs.settings},
+        recipe=DEFAULT_RECIPE.describe(),
+        trace=trace_info(setup.traced),
+        weights=get_provenance(setup.original).describe_weights(setup.original),
+    )
+    with (
+        watch_interrupts(held=True) as interrupts,
+        acquire_workspace(Path(out), overwrite=overwrite, inputs=setup.inputs.all_paths()) as workspace,
+    ):
+        interrupts.allow()
+        folder = OutputFolder(out, manifest.about, workspace)
+        folder.reserve_image_names(setup.inputs.names)
+        with manifest.recording(workspace, setup.chosen):
+            yield StudyFolder(folder, manifest, workspace, interrupts)

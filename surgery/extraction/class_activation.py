@@ -20,6 +20,8 @@ def grad_cam(activation: Activation) -> Activation:
 
     Raises RenderError for an activation that has no gradient, or no maps.
     """
+    if not isinstance(activation, Activation):
+        raise RenderError(f"grad_cam takes an activation that surgery.record returned, not {type(activation).__name__}")
     if activation.gradient is None:
         raise RenderError(
             f"{activation.path} has no gradient; surgery.record(opened, image, gradients=...) computes it, unless the "

@@ -195,6 +195,7 @@ def extract(
     provenance, info = get_provenance(original), trace_info(rewritten)
     settings = describe_settings(
         {"mode": mode, "seed": seed, "batch_size": batch_size},
+        grad_cam=grad_cam,
         gradients=gradients if scalar is None or isinstance(gradients, str) else describe_stage(scalar),
         leaves=[leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves],
         allow=allow,

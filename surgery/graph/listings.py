@@ -47,8 +47,14 @@ class Activations(Listing[Activation]):
 
     def _repr_html_(self) -> str:
         """Return an HTML table for a notebook, with pictures of the first activations."""
+        columns = ["operation", "kind", "values", ""]
+        columns += ["gradient"] if any(activation.gradient is not None for activation in self) else []
         rows = []
         for number, activation in enumerate(self):
-            picture = activation.thumbnail(128) if number < MAX_PICTURES else Html("")
-            rows.append((activation.path, activation.operation.kind, activation.summary(), picture))
-        return html_table(f"{len(self)} activations", ("operation", "kind", "values", ""), rows)
+            shown = [activation, *([activation.gradient] if "gradient" in columns else [])]
+            pictures = [
+                Html("") if each is None or number * len(shown) >= MAX_PICTURES else each.thumbnail(128)
+                for each in shown
+            ]
+            rows.append((activation.path, activation.operation.kind, activation.summary(), *pictures))
+        return html_table(f"{len(self)} activations", columns, rows)

@@ -7,6 +7,7 @@ from .forward_parameters import split_arguments as split_arguments
 from .image_loading import Side as Side
 from .image_loading import Size as Size
 from .image_loading import load_image as load_image
+from .image_loading import parse_size as parse_size
 from .image_reader import ImageReader as ImageReader
 from .image_search import find_images as find_images
 from .image_search import reader_suffixes as reader_suffixes

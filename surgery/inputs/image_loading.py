@@ -82,7 +82,7 @@ def load_image(
     if per_half not in (1, 3) or per_half * len(halves) != channels:
         raise ImageError(_explain_channel_mismatch(channels, side))
     pixels = decode(path, per_half, DecodingOptions(black, white, indices))
-    target = _parse_size(preprocessing.size if preprocessing is not None and size is None else size)
+    target = parse_size(preprocessing.size if preprocessing is not None and size is None else size)
     if target is not None and side == "none" and preprocessing is None:
         _note_likely_pair(path, pixels, target)
     values = torch.cat([_resize(part, target, preprocessing) for part in _split_halves(path, pixels, halves)])
@@ -90,7 +90,7 @@ def load_image(
     return values.unsqueeze(0).contiguous()
 
 
-def _parse_size(size: Size) -> tuple[int, int] | None:
+def parse_size(size: Size) -> tuple[int, int] | None:
     """Return (height, width), or None to keep the size of the file. Raises ImageError for an impossible size."""
     if size is None or size == "native":
         return None

@@ -11,7 +11,14 @@ from surgery.eager import bind_example
 from surgery.editing import parse_channels
 from surgery.errors import ImageError, ModelError, SelectionError
 from surgery.graph import find_edges, input_names
-from surgery.inputs import explain_size_mismatch, input_channels, input_dtype, model_preprocessing, model_size
+from surgery.inputs import (
+    explain_size_mismatch,
+    input_channels,
+    input_dtype,
+    model_preprocessing,
+    model_size,
+    parse_size,
+)
 from surgery.output import Progress
 from surgery.rewriting import select
 from surgery.synthesis.ascent import Ascended, Ascent
@@ -166,12 +173,10 @@ def _find_shape(traced: nn.Module, image: Tensor | None, size: Size) -> tuple[in
     """Return the shape ``(C, H, W)`` of the new images. Raises ImageError for a size that makes no sense."""
     channels = input_channels(traced) if image is None else image.shape[1]
     example = _example_shape(traced) if image is None else tuple(image.shape)
-    found: Any = None if size == "native" else size
-    if found is None:
-        found = example[2:] if example is not None and len(example) == 4 else model_size(traced) or DEFAULT_SIDE
-    height, width = (found, found) if isinstance(found, int) else found
-    if not min(height, width) >= 1:
-        raise ImageError(f"a size is at least 1, not {height}x{width}")
+    found = parse_size(size)
+    if found is None and example is not None and len(example) == 4:
+        found = example[2], example[3]
+    height, width = found or parse_size(model_size(traced) or DEFAULT_SIDE) or (DEFAULT_SIDE, DEFAULT_SIDE)
     if problem := explain_size_mismatch(traced, torch.empty(1, channels, height, width, device="meta")):
         raise ImageError(problem)
     return channels, height, width

@@ -116,6 +116,22 @@ def test_the_gradients_of_a_u_net_are_those_of_its_version_without_writes() -> N
         torch.testing.assert_close(ours.values, gradient, rtol=1e-3, atol=1e-6, msg=path)
 
 
+@pytest.mark.parametrize("front_end", ["symbolic", "observed"])
+def test_the_gradients_before_and_after_an_edit_are_those_of_the_edit(front_end: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3))
+    x = torch.randn(1, 3, 8, 8)
+    edited = surgery.edit(surgery.trace(model, x, front_end=front_end), "0", "scale:by=3,channels=0-1")
+    edited = surgery.edit(edited, "1", "zero:channels=2")
+    opened = surgery.insert(edited, surgery.operations(edited))
+    found = {a.path: a.gradient for a in surgery.record(opened, x, gradients=total)}
+    before, scaled, act, zeroed = (gradient.values for path in ("0", "0'", "1", "1'") if (gradient := found[path]))
+    factors = torch.tensor([3.0, 3.0, 1.0, 1.0])[:, None, None]
+    torch.testing.assert_close(before, scaled * factors)
+    assert zeroed[:, 2].abs().max() > 0 == act[:, 2].abs().max()
+    assert torch.equal(act[:, [0, 1, 3]], zeroed[:, [0, 1, 3]])
+
+
 def test_a_nest_of_tensors_has_a_gradient_for_each() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 6, 4)
@@ -307,6 +323,8 @@ def test_grad_cam_is_the_positive_part_of_the_channels_weighted_by_their_mean_gr
     assert not torch.allclose(surgery.grad_cam(conv).values, cam.values)
     with pytest.raises(RenderError, match=r"3 \(2, 5\) float32 has no maps"):
         surgery.grad_cam(linear)
+    with pytest.raises(RenderError, match=r"grad_cam takes an activation .*, not Tensor"):
+        surgery.grad_cam(act.values)  # type: ignore[arg-type]
     with pytest.raises(RenderError, match=r"3 has no gradient; surgery.record"):
         surgery.grad_cam(surgery.record(everywhere(model, x), x)[3])
 

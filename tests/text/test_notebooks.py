@@ -81,6 +81,17 @@ def test_a_notebook_shows_pictures_of_bounded_number_and_size(opened: Any) -> No
     assert len(shown) < 400_000
 
 
+def test_a_notebook_shows_gradients_beside_activations(opened: Any) -> None:
+    activations = surgery.record(opened, torch.randn(1, 3, 64, 64), gradients="output")
+    shown = activations._repr_html_()
+    assert len(pictures(shown)) == MAX_PICTURES
+    assert ">gradient</th>" in shown
+    gradient = activations[0].gradient
+    assert gradient is not None
+    assert np.array_equal(np.asarray(pictures(shown)[1]), np.asarray(gradient.pictures[0].image()))
+    assert ">gradient<" not in surgery.record(opened, torch.randn(1, 3, 64, 64))._repr_html_()
+
+
 def test_large_pictures_are_scaled_down() -> None:
     (picture,) = surgery.draw(torch.randn(1, 1, 2100, 3000))
     with Image.open(io.BytesIO(picture._repr_png_())) as shown:

@@ -21,6 +21,8 @@ _VIEWS = {
     *("iadd", "isub", "imul", "itruediv"),
 }
 """Functions and methods whose result is, or may be, a view of their first argument."""
+_WRITING_ASSIGNMENTS = {*inplace.AUGMENTED_ASSIGNMENTS} - {inplace.imatmul}
+"""Without ``x @= y``, for which a tensor makes another one."""
 _VIEW_ATTRIBUTES = {"data", "T", "mT", "H", "mH", "real", "imag"}
 
 
@@ -51,7 +53,7 @@ def written_nodes(node: fx.Node, root: nn.Module) -> Iterator[fx.Node]:
     yield from (target for target in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(target, fx.Node))
     name = called_name(node)
     in_place = name.endswith("_") and not name.endswith("__")
-    assignment = node.target in inplace.AUGMENTED_ASSIGNMENTS or node.target in (inplace.setitem, inplace.set_attribute)
+    assignment = node.target in _WRITING_ASSIGNMENTS or node.target in (inplace.setitem, inplace.set_attribute)
     if isinstance(first, fx.Node) and (in_place or assignment or node.kwargs.get("inplace") is True):
         yield first
 

@@ -79,7 +79,8 @@ class SharedMemory:
                 yield before, True
             self._attributes[str(node.target)] = node
         elif written and not _returns_nothing(node):
-            yield from ((target, True) for target in written)
+            is_same = not isinstance(node.kwargs.get("out"), (tuple, list))  # else the value is a tuple of the tensors
+            yield from ((target, is_same) for target in written)
         elif node.op == "call_module":
             yield from self._parents_of_call(node)
         elif (base := view_base(node)) is not None:

@@ -34,8 +34,7 @@ def run_reference(head: fx.GraphModule, reference: Any) -> tuple[Any, ...]:
     if set(given) != set(names):
         raise ModelError(f"the reference has inputs called {', '.join(given)}; the model takes {', '.join(names)}")
     arguments, keywords = call_arguments(head, clone_inputs(given))
-    with torch.no_grad():
-        result: tuple[Any, ...] = head(*arguments, **keywords)
+    result: tuple[Any, ...] = head(*arguments, **keywords)  # with gradients or without, as the caller runs the model
     return result
 
 
@@ -64,7 +63,8 @@ class HeldValues:
     def _as_argument(self, graph: fx.Graph, value: Any, name: str, place: Place) -> Any:
         """Return a value as an argument of nodes, with its tensors as buffers."""
         if isinstance(value, Tensor):
-            self.buffers.register_buffer(name, value.detach().clone(), persistent=False)
+            with torch.inference_mode(mode=False):
+                self.buffers.register_buffer(name, value.detach().clone(), persistent=False)
             return graph.get_attr(f"{self._home}.{name}")
         if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
             items = [self._as_argument(graph, item, f"{name}_{number}", place) for number, item in enumerate(value)]

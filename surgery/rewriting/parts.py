@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 
 from surgery.errors import TraceError
-from surgery.graph import SharedMemory, add_output, clone_tensors, empty_graph_like, node_tensors, structured_output
+from surgery.graph import (
+    InsertedModule,
+    SharedMemory,
+    add_output,
+    clone_tensors,
+    empty_graph_like,
+    node_tensors,
+    structured_output,
+)
 from surgery.rewriting.places import Place
 from surgery.rewriting.recomputation import is_measure
 from surgery.rewriting.sections import locate
@@ -42,8 +50,8 @@ class PartBuilder:
     def build(self, inputs: Mapping[Place, str]) -> fx.Graph:
         """Return the graph, with inputs of the given names.
 
-        An input that something writes to is copied first, so that a run does not change what it is given. Raises
-        TraceError if two inputs share memory that is written to.
+        An input that something writes to, or that a user's module takes and may write to, is copied first, so that a
+        run does not change what it is given. Raises TraceError if two inputs share memory that is written to.
         """
         whole = self._places.graph
         graph = fx.Graph() if self._section.before else empty_graph_like(whole)
@@ -62,7 +70,8 @@ class PartBuilder:
             add_output(graph, fx.map_arg(self._output, lambda node: self._clones.get(node, self._copies[node])))
         memory = SharedMemory(self._model, graph)
         self._check_shared_memory(memory)
-        written = {other for node in graph.nodes for t in memory.written_by(node) for other in memory.overlapping(t)}
+        targets = [target for node in graph.nodes for target in self._may_write_to(node, memory)]
+        written = {other for target in targets for other in memory.overlapping(target)}
         for placeholder in placeholders:
             if placeholder in written and not self._is_state(placeholder.meta[CROSSING]):
                 _copy_input(graph, placeholder)
@@ -75,6 +84,13 @@ class PartBuilder:
             placeholder.meta["surgery_tensors"] = tensors
         self._copies.update(dict.fromkeys(self._section.inputs.get(place, ()), placeholder))
         return placeholder
+
+    def _may_write_to(self, node: fx.Node, memory: SharedMemory) -> Sequence[fx.Node]:
+        if node.op != "call_module":
+            return memory.written_by(node)
+        module = self._model.get_submodule(str(node.target))
+        is_known = type(module).__module__.startswith(("torch.", "einops.")) or isinstance(module, InsertedModule)
+        return memory.written_by(node) if is_known else node.all_input_nodes
 
     def _is_state(self, place: Place) -> bool:
         """Whether an input is a buffer, which is to be written to."""

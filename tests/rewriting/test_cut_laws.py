@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 import surgery
 from surgery.errors import SurgeryError
-from surgery.graph import bitwise_equal, named_tensors
+from surgery.graph import bitwise_equal, clone_inputs, copy_sharing_parameters, find_instances, named_tensors
 from surgery.graph.traced_module import TracedModule
+from tests.tracing.test_traps import KEPT
 from tests.verification.test_laws import Line, made, programs, run, same, steady
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from surgery.types import Operation
+    from tests.traps import Trap
 
 
 @pytest.fixture(scope="module", name="shipped")
@@ -64,8 +66,8 @@ class TwoParts:
     def __init__(self, head: nn.Module, tail: nn.Module) -> None:
         self._head, self._tail = head, tail
 
-    def __call__(self, x: Tensor) -> Any:
-        return self._tail(*self._head(x))
+    def __call__(self, *inputs: Any) -> Any:
+        return self._tail(*self._head(*inputs))
 
     def buffers(self) -> tuple[Tensor, ...]:
         return ()
@@ -74,6 +76,22 @@ class TwoParts:
 def symbolic(program: tuple[Line, ...], training: bool, verified: bool) -> tuple[Any, Tensor]:
     model, x = made(program, training)
     return surgery.trace(model, x if verified else None), x
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("trap", KEPT, ids=lambda trap: trap.name)
+def test_a_model_that_is_hard_to_trace_cut_anywhere_is_the_model(trap: Trap) -> None:
+    torch.manual_seed(0)
+    model, inputs = trap.make().eval(), trap.inputs()
+    traced = surgery.trace(model, inputs)
+    if not isinstance(traced, TracedModule):
+        return
+    torch.manual_seed(1)
+    expected = list(find_instances(copy_sharing_parameters(traced)(*clone_inputs(inputs))))
+    for operation in surgery.operations(traced):
+        if parts := cut_in_two(traced, operation):
+            torch.manual_seed(1)
+            assert same(list(find_instances(parts(*clone_inputs(inputs)))), expected), operation.path
 
 
 def cut_in_two(traced: Any, operation: Operation) -> TwoParts | None:

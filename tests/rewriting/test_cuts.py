@@ -107,6 +107,23 @@ def test_a_part_does_not_write_to_its_inputs(image: Tensor) -> None:
     assert all(map(torch.equal, values, before))
 
 
+class Writing(nn.Module):
+    """Writes to what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(2)
+
+
+def test_a_part_does_not_write_to_its_inputs_through_a_module_that_is_kept_whole() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), Writing(), nn.ReLU()).eval()
+    traced = surgery.trace(model, leaves=[Writing])
+    value = torch.ones(1, 2)
+    tail = surgery.cut(traced, after="0")
+    assert paths(tail) == ["1", "2"]
+    assert tail(value).tolist() == [[2, 2]]
+    assert value.tolist() == [[1, 1]]
+
+
 def test_a_part_takes_activations_that_need_gradients(image: Tensor) -> None:
     traced = traced_skips(image)
     tail = surgery.cut(traced, after="middle", reference=image)
@@ -135,6 +152,15 @@ def test_a_held_value_is_that_of_the_reference_and_not_of_the_input(image: Tenso
     (middle,) = surgery.cut(traced, until=tail)(image)
     assert torch.equal(tail(middle), whole(middle, *of_zero[1:]))
     assert not torch.equal(tail(middle), traced(image))
+
+
+def test_a_reference_in_inference_mode_gives_values_that_take_gradients_later(image: Tensor) -> None:
+    traced = traced_skips(image)
+    with torch.inference_mode():
+        tail = surgery.cut(traced, after="middle", reference=image)
+    value = torch.ones(2, 4, 4, 4, requires_grad=True)
+    tail(value).sum().backward()
+    assert value.grad is not None
 
 
 def test_values_of_the_reference_may_be_nests_of_tensors() -> None:

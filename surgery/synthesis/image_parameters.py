@@ -49,10 +49,10 @@ class ImageParameters:
         if self._scales is not None:
             spectrum = torch.view_as_complex(self.numbers) * self._scales
             pixels = torch.fft.irfft2(spectrum, s=self._size, norm="ortho") * _CONTRAST
-        if pixels.shape[1] == 3:
+        if pixels.shape[1] % 3 == 0:  # colors, or those of a pair of images
             mixing = torch.tensor(_COLORS, device=pixels.device)
             mixing = mixing / mixing.norm(dim=0).max()
-            pixels = torch.einsum("nchw,dc->ndhw", pixels, mixing)
+            pixels = torch.einsum("nichw,dc->nidhw", pixels.unflatten(1, (-1, 3)), mixing).flatten(1, 2)
         return pixels.sigmoid()
 
     def inputs(self, colors: Tensor) -> Tensor:
@@ -64,7 +64,8 @@ def _frequency_scales(height: int, width: int) -> Tensor:
     """Return one over each frequency, ``(H, W // 2 + 1)``, as in natural images; no more than for the lowest one."""
     rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
     frequencies = (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
-    return frequencies.reciprocal()
+    scales: Tensor = 1 / frequencies
+    return scales
 
 
 def total_variation(colors: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import surgery
 from surgery.data import inputs
@@ -143,6 +145,51 @@ def test_a_nest_of_tensors_has_a_gradient_for_each() -> None:
     assert first.values.eq(1).all()
     assert second.values.eq(0).all()
     assert first.path == "split[0].gradient"
+
+
+class Checkpointed(nn.Module):
+    """Computes a part of its values again while gradients are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.act = nn.ReLU(inplace=True)
+        self.reentrant: bool | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        if self.reentrant is None:
+            return self.act(self.second(h))  # type: ignore[no-any-return]
+        return checkpoint(lambda value: self.act(self.second(value)), h, use_reentrant=self.reentrant)  # type: ignore[no-any-return]
+
+
+def test_a_model_with_checkpoints_has_the_gradients_of_the_model_without() -> None:
+    torch.manual_seed(0)
+    model, x = Checkpointed(), torch.randn(1, 3, 8, 8)
+    found: list[list[Any]] = []
+    for model.reentrant in (None, False):
+        recorded = surgery.record(everywhere(model, x, front_end="observed"), x, gradients=total)
+        assert [activation.path for activation in recorded] == ["first", "second", "act"]
+        found.append([each.gradient.values.tolist() for each in recorded if each.gradient is not None])
+    assert found[0] == found[1]
+    model.reentrant = True
+    with pytest.raises(TraceError, match="the gradients can't be computed: When use_reentrant=True"):
+        surgery.record(everywhere(model, x, front_end="observed"), x, gradients=total)
+
+
+def test_threads_that_record_one_model_each_get_the_gradients() -> None:
+    torch.manual_seed(0)
+    model, x = UNet(5, width=4).eval(), torch.randn(1, 3, 32, 32)
+    opened = everywhere(model, x)
+
+    def gradients(_: int = 0) -> list[Any]:
+        return [
+            a.gradient.values.tolist() for a in surgery.record(opened, x, gradients=total) if a.gradient is not None
+        ]
+
+    expected = gradients()
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(gradients, range(6))) == [expected] * 6
 
 
 def test_a_module_that_is_called_twice_has_a_gradient_for_each_call() -> None:

@@ -301,6 +301,17 @@ def test_what_is_saved_says_what_it_is(tmp_path: Path) -> None:
     ]
 
 
+def test_the_input_of_a_pair_of_images_is_drawn_side_by_side() -> None:
+    """The first image is to be white, and the second one black."""
+    conv = nn.Conv2d(6, 1, 1, bias=False)
+    conv.weight = nn.Parameter(torch.tensor([1.0, 1, 1, -1, -1, -1]).reshape(1, 6, 1, 1))
+    best = surgery.maximize(surgery.trace(nn.Sequential(conv), torch.zeros(1, 6, 8, 8)), "0", 0, steps=60, rate=0.5)
+    (picture,) = best.pictures
+    assert picture.pixels.shape == (8, 16, 3)
+    assert picture.pixels[:, :8].mean() > 200
+    assert picture.pixels[:, 8:].mean() < 55
+
+
 def test_the_result_draws_itself() -> None:
     traced = surgery.trace(small().eval(), IMAGE)
     best = surgery.maximize(traced, "3", "0-3", steps=2)

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 import surgery
 from surgery import op, path
 from surgery.errors import EditError, SelectionError, TraceError
 from tests.nets import Reused
+from tests.verification.test_laws import Line, made, makers, programs, run, same, steady
 
 
 class Net(nn.Module):
@@ -214,3 +217,15 @@ def test_bad_input_is_one_line_each() -> None:
     exported = torch.export.export(Net(), (x,)).module()
     with pytest.raises(SelectionError, match=r"torch.export has dissolved the module up; replace it in the model"):
         surgery.replace(exported, "up", Resize())
+
+
+@makers
+@steady
+@given(programs, st.booleans())
+def test_a_module_replaced_by_its_copy_changes_no_bit(maker: str, program: tuple[Line, ...], training: bool) -> None:
+    model, x = made(program, training)
+    traced = traced_by(maker, model, x)
+    called = [o for o in surgery.operations(traced) if o.path.partition("@")[0] in o.scopes]
+    if called:
+        replaced = surgery.replace(traced, called, copy.deepcopy)
+        assert same(run(replaced, x), run(traced, x))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from surgery.cli.ablate_command import ablate
 from surgery.cli.extract_command import extract
 from surgery.cli.maximize_command import maximize
 from surgery.cli.model_commands import check, inspect
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.command()(extract)
 app.command()(inspect)
 app.command()(check)
+app.command()(ablate)
 app.command()(maximize)
 app.command()(verify)
 app.add_typer(plugins_app, name="plugins")

@@ -11,8 +11,7 @@ from surgery.cli.extract_options import DrawingOptions, ImageOptions, OutputOpti
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import AtOption, ModelArgument, ModelOptions, PluginOptions
 from surgery.cli.process_settings import tune_process
-from surgery.cli.standard_streams import print_message, print_note
-from surgery.text import format_count
+from surgery.cli.standard_streams import print_failures, print_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +76,7 @@ def extract(
     _print_report(report, format_notes(notes))
     for warning in report.warnings:
         plugins.warn(warning)
-    _print_failures(report)
+    print_failures(report.failed, report.images)
     if report.failed or report.interrupted:
         raise typer.Exit(1)
 
@@ -90,10 +89,3 @@ def _print_report(report: Report, reading_notes: Iterable[str]) -> None:
         print_note(note)
     console = open_console()
     console.print(report_view(report, console.width), soft_wrap=False)
-
-
-def _print_failures(report: Report) -> None:
-    for failure in report.failed:
-        print_message(failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}")
-    if report.failed:
-        print_message(f"{len(report.failed)} of {format_count(len(report.failed) + report.images, 'image')} failed")

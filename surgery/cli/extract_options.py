@@ -101,8 +101,8 @@ class ImageOptions(InputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Options that say how the model runs."""
+class ModeOptions:
+    """Options that say where, in which mode and from which seed a model runs."""
 
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...", rich_help_panel=_RUN)] = "cpu"
     mode: Annotated[
@@ -117,6 +117,16 @@ class RunOptions:
         int,
         typer.Option(metavar="N", help="The seed of the random numbers of each batch.", rich_help_panel=_RUN),
     ] = 0
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `surgery.extract` for these options."""
+        return {"device": self.device, "mode": self.mode.value, "seed": self.seed}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ModeOptions):
+    """Options that say how the model runs."""
+
     jobs: Annotated[
         int,
         typer.Option(
@@ -155,9 +165,7 @@ class RunOptions:
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `surgery.extract` for these options."""
         return {
-            "device": self.device,
-            "mode": self.mode.value,
-            "seed": self.seed,
+            **super().arguments(),
             "jobs": self.jobs,
             "output": not self.no_output,
             "gradients": self.gradients,

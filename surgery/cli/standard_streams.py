@@ -10,10 +10,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from surgery.cli.option_names import with_option_names
 from surgery.errors import OutputError
-from surgery.text import escape_unprintable, replace_unencodable
+from surgery.text import escape_unprintable, format_count, replace_unencodable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from surgery.output import Failure
 
 
 class SafeStream:
@@ -56,6 +58,14 @@ def print_message(message: str) -> None:
 def print_note(note: object) -> None:
     """Write one line to standard error about something that the user may want to know, and that is no error."""
     print_message(f"note: {note}")
+
+
+def print_failures(failed: Sequence[Failure], finished: int) -> None:
+    """Write why images failed to standard error, a line each, and how many; `finished` is the number of the others."""
+    for failure in failed:
+        print_message(failure.reason if failure.path in failure.reason else f"{failure.path}: {failure.reason}")
+    if failed:
+        print_message(f"{len(failed)} of {format_count(len(failed) + finished, 'image')} failed")
 
 
 @contextmanager

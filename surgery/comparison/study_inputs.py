@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from surgery.inputs import FilePatterns, RunInputs, Side, Size
+    from surgery.inputs import FilePatterns, Notes, RunInputs, Side, Size
     from surgery.output import Failure
     from surgery.stages import Reader
 
@@ -96,6 +96,8 @@ class StudyInputs:
     value_range: tuple[float, float]
     """The values of black and white."""
     failures: list[Failure] = field(default_factory=list)
+    notes: Notes = field(default_factory=dict)
+    """What was noted about the files that were read."""
 
     @classmethod
     def find(
@@ -170,7 +172,7 @@ class StudyInputs:
 
     def _read(self, files: RunInputs) -> Iterator[StudyImage]:
         stream = files.open()
-        self.failures = stream.failures
+        self.failures, self.notes = stream.failures, stream.notes
         for item, parts in stream.read():
             batch = Batch.from_items([(item, parts)], files.parameters.lists)
             values = batch.to(self.device, input_dtype(self.model)) | files.values_for(self.model, self.device)

@@ -16,6 +16,7 @@ from surgery.editing import edit_text, fit_to_reference, resolve_edit
 from surgery.errors import SelectionError
 from surgery.extraction import StageResolver, check_settings, copy_for_run, trace_for_run
 from surgery.graph import trace_info
+from surgery.inputs import format_notes
 from surgery.layouts import find_map_views
 from surgery.models import get_provenance
 from surgery.rewriting import select_all
@@ -133,7 +134,7 @@ class StudySetup:
         is_plain = info.front_end == "symbolic" and info.is_verified
         notes = [*get_provenance(self.original).notes(self.original, name)]
         notes += [] if is_plain else ["; ".join(info.describe())]
-        notes += [*map(str, info.hazards), *self.notes, *runs.notes]
+        notes += [*map(str, info.hazards), *self.notes, *format_notes(self.inputs.notes), *runs.notes]
         if self.runner.draws_random_numbers:
             notes.append(f"the model draws random numbers: each variant uses the same seed, {self.arguments.seed}")
         return tuple(dict.fromkeys(notes))

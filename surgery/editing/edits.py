@@ -115,7 +115,8 @@ def fit_to_reference(
     of_reference = getattr(change, "of_reference", None)
     if reference is None or of_reference is None:
         if getattr(change, "needs_reference", False):
-            raise EditError(f"{describe_stage(change)} needs a reference run; give its inputs as reference=")
+            advice = "give its inputs, --reference FILES (reference= in Python)"
+            raise EditError(f"{describe_stage(change)} needs a reference run; {advice}")
         if reference is not None:
             raise EditError(f"{describe_stage(change)} takes nothing from a reference run; leave reference out")
         return {}

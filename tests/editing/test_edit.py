@@ -217,7 +217,7 @@ def test_what_can_not_be_edited_is_one_line(maker: str) -> None:
         surgery.edit(model, "cat", 3)  # type: ignore[arg-type]
     with pytest.raises(EditError, match=r"^an edit is a name, .* not <class"):
         surgery.edit(model, "cat", Zero)  # type: ignore[arg-type]
-    with pytest.raises(EditError, match=r"needs a reference run; give its inputs as reference="):
+    with pytest.raises(EditError, match=r"needs a reference run; give its inputs, --reference FILES"):
         surgery.edit(model, "cat", Mean(over="reference"))
     with pytest.raises(EditError, match=r"takes nothing from a reference run"):
         surgery.edit(model, "cat", Zero(), reference=torch.zeros(1, 3, 8, 8))

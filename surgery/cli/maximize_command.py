@@ -15,6 +15,7 @@ from surgery.cli.input_options import InputOptions, parse_range
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import ModelArgument, ModelOptions, PluginOptions
 from surgery.cli.process_settings import tune_process
+from surgery.cli.standard_streams import print_note
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +100,7 @@ def maximize(
     from surgery.editing import apply_edits
     from surgery.extraction import copy_for_run
     from surgery.layouts import parse_layouts
+    from surgery.models import get_provenance
     from surgery.output import check_overwrite
     from surgery.rewriting import parse_selection
     from surgery.synthesis import maximize as run
@@ -107,6 +109,8 @@ def maximize(
     selection, edits = parse_selection(at), editing.recipe(plugins)
     check_overwrite(out.expanduser(), overwrite=overwrite)
     network = loading.load(model, plugins, ascending.seed)
+    for note in get_provenance(network).notes_on_random_weights(network, model):
+        print_note(note)
     subject = copy_for_run(network, ascending.mode.value, ascending.device)
     example = make_example(subject, image, reading, plugins)
     traced = apply_edits(trace(subject, example, **loading.trace_arguments()), edits, plugins=plugins)

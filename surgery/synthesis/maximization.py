@@ -77,8 +77,8 @@ def maximize(
       model as an example of `surgery.trace`, of which the first is the image and the others are held.
     - `size`: The size of the new images: a side, or (height, width). By default that of `image`, of the example
       that the model was traced with, or the model's own.
-    - `limits`: The values of black and of white, a number each or one for each channel. By default those of the model's
-      attribute `preprocessing`, or -1 and 1.
+    - `limits`: The values of black and of white, a number each or one for each channel. By default -1 and 1, or those
+      of an observed model's attribute `preprocessing`. A graph does not have it: give ``model.preprocessing.limits``.
     - `region`: The part of the map whose mean counts: top, left, height and width in shares of it. By default all.
     - `layout`: How values are read as maps, as in `surgery.edit`.
     - `steps`, `rate`: How many steps, and how large (of Adam).

@@ -340,6 +340,18 @@ def test_the_command_writes_the_pictures_and_a_table(run: Any, tmp_path: Path) -
     assert "already holds a run of facades" in again.err
 
 
+def test_the_command_says_that_weights_are_random_and_uses_the_range_of_the_model(run: Any, tmp_path: Path) -> None:
+    options = ["--channel", "0", "--steps", 1, "--size", 32, "--no-plugins", "-o", "out"]
+    done = run("maximize", "torchvision/resnet18", "--at", "conv1", *options)
+    assert done.code == 0, done.err
+    assert "its weights are random" in done.err
+    (name,) = (path for path in (tmp_path / "out").iterdir() if path.name.endswith("-c000.png"))
+    with Image.open(name) as picture:
+        note = json.loads(picture.text["surgery"])  # type: ignore[attr-defined]
+    assert note["black"] == list(Preprocessing((32, 32)).limits[0])
+    assert note["weights"] == "random, seed 0"
+
+
 def test_the_command_maximizes_an_edited_model(run: Any, tmp_path: Path) -> None:
     edit = "down1.conv = zero"
     options = ["--steps", 1, "--edit", edit, "--channel", "0,2", "-o", "out", "--no-plugins", "--region", "0,0,0.5,0.5"]

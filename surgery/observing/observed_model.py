@@ -100,7 +100,7 @@ def _run_with_extractors(model: ObservedModel, args: tuple[Any, ...], kwargs: di
     try:
         with observing(observer):
             output = run_model(inner_model(model), args, kwargs)
-            observer.check_output(output)
+        observer.check_output(output)
     except (StopRun, Exception):  # the model may have raised another error when it was stopped
         if not observer.has_stopped:
             raise

@@ -73,10 +73,20 @@ class ActivationEdit(InsertedOperation):
             raise EditError(
                 f"{self._edited} returns {_describe(edited, value)}; it has to stay {_describe(value, edited)}"
             )
-        return edited
+        # With other strides, the next operation may take another path, whose results differ in the last bits.
+        return (
+            edited if not is_plain_run or edited.stride() == value.stride() else _with_strides(edited, value.stride())
+        )
 
     def extra_repr(self) -> str:
         return f"{self.operation.path}: {self.change.text}"
+
+
+def _with_strides(tensor: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """Return a tensor with other strides, unless they give an element several places."""
+    if any(stride == 0 and size > 1 for size, stride in zip(tensor.shape, strides, strict=True)):
+        return tensor
+    return tensor.new_empty_strided(tensor.shape, strides).copy_(tensor)
 
 
 def _describe(tensor: Tensor, other: Tensor) -> str:

@@ -13,6 +13,7 @@ from surgery.cli.ablate_command import ablate
 from surgery.cli.extract_command import extract
 from surgery.cli.maximize_command import maximize
 from surgery.cli.model_commands import check, inspect
+from surgery.cli.patch_command import patch
 from surgery.cli.plugin_commands import app as plugins_app
 from surgery.cli.standard_streams import print_message, print_output, safe_standard_streams
 from surgery.cli.verify_command import verify
@@ -52,6 +53,7 @@ app.command()(extract)
 app.command()(inspect)
 app.command()(check)
 app.command()(ablate)
+app.command()(patch)
 app.command()(maximize)
 app.command()(verify)
 app.add_typer(plugins_app, name="plugins")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 
@@ -11,42 +11,33 @@ from surgery.cli.console import Text
 from surgery.cli.tables import fitted_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from rich.console import RenderableType
 
-    from surgery.comparison import Ablation, AblationStudy
+    from surgery.comparison import Ablation, AblationStudy, Patch, PatchStudy
 
 _NARROW, _WIDE = 12, 24
 """Characters of the longest bar, in a terminal of less than 100 columns and in others."""
 
 
 def ablation_view(study: AblationStudy, top: int, width: int) -> RenderableType:
-    """Return a view of an ablation study: its first `top` rows with bars, and where the files are."""
-    shown = study[: max(1, top)]
+    """Return a view of an ablation study: its first `top` rows, each with a bar, and where the files are."""
     longest = max((row.effect.size for row in study.rows if math.isfinite(row.effect.size)), default=0.0)
-    rows = [_ablation_row(row, longest, _WIDE if width >= 100 else _NARROW) for row in shown]
-    columns = ["unit", "effect", "inside", "outside", "difference", "SSIM", "rms", "largest", "kind"]
-    table = fitted_table(rows, columns, width)
-    return Group(
-        Text(study.title(), style="bold"),
-        Text(),
-        table,
-        Text(),
-        *study_footer(len(study) - len(shown), study.folder, study.sheet, interrupted=study.interrupted),
-    )
+
+    def share(row: Ablation) -> float:
+        return row.effect.size / longest if longest and math.isfinite(row.effect.size) else row.effect.size
+
+    return _study_view(study, ("inside", "outside", "difference", "SSIM", "rms", "largest"), share, top, width)
 
 
-def study_footer(rest: int, folder: Path | None, sheet: Path | None, *, interrupted: bool) -> list[Text]:
-    """Return the lines below a table: how many rows are left out, where the files are, and what to look at."""
-    lines = [Text(f"and {rest} more, in the tables in the folder", style="dim")] if rest > 0 else []
-    if folder is not None:
-        lines.append(Text(f"{folder}/", style="bold green"))
-        if interrupted:
-            lines[-1].append("  interrupted: the finished images are complete", style="bold yellow")
-    if sheet is not None:
-        lines.append(Text.assemble(("look at ", "dim"), f"{sheet}"))
-    return lines
+def patch_view(study: PatchStudy, top: int, width: int) -> RenderableType:
+    """Return a view of patching: its first `top` rows, each with a bar for what is carried over, and the files."""
+
+    def share(row: Patch) -> float:
+        return math.inf if row.share is not None and math.isnan(row.share) else min(1.0, max(0.0, row.share or 0.0))
+
+    return _study_view(study, ("carried", "from a", "from b", "SSIM to b"), share, top, width)
 
 
 def make_bar(share: float, length: int) -> Text:
@@ -56,17 +47,27 @@ def make_bar(share: float, length: int) -> Text:
     return Text("█" * max(math.ceil(share) if share > 0 else 0, round(share * length)), style="blue")
 
 
-def _ablation_row(row: Ablation, longest: float, length: int) -> dict[str, Text]:
-    effect = row.effect
-    share = effect.size / longest if longest and math.isfinite(effect.size) else effect.size
-    cells = {
-        "unit": Text(row.unit.label, style="bold"),
-        "effect": make_bar(share, length),
-        "difference": Text(f"{effect.mean_abs:.3g}"),
-        "rms": Text(f"{effect.rms:.3g}"),
-        "largest": Text(f"{effect.largest:.3g}"),
-        "kind": Text(row.unit.operations[0].kind, style="cyan"),
-    }
-    optional = {"inside": effect.inside, "outside": effect.outside}
-    cells |= {name: Text(f"{value:.3g}") for name, value in optional.items() if value is not None}
-    return cells | ({} if effect.ssim is None else {"SSIM": Text(f"{effect.ssim:.3f}")})
+def _study_view(
+    study: AblationStudy | PatchStudy, names: tuple[str, ...], share: Callable[[Any], float], top: int, width: int
+) -> RenderableType:
+    shown = study[: max(1, top)]
+    length = _WIDE if width >= 100 else _NARROW
+    rows = [
+        {
+            "unit": Text(row.unit.label, style="bold"),
+            "effect": make_bar(share(row), length),
+            "kind": Text(row.unit.operations[0].kind, style="cyan"),
+            **{name: Text(text) for name, text in row.cells().items()},
+        }
+        for row in shown
+    ]
+    table = fitted_table(rows, ["unit", "effect", *names, "kind"], width)
+    rest = len(study) - len(shown)
+    lines = [Text(f"and {rest} more, in the tables in the folder", style="dim")] if rest > 0 else []
+    if study.folder is not None:
+        lines.append(Text(f"{study.folder}/", style="bold green"))
+        if study.interrupted:
+            lines[-1].append("  interrupted: the finished images are complete", style="bold yellow")
+    if study.sheet is not None:
+        lines.append(Text.assemble(("look at ", "dim"), f"{study.sheet}"))
+    return Group(Text(study.title(), style="bold"), Text(), table, Text(), *lines)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from surgery.builtin import Zero
 from surgery.comparison.ablation_files import write_pictures
-from surgery.comparison.ablation_study import Ablation, AblationStudy, check_order
+from surgery.comparison.ablation_study import Ablation, AblationStudy
 from surgery.comparison.effects import mean_effect
 from surgery.comparison.image_loop import ImageLoop, StudiedImage
 from surgery.comparison.image_study import ImageStudy, read_channel_maps
 from surgery.comparison.memory_limits import DEFAULT_MEMORY
 from surgery.comparison.regions import read_region
+from surgery.comparison.study import check_order
 from surgery.comparison.study_folder import open_study_folder
 from surgery.comparison.study_setup import RunArguments, StudySetup
 from surgery.comparison.variants import check_each
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from surgery.comparison.ablation_study import ImagePictures, Order
+    from surgery.comparison.study import Order
     from surgery.comparison.study_inputs import StudyImage
+    from surgery.comparison.unit_pictures import ImagePictures
     from surgery.comparison.variants import Unit
     from surgery.extraction import Mode
     from surgery.graph import FrontEnd

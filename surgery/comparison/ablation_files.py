@@ -11,9 +11,9 @@ from surgery.text import file_name, format_count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from surgery.comparison.ablation_study import ImagePictures
     from surgery.comparison.study_folder import StudyFolder
     from surgery.comparison.study_inputs import StudyImage
+    from surgery.comparison.unit_pictures import ImagePictures
     from surgery.comparison.variants import Unit
 
 
@@ -32,12 +32,12 @@ def write_pictures(folder: StudyFolder, image: StudyImage, pictures: ImagePictur
     folder.finish_image(image, sheet, outputs)
 
 
-def describe_page(about: Mapping[str, str], shown: int, units: int) -> list[str]:
-    """Return what a page says below its title. `about` are the settings of the study."""
+def describe_page(about: Mapping[str, str], shown: int, units: int, most: str = "change it most") -> list[str]:
+    """Return what a page says below its title. `about` are the settings of the study, `most` what the shown ones do."""
     noun = {"operation": "operation", "module": "module", "channel": "channel"}.get(about["each"], "variant")
     ordered = "the largest effect first" if about["order"] == "effect" else "in order of execution"
     count = format_count(units, noun)
-    count = count if shown == units else f"the {shown} of {count} that change it most"
+    count = count if shown == units else f"the {shown} of {count} that {most}"
     random = ["random weights"] if about.get("weights", "").startswith("random") else []
     return [f"{count}, {ordered}", f"at {about['at']}", f"mode {about['mode']}", *random]
 

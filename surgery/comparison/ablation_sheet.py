@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from surgery.comparison.ablation_study import ImagePictures, UnitPicture
+    from surgery.comparison.unit_pictures import ImagePictures, UnitPicture
 
 _QUANTILE = 0.998
 """Of all pixels of the differences on a sheet, which are darker than the brightest color."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from surgery.comparison.ablation_study import ImagePictures, UnitPicture
 from surgery.comparison.effects import Effect, OutputComparison, find_image_range
 from surgery.comparison.regions import fit_region
+from surgery.comparison.unit_pictures import ImagePictures, UnitPicture
 from surgery.graph import named_tensors
 from surgery.layouts import MapView
 from surgery.rewriting import insert
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from surgery.comparison.ablation_study import Order
+    from surgery.comparison.study import Order
     from surgery.comparison.study_inputs import StudyImage
     from surgery.comparison.unit_runs import UnitRuns
     from surgery.comparison.variant_runs import VariantRunner
@@ -40,7 +40,7 @@ class ImageStudy:
         self._region = region
         self._top = top
         self._best: list[tuple[float, int, UnitPicture]] = []
-        """A heap: the smallest of the kept effects first."""
+        """A heap: the smallest of the kept ranks first."""
         self._comparison: OutputComparison
         self._original: Tensor
         self._mask: Tensor | None = None
@@ -55,14 +55,13 @@ class ImageStudy:
             self._keep(unit, effect, output)
             on_unit(unit)
 
-        runs.run(self._image, self._start, consume, kept_outputs=self._top)
+        runs.run(self._image, self.start, consume, kept_outputs=self._top)
 
     def pictures(self, order: Order, positions: Mapping[Unit, int], maps: Mapping[Unit, Tensor]) -> ImagePictures:
         """Return the pictures of the image, with its units in an order. `positions` are those in order of execution."""
-        kept = [picture for _, _, picture in self._best]
-        if order == "effect":
-            kept.sort(key=lambda picture: (-picture.effect.size, positions[picture.unit]))
-        else:
+        by_rank = sorted(self._best, key=lambda entry: (-entry[0], positions[entry[2].unit]))
+        kept = [picture for _, _, picture in by_rank]
+        if order == "execution":
             kept.sort(key=lambda picture: positions[picture.unit])
         units = tuple(
             UnitPicture(each.unit, each.effect, each.output, each.heat_map, maps.get(each.unit)) for each in kept
@@ -82,21 +81,27 @@ class ImageStudy:
         """The units whose outputs are kept."""
         return [picture.unit for _, _, picture in self._best]
 
-    def _start(self, original: Tensor) -> None:
+    def start(self, original: Tensor, width: int) -> None:  # noqa: ARG002
+        """Take the original output, as a batch of `width` rows computes it."""
         self._original = original
         size = self._image.size
         self._image_range = find_image_range(original, self._value_range, size if len(size) == 2 else ())
         self._mask = None if self._region is None else fit_region(self._region, original)
         self._comparison = OutputComparison(original, self._image_range, self._mask)
 
+    def rank(self, unit: Unit, effect: Effect, output: Tensor) -> float:  # noqa: ARG002
+        """Return what decides which outputs are kept: those with the greatest ranks."""
+        return effect.size
+
     def _keep(self, unit: Unit, effect: Effect, output: Tensor) -> None:
-        number = -len(self.effects)  # of equal effects, the first ones are kept
-        if self._top == 0 or (len(self._best) == self._top and (effect.size, number) <= self._best[0][:2]):
+        number = -len(self.effects)  # of equal ranks, the first ones are kept
+        rank = self.rank(unit, effect, output)
+        if self._top == 0 or (len(self._best) == self._top and (rank, number) <= self._best[0][:2]):
             return
         row = output[0] if output.ndim else output
         picture = UnitPicture(unit, effect, row.detach().cpu().clone(), self._comparison.heat_map(output))
         push = heapq.heappush if len(self._best) < self._top else heapq.heapreplace
-        push(self._best, (effect.size, number, picture))
+        push(self._best, (rank, number, picture))
 
 
 def read_channel_maps(

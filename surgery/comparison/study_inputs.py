@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -177,6 +177,16 @@ class StudyInputs:
             batch = Batch.from_items([(item, parts)], files.parameters.lists)
             values = batch.to(self.device, input_dtype(self.model)) | files.values_for(self.model, self.device)
             yield StudyImage(item.number, item.name, str(item.path), values, tuple(batch.values))
+
+
+def read_single(inputs: StudyInputs, reading: ReadingArguments, image: FilePatterns | Tensor, name: str) -> StudyImage:
+    """Return the one image that is given for `name`. Raises ImageError for several, and for one that can't be read."""
+    others = StudyInputs.find(inputs.original, inputs.model, image, reading, inputs.device)
+    if others.total != 1:
+        raise ImageError(f"there is one image as {name}, not {others.total}")
+    for found in others:
+        return replace(found, name=name) if found.source is None else found
+    raise ImageError(others.failures[0].reason)
 
 
 def read_reference(

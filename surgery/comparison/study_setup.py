@@ -13,7 +13,7 @@ from surgery.comparison.unit_runs import UnitRuns
 from surgery.comparison.variant_runs import VariantRunner
 from surgery.comparison.variants import check_channels, group_units, make_units
 from surgery.editing import edit_text, fit_to_reference, resolve_edit
-from surgery.errors import SelectionError
+from surgery.errors import EditError, SelectionError
 from surgery.extraction import StageResolver, check_settings, copy_for_run, trace_for_run
 from surgery.graph import trace_info
 from surgery.inputs import format_notes
@@ -116,12 +116,23 @@ class StudySetup:
         batches: list[dict[str, Any]] | None = None
         if isinstance(reference, torch.Tensor) or reference:
             batches = read_reference(self.inputs, self._reading, reference)
+            edited = self._leave_out_structures(edited)
+            units = [unit for unit in units if set(unit.operations) <= set(edited)]
         fitted = fit_to_reference(self.traced, edited, edit, views, batches, self.arguments.seed)
         edits = {operation.path: fitted.get(operation.path, edit) for operation in edited}
         groups, reasons = group_units(self.traced, units, edits, views, text)
         self.notes += reasons
         kept = {unit for group in groups for unit in group.units}
         return [unit for unit in units if unit in kept], groups, text
+
+    def _leave_out_structures(self, edited: Sequence[Operation]) -> list[Operation]:
+        """Return the operations whose values are single tensors, as those of a reference run have to be."""
+        single = [operation for operation in edited if operation.shape is not None]
+        if not single:
+            raise EditError(f"the value of {edited[0].path} is not a single tensor; a reference run needs one")
+        others = [operation for operation in edited if operation not in single]
+        self.notes += [f"left out: the value of {operation.path} is not a single tensor" for operation in others]
+        return single
 
     def unit_runs(self, groups: Sequence[UnitGroup]) -> UnitRuns:
         """Return the runs of groups of units."""

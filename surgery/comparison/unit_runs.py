@@ -43,15 +43,15 @@ class UnitRuns:
     def run(
         self,
         image: StudyImage,
-        start: Callable[[Tensor], None],
+        start: Callable[[Tensor, int], None],
         consume: Callable[[Unit, Tensor], None],
         kept_outputs: int = 0,
     ) -> None:
         """Run all units on one image.
 
-        `start` is called with the original output ``(1, ...)`` before `consume` is called with that of each unit, in
-        any order. When the original output is that of another size of batch, `start` is called again. `kept_outputs`
-        says of how many outputs the caller keeps copies.
+        `start` is called with the original output ``(1, ...)`` and the size of a batch before `consume` is called with
+        that of each unit, in any order. For another size of batch, `start` is called again. `kept_outputs` says of how
+        many outputs the caller keeps copies.
 
         Raises ModelError if the model has no output to compare, or if one variant needs more than the memory.
         """
@@ -67,11 +67,16 @@ class UnitRuns:
             by_width.setdefault(self._width(group, image, peak, fixed), []).append(group)
         for width, groups in sorted(by_width.items()):
             values = repeat_inputs(image.values, image.repeated, width)
-            start(_row(self._runner.run(values), 0, width).clone())  # not a view of the whole batch
+            start(self.row_output(image, width), width)
             points = [
                 (group.point, group.variants, partial(_consume_rows, group.units, width, consume)) for group in groups
             ]
             self._runner.run_points(values, points, width)
+
+    def row_output(self, image: StudyImage, width: int) -> Tensor:
+        """Return the original output ``(1, ...)`` of an image, as a batch of `width` rows computes it."""
+        output = self._runner.run(repeat_inputs(image.values, image.repeated, width))
+        return _row(output, 0, width).clone()  # not a view of the whole batch
 
     def _width(self, group: UnitGroup, image: StudyImage, peak: int, fixed: int) -> int:
         """Return how many variants of a group share a batch: as few as give the least number of batches."""

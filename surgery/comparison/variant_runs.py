@@ -37,15 +37,16 @@ class EditPoint:
 
     operations: tuple[Operation, ...]
     edited: nn.Module
-    rows: Mapping[str, RowChanges]
-    """What changes the value of each operation, by its path."""
+    rows: Mapping[str, Sequence[RowChanges]]
+    """What changes the value of each operation, by its path: one for each graph of a model that has several."""
     cut: int | None
     """How many nodes of the graph come before the first edit; None if the model has to run as a whole."""
 
     def choose(self, variants: Sequence[Variant | None]) -> None:
         """Let each row of the next run be that of a variant; None for a row without edits."""
-        for path, changes in self.rows.items():
-            changes.changes = [None if variant is None else variant[path] for variant in variants]
+        for path, of_graphs in self.rows.items():
+            for changes in of_graphs:
+                changes.changes = [None if variant is None else variant[path] for variant in variants]
 
 
 def make_edit_point(
@@ -57,12 +58,14 @@ def make_edit_point(
     """
     axes = batch_axes or {}
     edited = insert_edits(traced, operations, lambda operation: RowChanges(axes.get(operation.path, 0)))
-    rows: dict[str, Any] = {original_path(edit.operation.path): edit.change for edit in find_edits(edited)}
+    rows: dict[str, list[RowChanges]] = {operation.path: [] for operation in operations}
+    for edit in find_edits(edited):
+        if isinstance(edit.change, RowChanges):
+            rows[original_path(edit.operation.path)].append(edit.change)
     cut = None
     if isinstance(traced, fx.GraphModule) and isinstance(edited, fx.GraphModule):
         cut = find_cut(traced, edited)
-    wanted = {operation.path for operation in operations}
-    return EditPoint(tuple(operations), edited, {path: rows[path] for path in rows if path in wanted}, cut)
+    return EditPoint(tuple(operations), edited, rows, cut)
 
 
 class VariantRunner:

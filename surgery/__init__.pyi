@@ -2,6 +2,8 @@ __all__: list[str]  # noqa: PYI035 - lazy_loader makes it
 __version__: str
 
 from .cli import show as show
+from .comparing import Run as Run
+from .comparing import compare as compare
 from .comparison import Ablation as Ablation
 from .comparison import AblationStudy as AblationStudy
 from .comparison import Patch as Patch

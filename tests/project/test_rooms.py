@@ -41,6 +41,7 @@ ORDER = (
     "editing",
     "extraction",
     "comparison",
+    "comparing",
     "synthesis",
     "verification",
     "testing",

@@ -1,0 +1,153 @@
+"""Runs: a model with a mode, a seed, a dtype, a device and edits."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from surgery.editing import apply_edits, edit_texts
+from surgery.errors import ModelError
+from surgery.extraction import check_settings, copy_for_run, trace_for_run
+from surgery.graph import call_arguments, input_names, operations, trace_info
+from surgery.inputs import ForwardParameters, input_dtype, to_model
+from surgery.models import load_model
+from surgery.tracing import unwrap_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from surgery.editing import EditRecipe
+    from surgery.extraction import Mode
+    from surgery.graph import Operations
+    from surgery.inputs import FilePatterns
+    from surgery.plugins import Plugins
+    from surgery.types import Operation
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One of the runs that are compared."""
+
+    model: nn.Module | str | os.PathLike[str]
+    """A module, or what `surgery.load_model` takes: a weights file, a name."""
+    name: str | None = None
+    """What the run is called in tables and pictures; by default what distinguishes it from the others."""
+    mode: Mode = "eval"
+    """``eval``, ``train`` or ``as-is``."""
+    seed: int = 0
+    """Seeds torch's random generators before each batch."""
+    dtype: torch.dtype | str | None = None
+    """To which the parameters and floating-point inputs are converted: ``bfloat16``; None to leave them."""
+    device: str | torch.device = "cpu"
+    edits: EditRecipe = ()
+    """What is changed in the model, as in `surgery.extract`."""
+    images: FilePatterns | torch.Tensor = ()
+    """Its own images, in the order of the others; by default those of the comparison."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The model itself, without wrappers. Raises ModelError if it is not loaded yet."""
+        if not isinstance(self.model, nn.Module):
+            raise ModelError(f"the model of the run {self.name or self.model} is not loaded")
+        return unwrap_model(self.model)
+
+    def describe(self, plugins: Plugins | None = None) -> dict[str, str]:
+        """Return what the run is, by property, as texts."""
+        source = type(self.model).__name__ if isinstance(self.model, nn.Module) else os.fspath(self.model)
+        return {
+            "model": source,
+            "mode": self.mode,
+            "seed": str(self.seed),
+            "dtype": str(self.dtype or "own dtype").removeprefix("torch."),
+            "device": str(self.device),
+            "edits": ", ".join(edit_texts(self.edits, plugins)),
+        }
+
+
+def name_runs(runs: list[Run], plugins: Plugins | None = None) -> list[str]:
+    """Return a name for each run, all different: its own, or what distinguishes it from the first run.
+
+    The first one is called by its model if the others differ from it in several properties.
+    """
+    described = [run.describe(plugins) for run in runs]
+    varying = [key for key in described[0] if len({each[key] for each in described}) > 1]
+    names: list[str] = []
+    for run, properties in zip(runs, described, strict=True):
+        is_first = not names
+        own = [key for key in varying if (len(varying) == 1 if is_first else properties[key] != described[0][key])]
+        texts = [f"seed {properties[key]}" if key == "seed" else properties[key] or f"no {key}" for key in own]
+        name = run.name or ", ".join(texts) or properties["model"]
+        names.append(name if name not in names else f"{name} ({len(names) + 1})")
+    return names
+
+
+class PreparedRun:
+    """A run whose model is loaded, converted, traced and edited."""
+
+    def __init__(
+        self, run: Run, example: Mapping[str, Any] | None, tracing: Mapping[str, Any], plugins: Plugins | None
+    ) -> None:
+        """`run` has a loaded model. `example` are inputs by name, and `tracing` are arguments of `surgery.trace`.
+
+        Raises what `surgery.load_model`, `surgery.trace` and `surgery.edit` raise.
+        """
+        check_settings(run.mode, 1, "none", 1, run.device, run.seed)
+        self.run, self.name = run, run.name or ""
+        self.original = run.module
+        self.device = torch.device(run.device)
+        self.subject = convert(copy_for_run(self.original, run.mode, run.device), run.dtype)
+        self._parameters = ForwardParameters.of(self.subject)
+        self.dtype: torch.dtype | None = input_dtype(self.subject)
+        given = None if example is None else self.inputs(example)
+        traced = trace_for_run(self.subject, tracing, given)
+        self.model = apply_edits(traced, run.edits, seed=run.seed, plugins=plugins) if run.edits else traced
+        self.operations: Operations = operations(self.model)
+        self._by_path = {operation.path: operation for operation in self.operations}
+        self.trace = trace_info(traced)
+
+    def edited(self, operation: Operation) -> Operation:
+        """Return the edited value of an operation of this run; the operation itself if it is not edited."""
+        while (later := self._by_path.get(f"{operation.path}'")) is not None:
+            operation = later
+        return operation
+
+    def inputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs of another run by name, on the device of this one, and floats in its dtype.
+
+        If the model has other names for its inputs, they correspond in their order. Raises ModelError if they can't.
+        """
+        parameters = self._parameters
+        names = list(values)
+        if not all(parameters.has(name) for name in names):
+            names = list(parameters.names[: len(values)])
+        if len(names) < len(values) or any(name not in names for name in parameters.required):
+            given = ", ".join(values)
+            raise ModelError(f"the runs can't have the same inputs: there are {given}, and {parameters.describe()}")
+        return {
+            name: to_model(value, self.device, self.dtype) for name, value in zip(names, values.values(), strict=True)
+        }
+
+    def arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of the traced model for its inputs by name."""
+        return call_arguments(self.model, {name: values[name] for name in input_names(self.model)})
+
+
+def load_run_model(run: Run, plugins: Plugins | None) -> nn.Module:
+    """Return the model of a run, loaded if it is given by a name or a file."""
+    if isinstance(run.model, nn.Module):
+        return run.model
+    return load_model(run.model, seed=run.seed, plugins=plugins)
+
+
+def convert(model: nn.Module, dtype: torch.dtype | str | None) -> nn.Module:
+    """Return a model with its floating-point parameters and buffers in a dtype. Raises ModelError for no such dtype."""
+    if dtype is None:
+        return model
+    target = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
+    if not isinstance(target, torch.dtype) or not target.is_floating_point:
+        raise ModelError(f"a dtype is float32, bfloat16, float16 or float64, not {dtype!r}")
+    return model.to(target)

@@ -50,7 +50,7 @@ class VariantOptions:
     ] = field(default_factory=list)
     batch: Annotated[
         int, typer.Option(min=1, metavar="N", help="Variants in a batch, at most.", rich_help_panel=_STUDY)
-    ] = 16
+    ] = 8
     memory: Annotated[
         str,
         typer.Option(metavar="SIZE", help="What the values of the runs may hold: 500MB.", rich_help_panel=_STUDY),

@@ -62,7 +62,7 @@ def ablate(
     size: Size = None,
     side: Side = "none",
     range: tuple[float, float] | None = None,  # noqa: A002
-    batch: int = 16,
+    batch: int = 8,
     memory: int | str = DEFAULT_MEMORY,
     device: str | torch.device = "cpu",
     mode: Mode = "eval",
@@ -93,8 +93,9 @@ def ablate(
     - `layout`: How values are read as maps, as in `surgery.extract`.
     - `inputs`, `reader`, `readers`, `size`, `side`, `range`: How images and other inputs are read, as in
       `surgery.extract`. A model on a tensor takes values as other inputs, not files.
-    - `batch`: How many variants run in one batch at most. If the entries of a batch are not independent of each other,
-      which is tried out, variants run one at a time, and a note says so.
+    - `batch`: How many variants run in one batch at most. More take longer for a small model, whose values then fill
+      more than the caches of a CPU. If the entries of a batch are not independent of each other, which is tried out,
+      variants run one at a time, and a note says so.
     - `memory`: How many bytes the values of the runs may hold at once, such as ``"500MB"``; fewer variants share a
       batch then. The model itself and the scratch memory of torch's kernels are not counted.
     - `device`, `mode`, `seed`, `leaves`, `allow`, `front_end`, `source`, `plugins`: As in `surgery.extract`. Each

@@ -63,7 +63,7 @@ def patch(
     size: Size = None,
     side: Side = "none",
     range: tuple[float, float] | None = None,  # noqa: A002
-    batch: int = 16,
+    batch: int = 8,
     memory: int | str = DEFAULT_MEMORY,
     device: str | torch.device = "cpu",
     mode: Mode = "eval",

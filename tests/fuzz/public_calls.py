@@ -94,6 +94,19 @@ def call_public_function(random: Random, known: Any, texts: Sequence[str]) -> ob
             limits=random.choice((None, settings["range"])),
             steps=random.choice((1, 2, -1)),
         ),
+        "ablate": lambda: surgery.ablate(
+            model,
+            random.choice((tensor, image)),
+            at=selection,
+            each=random.choice(("operation", "module", "channel", "group:2", "all", text)),
+            edit=random.choice(("zero", "mean", text, odd)),
+            within=random.choice((None, None, torch.ones(4, 4), tensor, odd)),
+            top=random.choice((0, 2, number)),
+            batch=random.choice((1, 3, number)),
+        ),
+        "patch": lambda: surgery.patch(
+            model, random.choice((taken, tensor, image)), random.choice((taken, tensor, odd)), at=selection
+        ),
         "record": lambda: surgery.record(graph, taken, gradients=random.choice((None, "output", "pixel=0,0", text))),
         "select": lambda: surgery.select(graph, selection),
         "show": lambda: surgery.show(graph),

@@ -41,9 +41,9 @@ def edit(
     - `traced`: What `surgery.trace` or `surgery.insert` returned, or an edited model. It stays as it is; the copy
       shares its parameters.
     - `selection`: Which operations, as `surgery.select` takes it, or the operations themselves.
-    - `change`: A function of maps ``(B, C, H, W)``, such as `surgery.Zero(channels=range(16))`, or the text of an edit
-      that plugins offer: ``"zero:channels=0-15"``. Its attributes `channels`, `region` and `amount` say which elements
-      are replaced. All others keep their bits.
+    - `change`: A function of maps ``(B, C, H, W)``, such as `surgery.builtin.Zero(channels=range(16))`, or the
+      text of an edit that plugins offer: ``"zero:channels=0-15"``. Its attributes `channels`, `region` and `amount`
+      say which elements are replaced. All others keep their bits.
     - `layout`: How values are read as maps, as in `surgery.extract`. By default the axes of each value are tracked.
     - `reference`: Inputs of a reference run, for an edit that computes its replacement from one: a tensor, a tuple of
       positional inputs, a dict of inputs by name, or a list of these, one for each batch.

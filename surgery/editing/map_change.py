@@ -35,9 +35,7 @@ class MapChange(nn.Module):
         changed = edit_values(self.edit, maps, self.path)
         if maps.shape == value.shape and maps.stride() == value.stride():
             return changed
-        result = value.clone()
-        self.view(result).copy_(changed)
-        return result
+        return self.view.put(value, changed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MapChange:
         edit = copy.deepcopy(self.edit, memo) if isinstance(self.edit, nn.Module) else self.edit

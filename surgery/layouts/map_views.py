@@ -1,4 +1,4 @@
-"""Values as maps `(B, C, H, W)` that are views of them, so that what is written to the maps is in the value."""
+"""Values as maps `(B, C, H, W)`, and back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MapView:
-    """Takes a value; returns its maps ``(B, C, H, W)``, a view of it.
+    """Takes a value; returns its maps ``(B, C, H, W)``, a view of it where its strides allow one.
 
     ``(B, C)`` gives maps of one value each, ``(B, C, L)`` and ``(B, T, D)`` maps of one row, and ``(B, C, D, H, W)``
     maps with the slices below each other. Tokens on a grid are maps of this grid, without the tokens before it.
@@ -44,18 +44,39 @@ class MapView:
     def __call__(self, value: Tensor) -> Tensor:
         if value.ndim < 2:
             return value.reshape(-1, 1, 1, 1)
-        view = self if value.ndim == self.axes else _default_view(value.ndim)
-        maps: Tensor = value.movedim((view.batch_axis, view.channel_axis), (0, 1))
-        if maps.ndim == 2:
-            return maps[:, :, None, None]
-        if maps.ndim > 3:
-            return maps.flatten(2, -2)
-        count = 0 if view.grid is None else view.grid[0] * view.grid[1]
-        extra = maps.shape[2] - count
-        if view.grid is None or not 0 <= extra <= MAX_EXTRA_TOKENS:  # of another size than the example
-            return maps[:, :, None, :]
-        grid: Tensor = maps.narrow(2, extra, count).unflatten(2, view.grid)
-        return grid
+        view = self._fitting(value)
+        return _show_maps(value.movedim((view.batch_axis, view.channel_axis), (0, 1)), view.grid)
+
+    def put(self, value: Tensor, maps: Tensor) -> Tensor:
+        """Return a value with other maps, and with its strides. What is not part of the maps stays as it is.
+
+        The result is in new memory if the maps are.
+        """
+        if value.ndim < 2:
+            return maps.reshape(value.shape)
+        view = self._fitting(value)
+        axes = (view.batch_axis, view.channel_axis), (0, 1)
+        # Axes that were permuted are parts of one only once they are in order.
+        moved = value.movedim(*axes).clone(memory_format=torch.contiguous_format)
+        _show_maps(moved, view.grid).copy_(maps)
+        return torch.empty_like(value).copy_(moved.movedim(*reversed(axes)))
+
+    def _fitting(self, value: Tensor) -> MapView:
+        return self if value.ndim == self.axes else _default_view(value.ndim)
+
+
+def _show_maps(moved: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """Return the maps of a value whose first axes are batch and channel."""
+    if moved.ndim == 2:
+        return moved[:, :, None, None]
+    if moved.ndim > 3:
+        return moved.flatten(2, -2)
+    count = 0 if grid is None else grid[0] * grid[1]
+    extra = moved.shape[2] - count
+    if grid is None or not 0 <= extra <= MAX_EXTRA_TOKENS:  # of another size than the example
+        return moved[:, :, None, :]
+    shown: Tensor = moved.narrow(2, extra, count).unflatten(2, grid)
+    return shown
 
 
 def _default_view(axes: int) -> MapView:

@@ -298,3 +298,21 @@ def test_a_layout_may_be_requested() -> None:
     assert last[:, 1].any()
     assert not first[:, 1].any()
     assert first[..., 1].any()
+
+
+class Windows(nn.Module):
+    """``(B, 4, 8, 8)`` images as windows, whose axes are permuted and can't be merged."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = x.view(-1, 4, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1)
+        return windows * 2
+
+
+@makers
+@pytest.mark.parametrize("path", ["permute", "mul"])
+def test_values_with_permuted_axes_are_edited(maker: str, path: str) -> None:
+    model, inputs = traced(maker, Windows(), torch.randn(2, 4, 8, 8))
+    edited = surgery.edit(model, path, Scale(by=3))
+    found, original = values(edited, *inputs), values(model, *inputs)
+    assert torch.equal(found[f"{path}'"], original[path] * 3)
+    assert found[f"{path}'"].stride() == original[path].stride()

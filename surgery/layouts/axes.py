@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 BATCH, CHANNEL, DEPTH, HEIGHT, WIDTH = "batch", "channel", "depth", "height", "width"
 SPATIAL = (DEPTH, HEIGHT, WIDTH)
+LENGTH = "length"
+"""The axis of a signal that a 1-d convolution works on: samples, frames, or tokens."""
 KEY = "key"
 """In an attention map, the axis of the keys. The axis before it counts the queries."""
 UNKNOWN = ""

@@ -9,6 +9,7 @@ from surgery.layouts.axes import (
     CHANNEL,
     DEPTH,
     HEIGHT,
+    LENGTH,
     SPATIAL,
     UNKNOWN,
     WIDTH,
@@ -26,7 +27,9 @@ from surgery.layouts.operation_kinds import (
     CHANNELS_FIRST_AXES,
     CHANNELS_FIRST_NORMS,
     CHANNELS_LAST_KINDS,
+    SIGNAL_AXES,
     is_channels_first,
+    is_on_signals,
 )
 
 
@@ -41,6 +44,8 @@ def _apply_rule(call: Call) -> Axes | None:
     first = operands[0] if operands else None
     if is_channels_first(call.kind):
         return _infer_channels_first(call, first)
+    if is_on_signals(call.kind):
+        return _infer_signal(call, first)
     if call.kind in CHANNELS_LAST_KINDS:
         return _infer_channels_last(call, first)
     if first is None or call.kind not in MOVES:
@@ -82,10 +87,19 @@ def _infer_channels_first(call: Call, first: Operand | None) -> Axes:
     return replace(axes, items=(before[0], axes.items[1], *spatial))
 
 
+def _infer_signal(call: Call, first: Operand | None) -> Axes | None:
+    """Return ``(B, C, L)``. If the argument's axes are known, as those of a grid in one axis, they stay known."""
+    if len(call.shape) != len(SIGNAL_AXES):
+        return _keep_axes(call)
+    if first is not None and len(first.shape) == len(call.shape) and first.axes.is_known:
+        return resize_axes(first.axes, call.shape)
+    return named_axes(call.shape, SIGNAL_AXES, call.label)
+
+
 def _infer_channels_last(call: Call, first: Operand | None) -> Axes:
     """Return the axes before the last, and channels.
 
-    If a linear layer mixes spatial positions (as in an MLP mixer), its last axis is unknown.
+    If a linear layer mixes positions (as in an MLP mixer), its last axis is unknown.
     """
     shape = call.shape
     axes = first.axes if first is not None and len(first.shape) == len(shape) else unknown_axes(shape)
@@ -97,7 +111,7 @@ def _infer_channels_last(call: Call, first: Operand | None) -> Axes:
     if len(shape) < 2:
         return unknown_axes(shape)
     last = axes.items[-1]
-    is_spatial = bool(last.names & set(SPATIAL)) and CHANNEL not in last.names
+    is_spatial = bool(last.names & {*SPATIAL, LENGTH}) and CHANNEL not in last.names
     if is_spatial and is_norm:
         return axes
     channels = simple_axis(UNKNOWN if is_spatial else CHANNEL, shape[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from surgery.layouts.axes import BATCH, CHANNEL, HEIGHT, UNKNOWN, WIDTH, Axes, Axis, Factor, simple_axis
+from surgery.layouts.axes import BATCH, CHANNEL, HEIGHT, LENGTH, UNKNOWN, WIDTH, Axes, Axis, Factor, simple_axis
 from surgery.layouts.layout_from_axes import AxisLayout, layout_from_axes
 from surgery.types import LayoutDecision
 
@@ -31,7 +31,7 @@ def guess_layout(shape: Shape, axes: Axes | None, image_size: tuple[int, int]) -
 def _guess_tokens(shape: Shape, items: tuple[Axis, ...], image_size: tuple[int, int]) -> LayoutDecision | None:
     """Return tokens ``(T, D)``, or ``(D, T)`` if the first axis is known to count channels."""
     token_axis = 1 if len(items) == 3 and items[1].names == {CHANNEL} else 0
-    if len(items) == 3 and items[token_axis + 1].names - {UNKNOWN}:
+    if len(items) == 3 and items[token_axis + 1].names - {UNKNOWN, LENGTH}:
         return None  # the axis is known to count something else
     grids = _candidate_grids(image_size, shape[token_axis])
     if len(grids) != 1:

@@ -6,10 +6,12 @@ import re
 
 from torch import nn
 
-from surgery.layouts.axes import BATCH, CHANNEL, DEPTH, HEIGHT, UNKNOWN, WIDTH
+from surgery.layouts.axes import BATCH, CHANNEL, DEPTH, HEIGHT, LENGTH, UNKNOWN, WIDTH
 
 CHANNELS_FIRST_AXES = {4: (BATCH, CHANNEL, HEIGHT, WIDTH), 5: (BATCH, CHANNEL, DEPTH, HEIGHT, WIDTH)}
 """The axes of a convolution's values, by their number."""
+SIGNAL_AXES = (BATCH, CHANNEL, LENGTH)
+"""The axes of a 1-d convolution's values."""
 CHANNELS_LAST_AXES = {
     3: (BATCH, UNKNOWN, CHANNEL),
     4: (BATCH, HEIGHT, WIDTH, CHANNEL),
@@ -17,9 +19,13 @@ CHANNELS_LAST_AXES = {
 }
 """The axes of the values of a layer norm or a linear layer, by their number."""
 
-_CHANNELS_FIRST = re.compile(
+_LOCAL = (
     r"((lazy|quantized)?(conv|conv_?transpose|batchnorm|instancenorm|dropout|alphadropout|zeropad|lp_?pool)"
-    r"|((adaptive|fractional)_?)?(max|avg|maxun)_?(un)?pool)[23]d(_with_indices)?"
+    r"|((adaptive|fractional)_?)?(max|avg|maxun)_?(un)?pool)"
+)
+_ON_SIGNALS = re.compile(rf"{_LOCAL}1d(_with_indices)?")
+_CHANNELS_FIRST = re.compile(
+    rf"{_LOCAL}[23]d(_with_indices)?"
     r"|(upsample|upsampling|interpolate|pixel_?(un)?shuffle|channel_?shuffle|local_?response_?norm|grid_?sample(r_2d)?)"
     r"|upsampling(nearest|bilinear)2d"
 )
@@ -41,6 +47,11 @@ AXIS_PRESERVING_KINDS = frozenset(
 def is_channels_first(kind: str) -> bool:
     """Return whether an operation of this kind has its channels in axis 1 and works on the axes after it."""
     return _CHANNELS_FIRST.fullmatch(kind) is not None
+
+
+def is_on_signals(kind: str) -> bool:
+    """Return whether an operation of this kind has its channels in axis 1 and works on the one axis after it."""
+    return _ON_SIGNALS.fullmatch(kind) is not None
 
 
 def module_kind(module: nn.Module) -> str:

@@ -13,7 +13,9 @@ from surgery.layouts.operation_kinds import (
     CHANNELS_FIRST_AXES,
     CHANNELS_LAST_AXES,
     CHANNELS_LAST_KINDS,
+    SIGNAL_AXES,
     is_channels_first,
+    is_on_signals,
     module_kind,
 )
 
@@ -51,6 +53,8 @@ class RequiredAxes:
             names = None
             if is_channels_first(kind):
                 names = CHANNELS_FIRST_AXES.get(len(shape))
+            elif is_on_signals(kind):
+                names = SIGNAL_AXES if len(shape) == len(SIGNAL_AXES) else None
             elif kind in CHANNELS_LAST_KINDS and not self._normalizes_several_axes(user, module):
                 names = CHANNELS_LAST_AXES.get(len(shape))
             if names is not None:

@@ -316,3 +316,27 @@ def test_values_with_permuted_axes_are_edited(maker: str, path: str) -> None:
     found, original = values(edited, *inputs), values(model, *inputs)
     assert torch.equal(found[f"{path}'"], original[path] * 3)
     assert found[f"{path}'"].stride() == original[path].stride()
+
+
+class Signals(nn.Module):
+    """``(B, 3, 6)`` signals, convolved, and then read as frames of 4 features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 4, 3, padding=1)
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = F.relu(self.conv(x) + 1).transpose(1, 2)
+        out: Tensor = self.linear(frames)
+        return out
+
+
+@makers
+@pytest.mark.parametrize(("path", "axis"), [("conv", 1), ("add", 1), ("relu", 1), ("transpose", 2), ("linear", 2)])
+def test_the_channels_of_a_signal_are_those_of_its_convolution(maker: str, path: str, axis: int) -> None:
+    model, inputs = traced(maker, Signals(), torch.randn(2, 3, 6))
+    found = values(surgery.edit(model, path, Scale(by=3, channels=[1])), *inputs)
+    expected = found[path].clone()
+    expected.select(axis, 1).mul_(3)
+    assert torch.equal(found[f"{path}'"], expected)

@@ -8,6 +8,7 @@
     ├── EditError             an edit can't be read, or doesn't fit the value of its operation
     ├── ImageError            an input image can't be read, or the model can't take it
     ├── RenderError           a stage returned something that can't be drawn
+    ├── MeasureError          a measure raised, or gave no number for each channel
     ├── OutputError           a result can't be written
     └── PluginError           a plugin can't be loaded, or no plugin offers this name
 
@@ -62,6 +63,10 @@ class ImageError(SurgeryError):
 
 class RenderError(SurgeryError):
     """A transform, normalizer, tiler or colormap returned something that can't be drawn."""
+
+
+class MeasureError(SurgeryError):
+    """A measure raised, or returned something other than a number for each channel."""
 
 
 class OutputError(SurgeryError):

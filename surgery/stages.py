@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 from warnings import warn
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from surgery.layouts import LayoutRule
     from surgery.output import OutputFolder
-    from surgery.types import Activation, ValueLayout
+    from surgery.types import Activation, Operation, ValueLayout
 
 
 class Normalizer(Protocol):
@@ -130,6 +129,33 @@ class Edit(Protocol):
     """
 
     def __call__(self, values: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredOperation:
+    """The operation whose maps a measure is going to take, and what the traced model says about it."""
+
+    operation: Operation
+    module: nn.Module | None = None
+    """The leaf module that it calls; None for a function, an operator or a method."""
+    upsampling: int | None = None
+    """The factor of the last upsampling in it or before it; None if there is none, or if it is not known."""
+
+
+class Measure(Protocol):
+    """Computes a number for each channel of an activation.
+
+    Takes maps ``(B, C, H, W)`` float32 or float64 of any range, with NaN and infinities as the model computed them.
+    Returns ``(B, C)`` float64, or ``(B, 1)`` for one number of all channels together. Numbers of image b depend only on
+    image b. NaN stands for no number: a map that is too small, or has values that are not finite. It must not write to
+    its input, which is memory of the running model.
+
+    Its attributes ``unit`` ("share", "ratio") and ``reading`` say in words what the numbers are, and how to read them.
+    An optional method ``of_operation(measured)`` takes a `MeasuredOperation` and returns the measure for it, or None
+    for an operation of which it can say nothing.
+    """
+
+    def __call__(self, maps: Tensor, /) -> Tensor: ...
 
 
 class Reader(Protocol):
@@ -260,24 +286,6 @@ class Recipe:
             "colormap": describe_stage(self.colormap),
             "layouts": ", ".join(map(str, self.layouts)) or "auto",
         }
-
-
-def declared_attribute(stage: object, name: str) -> Any:
-    """Return an optional attribute of a stage, or None if the stage does not declare it for its own `__call__`.
-
-    A subclass that overrides ``__call__`` does not inherit the attribute, since the attribute describes what the
-    parent's ``__call__`` does.
-    """
-    kind = type(stage)
-    is_declared = name in getattr(stage, "__dict__", ()) or _declares(kind, name)  # type: ignore[arg-type]
-    return getattr(stage, name) if is_declared else None
-
-
-@lru_cache(maxsize=256)
-def _declares(kind: type, name: str) -> bool:
-    """Whether the most derived class that defines `name` or ``__call__`` defines `name`."""
-    owner = next((base for base in kind.__mro__ if name in vars(base) or "__call__" in vars(base)), None)
-    return owner is not None and name in vars(owner)
 
 
 def _former_layout(shown: int, *args: Any, **options: Any) -> TileLayout:

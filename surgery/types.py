@@ -19,7 +19,7 @@ from surgery.errors import SurgeryError, first_line
 from surgery.text import Html, encode_png, escape_html, image_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -241,6 +241,8 @@ class Activation:
     gradient: Activation | None = field(default=None, repr=False)
     """The gradient with respect to the values, if `surgery.record` was asked for gradients and autograd follows the
     values: an activation of the same shape, whose path ends in ``.gradient``."""
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    """What the measures of a run say of the values, by name: ``(C,)``, or ``(1,)`` for one number of all channels."""
 
     def __repr__(self) -> str:
         image = f", image={self.image!r}" if self.image is not None else ""

@@ -38,6 +38,12 @@ def watching(hook: str, body: str) -> str:
     return f"{HEAD}OPEN = globals().get('OPEN', [])\n@surgery.hookimpl\ndef {hook}:\n    {body}\n"
 
 
+def measuring(numbers: str, *before: str) -> str:
+    """A plugin that offers a measure, of an expression of `maps`."""
+    about = ("def bad(maps): return own_numbers(maps)", "bad.unit, bad.reading = 'share', 'how many'")
+    return offering("measure", "bad", *before, f"own_numbers = lambda maps: {numbers}", *about)
+
+
 KEEP = "kept.setdefault(activation.image, []).append(activation.path)"
 SAVE = "if image:\n        with folder.file(f'{image}/x.txt') as path: path.write_text(repr(%s))"
 TIDY = "try: yield write\nexcept BaseException:\n    (folder.path / 'one' / 'x.txt').{}\n    raise"
@@ -277,6 +283,44 @@ BROKEN = {
             "  def __call__(self, values): return values * 0 + self.kept",
         ),
         r"keeps the values of its reference without copying them",
+    ),
+    # measures
+    "a measure that writes to its input": (
+        measuring("maps.zero_().double().mean((2, 3))"),
+        r"writes to its input, given three images of four channels",
+    ),
+    "a measure of another shape": (
+        measuring("maps.double().mean(1)"),
+        r"gives \(3, 8, 6\) torch.float64, not \(3, 4\) or \(3, 1\) torch.float64",
+    ),
+    "a measure of float32": (measuring("maps.float().mean((2, 3))"), r"gives \(3, 4\) torch.float32, not \(3, 4\) or"),
+    "a measure that gives a number": (measuring("0.5"), r"gives float, not \(3, 4\) or \(3, 1\) torch.float64"),
+    "a measure of the whole batch": (
+        measuring("maps.double().mean((2, 3)) - maps.double().mean()"),
+        r"gives an image other numbers if there are other images beside it",
+    ),
+    "a measure of chance": (
+        measuring("torch.rand(maps.shape[:2], generator=own).double()", "own = torch.Generator()"),
+        r"gives other numbers the second time",
+    ),
+    "a measure that takes the model's random numbers": (
+        measuring("torch.rand(maps.shape[:2]).double()"),
+        r"draws from torch's global random numbers",
+    ),
+    "a measure that can't be read": (
+        offering("measure", "lambda maps: maps.double().mean((2, 3))"),
+        r"has no attribute 'unit', a text of one line that says what its numbers are",
+    ),
+    "a measure that fails for an operation": (
+        offering(
+            "measure",
+            "Bad()",
+            "class Bad:",
+            "  unit, reading = 'share', 'none'",
+            "  def of_operation(self, measured): return getattr(measured.module, 'weight', self)",
+            "  def __call__(self, maps): return maps.double().mean((2, 3))",
+        ),
+        r"measure it returned \(.*\) torch.float32 for an operation, not a measure or None",
     ),
     # sinks
     "a sink that keeps live values": (

@@ -1,7 +1,8 @@
 """The stages and models that come with the project, offered through the same hooks as those of plugins.
 
-`hooks` offers normalizers, tilers, colormaps, transforms, edits, sinks, readers, models and readers of weights files,
-under the names that `surgery plugins` lists. The names of this face are those that other rooms and Python code use.
+`hooks` offers normalizers, tilers, colormaps, transforms, edits, measures, sinks, readers, models and readers of
+weights files, under the names that `surgery plugins` lists. The names of this face are those that other rooms and
+Python code use.
 """
 
 import lazy_loader

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         CheckpointReader,
         Colormap,
         Edit,
+        Measure,
         ModelFactory,
         ModelFamily,
         Normalizer,
@@ -56,6 +57,13 @@ def surgery_edits() -> Mapping[str, Edit]:
     from surgery.builtin.edits import EDITS
 
     return EDITS
+
+
+@hookimpl
+def surgery_measures() -> Mapping[str, Measure]:
+    from surgery.builtin.measures import MEASURES
+
+    return MEASURES
 
 
 @hookimpl

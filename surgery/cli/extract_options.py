@@ -190,6 +190,14 @@ class OutputOptions:
             rich_help_panel=_OUTPUT,
         ),
     ] = field(default_factory=list)
+    measure: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="What to measure of each channel, for the manifest: checkerboard, dead, rank. Repeatable.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = field(default_factory=list)
     stats: Annotated[
         bool,
         typer.Option("--stats", help="Also record exact means, deviations, zeros and counts.", rich_help_panel=_OUTPUT),
@@ -206,4 +214,7 @@ class OutputOptions:
     def arguments(self, plugins: Plugins) -> dict[str, Any]:
         """Return the arguments of `surgery.extract` for these options."""
         sinks = {"sinks": [plugins.resolve("sink", name) for name in self.sink]} if self.sink else {}
-        return {"out": self.out.expanduser(), "stats": self.stats, "overwrite": self.overwrite, **sinks}
+        for name in self.measure:
+            plugins.resolve("measure", name)  # so that an unknown name is an error before the model is loaded
+        settings = {"measures": self.measure, "stats": self.stats, "overwrite": self.overwrite}
+        return {"out": self.out.expanduser(), **settings, **sinks}

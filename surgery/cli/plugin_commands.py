@@ -31,6 +31,7 @@ class NewPluginKind(StrEnum):
     tiler = "tiler"
     colormap = "colormap"
     edit = "edit"
+    measure = "measure"
     sink = "sink"
     model = "model"
     checkpoint = "checkpoint"
@@ -85,8 +86,8 @@ def new(
         NewPluginKind,
         typer.Option(
             metavar="KIND",
-            help="transform, normalizer, tiler, colormap, edit, sink, model, checkpoint or reader, which is what the "
-            "plugin offers; or watcher, which is called during every run.",
+            help="transform, normalizer, tiler, colormap, edit, measure, sink, model, checkpoint or reader, which is "
+            "what the plugin offers; or watcher, which is called during every run.",
         ),
     ],
     package: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -26,18 +27,20 @@ from surgery.models import load_model
 from surgery.plugins import Plugins
 from surgery.rewriting import insert, select
 from surgery.stages import ModelFamily
-from surgery.text import format_count
+from surgery.text import MANIFEST_FILE, format_count
 from surgery.tracing import trace
 from surgery.types import LEVELS, Operation
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Callable
 
     from surgery.plugins import Kind
     from surgery.types import Picture
 
 PREVIEW_OPERATION = "down1.conv"
 """The operation whose activation is drawn: eight channels of 128x128 that show windows, trees, sky and edges."""
+PREVIEW_MEASURED = (PREVIEW_OPERATION, "down5.norm", "up4.deconv", "up1.tanh")
+"""The operations whose numbers are listed for a measure."""
 COLORMAP_CODE_SIZE = (4, 64)
 """Width and height in pixels of one code in the bar of a colormap."""
 GAP = 4
@@ -56,8 +59,8 @@ def preview(kind: Kind, value: Any) -> Preview:
     """Return a preview of a value of a plugin kind. Raises SurgeryError when the value fails.
 
     A colormap is drawn as a bar from low to high. A transform, a normalizer or a tiler draws `PREVIEW_OPERATION`, an
-    edit draws it before and after. A sink gets a run of its own, and the largest picture among its files is shown. A
-    reader reads the shipped input. A model is described.
+    edit draws it before and after. The numbers of a measure are listed for a few operations. A sink gets a run of its
+    own, and the largest picture among its files is shown. A reader reads the shipped input. A model is described.
     """
     if kind == "colormap":
         width, height = COLORMAP_CODE_SIZE
@@ -69,11 +72,13 @@ def preview(kind: Kind, value: Any) -> Preview:
         return Preview(_side_by_side(pictures), (f"{PREVIEW_OPERATION} of facades",))
     if kind == "edit":
         return _edit_preview(value)
-    if kind == "sink":
-        return _sink_preview(value)
-    if kind == "model":
-        return Preview(None, _model_lines(value))
-    return _reader_preview(value) if kind == "reader" else Preview(None)
+    others: dict[Kind, Callable[[Any], Preview]] = {
+        "sink": _sink_preview,
+        "measure": _measure_preview,
+        "model": _model_preview,
+        "reader": _reader_preview,
+    }
+    return others[kind](value) if kind in others else Preview(None)
 
 
 @cache
@@ -93,6 +98,27 @@ def _edit_preview(edit: Any) -> Preview:
     values = preview_activation()
     both = torch.cat([values, edit_values(edit, values, PREVIEW_OPERATION)])
     return Preview(_side_by_side(draw(both, tiler=Grid(columns=4), normalizer=MinMax(per="batch"))), (line,))
+
+
+def _measure_preview(measure: Any) -> Preview:
+    """List how to read a measure, and its numbers of a few operations of the shipped model."""
+    reading = getattr(measure, "reading", "")
+    unit = getattr(measure, "unit", "")
+    lines = [f"{unit}: {reading}"] if unit and reading else [unit or reading] * bool(unit or reading)
+    with TemporaryDirectory() as folder:
+        model = load_model("facades", plugins=Plugins(bare=True))
+        settings: dict[str, Any] = {"sinks": [], "measures": [measure], "watchers": [], "source": "facades"}
+        extract(model, inputs()[0], at=list(PREVIEW_MEASURED), out=folder, **settings)
+        (image,) = json.loads((Path(folder) / MANIFEST_FILE).read_text())["images"]
+    for entry in image["activations"]:
+        for numbers in entry.get("measures", {}).values():
+            known = [(number, channel) for channel, number in enumerate(numbers) if number is not None]
+            if known and entry["path"] in PREVIEW_MEASURED:
+                largest, channel = max(known)
+                mean = sum(number for number, _ in known) / len(known)
+                where = f", largest {largest:.3g} in channel {channel}" if len(numbers) > 1 else ""
+                lines.append(f"{entry['path']} of facades: {mean:.3g}{' on average' if where else ''}{where}")
+    return Preview(None, tuple(lines))
 
 
 def _side_by_side(pictures: tuple[Picture, ...], limit: int = 8) -> Image.Image:
@@ -123,17 +149,19 @@ def _sink_preview(sink: Any, limit: int = 8) -> Preview:
     return Preview(largest, tuple(lines) or ("no file",))
 
 
-def _model_lines(value: Any) -> tuple[str, ...]:
+def _model_preview(value: Any) -> Preview:
     if isinstance(value, ModelFamily):
         names = list(value.names())
-        return (f"a family of {len(names)}: {', '.join(names[:6])}{' and more' if len(names) > 6 else ''}",)
+        return Preview(
+            None, (f"a family of {len(names)}: {', '.join(names[:6])}{' and more' if len(names) > 6 else ''}",)
+        )
     model = value()
     line = f"{type(model).__name__}, {sum(parameter.numel() for parameter in model.parameters()):,} parameters"
     size = getattr(getattr(model, "preprocessing", None), "size", None) or getattr(model, "size", None)
-    if size is None:
-        return (line,)
-    height, width = size if isinstance(size, tuple) else (size, size)
-    return (f"{line}, takes {input_channels(model)}x{height}x{width}",)
+    if size is not None:
+        height, width = size if isinstance(size, tuple) else (size, size)
+        line += f", takes {input_channels(model)}x{height}x{width}"
+    return Preview(None, (line,))
 
 
 def _reader_preview(reader: Any) -> Preview:

@@ -4,11 +4,14 @@ from .activations import read_maps as read_maps
 from .activations import strip_values as strip_values
 from .batch_drawing import BatchDrawing as BatchDrawing
 from .colormap_catalog import COLORMAPS as COLORMAPS
+from .declared_attributes import declared_attribute as declared_attribute
 from .extremes import find_extremes as find_extremes
 from .labels import draw_labels as draw_labels
 from .limits import check_limits as check_limits
 from .limits import find_limits as find_limits
 from .maps import replace_nonfinite as replace_nonfinite
+from .measures import apply_measure as apply_measure
+from .measures import fit_measure as fit_measure
 from .palettes import SPECIAL_CODES as SPECIAL_CODES
 from .palettes import make_palette as make_palette
 from .picture_sizes import LABEL_HEIGHT as LABEL_HEIGHT

@@ -92,9 +92,7 @@ def read_maps(activation: Activation) -> Tensor:
 def strip_values(activation: Activation) -> Activation:
     """Return the activation with a meta tensor in place of its values, which frees their memory."""
     empty = _empty(activation.values.shape, activation.values.dtype)
-    return Activation(
-        activation.operation, activation.path, activation.image, empty, activation.drawing, activation.position
-    )
+    return replace(activation, values=empty, gradient=None)
 
 
 @lru_cache(maxsize=256)

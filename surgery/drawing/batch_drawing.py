@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from surgery.drawing.compiled_kernels import can_use_kernels
+from surgery.drawing.declared_attributes import declared_attribute
 from surgery.drawing.extremes import Extremes
 from surgery.drawing.host_copies import HostCopy
 from surgery.drawing.limits import find_limits
@@ -21,7 +22,6 @@ from surgery.drawing.statistics import FactsSource, compute_statistics
 from surgery.drawing.tiling import find_tile_layout, is_written_directly
 from surgery.drawing.transforms import apply_transforms, is_color
 from surgery.layouts import LayoutHints, decide_layout
-from surgery.stages import declared_attribute
 from surgery.types import Levels
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from surgery.drawing.declared_attributes import declared_attribute
 from surgery.errors import RenderError
 from surgery.plugins import describe_error
-from surgery.stages import declared_attribute
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:

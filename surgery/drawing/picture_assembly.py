@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from surgery.drawing.declared_attributes import declared_attribute
 from surgery.drawing.palettes import SPECIAL_CODES, add_ink_color, recipe_palette
 from surgery.drawing.picture_sizes import MAX_MEGAPIXELS, MAX_SIDE
 from surgery.drawing.tiling import find_tile_layout, tile_codes
 from surgery.drawing.transforms import codes_to_rgb, describe_type, is_color
 from surgery.errors import RenderError
 from surgery.plugins import describe_error
-from surgery.stages import declared_attribute
 from surgery.text import describe_stage, format_count, sortable_number
 from surgery.types import BACKGROUND, Picture
 

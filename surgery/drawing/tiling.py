@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from surgery.drawing import compiled_kernels
+from surgery.drawing.declared_attributes import declared_attribute
 from surgery.errors import RenderError
 from surgery.plugins import describe_error
-from surgery.stages import TileLayout, declared_attribute
+from surgery.stages import TileLayout
 from surgery.text import describe_stage
 from surgery.types import BACKGROUND
 

@@ -14,6 +14,7 @@ from surgery.eager import ExternalState
 from surgery.errors import SurgeryError, first_line
 from surgery.extraction.gradient_pass import GradientPass
 from surgery.extraction.gradients import clone_for_gradients, following_gradients, forget_history
+from surgery.extraction.measuring import Measuring
 from surgery.extraction.output_check import compare_with_original
 from surgery.graph import (
     call_arguments,
@@ -62,6 +63,7 @@ class ModelRunner:
         self._initial_buffers = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
         self._selected = tuple(dict.fromkeys(each.operation.path for each in find_extractors(plan.rewritten)))
         self._reached: set[str] = set()
+        self._measuring = Measuring(plan.measures, plan.rewritten)
         self._gradients: GradientPass | None = None
         """That of the current batch, in a run with gradients."""
         self.has_checked_output = False
@@ -140,7 +142,8 @@ class ModelRunner:
             find_hints = partial(self._tracker.hints, operation.path)
             if self._gradients is not None:
                 self._gradients.add(operation, value, find_hints)
-            self._consume(make_activations(operation, value, images, self._plan.recipe, find_hints=find_hints))
+            activations = make_activations(operation, value, images, self._plan.recipe, find_hints=find_hints)
+            self._consume(self._measuring.add(activations))
         except Exception as error:
             self._consumer_error = error
             raise
@@ -184,19 +187,21 @@ class ModelRunner:
         if limits is None and is_image(values, values, plan.value_range):
             limits = plan.value_range
         if limits is None:
-            self._consume(make_activations(operation, values, images, plan.recipe))
+            activations = make_activations(operation, values, images, plan.recipe)
         else:
-            self._consume(make_image_activations(operation, values, images, limits, plan.recipe))
+            activations = make_image_activations(operation, values, images, limits, plan.recipe)
+        self._consume(self._measuring.add(activations))
 
     def _consume_output(self, values: object, output: Any, images: Sequence[str]) -> None:
         """Consume the output of the model, drawn in its own colors if it is an image like the input."""
         plan = self._plan
         operation = Operation("output", "output", "output", self._output_index, tensors=tensor_specs(output))
         if is_image(values, output, plan.value_range):
-            self._consume(make_image_activations(operation, output, images, plan.value_range, plan.recipe))
+            activations = make_image_activations(operation, output, images, plan.value_range, plan.recipe)
         else:
             find_hints = partial(self._tracker.hints, None)
-            self._consume(make_activations(operation, output, images, plan.recipe, find_hints=find_hints))
+            activations = make_activations(operation, output, images, plan.recipe, find_hints=find_hints)
+        self._consume(self._measuring.add(activations))
 
 
 def _input_paths(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

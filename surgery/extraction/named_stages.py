@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.drawing import make_palette
 from surgery.errors import RenderError
-from surgery.plugins import Plugins
+from surgery.plugins import Plugins, format_stage
 from surgery.stages import Recipe
+from surgery.text import describe_stage
 
 if TYPE_CHECKING:
     from surgery.plugins import Kind
@@ -51,6 +52,13 @@ class StageResolver:
                 raise
             raise RenderError(f"{kind}s are a list of names or functions, not {stages!r:.60}") from error
 
+    def measures(self, measures: Any) -> dict[str, Any]:
+        """Return measures by name: the text of each, or for one that has none, what it is."""
+        given = [measures] if isinstance(measures, str) or callable(measures) else measures
+        texts = [each if isinstance(each, str) else format_stage("measure", each, self._plugins) for each in given]
+        resolved = self.resolve_all("measure", measures)
+        return {text or describe_stage(each): each for text, each in zip(texts, resolved, strict=True)}
+
     def recipe(self, normalizer: Any, tiler: Any, colormap: Any, transforms: Any) -> Recipe:
         """Return the recipe of these stages, which are values or names."""
         return Recipe(
@@ -70,6 +78,7 @@ _EXAMPLES = {
     "normalizer": "percentile:low=2",
     "tiler": "grid:columns=8",
     "edit": "zero:channels=0-15",
+    "measure": "checkerboard:stride=4",
     "sink": "png",
     "reader": "tensor:key=x",
 }

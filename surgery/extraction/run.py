@@ -14,6 +14,7 @@ import torch
 from surgery.builtin import Grid, MinMax, Png, Sheet, default_reader
 from surgery.editing import edit_texts
 from surgery.extraction.execution import run_in_this_process, run_in_worker_processes
+from surgery.extraction.measuring import describe_measures
 from surgery.extraction.model_preparation import copy_for_run, edit_for_run, insert_extractors, trace_for_run
 from surgery.extraction.named_stages import StageResolver
 from surgery.extraction.output_parts import parse_scalar
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from surgery.output import Progress, Watcher
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
-    from surgery.stages import Colormap, Normalizer, Reader, Sink, Tiler, Transform
+    from surgery.stages import Colormap, Measure, Normalizer, Reader, Sink, Tiler, Transform
 
 
 def extract(
@@ -78,6 +79,7 @@ def extract(
     device: str | torch.device = "cpu",
     mode: Mode = "eval",
     seed: int = 0,
+    measures: Measure | str | Sequence[Measure | str] = (),
     stats: bool = False,
     output: bool = True,
     gradients: Scalar | str | None = None,
@@ -125,6 +127,8 @@ def extract(
     - `seed`: Seeds torch's random generators before every batch. Buffers, such as running statistics, are restored
       before every batch too, so that the values of an image depend on its batch alone. What the Python
       code of an observed model keeps in other attributes, such as a count of its runs, goes on to the next batch.
+    - `measures`: What is measured of each value, such as ``"checkerboard"``: numbers of its channels, which sinks get
+      with the activation (`Activation.measures`), and the manifest records.
     - `stats`: Whether facts include mean, deviation, zeros and counts, which takes further passes over the values.
     - `output`: Whether the model runs to its end. Without, it stops after the last selected operation.
     - `gradients`: Also give the sinks the gradient of one number of the output with respect to each selected value, as
@@ -143,8 +147,8 @@ def extract(
     - `plugins`: Where names of stages are looked up; by default the plugins that the command line finds.
     - `progress`: Called after each batch.
 
-    Normalizer, tiler, colormap, transforms, sinks and readers are values, or names that plugins offer, with options:
-    ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
+    Normalizer, tiler, colormap, transforms, measures, sinks and readers are values, or names that plugins offer, with
+    options: ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
 
     Raises OutputError for a folder that holds a run, unless `overwrite` is true. Then the files that its manifest
     lists, and no others, are removed when the first image of the new run is finished. A run that finishes no image
@@ -164,6 +168,7 @@ def extract(
     stages = StageResolver(plugins)
     main_reader: Reader | None = None if reader is None else stages.resolve("reader", reader)
     resolved_sinks: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
+    named_measures = stages.measures(measures)
     recipe = stages.recipe(normalizer, tiler, colormap, transforms)
     other_readers = {name: stages.resolve("reader", each) for name, each in readers.items()}
     if jobs > 1:
@@ -200,6 +205,7 @@ def extract(
         leaves=[leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves],
         allow=allow,
         edits=edit_texts(edits, plugins),
+        measures=describe_measures(named_measures),
         reference=[] if reference_files is None else [str(path) for path in reference_files.paths],
     )
     manifest = Manifest.for_run(
@@ -237,6 +243,7 @@ def extract(
             seed=seed,
             records_output=output,
             gradients=scalar,
+            measures=named_measures,
             grad_cam=grad_cam,
             interrupts=interrupts,
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from surgery.inputs import InputStream, Notes
     from surgery.interrupts import Interrupts
     from surgery.output import Failure, OperationSummary, OutputFolder, WorkerState, Workspace
-    from surgery.stages import Limits, Recipe, Sink
+    from surgery.stages import Limits, Measure, Recipe, Sink
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +49,8 @@ class RunPlan:
     """Whether the model runs to its end and the sinks get its output too."""
     gradients: Scalar | None
     """The number of the output whose gradients the sinks get too; None for a run without gradients."""
+    measures: Mapping[str, Measure]
+    """What is measured of the values, by name."""
     grad_cam: bool
     """Whether the sinks get Grad-CAMs beside the gradients."""
     interrupts: Interrupts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -95,7 +96,16 @@ def activation_entry(activation: Activation, written: Iterable[WrittenFile]) -> 
         "layout": activation.layout.name,
         "layout_reason": activation.layout.reason,
         **known_facts(activation.facts),
+        **({"measures": _measure_entries(activation)} if activation.measures else {}),
         "files": files,
+    }
+
+
+def _measure_entries(activation: Activation) -> dict[str, list[float | None]]:
+    """Return the numbers of each measure to six digits; None where there is no number."""
+    return {
+        name: [float(f"{number:.6g}") if math.isfinite(number) else None for number in numbers.tolist()]
+        for name, numbers in activation.measures.items()
     }
 
 

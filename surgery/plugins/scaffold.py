@@ -77,19 +77,14 @@ def commands_to_try(name: str, kind: Template, target: Path) -> list[str]:
     """Return command lines that use a plugin file, or an installed plugin if `target` is a folder."""
     plugin = "" if target.suffix != ".py" else f" --plugin {target}"
     options = f"{plugin} -o {name}"  # the default folder may contain another run
-    if kind == "model":
-        return [f"surgery extract {name}{options}"]
-    if kind == "watcher":
-        return [f"surgery extract{options}"]
-    if kind == "edit":
-        return [f"surgery extract --edit 'down1.conv = {name}'{options}"]
+    uses = {"model": f" {name}", "watcher": "", "edit": f" --edit 'down1.conv = {name}'"}
     if kind == "reader":
         return [r"printf '1 -1\n-1 1\n' > checks.txt", f"surgery extract facades checks.txt --reader {name}{options}"]
     if kind == "checkpoint":
         weights = f"{{'{name}.weight': torch.randn(8, 3, 3, 3), '{name}.bias': torch.zeros(8)}}"
         save = f"python -c \"import torch; torch.save({weights}, '{name}.pth')\""
         return [save, f"surgery extract {name}.pth{options}"]
-    return [f"surgery extract --{kind} {name}{options}"]
+    return [f"surgery extract{uses.get(kind, f' --{kind} {name}')}{options}"]
 
 
 def _fill_template(template: str, name: str, kind: Template) -> str:

@@ -13,6 +13,7 @@ from surgery.testing.drawing_checks import (
     transform_violations,
 )
 from surgery.testing.edit_checks import edit_violations
+from surgery.testing.measure_checks import measure_violations
 from surgery.testing.model_checks import model_violations
 from surgery.testing.plugin_checks import run_checks
 from surgery.testing.reader_checks import reader_violations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         CheckpointReader,
         Colormap,
         Edit,
+        Measure,
         ModelFactory,
         ModelFamily,
         Normalizer,
@@ -99,6 +101,15 @@ def check_edit(edit: Edit) -> None:
     given the values of a reference, which it may not keep without copying them.
     """
     _check("edit", edit, edit_violations(edit))
+
+
+def check_measure(measure: Measure) -> None:
+    """Check that a measure returns a number for each channel, or one of all, and says how to read it.
+
+    The same input gives the same numbers, also by a copy of the measure and for an image by itself; the input is not
+    written to, and torch's global random numbers are left alone. What its `of_operation` returns is checked too.
+    """
+    _check("measure", measure, measure_violations(measure))
 
 
 def check_sink(sink: Sink) -> None:

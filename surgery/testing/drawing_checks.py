@@ -10,6 +10,7 @@ from torch import Tensor
 
 from surgery.drawing import (
     check_limits,
+    declared_attribute,
     find_extremes,
     find_limits,
     find_tile_layout,
@@ -18,7 +19,6 @@ from surgery.drawing import (
     tile_codes,
 )
 from surgery.errors import RenderError
-from surgery.stages import declared_attribute
 from surgery.testing.sample_tensors import generate_codes, generate_finite_maps, generate_nonfinite_maps
 from surgery.testing.violations import Violation, describe_exception, describe_value, detect_state_changes, is_equal
 from surgery.text import describe_stage, format_count

@@ -19,6 +19,7 @@ from surgery.testing.drawing_checks import (
     transform_violations,
 )
 from surgery.testing.edit_checks import edit_violations
+from surgery.testing.measure_checks import measure_violations
 from surgery.testing.model_checks import model_violations
 from surgery.testing.reader_checks import reader_violations
 from surgery.testing.sink_checks import sink_violations
@@ -113,5 +114,6 @@ _CHECKS: Mapping[Kind, Callable[[Any], Iterator[Violation]]] = {
     "tiler": tiler_violations,
     "colormap": colormap_violations,
     "edit": edit_violations,
+    "measure": measure_violations,
     "model": model_violations,
 }

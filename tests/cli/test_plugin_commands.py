@@ -80,6 +80,7 @@ def what_was_used(kind: str, name: str, folder: Path) -> bool:
         "tiler": lambda: "GlowTiler" in recipe["tiler"],
         "colormap": lambda: "darkred" in recipe["colormap"],
         "edit": lambda: manifest["settings"]["edits"] == [f"down1.conv = {name}"],
+        "measure": lambda: list(manifest["settings"]["measures"]) == [name],
         "sink": lambda: (folder / "facade-1" / f"{name}.csv").read_text().startswith("operation,min,max\ninput,-1"),
         "model": lambda: manifest["model"]["source"] == name,
         "checkpoint": lambda: manifest["operations"][1]["path"] == name,
@@ -337,7 +338,9 @@ def test_a_thing_is_shown_with_its_owner_its_options_and_a_sample(
     lines = [line.rstrip() for line in result.out.splitlines()]
     text = SHOWN[width].splitlines()
     assert lines[: len(text)] == text
-    picture = lines[len(text) :]
+    others = next(number for number, line in enumerate(lines) if line.startswith("grid  measure"))
+    picture = lines[len(text) : others]
+    picture = picture[: len(picture) - (not picture[-1])]
     assert len(picture) == 24
     assert set("".join(picture)) <= set(SHADES)
     assert len(set("".join(picture))) > 2

@@ -16,6 +16,7 @@ from torch import nn
 
 import surgery
 from surgery.builtin.sinks.tensor_archives import Npz
+from surgery.drawing import apply_measure
 from surgery.editing import edit_values
 from surgery.output import RunStart
 from surgery.plugins import hook_specifications as hookspecs
@@ -111,6 +112,12 @@ def test_the_example_of_surgery_colormaps_runs(tmp_path: Path) -> None:
 def test_the_example_of_surgery_edits_runs(tmp_path: Path) -> None:
     mirror = offered(tmp_path, "edit", "mirror")
     assert edit_values(mirror, torch.tensor([[[[1.0, 2.0, 3.0]]]])).tolist() == [[[[3.0, 2.0, 1.0]]]]
+
+
+def test_the_example_of_surgery_measures_runs(tmp_path: Path) -> None:
+    loudness = offered(tmp_path, "measure", "loudness")
+    assert apply_measure(loudness, torch.tensor([[[[1.0, -2.0, 3.0]]]])).tolist() == [[2.0]]
+    assert loudness.unit == "values"
 
 
 def test_the_example_of_surgery_sinks_runs(tmp_path: Path, model: nn.Module, photo: Path) -> None:

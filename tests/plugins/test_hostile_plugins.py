@@ -349,7 +349,7 @@ def used(command: Callable[[], subprocess.CompletedProcess[str]]) -> float:
 
 @pytest.mark.xdist_group("timing")
 def test_listing_and_help_take_half_of_importing_torch_with_many_plugins_installed(site: Site) -> None:
-    kinds = ("transform", "normalizer", "tiler", "edit", "sink", "model", "checkpoint", "reader")
+    kinds = ("transform", "normalizer", "tiler", "edit", "measure", "sink", "model", "checkpoint", "reader")
     for number in range(20):
         offers = [hook(kind, f"return {{'{kind}{number}': len}}") for kind in kinds]
         site.install(f"surgery-p{number}", "".join(offers) + COLORMAPS.replace("soot", f"soot{number}"))

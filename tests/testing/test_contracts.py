@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from surgery import testing
+from surgery.builtin.channel_measures import Saturated
 from surgery.builtin.edits import EDITS, Mean, Noise
+from surgery.builtin.measures import MEASURES
 from surgery.builtin.models import MODELS
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
+from surgery.builtin.pattern_measures import Checkerboard
 from surgery.builtin.sinks import SINKS
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
@@ -43,6 +46,8 @@ STAGES = [
     *[("edit", stage) for stage in EDITS.values()],
     *[("edit", stage) for stage in (Mean(over="batch"), Mean(over="reference"), Noise(relative=False, channels="0"))],
     ("edit", lambda values: values),
+    *[("measure", stage) for stage in MEASURES.values()],
+    *[("measure", stage) for stage in (Checkerboard(4), Saturated(None, 6.0))],
     *[("sink", stage) for stage in SINKS.values()],
     ("sink", Png(level=6)),
     ("sink", Sheet(channels=3, size=32)),

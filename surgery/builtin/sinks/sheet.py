@@ -111,6 +111,7 @@ class Sheet:
             thumbnails=thumbnails,
             palette=palette,
             layout="" if layout in _USUAL_LAYOUTS else layout,
+            measures=", ".join(_describe_measures(activation)),
         )
 
     def _write_pages(
@@ -145,3 +146,14 @@ class Sheet:
             name = f"{image}/sheet.png" if number == 1 else f"{image}/sheet-{number}.png"
             with folder.file(name) as path:
                 path.write_bytes(encode_png(Picture(pixels, None, np.zeros(1), np.ones(1)), texts, level=2))
+
+
+def _describe_measures(activation: Activation) -> Iterator[str]:
+    """Yield what each measure says: its one number, or the largest of all channels and where it is."""
+    import numpy as np
+
+    for name, numbers in activation.measures.items():
+        if not np.isnan(numbers).all():
+            channel = int(np.nanargmax(numbers))
+            where = f" in {channel}" if len(numbers) > 1 else ""
+            yield f"{name} {numbers[channel]:.2g}{where}"

@@ -21,6 +21,8 @@ PAPER, INK, GRAY, RULE, WARNING = (250, 250, 248), (28, 30, 36), (120, 124, 134)
 """Colors."""
 MARGIN, GUTTER, LABEL_WIDTH = 40, 10, 300
 HEADER_HEIGHT, BLOCK_GAP, ROW_GAP = 150, 14, 34
+MEASURED_HEIGHT = 144
+"""The least height of a row that has room for what was measured."""
 MIN_WIDTH = 1000
 """The width that the header needs. All sizes are in pixels."""
 
@@ -38,6 +40,8 @@ class SheetRow:
     palette: NDArray[np.uint8] | None
     layout: str = ""
     """The layout of the values, if it is an unusual one."""
+    measures: str = ""
+    """What was measured of the values, in words."""
 
     @property
     def channels(self) -> list[int]:
@@ -76,7 +80,7 @@ class SheetPage:
             if before is None or _block_name(before.path) != _block_name(row.path):
                 y += BLOCK_GAP if before is not None else 0
                 pen.line((MARGIN, y - 8, width - MARGIN, y - 8), fill=RULE, width=2)
-            _draw_label(pen, row, y)
+            _draw_label(pen, row, y, height)
             self._draw_thumbnails(page, pen, row, y)
             y += height
         return page
@@ -117,8 +121,8 @@ class SheetPage:
                 x += 80
 
 
-def _draw_label(pen: ImageDraw.ImageDraw, row: SheetRow, y: int) -> None:
-    """Write the path, kind, shape, range and warnings of a row at its left."""
+def _draw_label(pen: ImageDraw.ImageDraw, row: SheetRow, y: int, height: int) -> None:
+    """Write the path, kind, shape, range, warnings and measures of a row at its left."""
 
     def write(text: str, below: int, size: int, color: tuple[int, int, int], stroke: float = 0) -> None:
         shown = shorten_to_width(text, size, LABEL_WIDTH - 20)
@@ -133,6 +137,8 @@ def _draw_label(pen: ImageDraw.ImageDraw, row: SheetRow, y: int) -> None:
     warnings = [f"{facts.constant_channels} of {facts.channels} constant"] if facts.constant_channels else []
     warnings += ["NaN"] * facts.nan + ["infinite"] * facts.inf
     write(", ".join(warnings), 96, 15, WARNING)
+    if height >= MEASURED_HEIGHT:
+        write(row.measures, 118, 15, INK)
 
 
 def fit_thumbnail(image: Image.Image, size: int, columns: int = 1, rows: int = 1) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from surgery.builtin import default_reader
@@ -23,8 +24,6 @@ from surgery.inputs import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    import torch
 
     from surgery.inputs import FilePatterns, Notes, RunInputs, Side, Size
     from surgery.output import Failure
@@ -117,6 +116,8 @@ class StudyInputs:
             return cls(original, subject, device, files, None, {}, files.options.value_range)
         if images.ndim == 0 or len(images) == 0:
             raise ImageError(f"images are a tensor (B, ...) with one row for each, not {tuple(images.shape)}")
+        if images.is_meta or images.layout is not torch.strided:
+            raise ImageError(f"images are a dense tensor with values, not one on {images.device}, {images.layout}")
         wrong = [name for name, given in reading.inputs.items() if isinstance(given, (str, list))]
         if wrong or reading.reader is not None or reading.size is not None or reading.side != "none":
             what = f"files for {wrong[0]}" if wrong else "size, side and reader"

@@ -13,7 +13,7 @@ from surgery.comparison.unit_runs import UnitRuns
 from surgery.comparison.variant_runs import VariantRunner
 from surgery.comparison.variants import check_channels, group_units, make_units
 from surgery.editing import edit_text, fit_to_reference, resolve_edit
-from surgery.errors import EditError, SelectionError
+from surgery.errors import EditError, ImageError, SelectionError, SurgeryError, first_line
 from surgery.extraction import StageResolver, check_settings, copy_for_run, trace_for_run
 from surgery.graph import trace_info
 from surgery.inputs import format_notes
@@ -111,6 +111,8 @@ class StudySetup:
         edit, text = resolve_edit(change, plugins), edit_text(change, plugins)
         check_channels(edit, each, plugins)
         units = make_units(self.traced, self.chosen, each, self.views)
+        if not units:
+            raise EditError(f"{self.chosen[0].path} has no channels to edit")
         edited = list({operation.path: operation for unit in units for operation in unit.operations}.values())
         views = {**find_map_views(self.traced, edited, self.arguments.layout), **self.views}
         batches: list[dict[str, Any]] | None = None
@@ -118,7 +120,12 @@ class StudySetup:
             batches = read_reference(self.inputs, self._reading, reference)
             edited = self._leave_out_structures(edited)
             units = [unit for unit in units if set(unit.operations) <= set(edited)]
-        fitted = fit_to_reference(self.traced, edited, edit, views, batches, self.arguments.seed)
+        try:
+            fitted = fit_to_reference(self.traced, edited, edit, views, batches, self.arguments.seed)
+        except SurgeryError:
+            raise
+        except Exception as error:
+            raise ImageError(f"the model does not take the reference images: {first_line(error)}") from error
         edits = {operation.path: fitted.get(operation.path, edit) for operation in edited}
         groups, reasons = group_units(self.traced, units, edits, views, text)
         self.notes += reasons

@@ -9,7 +9,7 @@ from surgery.comparison.effects import main_output
 from surgery.comparison.memory_limits import find_width, tensor_bytes
 from surgery.comparison.row_independence import find_batchable
 from surgery.comparison.variant_runs import repeat_inputs
-from surgery.errors import ModelError
+from surgery.errors import ImageError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,12 +53,15 @@ class UnitRuns:
         that of each unit, in any order. For another size of batch, `start` is called again. `kept_outputs` says of how
         many outputs the caller keeps copies.
 
-        Raises ModelError if the model has no output to compare, or if one variant needs more than the memory.
+        Raises ModelError if the model has no output to compare, or if one variant needs more than the memory, and
+        ImageError if the output for this image has no values.
         """
         output, peak = self._runner.measure_memory(image.values)
         found = main_output(output)
         if found is None:
             raise ModelError("the output of the model has no tensor, so there is nothing to compare")
+        if found[1].numel() == 0:
+            raise ImageError(f"the output {tuple(found[1].shape)} has no values, so there is nothing to compare")
         peak += 2 * tensor_bytes(image.values)
         fixed = tensor_bytes(found[1]) * (2 * kept_outputs + _MEASURING)
         del output, found

@@ -301,6 +301,30 @@ def test_what_can_not_be_done_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_reference_that_the_model_does_not_take_is_one_line(model: nn.Module, image: Tensor) -> None:
+    with pytest.raises(ImageError, match=r"the model does not take the reference images: .*channels"):
+        surgery.ablate(model, image, at="cat", edit=Mean(over="reference"), reference=torch.zeros(1, 4, 8, 8))
+
+
+def test_a_value_without_channels_has_no_study_of_them() -> None:
+    class Empty(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat((x, x[:, :0] * 2), 1)
+
+    with pytest.raises(EditError, match="mul has no channels to edit"):
+        surgery.ablate(Empty(), torch.rand(1, 3, 4, 4), at="mul", each="channel")
+
+
+def test_an_output_without_values_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"the output \(1, 3, 0, 4\) has no values, so there is nothing to compare"):
+        surgery.ablate(nn.Sequential(nn.ReLU()), torch.zeros(1, 3, 0, 4))
+
+
+def test_a_tensor_without_values_is_refused(model: nn.Module) -> None:
+    with pytest.raises(ImageError, match="images are a dense tensor with values, not one on meta"):
+        surgery.ablate(model, torch.empty(1, 3, 8, 8, device="meta"))
+
+
 def test_a_tensor_without_rows_is_refused(model: nn.Module) -> None:
     with pytest.raises(ImageError, match=r"images are a tensor \(B, ...\) with one row for each, not \(0, 3, 8, 8\)"):
         surgery.ablate(model, torch.zeros(0, 3, 8, 8))

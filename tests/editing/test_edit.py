@@ -340,3 +340,36 @@ def test_the_channels_of_a_signal_are_those_of_its_convolution(maker: str, path:
     expected = found[path].clone()
     expected.select(axis, 1).mul_(3)
     assert torch.equal(found[f"{path}'"], expected)
+
+
+@makers
+def test_an_edited_model_moves_to_another_dtype_alone(maker: str) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(model, "conv", Replace(values=torch.ones(4, 8, 8), channels=[0]))
+    edited = surgery.edit(edited, "act", Mean(over="reference"), reference=inputs)
+    moved = surgery.edit(edited, "cat", Zero(channels=[5])).double()
+    found = moved(inputs[0].double())
+    assert found.dtype == torch.float64
+    with torch.no_grad():
+        assert edited(*inputs).dtype == model(*inputs).dtype == torch.float32
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@makers
+def test_an_edited_model_trains_as_the_model_does_upstream_and_downstream(maker: str) -> None:
+    torch.manual_seed(0)
+    net = Skipping()
+    net.act.inplace = maker == "symbolic"
+    model, inputs = traced(maker, net)
+    edited = surgery.edit(model.train(), "act", Scale(by=0.5))
+    edited(*inputs).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in edited.named_parameters()}
+    assert all(gradient is not None and gradient.any() for gradient in gradients.values())
+    clean = Skipping()
+    clean.load_state_dict(net.state_dict())
+    h = clean.conv(*inputs)
+    a = h.relu() * 0.5
+    skip = a if net.act.inplace else h
+    clean.out(torch.cat([skip, clean.inner(a)], 1)).square().sum().backward()
+    for name, parameter in clean.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad)

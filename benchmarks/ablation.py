@@ -2,9 +2,9 @@
 
     python -m benchmarks.ablation [--rounds N]
 
-The shipped model, 256 x 256, one thread: each channel of every convolution and norm is set to zero. The ways take turns
-in one process, group of channels by group, and CPU time is measured. A ratio is the median over the rounds of each
-round's own ratio. Inserting the edits is measured in none of them.
+The shipped model, 256 x 256, one thread, in a process set up as that of `surgery ablate`: each channel of every
+convolution and norm is set to zero. The ways take turns, and CPU time is measured. A ratio is the median over the
+rounds of each round's own ratio. Inserting the edits is measured in none of them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 
 import surgery
 from surgery.builtin import Zero
+from surgery.cli.process_settings import tune_process
 from surgery.comparison.effects import OutputComparison
 from surgery.comparison.variant_runs import VariantRunner, repeat_inputs
 from surgery.comparison.variants import group_units, make_units
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
+    tune_process(keep_memory=True)
     study = Study()
     ways = {
         "full forwards, one for each variant": study.run_one_by_one,

@@ -47,7 +47,7 @@ def ablate(
     plugin_options: PluginOptions,
 ) -> None:
     """Edit operations, modules or channels one by one, and draw and rank what becomes of the output."""
-    tune_process()
+    tune_process(keep_memory=True)
     plugins = plugin_options.open()
     arguments = {
         **varying.arguments(plugins),

@@ -34,7 +34,7 @@ def patch(
     plugin_options: PluginOptions,
 ) -> None:
     """Put the values of one image into the run of another, and draw and rank how much of its output they carry."""
-    tune_process()
+    tune_process(keep_memory=True)
     plugins = plugin_options.open()
     arguments = {
         **varying.arguments(plugins),

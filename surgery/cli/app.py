@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from surgery.cli.ablate_command import ablate
+from surgery.cli.compare_command import compare
 from surgery.cli.extract_command import extract
 from surgery.cli.maximize_command import maximize
 from surgery.cli.model_commands import check, inspect
@@ -54,6 +55,7 @@ app.command()(inspect)
 app.command()(check)
 app.command()(ablate)
 app.command()(patch)
+app.command()(compare)
 app.command()(maximize)
 app.command()(verify)
 app.add_typer(plugins_app, name="plugins")

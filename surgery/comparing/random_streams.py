@@ -20,9 +20,15 @@ class RandomStream:
         self._device = device
         outside = self._get()
         torch.manual_seed(seed)
-        self._own = self._get()
+        self._first = self._own = self._get()
         self._set(outside)
         self._outside = outside
+
+    @property
+    def has_drawn(self) -> bool:
+        """Whether random numbers were drawn from this stream."""
+        pairs = zip(self._first, self._own, strict=True)
+        return not all(one is other or torch.equal(one, other) for one, other in pairs if one is not None)  # type: ignore[arg-type]
 
     @contextmanager
     def drawing(self) -> Iterator[None]:

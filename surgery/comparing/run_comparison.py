@@ -114,6 +114,21 @@ class RunComparison:
         """Return all rows as plain values, for pandas."""
         return [row.record() for row in self.rows]
 
+    def content(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {
+            "runs": self.runs,
+            "images": self.images,
+            "threshold": self.threshold,
+            "findings": {run: self.finding(run) for run in self.runs[1:]},
+            "first_different": {run: _path(self.first_different(run)) for run in self.runs[1:]},
+            "first_changed": {run: _path(self.first_changed(run)) for run in self.runs[1:]},
+            "unmatched": self.unmatched,
+            "notes": self.notes,
+            "failed": [asdict(failure) for failure in self.failed],
+            "operations": self.records(),
+        }
+
     def _rows(self, run: str | None) -> list[ComparedOperation]:
         name = run or self.runs[1]
         return [row for row in self.rows if row.run == name]
@@ -138,6 +153,10 @@ def _cells(row: ComparedOperation) -> tuple[str, str, str, str, str]:
     return format_relative(mean.relative), f"{mean.snr:.1f} dB", f"{mean.cosine:.4f}", f"{mean.equal:.1%}", own
 
 
+def _path(row: ComparedOperation | None) -> str | None:
+    return None if row is None else row.operation.path
+
+
 def _relative(row: ComparedOperation) -> float:
     return 0.0 if row.mean is None else row.mean.relative
 
@@ -145,5 +164,5 @@ def _relative(row: ComparedOperation) -> float:
 def format_relative(value: float) -> str:
     """Return a relative difference as text: ``3.2e-07``, ``0.0451``, ``12%``."""
     if not math.isfinite(value):
-        return "∞"
+        return "inf"
     return f"{value:.0%}" if value >= 0.1 else f"{value:.2g}"

@@ -68,23 +68,6 @@ class Run:
         }
 
 
-def name_runs(runs: list[Run], plugins: Plugins | None = None) -> list[str]:
-    """Return a name for each run, all different: its own, or what distinguishes it from the first run.
-
-    The first one is called by its model if the others differ from it in several properties.
-    """
-    described = [run.describe(plugins) for run in runs]
-    varying = [key for key in described[0] if len({each[key] for each in described}) > 1]
-    names: list[str] = []
-    for run, properties in zip(runs, described, strict=True):
-        is_first = not names
-        own = [key for key in varying if (len(varying) == 1 if is_first else properties[key] != described[0][key])]
-        texts = [f"seed {properties[key]}" if key == "seed" else properties[key] or f"no {key}" for key in own]
-        name = run.name or ", ".join(texts) or properties["model"]
-        names.append(name if name not in names else f"{name} ({len(names) + 1})")
-    return names
-
-
 class PreparedRun:
     """A run whose model is loaded, converted, traced and edited."""
 

@@ -62,6 +62,9 @@ class SideBySide:
             OwnDifferences(runs[0], run) if own and self._can_step[0] and steps else None
             for run, steps in zip(runs[1:], self._can_step[1:], strict=True)
         ]
+        self._streams: list[RandomStream] = []
+        self.drawing: set[str] = set()
+        """The names of runs that drew random numbers."""
 
     @property
     def knows_own(self) -> Sequence[bool]:
@@ -70,6 +73,7 @@ class SideBySide:
 
     def steps(self, inputs: Sequence[Mapping[str, Any]]) -> Iterator[StepValues]:
         """Yield the values of each chosen operation. `inputs` has the inputs of each run by name."""
+        self._streams = [RandomStream(run.run.seed, run.device) for run in self._runs]
         steppers = [self._start(place, values) for place, values in enumerate(inputs)]
         with torch.no_grad(), closing(steppers):
             for operation in self._chosen:
@@ -79,12 +83,14 @@ class SideBySide:
                     path = paths.get(operation.path)
                     values.append(None if path is None else stepper.advance(path))
                 yield StepValues(operation, values, own, same)
+        drawing = zip(self._runs, self._streams, strict=True)
+        self.drawing |= {run.name for run, stream in drawing if stream.has_drawn}
 
     def _start(self, place: int, values: Mapping[str, Any]) -> Stepper:
         run = self._runs[place]
         model = copy_isolating_hooks(run.model)  # which begins with the buffers that the model has
         args, kwargs = run.arguments(clone_inputs(dict(values)))
-        stream = RandomStream(run.run.seed, run.device)
+        stream = self._streams[place]
         if self._can_step[place]:
             return GraphStepper(cast("fx.GraphModule", model), args, stream)
         return ThreadStepper(model, set(self._paths[place].values()), args, kwargs, stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-_ASCII_REPLACEMENTS = dict(zip("├└┌│─▸◉◆×…–—→←✓✗µ•░▒▓█▀", "|`.|->*!x~--><+Xu*.:+##", strict=True))
+_ASCII_REPLACEMENTS = dict(zip("├└┌│─▸◉◆×…–—→←✓✗µ•░▒▓█▀▁▂▃▄▅▆▇", "|`.|->*!x~--><+Xu*.:+##_.-=+*%", strict=True))
 """Each replacement is one character, so that columns stay aligned."""
 
 

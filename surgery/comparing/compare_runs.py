@@ -12,12 +12,14 @@ from torch import Tensor
 from surgery.comparing.alignment import align as align_operations
 from surgery.comparing.pair_table import PairTable
 from surgery.comparing.run_comparison import RunComparison
-from surgery.comparing.runs import PreparedRun, Run, load_run_model, name_runs
+from surgery.comparing.run_names import name_runs
+from surgery.comparing.runs import PreparedRun, Run, load_run_model
 from surgery.comparing.side_by_side import SideBySide
 from surgery.comparison.study_inputs import ReadingArguments, StudyInputs, check_size
 from surgery.errors import ImageError, ModelError
 from surgery.extraction import copy_for_run
 from surgery.graph import find_edges
+from surgery.models import get_provenance
 from surgery.output import Failure, Progress
 from surgery.rewriting import ALL_OPERATIONS, EDIT, select_all
 
@@ -174,6 +176,12 @@ def _notes(prepared: Sequence[PreparedRun], beside: SideBySide) -> Iterator[str]
     for run in prepared:
         if run.trace.front_end != "symbolic" or not run.trace.is_verified:
             yield f"{run.name}: {'; '.join(run.trace.describe())}"
+        yield from get_provenance(run.original).notes_on_random_weights(run.original, run.name)
+    drawing = [run for run in prepared if run.name in beside.drawing]
+    if drawing:
+        seeds = sorted({run.run.seed for run in drawing})
+        where = ", ".join(run.name for run in drawing)
+        yield f"random numbers are drawn in {where}: for each image from the seed {', '.join(map(str, seeds))}"
     unknown = [run.name for run, known in zip(prepared[1:], beside.knows_own, strict=True) if not known]
     if unknown:
         yield f"own differences take graphs that run operation by operation; not known for {', '.join(unknown)}"

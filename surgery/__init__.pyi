@@ -10,6 +10,9 @@ from .comparison import Patch as Patch
 from .comparison import PatchStudy as PatchStudy
 from .comparison import ablate as ablate
 from .comparison import patch as patch
+from .diagnosis import PixelField as PixelField
+from .diagnosis import PixelTrace as PixelTrace
+from .diagnosis import trace_back as trace_back
 from .editing import edit as edit
 from .errors import SurgeryError as SurgeryError
 from .extraction import Output as Output

@@ -17,6 +17,7 @@ from surgery.cli.model_commands import check, inspect
 from surgery.cli.patch_command import patch
 from surgery.cli.plugin_commands import app as plugins_app
 from surgery.cli.standard_streams import print_message, print_output, safe_standard_streams
+from surgery.cli.trace_back_command import trace_back
 from surgery.cli.verify_command import verify
 from surgery.errors import SurgeryError
 from surgery.interrupts import watch_interrupts
@@ -57,6 +58,7 @@ app.command()(ablate)
 app.command()(patch)
 app.command()(compare)
 app.command()(maximize)
+app.command("trace-back")(trace_back)
 app.command()(verify)
 app.add_typer(plugins_app, name="plugins")
 

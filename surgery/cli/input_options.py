@@ -13,7 +13,10 @@ import typer
 from surgery.cli.options import parse_size
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from surgery.plugins import Plugins
+    from surgery.stages import Limits
 
 INPUTS = "Images"
 """The panel of these options in the help text."""
@@ -91,6 +94,15 @@ class InputOptions:
             "side": self.side.value,
             "range": parse_range(self.value_range),
         }
+
+    def find_limits(self, model: nn.Module) -> Limits:
+        """Return the values of black and white: those of --range, or those that the model wants."""
+        from surgery.inputs import model_preprocessing
+
+        given, preprocessing = parse_range(self.value_range), model_preprocessing(model)
+        if given is not None:
+            return given
+        return preprocessing.limits if preprocessing is not None else (-1.0, 1.0)
 
 
 def parse_inputs(texts: list[str]) -> dict[str, Any]:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from surgery.cli.edit_options import EditOptions
 from surgery.cli.examples import make_example
 from surgery.cli.extract_options import Mode
-from surgery.cli.input_options import InputOptions, parse_range
+from surgery.cli.input_options import InputOptions
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import ModelArgument, ModelOptions, PluginOptions
 from surgery.cli.process_settings import tune_process
 from surgery.cli.standard_streams import print_note
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from surgery.stages import Limits
 
 _ASCENT = "Ascent"
 
@@ -121,7 +116,7 @@ def maximize(
             ",".join(channel) or None,
             top=top,
             image=example,
-            limits=_limits(subject, reading.value_range),
+            limits=reading.find_limits(subject),
             region=_parse_region(region),
             layout=parse_layouts(layout),
             progress=bar.advance,
@@ -130,16 +125,6 @@ def maximize(
     files = found.save(out.expanduser(), source=model, original=network, overwrite=overwrite)
     console = open_console()
     console.print(maximized_view(found, files, out, console.width), soft_wrap=False)
-
-
-def _limits(network: nn.Module, value_range: str | None) -> Limits:
-    """Return the values of black and white: those of --range, or those that the network wants."""
-    from surgery.inputs import model_preprocessing
-
-    given, preprocessing = parse_range(value_range), model_preprocessing(network)
-    if given is not None:
-        return given
-    return preprocessing.limits if preprocessing is not None else (-1.0, 1.0)
 
 
 def _parse_region(text: str | None) -> tuple[float, float, float, float] | None:

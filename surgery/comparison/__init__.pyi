@@ -4,3 +4,8 @@ from .ablation_study import AblationStudy as AblationStudy
 from .patch_study import Patch as Patch
 from .patch_study import PatchStudy as PatchStudy
 from .patching import patch as patch
+from .sheet_page import SIDE as SIDE
+from .sheet_page import StudyCell as StudyCell
+from .sheet_page import StudyPage as StudyPage
+from .study_pictures import color_bar as color_bar
+from .study_pictures import draw_output as draw_output

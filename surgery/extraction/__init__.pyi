@@ -1,10 +1,17 @@
 from .background_writer import BackgroundWriter as BackgroundWriter
 from .class_activation import grad_cam as grad_cam
+from .gradients import GradientRecorder as GradientRecorder
+from .gradients import call_scalar as call_scalar
+from .gradients import clone_for_gradients as clone_for_gradients
+from .gradients import following_gradients as following_gradients
+from .gradients import forget_history as forget_history
 from .model_preparation import copy_for_run as copy_for_run
 from .model_preparation import trace_for_run as trace_for_run
 from .named_stages import StageResolver as StageResolver
 from .output_parts import Output as Output
 from .recording import record as record
+from .result_folder import make_manifest as make_manifest
+from .result_folder import write_files as write_files
 from .run import extract as extract
 from .run_settings import Mode as Mode
 from .run_settings import check_settings as check_settings

@@ -51,7 +51,7 @@ class Output:
 
     def __call__(self, output: Any, /) -> Tensor:
         """Return the number for the output of a model. Raises SelectionError if the output has no such part."""
-        values = self._find_tensor(output)
+        values = self.find_tensor(output)
         if self.channel is not None and values.ndim < 2:
             raise SelectionError(f"the output {_shape(values)} has no channels; leave out channel")
         rows, columns = self._rows_and_columns(values)
@@ -67,7 +67,8 @@ class Output:
             return flat[:, self.channel].sum()
         return flat.flatten(1).mean(1).sum() if flat.ndim > 1 else flat.sum()
 
-    def _find_tensor(self, output: Any) -> Tensor:
+    def find_tensor(self, output: Any) -> Tensor:
+        """Return the tensor of an output that the part is in. Raises SelectionError if there is none."""
         floats = {key: tensor for key, tensor in named_tensors(output) if tensor.is_floating_point()}
         if not floats:
             raise SelectionError("the output has no tensor of floats, so nothing has a gradient")

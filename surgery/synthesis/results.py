@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.builtin import DEFAULT_RECIPE
 from surgery.drawing import make_image_activations
+from surgery.extraction import make_manifest, write_files
 from surgery.graph import tensor_specs
-from surgery.synthesis.saving import make_manifest, write_files
 from surgery.synthesis.sheets import draw_sheet
 from surgery.text import encode_png, file_name, format_count, sortable_number
 from surgery.types import Operation
@@ -96,7 +96,7 @@ class Maximized:
             f"{start}-c{sortable_number(channel)}.png": (picture, self.describe(position))
             for position, (channel, picture) in enumerate(zip(self.channels, self.pictures, strict=True))
         }
-        return write_files(out, manifest, self.operation, pictures, self.sheet, overwrite=overwrite)
+        return write_files(out, manifest, [self.operation], pictures, self.sheet, overwrite=overwrite)
 
     def _repr_png_(self) -> bytes:
         """Return the sheet as PNG for a notebook, at most 2048 pixels wide and high."""

@@ -42,6 +42,7 @@ ORDER = (
     "extraction",
     "comparison",
     "comparing",
+    "diagnosis",
     "synthesis",
     "verification",
     "testing",

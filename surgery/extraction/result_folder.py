@@ -1,8 +1,9 @@
-"""The files of maximized channels: a PNG for each, a sheet, and a manifest."""
+"""The folder of a result that has pictures: a PNG for each, a sheet, other files, and a manifest."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from surgery.builtin import DEFAULT_RECIPE
@@ -15,7 +16,7 @@ from surgery.output import Manifest, OutputFolder, acquire_workspace, as_json
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
@@ -43,24 +44,28 @@ def make_manifest(
 def write_files(
     out: str | os.PathLike[str],
     manifest: Manifest,
-    operation: Operation,
+    operations: Sequence[Operation],
     pictures: Mapping[str, tuple[Picture, Mapping[str, Any]]],
     sheet: Picture,
     *,
+    files: Mapping[str, bytes] = MappingProxyType({}),
     overwrite: bool,
 ) -> tuple[str, ...]:
-    """Write pictures, each with what it shows, and a sheet into a folder, by the rules of `surgery.extract`.
+    """Write pictures, each with what it shows, other files and a sheet into a folder, and return the names of all.
 
-    Return the names of the files; the sheet is the last. Raises OutputError for a folder that holds a run, unless
-    `overwrite` is true, and for one that can't be written.
+    The rules are those of `surgery.extract`; the sheet is the last file. Raises OutputError for a folder that holds a
+    run, unless `overwrite` is true, and for one that can't be written.
     """
     with watch_interrupts(held=True) as interrupts, acquire_workspace(Path(out), overwrite=overwrite) as workspace:
         interrupts.allow()
         folder = OutputFolder(out, manifest.about, workspace)
-        with manifest.recording(workspace, [operation]):
+        with manifest.recording(workspace, operations):
             for name, (picture, shown) in pictures.items():
                 with folder.file(name) as path:
                     save_png(path, picture, {"surgery": as_json({**shown, **folder.about})})
+            for name, content in files.items():
+                with folder.file(name) as path:
+                    path.write_bytes(content)
             with folder.file(SHEET) as path:
                 path.write_bytes(encode_png(sheet, {"surgery": as_json(dict(folder.about))}, level=2))
             interrupts.hold()

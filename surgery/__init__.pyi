@@ -2,8 +2,11 @@ __all__: list[str]  # noqa: PYI035 - lazy_loader makes it
 __version__: str
 
 from .cli import show as show
+from .comparing import ComparedOperation as ComparedOperation
 from .comparing import Run as Run
+from .comparing import RunComparison as RunComparison
 from .comparing import compare as compare
+from .comparing import find_again as find_again
 from .comparison import Ablation as Ablation
 from .comparison import AblationStudy as AblationStudy
 from .comparison import Patch as Patch

@@ -1,5 +1,3 @@
-from .alignment import Alignment as Alignment
-from .alignment import align as align
 from .alignment import find_again as find_again
 from .compare_runs import compare as compare
 from .run_comparison import ComparedOperation as ComparedOperation

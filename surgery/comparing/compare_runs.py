@@ -15,7 +15,7 @@ from surgery.comparing.run_comparison import RunComparison
 from surgery.comparing.run_names import name_runs
 from surgery.comparing.runs import PreparedRun, Run, load_run_model
 from surgery.comparing.side_by_side import SideBySide
-from surgery.comparison.study_inputs import ReadingArguments, StudyInputs, check_size
+from surgery.comparison import ReadingArguments, StudyInputs, check_size
 from surgery.errors import ImageError, ModelError
 from surgery.extraction import copy_for_run
 from surgery.graph import find_edges
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from surgery.comparing.alignment import Alignment
     from surgery.comparing.side_by_side import StepValues
-    from surgery.comparison.study_inputs import StudyImage
+    from surgery.comparison import StudyImage
     from surgery.graph import FrontEnd
     from surgery.inputs import FilePatterns, Side, Size
     from surgery.plugins import Plugins

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -106,11 +107,13 @@ def _read_png(path: Path) -> Any:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            note = json.loads(picture.text["surgery"])  # type: ignore[attr-defined]
-    except OSError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as picture:
+                note = json.loads(picture.text["surgery"])  # type: ignore[attr-defined]
+    except (OSError, Image.DecompressionBombError) as error:
         raise EditError(f"can't read edits from {path}: it is no folder, manifest or PNG of a run") from error
-    except (KeyError, ValueError, RecursionError):
+    except (KeyError, ValueError, SyntaxError, RecursionError):
         return None
     edits = note.get("edits", "[]") if isinstance(note, dict) else None
     try:

@@ -116,9 +116,9 @@ def fit_to_reference(
     if reference is None or of_reference is None:
         if getattr(change, "needs_reference", False):
             advice = "give its inputs, --reference FILES (reference= in Python)"
-            raise EditError(f"{describe_stage(change)} needs a reference run; {advice}")
+            raise EditError(f"{edit_text(change)} needs a reference run; {advice}")
         if reference is not None:
-            raise EditError(f"{describe_stage(change)} takes nothing from a reference run; leave reference out")
+            raise EditError(f"{edit_text(change)} takes nothing from a reference run; leave reference out")
         return {}
     values: dict[str, list[Tensor]] = {}
 

@@ -283,7 +283,7 @@ class Plugins:
         listed = f"; there is {', '.join(known)}" if len(known) <= 12 else "; `surgery plugins` lists them"
         broken = [plugin.name for plugin in self.plugins if plugin.state in ("broken", "untrusted")]
         left_out = f"; left out {'is' if len(broken) == 1 else 'are'} {', '.join(broken)}" if broken else ""
-        return f"no {kind} is called {name!r}{did_you_mean(name, known) or listed}{left_out}"
+        return f"no {kind} is called {name!r:.60}{did_you_mean(name, known) or listed}{left_out}"
 
 
 def create_builtin_plugin() -> Plugin:

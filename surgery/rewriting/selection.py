@@ -115,8 +115,10 @@ def select(traced: nn.Module, selection: Selection | str) -> Operations:
     candidates = operations(traced)
     chosen = Operations(each for each in candidates if each.tensors != () and selection.matches(each))
     if not chosen:
+        if other := next(filter(selection.matches, candidates), None):
+            raise SelectionError(f"{selection.text!r:.200} matches {other.path}, which computes no tensor")
         suggestion = _suggestion(selection, traced, candidates)
-        raise SelectionError(f"{selection.text!r} matches none of {len(candidates)} operations{suggestion}")
+        raise SelectionError(f"{selection.text!r:.200} matches none of {len(candidates)} operations{suggestion}")
     chosen.matches = selection.matches
     return chosen
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,16 @@ def test_edits_come_back_from_a_folder_a_manifest_and_a_picture(run: Any, inputs
     first = [Path(f"{each}/photo").glob("*-output.png") for each in ("run", "again")]
     pixels = [np.asarray(Image.open(next(each))) for each in first]
     assert np.array_equal(*pixels)
+
+
+def test_a_picture_that_claims_to_be_huge_is_one_line(tmp_path: Path) -> None:
+    Image.new("L", (1, 1)).save(path := tmp_path / "bomb.png")
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 200_000, 200_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(EditError, match=r"bomb\.png: it is no folder, manifest or PNG of a run$"):
+        read_edits(path)
 
 
 def test_a_run_without_edits_gives_none_and_another_file_is_one_line(run: Any, inputs: tuple[Path, Path]) -> None:

@@ -211,13 +211,17 @@ def test_what_can_not_be_edited_is_one_line(maker: str) -> None:
     model, _ = traced(maker)
     with pytest.raises(SelectionError, match="matches none of"):
         surgery.edit(model, "cats", Zero())
+    with pytest.raises(PluginError, match=r"^no edit is called .x{59}; there is zero, mean"):
+        surgery.edit(model, "cat", "x" * 10_000)
     with pytest.raises(PluginError, match="no edit is called 'zeros'; did you mean 'zero'"):
         surgery.edit(model, "cat", "zeros")
     with pytest.raises(EditError, match=r"^an edit is a name, such as 'zero:channels=0-15', or a function"):
         surgery.edit(model, "cat", 3)  # type: ignore[arg-type]
     with pytest.raises(EditError, match=r"^an edit is a name, .* not <class"):
         surgery.edit(model, "cat", Zero)  # type: ignore[arg-type]
-    with pytest.raises(EditError, match=r"needs a reference run; give its inputs, --reference FILES"):
+    with pytest.raises(
+        EditError, match=r"^mean:over=reference needs a reference run; give its inputs, --reference FILES"
+    ):
         surgery.edit(model, "cat", Mean(over="reference"))
     with pytest.raises(EditError, match=r"takes nothing from a reference run"):
         surgery.edit(model, "cat", Zero(), reference=torch.zeros(1, 3, 8, 8))

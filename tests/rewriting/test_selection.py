@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import surgery
 from surgery import inside, op, path
+from surgery.errors import SelectionError
 from surgery.rewriting.selection import parse_selection, select
 
 
@@ -123,3 +124,14 @@ def test_an_argument_of_the_wrong_type_is_an_error_of_one_line() -> None:
         with pytest.raises(SurgeryError) as caught:
             wrong()
         assert str(caught.value).isprintable()
+
+
+class Sized(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(x.size(0), -1)
+
+
+def test_a_selection_of_sizes_alone_says_that_they_are_no_tensors() -> None:
+    traced = surgery.trace(Sized(), torch.zeros(1, 2, 3))
+    with pytest.raises(SelectionError, match=r"^'op:size' matches size, which computes no tensor$"):
+        select(traced, op("size"))

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import EditError
-from surgery.graph import InsertedOperation, named_tensors
+from surgery.graph import InsertedOperation, bitwise_equal, named_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from surgery.types import Operation
 
 EDIT = "edit"
@@ -62,10 +64,9 @@ class ActivationEdit(InsertedOperation):
         return f"the edit of {self.operation.path[:-1]} ({self.change.text})"
 
     def _change(self, value: Tensor) -> Tensor:
-        is_plain_run = not torch.compiler.is_compiling() and not value.is_inference()
-        version = value._version if is_plain_run else 0  # noqa: SLF001
+        is_written = _watch_writes(value)
         edited = self.change(value)
-        if is_plain_run and value._version != version:  # noqa: SLF001
+        if is_written():
             raise EditError(f"{self._edited} writes to the value that it is given; return a new tensor")
         if not isinstance(edited, Tensor):
             raise EditError(f"{self._edited} returns {type(edited).__name__}, not a tensor")
@@ -74,12 +75,22 @@ class ActivationEdit(InsertedOperation):
                 f"{self._edited} returns {_describe(edited, value)}; it has to stay {_describe(value, edited)}"
             )
         # With other strides, the next operation may take another path, whose results differ in the last bits.
-        return (
-            edited if not is_plain_run or edited.stride() == value.stride() else _with_strides(edited, value.stride())
-        )
+        has_strides = torch.compiler.is_compiling() or edited.stride() == value.stride()
+        return edited if has_strides else _with_strides(edited, value.stride())
 
     def extra_repr(self) -> str:
         return f"{self.operation.path}: {self.change.text}"
+
+
+def _watch_writes(value: Tensor) -> Callable[[], bool]:
+    """Return a function that says whether a value has been written to since; False while a model is compiled."""
+    if torch.compiler.is_compiling():
+        return lambda: False
+    if value.is_inference():  # it counts no versions
+        kept = value.clone()
+        return lambda: not bitwise_equal(kept, value)
+    version = value._version  # noqa: SLF001
+    return lambda: value._version != version  # noqa: SLF001
 
 
 def _with_strides(tensor: Tensor, strides: tuple[int, ...]) -> Tensor:

@@ -377,3 +377,21 @@ def test_an_edited_model_trains_as_the_model_does_upstream_and_downstream(maker:
     clean.out(torch.cat([skip, clean.inner(a)], 1)).square().sum().backward()
     for name, parameter in clean.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad)
+
+
+class Doubling:
+    """Writes to what it is given, although it is for one channel."""
+
+    channels = (0,)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        return maps.mul_(2)
+
+
+@makers
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_an_edit_that_writes_to_its_value_is_one_line_in_every_mode(maker: str, context: Any) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(model, "cat", Doubling())
+    with context(), pytest.raises(EditError, match=r"writes to the value that it is given; return a new tensor$"):
+        edited(*inputs)

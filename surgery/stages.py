@@ -140,15 +140,15 @@ class MeasuredOperation:
     """The leaf module that it calls; None for a function, an operator or a method."""
     upsampling: int | None = None
     """The factor of the last upsampling in it or before it; None if there is none, or if it is not known."""
+    is_upsampling: bool = False
 
 
 class Measure(Protocol):
     """Computes a number for each channel of an activation.
 
     Takes maps ``(B, C, H, W)`` float32 or float64 of any range, with NaN and infinities as the model computed them.
-    Returns ``(B, C)`` float64, or ``(B, 1)`` for one number of all channels together. Numbers of image b depend only on
-    image b. NaN stands for no number: a map that is too small, or has values that are not finite. It must not write to
-    its input, which is memory of the running model.
+    Returns ``(B, C)`` float64, or ``(B, 1)`` for one number of all channels; those of image b depend only on image b.
+    NaN stands for no number, as of a map that is too small. It must not write to its input, memory of the model.
 
     Its attributes ``unit`` ("share", "ratio") and ``reading`` say in words what the numbers are, and how to read them.
     An optional method ``of_operation(measured)`` takes a `MeasuredOperation` and returns the measure for it, or None

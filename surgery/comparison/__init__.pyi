@@ -1,6 +1,9 @@
 from .ablation import ablate as ablate
 from .ablation_study import Ablation as Ablation
 from .ablation_study import AblationStudy as AblationStudy
+from .image_loop import ImageLoop as ImageLoop
+from .image_loop import StudiedImage as StudiedImage
+from .memory_limits import DEFAULT_MEMORY as DEFAULT_MEMORY
 from .patch_study import Patch as Patch
 from .patch_study import PatchStudy as PatchStudy
 from .patching import patch as patch
@@ -13,3 +16,10 @@ from .study_inputs import StudyInputs as StudyInputs
 from .study_inputs import check_size as check_size
 from .study_pictures import color_bar as color_bar
 from .study_pictures import draw_output as draw_output
+from .study_folder import StudyFolder as StudyFolder
+from .study_folder import open_study_folder as open_study_folder
+from .study_inputs import StudyImage as StudyImage
+from .study_pictures import draw_map as draw_map
+from .study_setup import RunArguments as RunArguments
+from .study_setup import StudySetup as StudySetup
+from .variant_runs import VariantRunner as VariantRunner

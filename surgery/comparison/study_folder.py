@@ -76,6 +76,12 @@ class StudyFolder:
         self._folder.forget_image(image.name)
         self._interrupts.allow()
 
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file that belongs to no single image. Return its path."""
+        with self._folder.file(name) as path:
+            path.write_bytes(content)
+        return self._folder.path / name
+
     def finish(
         self, name: str, content: Mapping[str, Any], records: Sequence[Mapping[str, Any]], loop: ImageLoop
     ) -> None:

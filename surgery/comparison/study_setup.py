@@ -14,7 +14,7 @@ from surgery.comparison.variant_runs import VariantRunner
 from surgery.comparison.variants import check_channels, group_units, make_units
 from surgery.editing import edit_text, fit_to_reference, resolve_edit
 from surgery.errors import EditError, ImageError, SelectionError, SurgeryError, first_line
-from surgery.extraction import StageResolver, check_settings, copy_for_run, trace_for_run
+from surgery.extraction import StageResolver, check_settings, copy_for_run, edit_for_run, trace_for_run
 from surgery.graph import trace_info
 from surgery.inputs import format_notes
 from surgery.layouts import find_map_views
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from surgery.comparison.variants import Unit, UnitGroup
+    from surgery.editing import EditRecipe
     from surgery.extraction import Mode
     from surgery.graph import FrontEnd
     from surgery.inputs import FilePatterns, Side, Size
@@ -77,8 +78,14 @@ class StudySetup:
         images: FilePatterns | Tensor,
         at: Selection | str | Sequence[Selection | str],
         arguments: RunArguments,
+        *,
+        edits: EditRecipe = (),
+        reference: FilePatterns = (),
     ) -> None:
-        """Raises what `surgery.extract` raises for its arguments of these names."""
+        """`edits` change the model before it is studied, those that need it from a run on the images in `reference`.
+
+        Raises what `surgery.extract` raises for its arguments of these names.
+        """
         self.arguments = arguments
         self._memory = parse_memory(arguments.memory)
         check_settings(arguments.mode, arguments.batch, arguments.side, 1, arguments.device, arguments.seed)
@@ -88,6 +95,10 @@ class StudySetup:
         self.inputs = StudyInputs.find(self.original, self.subject, images, self._reading, arguments.device)
         tracing = {name: getattr(arguments, name) for name in ("leaves", "allow", "front_end")}
         self.traced = trace_for_run(self.subject, tracing, self.inputs.example())
+        if edits:
+            files = self._reading.find(self.original, reference) if reference else None
+            where: dict[str, Any] = {name: getattr(arguments, name) for name in ("device", "seed", "plugins")}
+            self.traced = edit_for_run(self.traced, edits, arguments.layout, files, self.subject, **where)
         selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]
         self.selection = ", ".join(map(str, selections))
         """The selections as text."""

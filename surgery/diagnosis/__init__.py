@@ -1,6 +1,8 @@
-"""What is behind a result: the positions of the image and of each operation that a pixel of the output depends on.
+"""What is behind a result: where in a model something goes wrong, and which positions a pixel depends on.
 
-A model, an image and a pixel come in; a table and pictures of the fields go out.
+In come a model and images; out goes a diagnosis: a row for each operation and measure, and a finding for each number
+past its threshold at the operation where it begins, with plots over depth and a sheet of the worst channels. With a
+pixel of the output, a table and pictures of the positions of the image and of each operation that it depends on.
 """
 
 import lazy_loader

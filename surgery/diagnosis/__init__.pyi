@@ -1,4 +1,10 @@
 from .backtracking import trace_back as trace_back
+from .diagnose import DEFAULT_MEASURES as DEFAULT_MEASURES
+from .diagnose import diagnose as diagnose
+from .finding import Finding as Finding
 from .pixel_fields import PixelField as PixelField
 from .pixel_traces import PixelTrace as PixelTrace
 from .pixel_traces import table_cells as table_cells
+from .result import Diagnosis as Diagnosis
+from .result import DiagnosisRow as DiagnosisRow
+from .thresholds import THRESHOLDS as THRESHOLDS

@@ -5,7 +5,9 @@ from .gradients import call_scalar as call_scalar
 from .gradients import clone_for_gradients as clone_for_gradients
 from .gradients import following_gradients as following_gradients
 from .gradients import forget_history as forget_history
+from .measured_operations import find_measured_operations as find_measured_operations
 from .model_preparation import copy_for_run as copy_for_run
+from .model_preparation import edit_for_run as edit_for_run
 from .model_preparation import trace_for_run as trace_for_run
 from .named_stages import StageResolver as StageResolver
 from .output_parts import Output as Output

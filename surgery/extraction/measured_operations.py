@@ -30,10 +30,10 @@ def find_measured_operations(traced: nn.Module) -> Mapping[str, MeasuredOperatio
     for operation in operations(traced):
         module = _find_module(traced, operation)
         sources = [source for source in edges.operands.get(operation.name, ()) if source.kind != "attribute"]
-        upsampling = _own_upsampling(operation, module, sources)
-        if upsampling is None and not _is_downsampled(operation, sources):
+        upsampling = own = _own_upsampling(operation, module, sources)
+        if own is None and not _is_downsampled(operation, sources):
             upsampling = _last_upsampling(sources, found)
-        found[operation.path] = MeasuredOperation(operation, module, upsampling)
+        found[operation.path] = MeasuredOperation(operation, module, upsampling, is_upsampling=own is not None)
     if len(edges.output) == 1 and (last := found.get(edges.output[0].path)):
         found["output"] = MeasuredOperation(last.operation, None, last.upsampling)
     return found

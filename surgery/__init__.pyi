@@ -13,8 +13,12 @@ from .comparison import Patch as Patch
 from .comparison import PatchStudy as PatchStudy
 from .comparison import ablate as ablate
 from .comparison import patch as patch
+from .diagnosis import Diagnosis as Diagnosis
+from .diagnosis import DiagnosisRow as DiagnosisRow
+from .diagnosis import Finding as Finding
 from .diagnosis import PixelField as PixelField
 from .diagnosis import PixelTrace as PixelTrace
+from .diagnosis import diagnose as diagnose
 from .diagnosis import trace_back as trace_back
 from .editing import edit as edit
 from .errors import SurgeryError as SurgeryError

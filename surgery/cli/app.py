@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from surgery.cli.ablate_command import ablate
 from surgery.cli.compare_command import compare
+from surgery.cli.diagnose_command import diagnose
 from surgery.cli.extract_command import extract
 from surgery.cli.maximize_command import maximize
 from surgery.cli.model_commands import check, inspect
@@ -56,6 +57,7 @@ app.command()(inspect)
 app.command()(check)
 app.command()(ablate)
 app.command()(patch)
+app.command()(diagnose)
 app.command()(compare)
 app.command()(maximize)
 app.command("trace-back")(trace_back)

@@ -19,7 +19,9 @@ from .study_pictures import draw_output as draw_output
 from .study_folder import StudyFolder as StudyFolder
 from .study_folder import open_study_folder as open_study_folder
 from .study_inputs import StudyImage as StudyImage
+from .study_pictures import color_bar as color_bar
 from .study_pictures import draw_map as draw_map
+from .study_pictures import draw_output as draw_output
 from .study_setup import RunArguments as RunArguments
 from .study_setup import StudySetup as StudySetup
 from .variant_runs import VariantRunner as VariantRunner

@@ -10,15 +10,12 @@ from .patching import patch as patch
 from .sheet_page import SIDE as SIDE
 from .sheet_page import StudyCell as StudyCell
 from .sheet_page import StudyPage as StudyPage
+from .study_folder import StudyFolder as StudyFolder
+from .study_folder import open_study_folder as open_study_folder
 from .study_inputs import ReadingArguments as ReadingArguments
 from .study_inputs import StudyImage as StudyImage
 from .study_inputs import StudyInputs as StudyInputs
 from .study_inputs import check_size as check_size
-from .study_pictures import color_bar as color_bar
-from .study_pictures import draw_output as draw_output
-from .study_folder import StudyFolder as StudyFolder
-from .study_folder import open_study_folder as open_study_folder
-from .study_inputs import StudyImage as StudyImage
 from .study_pictures import color_bar as color_bar
 from .study_pictures import draw_map as draw_map
 from .study_pictures import draw_output as draw_output

@@ -125,6 +125,8 @@ class Edit(Protocol):
     - ``mask_shares``: such shares at each position, a tensor ``(H, W)`` that is resized to the map; None for none.
     - ``of_reference(values)``: a method that takes the values ``(N, C, H, W)`` of the operation in a run on N reference
       images, and returns the edit for them.
+    - ``is_spatial``: true for an edit to which it matters which positions are neighbors. Then tokens are maps of their
+      grid, without those beside it; else all tokens are a map of one row.
     - ``needs_reference``: true for an edit that can't be called, but for the one that ``of_reference`` returns.
     """
 

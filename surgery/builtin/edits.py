@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
 from surgery.builtin.edit_places import PlacedEdit, check_number
 from surgery.builtin.replacement import Replace
@@ -132,6 +132,7 @@ class Shuffle(PlacedEdit):
     All images and channels are shuffled in the same way. In a region, they come from the whole map.
     """
 
+    is_spatial: ClassVar[bool] = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -153,6 +154,7 @@ class Blur(PlacedEdit):
     spreads over its whole map.
     """
 
+    is_spatial: ClassVar[bool] = True
     sigma: float = 2.0
     """The standard deviation of the Gaussian in pixels of the map, above 0."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from surgery.editing.map_change import MapChange
+from surgery.editing.map_change import MapChange, view_for
 from surgery.errors import EditError
 from surgery.graph import clone_inputs, named_tensors
 from surgery.layouts import MapView, find_map_views
@@ -125,7 +125,8 @@ def fit_to_reference(
     def keep(operation: Operation, value: Any) -> None:
         if not isinstance(value, Tensor):
             raise EditError(f"{operation.path} has {len(list(named_tensors(value)))} tensors; a reference needs one")
-        values.setdefault(operation.path, []).append(views.get(operation.path, MapView())(value.detach().clone()))
+        view = view_for(change, views.get(operation.path, MapView()))
+        values.setdefault(operation.path, []).append(view(value.detach().clone()))
 
     opened = stop_after_last_extractor(insert(traced, chosen))
     batches = reference if isinstance(reference, list) else [reference]

@@ -14,18 +14,25 @@ if TYPE_CHECKING:
     from surgery.stages import Edit
 
 
+def view_for(edit: Edit, view: MapView) -> MapView:
+    """Return how an edit reads values as maps: tokens as a grid only if it has a region or a mask, or is spatial."""
+    places = (getattr(edit, name, None) for name in ("region", "mask_shares", "shares"))
+    is_placed = any(place is not None for place in places) or getattr(edit, "is_spatial", False)
+    return view if is_placed or view.is_requested else view.without_grid()
+
+
 class MapChange(nn.Module):
     """Takes the value of an operation; returns it with its maps changed by an edit.
 
-    What is not part of the maps, such as a class token before a grid of tokens, stays as it is. Copies of a model share
-    the edit, unless it is a module.
+    Tokens are one row of their maps, those beside a grid included. For an edit that asks where a token is, the maps are
+    the grid alone, and a class token stays as it is. Copies of a model share the edit, unless it is a module.
     """
 
     def __init__(self, edit: Edit, view: MapView, path: str, text: str) -> None:
         """`view` shows the maps of a value, `path` is the operation's, for messages, and `text` says what is done."""
         super().__init__()
         self.edit = edit
-        self.view = view
+        self.view = view_for(edit, view)
         self.path = path
         self.text = text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +40,12 @@ class MapView:
     channel_axis: int = 1
     grid: tuple[int, int] | None = None
     """Rows and columns of the tokens; None for other values."""
+    is_requested: bool = False
+    """Whether the user requested this layout."""
+
+    def without_grid(self) -> MapView:
+        """Return the view of tokens as one row, with those that are not on the grid; any other view as it is."""
+        return self if self.grid is None else replace(self, grid=None)
 
     def __call__(self, value: Tensor) -> Tensor:
         if value.ndim < 2:
@@ -111,10 +117,10 @@ def _find_layout(layouts: RequestedLayouts, operation: Operation) -> ValueLayout
 
 def _requested_view(layout: ValueLayout | None, axes: int) -> MapView | None:
     if isinstance(layout, ChannelsFirst):
-        return MapView(axes)
-    if isinstance(layout, ChannelsLast):
-        return MapView(axes, 0, axes - 1)
-    return MapView(axes, 0, axes - 1, (layout.rows, layout.columns)) if isinstance(layout, Tokens) else None
+        return MapView(axes, is_requested=True)
+    grid = (layout.rows, layout.columns) if isinstance(layout, Tokens) else None
+    is_last = grid is not None or isinstance(layout, ChannelsLast)
+    return MapView(axes, 0, axes - 1, grid, is_requested=True) if is_last else None
 
 
 def _known_view(operation: Operation, shape: tuple[int, ...], tracker: AxisTracker | None) -> MapView:

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from surgery.types import Operation
 
 
-def add_edits(observation: Observation, chosen: Sequence[Operation], make_change: ChangeMaker) -> Observation:
+def add_edits(
+    observation: Observation, chosen: Sequence[Operation], make_change: ChangeMaker, *, training: bool
+) -> Observation:
     """Return an observation in which the values of chosen operations are edited, after the edits that they have.
 
-    Operations that only other runs have are edited too if the selection that `chosen` comes from matches them.
+    Modules among the edits are set to the mode `training`. Operations that only other runs have are edited too if the
+    selection that `chosen` comes from matches them.
     """
     edits = dict(observation.edits)
     added: dict[str, Operation] = {}
@@ -43,7 +46,7 @@ def add_edits(observation: Observation, chosen: Sequence[Operation], make_change
         change = make_change(operation)
         _check_no_parameters(operation, change)
         before = edits[path][-1].operation.path if path in edits else path
-        edit = ActivationEdit(edited_operation(operation, before=before), change)
+        edit = ActivationEdit(edited_operation(operation, before=before), change).train(training)
         edits[path] = (*edits.get(path, ()), edit)
         added[before] = edit.operation
     matches = chosen.matches if isinstance(chosen, Operations) else None

@@ -87,6 +87,13 @@ class ObservedModel(DerivedModel):
             return _without_compiler()(self, args, kwargs)
         return _run_with_extractors(self, args, kwargs)
 
+    def train(self, mode: bool = True) -> ObservedModel:
+        """Set the mode of the model, and of the modules that edit its values."""
+        super().train(mode)
+        for edit in own_edits(self):
+            edit.train(mode)
+        return self
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> ObservedModel:
         """Move or convert the model (`to`, `cuda`, `half`) after giving it parameters of its own."""
         unshare_parameters(self)
@@ -202,7 +209,9 @@ def _(model: ObservedModel) -> tuple[ActivationEdit, ...]:
 
 @edit_operations.register(ObservedModel)
 def _(model: ObservedModel, chosen: Sequence[Operation], make_change: ChangeMaker) -> ObservedModel:
-    return make_observed(copy_isolating_hooks(model), add_edits(observation_of(model), chosen, make_change))
+    return make_observed(
+        copy_isolating_hooks(model), add_edits(observation_of(model), chosen, make_change, training=model.training)
+    )
 
 
 @remove_inserted.register(ObservedModel)

@@ -111,7 +111,7 @@ def test_the_channels_of_tokens_are_their_features(maker: str) -> None:
     found = values(surgery.edit(model, "norm", Zero(channels=[2])), *inputs)
     assert found["norm"].shape == (2, 17, 6)
     before, after = found["norm"], found["norm'"]
-    assert not after[:, 1:, 2].any()
+    assert not after[:, :, 2].any()  # of the class token too
     assert torch.equal(after[:, :, [0, 1, 3, 4, 5]], before[:, :, [0, 1, 3, 4, 5]])
 
 
@@ -158,7 +158,7 @@ def test_an_edited_graph_compiles_and_exports() -> None:
     edited = surgery.edit(surgery.edit(model, "act", Zero(channels=[0])), "cat", "noise:std=0.5,channels=1-3")
     with torch.no_grad():
         expected = edited(*inputs)
-        assert torch.equal(torch.compile(edited, backend="aot_eager", fullgraph=True)(*inputs), expected)
+        assert torch.equal(torch.compile(edited, backend="aot_eager", fullgraph=True)(*inputs), expected)  # type: ignore[no-untyped-call]
         assert torch.equal(torch.export.export(edited, inputs).module()(*inputs), expected)
 
 
@@ -395,3 +395,20 @@ def test_an_edit_that_writes_to_its_value_is_one_line_in_every_mode(maker: str, 
     edited = surgery.edit(model, "cat", Doubling())
     with context(), pytest.raises(EditError, match=r"writes to the value that it is given; return a new tensor$"):
         edited(*inputs)
+
+
+@makers
+def test_a_spatial_edit_leaves_the_token_that_is_on_no_grid(maker: str) -> None:
+    model, inputs = traced(maker, Transformer(), torch.randn(2, 3, 8, 8))
+    found = values(surgery.edit(model, "norm", "blur:sigma=1", layout=None), *inputs)
+    assert torch.equal(found["norm'"][:, 0], found["norm"][:, 0])
+    assert not torch.equal(found["norm'"][:, 1:], found["norm"][:, 1:])
+
+
+@makers
+def test_a_module_that_edits_follows_the_mode_of_the_model(maker: str) -> None:
+    model, inputs = traced(maker)
+    edited = surgery.edit(model, "cat", nn.Dropout(0.5)).eval()
+    with torch.no_grad():
+        assert torch.equal(edited(*inputs), model(*inputs))
+        assert not torch.equal(edited.train()(*inputs), model.train()(*inputs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,6 +47,17 @@ def compare(
     sort: Annotated[
         Sort, typer.Option(metavar="ORDER", help="By relative difference, by own difference, or in execution order.")
     ] = Sort.execution,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Also write tables, and sheets and pictures of each image."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")] = False,
+    top: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Operations that are drawn, at most: those that differ most.")
+    ] = 8,
+    channels: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Channels of each of them that are drawn, at most.")
+    ] = 2,
     as_json: JsonOption = False,
     *,
     varying: RunsOptions,
@@ -77,13 +89,17 @@ def compare(
             at=selections,
             own=not no_own,
             threshold=threshold,
+            out=None if out is None else out.expanduser(),
+            overwrite=overwrite,
+            top=top,
+            channels=channels,
             plugins=plugins,
             progress=bar.advance,
             **arguments,
         )
     _print_comparison(found, sort, as_json=as_json)
     print_failures(found.failed, found.images)
-    if found.failed:
+    if found.failed or found.interrupted:
         raise typer.Exit(1)
 
 

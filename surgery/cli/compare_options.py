@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,7 +111,7 @@ class RunsOptions:
             if (key := (str(run.model), run.seed)) not in models:
                 models[key] = loading.load(key[0], plugins, run.seed)
         return [
-            Run(models[str(run.model), run.seed], name, run.mode, run.seed, run.dtype, run.device, run.edits)
+            replace(run, model=models[str(run.model), run.seed], source=str(run.model), name=name)
             for run, name in zip(runs, names, strict=True)
         ]
 

@@ -35,7 +35,14 @@ def comparison_view(found: RunComparison, sort: str, width: int) -> RenderableTy
     counts = f"{format_count(found.images, 'image')}, {found.seconds:.1f} s"
     legend = f"{_FIRST} the first that is not bit-equal, {_CHANGED} the first above {found.threshold:g}"
     scale = f"bars: relative difference from 1e-{_DECADES} to 1, on a logarithmic scale"
-    return Group(*lines, Text(), table, Text(), Text(legend, style="dim"), Text(scale, style="dim"), Text(counts))
+    end = [Text(legend, style="dim"), Text(scale, style="dim"), Text(counts)]
+    if found.folder is not None:
+        end[-1] = Text.assemble((f"{found.folder}/", "bold green"), f"  {counts}")
+    if found.interrupted:
+        end[-1].append("  interrupted: the finished images are complete", style="bold yellow")
+    if found.sheet is not None:
+        end.append(Text.assemble(("look at ", "dim"), f"{found.sheet}"))
+    return Group(*lines, Text(), table, Text(), *end)
 
 
 def log_share(relative: float) -> float:

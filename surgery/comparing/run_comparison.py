@@ -82,7 +82,10 @@ class RunComparison:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     folder: Path | None = None
+    """Where its files are; None if it wrote none."""
     sheet: Path | None = None
+    """The first sheet."""
+    interrupted: bool = False
 
     def first_different(self, run: str | None = None) -> ComparedOperation | None:
         """Return the first operation that is not bit-equal in a run, by default the second one."""

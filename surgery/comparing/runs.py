@@ -47,6 +47,8 @@ class Run:
     """What is changed in the model, as in `surgery.extract`."""
     images: FilePatterns | torch.Tensor = ()
     """Its own images, in the order of the others; by default those of the comparison."""
+    source: str | None = None
+    """What a module was loaded from, for names and the manifest."""
 
     @property
     def module(self) -> nn.Module:
@@ -57,9 +59,9 @@ class Run:
 
     def describe(self, plugins: Plugins | None = None) -> dict[str, str]:
         """Return what the run is, by property, as texts."""
-        source = type(self.model).__name__ if isinstance(self.model, nn.Module) else os.fspath(self.model)
+        model = type(self.model).__name__ if isinstance(self.model, nn.Module) else os.fspath(self.model)
         return {
-            "model": source,
+            "model": self.source or model,
             "mode": self.mode,
             "seed": str(self.seed),
             "dtype": str(self.dtype or "own dtype").removeprefix("torch."),

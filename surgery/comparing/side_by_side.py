@@ -63,6 +63,8 @@ class SideBySide:
             for run, steps in zip(runs[1:], self._can_step[1:], strict=True)
         ]
         self._streams: list[RandomStream] = []
+        self.outputs: list[Any] = []
+        """What the runs returned for the last image, if they ran to the end."""
         self.drawing: set[str] = set()
         """The names of runs that drew random numbers."""
 
@@ -71,8 +73,12 @@ class SideBySide:
         """For each other run, whether own differences can be told."""
         return [own is not None for own in self._own]
 
-    def steps(self, inputs: Sequence[Mapping[str, Any]]) -> Iterator[StepValues]:
-        """Yield the values of each chosen operation. `inputs` has the inputs of each run by name."""
+    def steps(self, inputs: Sequence[Mapping[str, Any]], *, to_the_end: bool = False) -> Iterator[StepValues]:
+        """Yield the values of each chosen operation. `inputs` has the inputs of each run by name.
+
+        The runs end after the last chosen operation, or, `to_the_end`, with their outputs.
+        """
+        self.outputs = []
         self._streams = [RandomStream(run.run.seed, run.device) for run in self._runs]
         steppers = [self._start(place, values) for place, values in enumerate(inputs)]
         with torch.no_grad(), closing(steppers):
@@ -83,6 +89,8 @@ class SideBySide:
                     path = paths.get(operation.path)
                     values.append(None if path is None else stepper.advance(path))
                 yield StepValues(operation, values, own, same)
+            if to_the_end:
+                self.outputs = [stepper.finish() for stepper in steppers]
         drawing = zip(self._runs, self._streams, strict=True)
         self.drawing |= {run.name for run, stream in drawing if stream.has_drawn}
 

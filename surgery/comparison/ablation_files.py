@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def write_pictures(folder: StudyFolder, image: StudyImage, pictures: ImagePictures, units: int) -> None:
     """Write the sheet of an image and each output on it. `units` is the number of units of the study."""
     if pictures.output.ndim != 3:
-        folder.finish_image(image, None, {})
+        folder.finish_image(image, {}, {})
         return
     about = folder.about
     title = [f"{about.get('model', 'model')}: {about['edit']}", image.name]
@@ -29,7 +29,7 @@ def write_pictures(folder: StudyFolder, image: StudyImage, pictures: ImagePictur
     outputs = {"output": draw_output(pictures.output, pictures.value_range, limits)}
     for picture in pictures.units:
         outputs[unit_file_name(picture.unit)] = draw_output(picture.output, pictures.value_range, limits)
-    folder.finish_image(image, sheet, outputs)
+    folder.finish_image(image, {"sheet": sheet}, outputs)
 
 
 def describe_page(about: Mapping[str, str], shown: int, units: int, most: str = "change it most") -> list[str]:

@@ -33,7 +33,7 @@ def write_patches(
 ) -> None:
     """Write the sheet of patching and the outputs on it. `other` are the input and the output of b, the `donor`."""
     if pictures.output.ndim != 3:
-        folder.finish_image(image, None, {})
+        folder.finish_image(image, {}, {})
         return
     about = folder.about
     title = [f"{about.get('model', 'model')}: {donor.name} patched into {image.name}"]
@@ -43,7 +43,7 @@ def write_patches(
     outputs = {"a": pictures.output, "b": other[1]}
     outputs |= {unit_file_name(picture.unit): picture.output for picture in pictures.units}
     drawn = {name: draw_output(output, pictures.value_range, limits) for name, output in outputs.items()}
-    folder.finish_image(image, sheet, drawn)
+    folder.finish_image(image, {"sheet": sheet}, drawn)
 
 
 def draw_patch_sheet(

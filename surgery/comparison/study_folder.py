@@ -6,8 +6,9 @@ import csv
 import io
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,7 +17,15 @@ from surgery.drawing import encode_png
 from surgery.graph import trace_info
 from surgery.interrupts import watch_interrupts
 from surgery.models import get_provenance
-from surgery.output import Manifest, OutputFolder, acquire_workspace, as_json, check_overwrite
+from surgery.output import (
+    Manifest,
+    OutputFolder,
+    acquire_workspace,
+    as_json,
+    check_overwrite,
+    describe_codes,
+    picture_limits,
+)
 from surgery.text import WORK_FOLDER
 from surgery.types import Picture
 
@@ -26,11 +35,27 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from surgery.comparison.image_loop import ImageLoop
-    from surgery.comparison.study_inputs import StudyImage
+    from surgery.comparison.study_inputs import StudyImage, StudyInputs
     from surgery.comparison.study_setup import StudySetup
     from surgery.interrupts import Interrupts
-    from surgery.output import Workspace
+    from surgery.output import Failure, Workspace
+    from surgery.types import Operation
+
+
+class LoopEnd(Protocol):
+    """How a loop over the images of a study ended."""
+
+    failures: list[Failure]
+    interrupted: bool
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NotedPicture:
+    """A picture whose pixels can be read back, and what its file says beside its limits."""
+
+    picture: Picture
+    note: Mapping[str, Any] = field(default_factory=dict)
 
 
 class StudyFolder:
@@ -54,21 +79,19 @@ class StudyFolder:
         """The study in words: model, weights, mode, what is edited."""
         return self._folder.about
 
-    def finish_image(self, image: StudyImage, sheet: Image.Image | None, pictures: Mapping[str, Image.Image]) -> None:
-        """Write the sheet of an image, and other pictures by their names. Ctrl-C waits until they are recorded."""
+    def finish_image(
+        self, image: StudyImage, sheets: Mapping[str, Image.Image], pictures: Mapping[str, Image.Image | NotedPicture]
+    ) -> None:
+        """Write the sheets and the pictures of an image by their names. Ctrl-C waits until they are recorded."""
         self._interrupts.hold()
         self._folder.batch = image.number
-        named = {**({} if sheet is None else {"sheet": sheet}), **pictures}
         place = self._folder.place(image.name)
-        for name, picture in named.items():
-            # Not np.asarray, which copies the pixels twice.
-            pixels = np.frombuffer(picture.tobytes(), np.uint8).reshape(picture.height, picture.width, 3)
-            text = as_json({"image": image.name, **self._folder.about})
-            encoded = encode_png(Picture(pixels, None, np.zeros(1), np.ones(1)), {"surgery": text}, level=2)
+        about = {"image": image.name, **self._folder.about}
+        for name, shown in {**sheets, **pictures}.items():
             with self._folder.file(f"{place}/{name}.png") as path:
-                path.write_bytes(encoded)
+                path.write_bytes(_encode(shown, about))
         written = self._folder.take_written()
-        if sheet is not None and self.sheet is None:
+        if sheets and self.sheet is None:
             self.sheet = self._folder.path / written[0][0]
         self._manifest.start_image(image.name)
         self._manifest.add_files(written)
@@ -83,7 +106,7 @@ class StudyFolder:
         return self._folder.path / name
 
     def finish(
-        self, name: str, content: Mapping[str, Any], records: Sequence[Mapping[str, Any]], loop: ImageLoop
+        self, name: str, content: Mapping[str, Any], records: Sequence[Mapping[str, Any]], loop: LoopEnd
     ) -> None:
         """Write the tables `name.json` and `name.csv` and the manifest. Ctrl-C waits until then.
 
@@ -118,7 +141,6 @@ def open_study_folder(
     if out is None:
         yield None
         return
-    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     arguments = setup.arguments
     leaves = [leaf if isinstance(leaf, str) else leaf.__name__ for leaf in arguments.leaves]
     traced_with = {name: given for name, given in (("leaves", leaves), ("allow", list(arguments.allow))) if given}
@@ -130,12 +152,38 @@ def open_study_folder(
         trace=trace_info(setup.traced),
         weights=get_provenance(setup.original).describe_weights(setup.original),
     )
+    with open_folder(out, manifest, setup.inputs, setup.chosen, overwrite=overwrite) as folder:
+        yield folder
+
+
+@contextmanager
+def open_folder(
+    out: str | os.PathLike[str],
+    manifest: Manifest,
+    inputs: StudyInputs,
+    chosen: Sequence[Operation],
+    *,
+    overwrite: bool,
+) -> Iterator[StudyFolder]:
+    """Yield a folder for the files of a study of `inputs` and the operations `chosen`, as `open_study_folder` does."""
+    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     with (
         watch_interrupts(held=True) as interrupts,
-        acquire_workspace(Path(out), overwrite=overwrite, inputs=setup.inputs.all_paths()) as workspace,
+        acquire_workspace(Path(out), overwrite=overwrite, inputs=inputs.all_paths()) as workspace,
     ):
         interrupts.allow()
         folder = OutputFolder(out, manifest.about, workspace)
-        folder.reserve_image_names(setup.inputs.names)
-        with manifest.recording(workspace, setup.chosen):
+        folder.reserve_image_names(inputs.names)
+        with manifest.recording(workspace, chosen):
             yield StudyFolder(folder, manifest, workspace, interrupts)
+
+
+def _encode(shown: Image.Image | NotedPicture, about: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a PNG file, whose text chunk holds `about`."""
+    if isinstance(shown, NotedPicture):
+        limits = {**picture_limits(shown.picture), "value": describe_codes()}
+        return encode_png(shown.picture, {"surgery": as_json({**shown.note, **limits, **about})}, level=2)
+    # Not np.asarray, which copies the pixels twice.
+    pixels = np.frombuffer(shown.tobytes(), np.uint8).reshape(shown.height, shown.width, 3)
+    picture = Picture(pixels, None, np.zeros(1), np.ones(1))
+    return encode_png(picture, {"surgery": as_json(about)}, level=2)

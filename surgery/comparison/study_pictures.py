@@ -9,7 +9,7 @@ import numpy as np
 
 from surgery.builtin import apply_palette
 from surgery.drawing import make_palette
-from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF
+from surgery.types import BACKGROUND, LEVELS, MINUS_INF, NAN, PLUS_INF, Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,14 +40,23 @@ def draw_output(
 
 def draw_map(values: Tensor, colors: str, limits: tuple[float, float] | None = None) -> Image.Image:
     """Return a map ``(H, W)`` as an RGB image in the colors of a colormap, between limits or its own extremes."""
+    return apply_palette(_map_codes(values, *(limits or find_limits(values))), _palette(colors))
+
+
+def map_picture(values: Tensor, colors: str, limits: tuple[float, float]) -> Picture:
+    """Return a map ``(H, W)`` as an indexed picture, whose codes are values between limits."""
+    low, high = np.array(limits, np.float64)[:, None]
+    return Picture(_map_codes(values, *limits), _palette(colors), low, high)
+
+
+def _map_codes(values: Tensor, low: float, high: float) -> NDArray[np.uint8]:
     given: NDArray[Any] = values.float().numpy()
     is_finite = np.isfinite(given)
-    low, high = limits or find_limits(values)
     scale = (LEVELS - 1) / (high - low) if high > low else 0.0
     codes = np.where(is_finite, (np.where(is_finite, given, low) - low) * scale if scale else (LEVELS - 1) / 2, 0)
     codes = codes.round().clip(0, LEVELS - 1).astype(np.uint8)
     codes[np.isnan(given)], codes[np.isposinf(given)], codes[np.isneginf(given)] = NAN, PLUS_INF, MINUS_INF
-    return apply_palette(codes, _palette(colors))
+    return codes
 
 
 def find_limits(values: Tensor) -> tuple[float, float]:

@@ -144,7 +144,7 @@ def diagnose(
             first[:] = first or [image]
             if progress is not None:
                 progress(Progress(image.number + 1, 0, setup.inputs.total, image.name))
-            write = (lambda: None) if folder is None else partial(folder.finish_image, image, None, {})
+            write = (lambda: None) if folder is None else partial(folder.finish_image, image, {}, {})
             return StudiedImage({}, write)
 
         loop.run(study)

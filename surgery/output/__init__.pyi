@@ -3,6 +3,7 @@ from .folder import OutputFolder as OutputFolder
 from .folder import WrittenFile as WrittenFile
 from .image_records import has_finished_images as has_finished_images
 from .json_values import as_json as as_json
+from .json_values import describe_codes as describe_codes
 from .json_values import picture_limits as picture_limits
 from .locks import lock_holder as lock_holder
 from .manifest import Manifest as Manifest

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from surgery.text import escape_surrogates
+from surgery.types import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,12 @@ def encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {encodable(key): encodable(item) for key, item in value.items()}
     return type(value)(map(encodable, value)) if type(value) in (list, tuple) else value
+
+
+def describe_codes() -> str:
+    """Return in words how the codes of a picture become values."""
+    top = LEVELS - 1
+    return f"low + code / {top} * (high - low) for code <= {top}; 252 NaN, 253 -inf, 254 +inf, 255 none"
 
 
 @lru_cache(maxsize=1)  # the text of a picture and the manifest need the same

@@ -207,3 +207,25 @@ def test_the_view_fits_the_terminal_and_is_ascii_where_it_has_to_be(width: int, 
 def test_a_bar_is_on_a_logarithmic_scale() -> None:
     assert [log_share(value) for value in (0.0, 1e-9, 1e-8, 1.0, 5.0, float("inf"))] == [0, 0, 0, 1, 1, 1]
     assert log_share(1e-4) == pytest.approx(0.5)
+
+
+def test_a_folder_has_the_tables_and_the_pictures(run: Any, epochs: Path) -> None:
+    arguments = ("compare", "latest_net_G.pth", "10_net_G.pth", "photo.png", "--size", 32, "-o", "compared")
+    result = run(*arguments, "--top", 2, "--channels", 1)
+    assert result.code == 0
+    assert result.out.rstrip().endswith("look at compared/photo/sheet.png")
+    assert {each.name for each in (epochs / "compared").iterdir()} == {
+        *("compared.csv", "compared.json", "manifest.json", "photo")
+    }
+    names = [file.name for file in (epochs / "compared/photo").glob("0*.png")]
+    assert len(names) == 2 * 3
+    assert sum("difference" in name for name in names) == 2
+    manifest = json.loads((epochs / "compared/manifest.json").read_text())
+    assert [(each["name"], each["model"]) for each in manifest["runs"]] == [
+        *(("latest", "latest_net_G.pth"), ("10", "10_net_G.pth"))
+    ]
+    assert run("verify", "compared").code == 0
+    again = run(*arguments)
+    assert again.code == 1
+    assert again.err.count("\n") == 1
+    assert run(*arguments, "--overwrite").code == 0

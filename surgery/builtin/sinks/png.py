@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import RenderError
-from surgery.output import as_json, picture_limits
+from surgery.output import as_json, describe_codes, picture_limits
 from surgery.text import file_name as safe_file_name
 from surgery.text import sortable_number
-from surgery.types import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +82,5 @@ def picture_metadata(folder: OutputFolder, activation: Activation, picture: Pict
         **picture_limits(picture),
     }
     if picture.palette is not None:
-        top = LEVELS - 1
-        content["value"] = f"low + code / {top} * (high - low) for code <= {top}; 252 NaN, 253 -inf, 254 +inf, 255 none"
+        content["value"] = describe_codes()
     return as_json({**content, **folder.about})

@@ -15,6 +15,7 @@ from .normalizers import Fixed as Fixed
 from .normalizers import MinMax as MinMax
 from .normalizers import Percentile as Percentile
 from .normalizers import Symmetric as Symmetric
+from .periodic_patterns import Periodic as Periodic
 from .readers import default_reader as default_reader
 from .replacement import Replace as Replace
 from .sinks.png import Png as Png

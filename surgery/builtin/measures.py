@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from surgery.builtin.channel_measures import Constant, Dead, ModeGap, NotFinite, Outliers, Rank, Saturated, Sparsity
 from surgery.builtin.pattern_measures import Aliasing, Checkerboard, Grid, Overlap
+from surgery.builtin.periodic_patterns import Periodic
 
 if TYPE_CHECKING:
     from surgery.stages import Measure
@@ -20,6 +21,7 @@ MEASURES: dict[str, Measure] = {
     "rank": Rank(),
     "mode-gap": ModeGap(),
     "checkerboard": Checkerboard(),
+    "periodic": Periodic(),
     "overlap": Overlap(),
     "grid": Grid(),
     "aliasing": Aliasing(),

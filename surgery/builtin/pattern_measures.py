@@ -49,7 +49,9 @@ class Checkerboard:
             return maps.new_full(maps.shape[:2], math.nan).double()
         whole = maps[:, :, : rows * stride, : columns * stride].double()
         phases = whole.unflatten(3, (columns, stride)).unflatten(2, (rows, stride)).mean((2, 4))
-        return _share(phases.flatten(2).var(2, correction=0), whole.flatten(2).var(2, correction=0), _rounding(maps))
+        return share_of(
+            phases.flatten(2).var(2, correction=0), whole.flatten(2).var(2, correction=0), rounding_variance(maps)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _overlap(maps: Tensor, *, weight: Tensor, stride: tuple[int, int], groups: i
     rows, columns = stride
     places = product(range(rows), range(columns))
     sums = torch.stack([split[..., row::rows, column::columns].sum((3, 4)) for row, column in places], 3)
-    share = _share(sums.var(3, correction=0).sum(1), sums.square().mean(3).sum(1), 0.0).flatten()
+    share = share_of(sums.var(3, correction=0).sum(1), sums.square().mean(3).sum(1), 0.0).flatten()
     return share.to(maps.device).expand(maps.shape[0], -1)
 
 
@@ -108,7 +110,7 @@ class Grid:
         whole = maps[:, :, :rows, :columns].double()
         diagonal = whole[:, :, ::2, ::2] - whole[:, :, ::2, 1::2] - whole[:, :, 1::2, ::2] + whole[:, :, 1::2, 1::2]
         spread = whole - whole.mean((2, 3), keepdim=True)
-        return _share(diagonal.square().mean((2, 3)) / 16, spread.square().mean((2, 3)), _rounding(maps))
+        return share_of(diagonal.square().mean((2, 3)) / 16, spread.square().mean((2, 3)), rounding_variance(maps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,10 @@ class Aliasing:
         # Columns other than the first and the middle one stand for two frequencies of a whole transform.
         energy[..., 1 : (width + 1) // 2] *= 2
         high = torch.maximum(rows[:, None], columns) > 0.25
-        return _share((energy * high).sum((2, 3)), energy.sum((2, 3)), _rounding(maps))
+        return share_of((energy * high).sum((2, 3)), energy.sum((2, 3)), rounding_variance(maps))
 
 
-def _rounding(maps: Tensor) -> Tensor:
+def rounding_variance(maps: Tensor) -> Tensor:
     """Return the variance ``(B, C)`` that rounding may leave in maps that would be constant without it."""
     import torch
 
@@ -147,6 +149,6 @@ def _rounding(maps: Tensor) -> Tensor:
     return (4 * float(torch.finfo(maps.dtype).eps) * size).square()
 
 
-def _share(part: Tensor, whole: Tensor, least: Tensor | float) -> Tensor:
+def share_of(part: Tensor, whole: Tensor, least: Tensor | float) -> Tensor:
     """Return part over whole, from 0 to 1: 0 where the whole is at most `least`, and NaN where it is NaN."""
     return (part / whole).clamp(0, 1).where(whole > least, 0.0).where(whole.isfinite(), math.nan)

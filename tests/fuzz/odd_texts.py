@@ -37,7 +37,7 @@ STAGES = {
     "tiler": ("grid", "strip", "channels"),
     "transform": ("abs", "mean", "topk", "fft", "pca"),
     "edit": ("zero", "mean", "scale", "clamp", "noise", "shuffle", "blur", "replace"),
-    "measure": ("dead", "checkerboard", "saturated", "rank", "mode-gap", "overlap", "aliasing"),
+    "measure": ("dead", "checkerboard", "saturated", "rank", "mode-gap", "overlap", "aliasing", "periodic"),
     "colormap": ("viridis", "magma", "cmap:viridis"),
     "sink": ("png", "sheet", "npz", "safetensors"),
     "reader": ("image", "tensor"),

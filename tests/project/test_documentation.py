@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from surgery.graph import HAZARD_KINDS
 from surgery.tracing import explanations
@@ -69,3 +72,25 @@ def test_each_reason_and_each_kind_of_hazard_has_its_remedy() -> None:
         assert f"| `{kind}` |" in page
     for _, reason in explanations._REASONS:
         assert reason.split(", ")[0] in page, reason
+
+
+def test_the_resize_of_the_checkerboard_page_is_nearest_to_the_transposed_convolution() -> None:
+    page = (ROOT / "docs/pages/explanation/checkerboard.md").read_text(encoding="utf-8")
+    (block,) = [block.text for block in blocks(page) if "def resize_instead" in block.text]
+    source = block.partition("\n\n\nreplaced = ")[0]
+    assert source in (ROOT / "examples" / "checkerboard.py").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(source, names)  # noqa: S102
+    former, other = (nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1).requires_grad_(requires_grad=False) for _ in "12")
+    maps = torch.randn(2, 3, 6, 9)
+    other.weight.copy_(torch.randn(3, 5, 4, 1) @ torch.tensor([[3.0, 5.0, 4.0, 2.0]]))
+    other.weight += other.weight.flip(2).clone()  # now b - a = c - d along rows and along columns
+    assert torch.allclose(names["resize_instead"](other)(maps), other(maps), atol=1e-4)
+    # No kernel that a resize and a convolution have is nearer: the rest is at right angles to all of them.
+    impulse = torch.zeros(1, 3, 5, 5)
+    for channel in range(3):
+        impulse.zero_()[0, channel, 2, 2] = 1
+        rest = former(impulse) - names["resize_instead"](former)(impulse)
+        kernel = other(impulse) - other(torch.zeros_like(impulse))
+        assert abs((rest * kernel).sum().item()) < 1e-5 * kernel.norm().item()
+        assert rest.norm().item() > 0.05

@@ -116,7 +116,7 @@ def test_its_pictures_are_what_the_code_makes(in_prepared_folder: Path, monkeypa
     plugin = ("--plugin", f"{ROOT}/examples/ember.py", "--colormap", "ember")
     surgery_command("extract", "--overwrite", *plugin, *ember.split())
     assert_looks_like(pictures / "ember.png", Path("activations/facade-1/001-down1.conv.png"))
-    for name in ("eval_against_train", "patchgan_scores"):
+    for name in ("checkerboard", "eval_against_train", "patchgan_scores"):
         runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
         assert_looks_like(pictures / f"{name}.png", Path(f"{name}.png"))
 

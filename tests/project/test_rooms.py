@@ -171,7 +171,7 @@ def test_each_name_of_a_face_is_used_by_another_room_or_is_public(room: str) -> 
     outside += [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "examples").rglob("*.py"), *TEMPLATES.rglob("*.py")]
     used = {name for path in outside for module, name in imports(path) if module == f"surgery.{room}"}
     documented = {"ChannelsFirst", "ChannelsLast", "Flat", "Tokens"}
-    documented |= {"Blend", "Blur", "Clamp", "Mean", "Noise", "Scale", "Shuffle", "THRESHOLDS", "Zero"}
+    documented |= {"Blend", "Blur", "Clamp", "Mean", "Noise", "Periodic", "Scale", "Shuffle", "THRESHOLDS", "Zero"}
     assert {name for name in face(room) if f" {name} as " not in public} - documented <= used
 
 

@@ -21,6 +21,7 @@ from surgery.eager.operation_observer import (
     run_observed,
 )
 from surgery.eager.parameter_copies import copy_to_run
+from surgery.eager.random_states import seed_torch
 from surgery.eager.runs import clone_leaves
 from surgery.eager.user_code import isolate_caches
 from surgery.graph import clone_inputs, find_edges, leaf_rule, named_tensors, operations, set_mode
@@ -143,7 +144,7 @@ class OracleRuns:
             isolate_caches(module),
             self._outside.restart(),
         ):
-            torch.manual_seed(self._seed)
+            seed_torch(self._seed)
             # Clones again, since torch forbids writes to what requires gradients and was not computed.
             yield clone_inputs(clone_leaves(self._inputs.example, gradients=self._gradients))
 

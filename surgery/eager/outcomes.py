@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from surgery.eager.random_states import seed_torch
 from surgery.eager.runs import SEED, output_structure
 from surgery.errors import TraceError, first_line
 from surgery.graph import bitwise_equal, describe_difference, named_tensors
@@ -48,7 +49,7 @@ def seed_generators(inputs: Sequence[Any]) -> Iterator[None]:
     """Within the block, torch's random generators start from the same seed; after it, they are restored."""
     devices = {tensor.device for _, tensor in named_tensors(inputs) if tensor.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
-        torch.manual_seed(SEED)
+        seed_torch(SEED)
         yield
 
 

@@ -1,4 +1,4 @@
-"""The states of the random generators of Python and numpy, which belong to the whole process."""
+"""The random generators of Python, numpy and torch, which belong to the whole process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 GeneratorStates: TypeAlias = "tuple[Any, Any]"
 """The states of Python's generator and of numpy's."""
@@ -31,3 +32,11 @@ def restore_generators(states: GeneratorStates) -> None:
     """Put both generators back to earlier states."""
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
+
+
+def seed_torch(seed: int) -> None:
+    """Seed all random generators of torch, as `torch.manual_seed` does."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # torch.manual_seed would format the stack for each kind of device, which takes longer than a small model
+        torch.default_generator.manual_seed(seed)

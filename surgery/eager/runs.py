@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from surgery.eager.random_states import seed_torch
 from surgery.graph import clone_inputs, named_tensors
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run_once(module: nn.Module, inputs: Mapping[str, Any], split: Split, *, grad
     sources = [(f"input{key}", leaf) for key, leaf in named_tensors(leaves) if _can_require_grad(leaf)]
     sources += [(name, value) for name, value in module.named_parameters() if value.requires_grad]
     with torch.random.fork_rng(), torch.set_grad_enabled(gradients):
-        torch.manual_seed(SEED)
+        seed_torch(SEED)
         # A clone, since a model may work in place on its input, which torch forbids for a leaf.
         arguments, keywords = split(clone_inputs(leaves))
         output = module(*arguments, **keywords)

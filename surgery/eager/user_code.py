@@ -107,10 +107,10 @@ def _find_namespaces(kinds: frozenset[type]) -> _Namespaces:
 
 def _is_user_module(module: Any, packages: set[str]) -> bool:
     names: dict[str, Any] = getattr(module, "__dict__", {})
-    file = names.get("__file__")
-    uses_torch = bool(names.keys() & {"torch", "nn", "Tensor"})
+    uses_torch = "torch" in names or "nn" in names or "Tensor" in names
     if not uses_torch and str(names.get("__name__")).partition(".")[0] not in packages:
         return False
+    file = names.get("__file__")
     return names.get("__name__") == "__main__" if file is None else is_user_file(str(file))
 
 

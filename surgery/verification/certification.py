@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.eager import bind_example, insert_everywhere, lock_global_state
+from surgery.eager import bind_example, insert_everywhere, lock_global_state, remember_namespaces
 from surgery.editing import edits_of
 from surgery.errors import SurgeryError
 from surgery.graph import copy_isolating_hooks, operations, set_mode, trace_info
@@ -61,7 +61,7 @@ def certify(
     model = unwrap_model(model)
     example = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else inputs
     has_edits = bool(find_edits(opened))
-    with lock_global_state(), torch.inference_mode(False):
+    with lock_global_state(), remember_namespaces(), torch.inference_mode(False):
         bound = bind_example(model, example)
         comparisons = _compare(model, remove_edits(opened) if has_edits else opened, bound, modes, others=others)
         if has_edits:

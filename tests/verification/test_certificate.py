@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 import surgery
+from surgery.eager import user_code
 from surgery.eager.oracle import compare_with_eager
+from surgery.eager.random_states import seed_torch
 from surgery.eager.runs import run_once
 from surgery.rewriting.extractor import ActivationExtractor
 from surgery.verification.model_state import model_state
@@ -50,6 +52,21 @@ def test_a_model_is_compared_in_both_modes_on_another_batch_and_another_size(sha
     assert {c.case for c in certificate.comparisons if c.what == "gradients" and c.same} == {"example"}
     alone = surgery.certify(model, traced, x, modes=["train"], others=False)
     assert cases(alone) == [("train", "example")]
+
+
+def test_the_imported_modules_are_looked_through_once_in_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = Film(2), torch.randn(1, 3, 4, 4)
+    traced = surgery.trace(model, x)
+    surgery.certify(model, traced, x)  # which may import modules
+    find, searches = user_code._find_namespaces, []
+
+    def count(kinds: frozenset[type]) -> Any:
+        searches.append(kinds)
+        return find(kinds)
+
+    monkeypatch.setattr(user_code, "_find_namespaces", count)
+    assert surgery.certify(model, traced, x).same
+    assert len(searches) == len(set(searches)) > 0
 
 
 class Numbered(nn.Module):
@@ -458,3 +475,14 @@ def test_a_tensor_that_is_given_twice_is_given_twice_to_both() -> None:
         inputs = {"query": x, "key": x}
         _, output = run_once(SameTwice(), inputs, lambda each: ((), each), gradients=gradients).output[-1]
         assert torch.equal(output, x * 2)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_a_run_begins_with_the_random_numbers_of_a_seed(accelerator: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+    with torch.random.fork_rng():
+        torch.rand(3)
+        seed_torch(7)
+        drawn = torch.rand(3)
+        torch.manual_seed(7)
+        assert torch.equal(drawn, torch.rand(3))

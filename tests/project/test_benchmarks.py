@@ -230,26 +230,13 @@ def test_weights_are_random_and_the_same_each_time() -> None:
 
 def test_the_table_was_made_by_a_full_run_in_which_nothing_was_wrong() -> None:
     text = TRUTH.read_text(encoding="utf-8")
-    assert re.search(r"Made by `python -m benchmarks.truth( --jobs \d+)?` in", text)
-    row = re.search(r"\| \*\*all\*\* \| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \|", text)
-    assert row is not None
-    models, plain, traced, values, wrong, others, touched = (int(cell.replace(",", "")) for cell in row.groups())
-    assert 324 <= models <= len(list(list_models()))
-    assert traced >= max(plain, 150)
-    assert values > 100_000
-    assert (wrong, others, touched) == (0, 0, 0)
-    said = " ".join((TRUTH.parent.parent / "README.md").read_text(encoding="utf-8").split())
-    assert f"Of the {values:,} values of {traced} models, {wrong} differ" in said
-
-
-def test_no_value_of_an_observed_model_is_wrong_in_the_table() -> None:
-    text = (TRUTH.parent / "OBSERVED.md").read_text(encoding="utf-8")
+    assert re.search(r"Made by `python -m benchmarks.truth --tool surgery( --jobs \d+)?` in", text)
     row = next(line for line in text.splitlines() if line.startswith("| **all** |"))
-    _, models, _, traced, values, wrong, others, _, observed, reach, _ = row.strip("| ").split(" | ")
-    assert models == traced == observed
+    _, models, _, traced, values, wrong, others, touched, observed, reach, _ = row.strip("| ").split(" | ")
+    assert int(models) == int(traced) == len(list(list_models()))
     assert (wrong, others) == ("0", "0")
+    assert int(touched) <= 1  # version counters of parameters that tracing has written and put back
     assert float(reach) >= 0.98
     said = " ".join((TRUTH.parent.parent / "README.md").read_text(encoding="utf-8").split())
-    assert (
-        f"Of the {values} values of {models} models that are observed, most of them of transformers, 0 differ." in said
-    )
+    assert f"Of the {values} values of {models} models, 0 differ" in said
+    assert f"{observed} of them are observed" in said

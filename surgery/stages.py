@@ -148,13 +148,11 @@ class MeasuredOperation:
 class Measure(Protocol):
     """Computes a number for each channel of an activation.
 
-    Takes maps ``(B, C, H, W)`` float32 or float64 of any range, with NaN and infinities as the model computed them.
-    Returns ``(B, C)`` float64, or ``(B, 1)`` for one number of all channels; those of image b depend only on image b.
-    NaN stands for no number, as of a map that is too small. It must not write to its input, memory of the model.
+    Takes maps as a `Transform` does. Returns ``(B, C)`` float64, or ``(B, 1)`` for one number of all channels; those of
+    image b depend only on image b. NaN stands for no number. It must not write to its input, memory of the model.
 
     Its attributes ``unit`` ("share", "ratio") and ``reading`` say in words what the numbers are, and how to read them.
-    An optional method ``of_operation(measured)`` takes a `MeasuredOperation` and returns the measure for it, or None
-    for an operation of which it can say nothing.
+    An optional method ``of_operation(measured)`` returns the measure for a `MeasuredOperation`; None for no measure.
     """
 
     def __call__(self, maps: Tensor, /) -> Tensor: ...

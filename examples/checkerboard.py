@@ -10,7 +10,7 @@ from surgery.data import inputs
 FIT = torch.tensor([[1.0, -1.0, 1.0, 3.0], [-2.0, 2.0, 2.0, -2.0], [3.0, 1.0, -1.0, 1.0]]) / 4
 
 
-def resize_instead(former):
+def resize_instead(former: nn.ConvTranspose2d) -> nn.Module:
     convolution = nn.Conv2d(former.in_channels, former.out_channels, 3, padding=1)
     convolution.weight, convolution.bias = nn.Parameter((FIT @ former.weight @ FIT.T).transpose(0, 1)), former.bias
     return nn.Sequential(nn.Upsample(scale_factor=2), convolution)

@@ -28,7 +28,7 @@ from surgery.text import abbreviate_list
 if TYPE_CHECKING:
     from surgery.types import Operation
 
-ModuleMaker: TypeAlias = Callable[[nn.Module], nn.Module]
+ModuleMaker: TypeAlias = Callable[[Any], nn.Module]
 """Takes the module that is replaced; returns the one that takes its place."""
 
 T = TypeVar("T", bound=nn.Module)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from surgery.comparing.row_sums import measure_rows, ratio
 from surgery.graph import bitwise_equal, named_tensors
 
 if TYPE_CHECKING:
@@ -43,26 +44,44 @@ class PairMeasures:
 
 def measure_pair(first: Tensor, second: Tensor, channels: Callable[[Tensor], Tensor]) -> PairMeasures:
     """Return the measures of two tensors of the same shape. `channels` returns one as ``(B, C, ...)`` maps."""
-    if bitwise_equal(first, second):
-        correlation = _mean_correlation(channels(first).double(), channels(second).double()) if first.numel() else 1.0
-        return PairMeasures(0.0, 0.0, 0.0, math.inf, 1.0, 1.0, correlation)
-    equal = _share_equal(first, second)
-    one, other = _as_double(first), _as_double(second)
-    is_same = (one == other) | (one.isnan() & other.isnan())  # infinities too
+    if not first.numel():
+        return PairMeasures(0.0, 0.0, 0.0, math.inf, 1.0, 1.0, 1.0)
+    is_equal = bitwise_equal(first, second)
+    ones, others = (_as_rows(channels(_on_cpu(each))) for each in (first, second))
+    sums = measure_rows(ones, others)
+    if not math.isfinite(sums.square_first + sums.square_second + sums.square_difference):
+        return _measure_with_infinities(ones, others, _share_equal(first, second))
+    norm, other_norm = math.sqrt(sums.square_first), math.sqrt(sums.square_second)
+    relative = ratio(math.sqrt(sums.square_difference), norm)
+    product = norm * other_norm
+    return PairMeasures(
+        max_difference=sums.max_difference,
+        mean_difference=sums.sum_difference / ones.numel(),
+        relative=relative,
+        snr=decibels(relative),
+        cosine=1.0 if is_equal else sums.product / product if product else float(norm == other_norm),
+        equal=1.0 if is_equal else _share_equal(first, second),
+        correlation=sums.correlation,
+    )
+
+
+def _measure_with_infinities(ones: Tensor, others: Tensor, equal: float) -> PairMeasures:
+    """Return the measures of values with NaN or infinities: what one value alone has counts as infinite."""
+    one, other = ones.double(), others.double()
+    is_same = (one == other) | (one.isnan() & other.isnan())
     difference = torch.where(is_same, 0.0, one - other).abs_().nan_to_num_(math.inf, math.inf)
     one, other = (torch.where(each.isfinite(), each, 0.0) for each in (one, other))
-    norm, other_norm = float(one.norm()), float(other.norm())
-    difference_norm = float(difference.norm())
-    relative = difference_norm / norm if norm else (math.inf if difference_norm else 0.0)
-    product = norm * other_norm
+    sums = measure_rows(one, other)
+    relative = ratio(float(difference.norm()), math.sqrt(sums.square_first))
+    product = math.sqrt(sums.square_first * sums.square_second)
     return PairMeasures(
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         relative=relative,
         snr=decibels(relative),
-        cosine=float((one * other).sum()) / product if product else float(norm == other_norm),
+        cosine=sums.product / product if product else float(sums.square_first == sums.square_second),
         equal=equal,
-        correlation=_mean_correlation(channels(one), channels(other)),
+        correlation=sums.correlation,
     )
 
 
@@ -99,31 +118,36 @@ def paired_tensors(first: Any, second: Any) -> list[tuple[str, Tensor, Tensor]] 
     return [(key, one, other) for (key, one), (_, other) in zip(ones, others, strict=True)]
 
 
-def _as_double(tensor: Tensor) -> Tensor:
+def as_real(tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU without quantized and complex numbers; the latter have one axis more."""
+    tensor = _on_cpu(tensor)
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().cpu()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    return torch.view_as_real(tensor).double() if tensor.is_complex() else tensor.double()
+    return tensor.dequantize() if tensor.is_quantized else tensor
+
+
+def _as_rows(maps: Tensor) -> Tensor:
+    """Return ``(B, C, ...)`` maps as a row for each channel, without complex numbers."""
+    return as_real(maps.transpose(0, 1)).flatten(1)
 
 
 def _share_equal(first: Tensor, second: Tensor) -> float:
-    if not first.numel():
-        return 1.0
     one, other = first.detach().cpu(), second.detach().cpu()
     if one.is_quantized or other.is_quantized or one.dtype != other.dtype:
-        one, other = _as_double(one), _as_double(other)
-    is_same = one == other
-    if one.is_floating_point():
-        is_same = (is_same & (one.signbit() == other.signbit())) | (one.isnan() & other.isnan())
-    return float(is_same.double().mean())
+        one, other = as_real(one).double(), as_real(other).double()
+    if (bits := _BITS.get(one.dtype)) is not None:
+        is_same = one.contiguous().view(bits) == other.contiguous().view(bits)
+    else:
+        is_same = one == other
+    return int(is_same.count_nonzero()) / is_same.numel()
 
 
-def _mean_correlation(one: Tensor, other: Tensor) -> float:
-    """Return the mean correlation of the channels of ``(B, C, ...)`` maps; NaN if all are constant."""
-    ones, others = (maps.transpose(0, 1).flatten(1) for maps in (one, other))
-    ones, others = (maps - maps.mean(1, keepdim=True) for maps in (ones, others))
-    norms = ones.norm(dim=1) * others.norm(dim=1)
-    varies = norms > 0
-    if not bool(varies.any()):
-        return math.nan
-    return float(((ones * others).sum(1)[varies] / norms[varies]).mean().clamp(-1, 1))
+_BITS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from surgery.comparing.own_differences import NOTHING
-from surgery.comparing.pair_measures import PairMeasures, mean_and_worst, measure_pair, paired_tensors
+from surgery.comparing.pair_measures import PairMeasures, as_real, mean_and_worst, measure_pair, paired_tensors
+from surgery.comparing.row_sums import ratio, square_distance
 from surgery.comparing.run_comparison import ComparedOperation
 from surgery.comparing.similarity import LinearCka
 from surgery.graph import named_tensors
@@ -162,7 +163,7 @@ def _split(
     if own is None or isinstance(paired_tensors(first, own), str):
         return None, None
     norm = _norm(first)
-    return _ratio(_distance(own, first), norm), _ratio(_distance(second, own), norm)
+    return ratio(_distance(own, first), norm), ratio(_distance(second, own), norm)
 
 
 def _norm(value: Any) -> float:
@@ -172,12 +173,7 @@ def _norm(value: Any) -> float:
 def _distance(one: Any, other: Any) -> float:
     pairs = paired_tensors(one, other)
     assert not isinstance(pairs, str)  # noqa: S101 - the caller has looked
-    squares = (float((a.detach().cpu().double() - b.detach().cpu().double()).square().sum()) for _, a, b in pairs)
-    return math.sqrt(sum(squares))
-
-
-def _ratio(distance: float, norm: float) -> float:
-    return distance / norm if norm else (math.inf if distance else 0.0)
+    return math.sqrt(sum(square_distance(as_real(a), as_real(b)) for _, a, b in pairs))
 
 
 def _root_mean_square(values: Sequence[float]) -> float | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from surgery.comparing.graph_plans import GraphCopies
 from surgery.comparing.own_differences import OwnDifferences
 from surgery.comparing.random_streams import RandomStream
 from surgery.comparing.steppers import GraphStepper, ThreadStepper, can_step, closing
@@ -62,6 +63,10 @@ class SideBySide:
             OwnDifferences(runs[0], run) if own and self._can_step[0] and steps else None
             for run, steps in zip(runs[1:], self._can_step[1:], strict=True)
         ]
+        self._copies = [
+            GraphCopies(cast("fx.GraphModule", run.model)) if steps else None
+            for run, steps in zip(runs, self._can_step, strict=True)
+        ]
         self._streams: list[RandomStream] = []
         self.outputs: list[Any] = []
         """What the runs returned for the last image, if they ran to the end."""
@@ -96,11 +101,11 @@ class SideBySide:
 
     def _start(self, place: int, values: Mapping[str, Any]) -> Stepper:
         run = self._runs[place]
-        model = copy_isolating_hooks(run.model)  # which begins with the buffers that the model has
         args, kwargs = run.arguments(clone_inputs(dict(values)))
         stream = self._streams[place]
-        if self._can_step[place]:
-            return GraphStepper(cast("fx.GraphModule", model), args, stream)
+        if (copies := self._copies[place]) is not None:
+            return GraphStepper(copies.take(), args, stream)
+        model = copy_isolating_hooks(run.model)  # which begins with the buffers that the model has
         return ThreadStepper(model, set(self._paths[place].values()), args, kwargs, stream)
 
     def _evaluate_own(self, steppers: Sequence[Stepper], operation: Operation) -> tuple[list[Any], list[bool]]:

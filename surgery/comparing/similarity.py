@@ -30,9 +30,8 @@ class LinearCka:
     def add(self, first: Tensor, second: Tensor) -> None:
         """Add the maps ``(B, C, ...)`` and ``(B, C', ...)`` of the same images."""
         for kept, maps in ((self._first, first), (self._second, second)):
-            kept.append(
-                maps.detach().flatten(2).double().mean(2).cpu() if maps.ndim > 2 else maps.detach().double().cpu()
-            )
+            flat = maps.detach().flatten(2) if maps.ndim > 2 else maps.detach()[..., None]
+            kept.append(flat.mean(2, dtype=torch.float64).cpu())
 
     def value(self) -> float | None:
         """Return the similarity; None for fewer than `MIN_IMAGES` images, NaN if a representation is constant."""

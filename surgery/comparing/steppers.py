@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from surgery.comparing.random_streams import RandomStream
-from surgery.graph import GraphInterpreter, clone_inputs, contexts, operation_groups, operations
+from surgery.graph import GraphInterpreter, clone_inputs, contexts, operations
 from surgery.rewriting import insert, listening
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from surgery.comparing.graph_plans import GraphPlan
     from surgery.graph import OperationGroup
     from surgery.types import Operation
 
@@ -38,22 +41,19 @@ class Stepper(Protocol):
 class GraphStepper:
     """A run of a graph, node by node, with only the values that are still needed."""
 
-    def __init__(self, model: fx.GraphModule, args: Sequence[Any], stream: RandomStream) -> None:
-        self._model = model
+    def __init__(self, plan: GraphPlan, args: Sequence[Any], stream: RandomStream) -> None:
+        """`plan` has a graph that the run may change, and that nothing else runs."""
+        self._plan = plan
         self._stream = stream
-        self._nodes = list(model.graph.nodes)
-        self._groups = {group.operation.path: group for group in operation_groups(model)}
-        self._interpreter = GraphInterpreter(model, garbage_collect_values=False)
-        self._interpreter.args_iter = iter(model.graph.process_inputs(*args))
-        self._place = {node: number for number, node in enumerate(self._nodes)}
-        self._dead_after = _dead_after(self._nodes)
+        self._interpreter = GraphInterpreter(plan.model, garbage_collect_values=False)
+        self._interpreter.args_iter = iter(plan.model.graph.process_inputs(*args))
         self._next = 0
         self._output: Any = None
 
     def prepare(self, path: str) -> OperationGroup:
         """Run until the operation is the next one to be computed."""
-        group = self._groups[path]
-        self._run_until(self._place[group.nodes[0]])
+        group = self._plan.groups[path]
+        self._run_until(self._plan.place[group.nodes[0]])
         return group
 
     def arguments(self, path: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -67,44 +67,39 @@ class GraphStepper:
         The run stays as it is: the arguments are copied, and the random numbers are those of the operation itself.
         """
         node = self.prepare(path).node
-        args, kwargs = clone_inputs((args, dict(kwargs)))
-        module = self._model.get_submodule(str(node.target)) if node.op == "call_module" else nn.Module()
+        module = self._plan.model.get_submodule(str(node.target)) if node.op == "call_module" else nn.Module()
+        if not _only_reads(module):
+            args, kwargs = clone_inputs((args, dict(kwargs)))
         with self._stream.peek(module):
             return getattr(self._interpreter, node.op)(node.target, args, kwargs)
 
     def advance(self, path: str) -> Any:
-        group = self._groups[path]
-        self._run_until(self._place[group.nodes[-1]] + 1)
+        group = self._plan.groups[path]
+        self._run_until(self._plan.place[group.nodes[-1]] + 1)
         values = tuple(self._interpreter.env.get(node) for node in group.values)
         return values[0] if len(values) == 1 else values
 
     def finish(self) -> Any:
-        self._run_until(len(self._nodes))
-        return self._model.graph.process_outputs(self._output)
+        self._run_until(len(self._plan.nodes))
+        return self._plan.model.graph.process_outputs(self._output)
 
     def _run_until(self, stop: int) -> None:
         interpreter = self._interpreter
         if self._next >= stop:
             return
         with self._stream.drawing():
-            for node in self._nodes[self._next : stop]:
+            for place in range(self._next, stop):
+                node = self._plan.nodes[place]
                 # What the last one left is freed now: until then its value could be looked at.
-                for dead in self._dead_after.get(self._nodes[self._place[node] - 1], ()) if self._place[node] else ():
+                for dead in self._plan.dead_after.get(self._plan.nodes[place - 1], ()) if place else ():
                     interpreter.env.pop(dead, None)
                 self._output = interpreter.env[node] = interpreter.run_node(node)
         self._next = stop
 
 
-def _dead_after(nodes: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    """Return the nodes that no later node reads, by the last that reads them."""
-    last_use: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        last_use[node] = node
-        last_use.update(dict.fromkeys(node.all_input_nodes, node))
-    dead: dict[fx.Node, list[fx.Node]] = {}
-    for node, user in last_use.items():
-        dead.setdefault(user, []).append(node)
-    return dead
+def _only_reads(module: nn.Module) -> bool:
+    """Return whether a module is one of torch that does not write to its inputs."""
+    return isinstance(module, (_ConvNd, _BatchNorm, nn.Linear))
 
 
 def can_step(model: nn.Module) -> bool:

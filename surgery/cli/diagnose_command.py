@@ -28,7 +28,7 @@ def diagnose(
         list[str],
         typer.Option(
             metavar="NAME",
-            help="What to measure: checkerboard, dead, similarity. Repeatable. [dim]\\[default: all there are][/dim]",
+            help="What to measure: checkerboard, dead, equivariance. Repeatable. [dim]\\[default: all but a few][/dim]",
         ),
     ] = [],  # noqa: B006
     threshold: Annotated[

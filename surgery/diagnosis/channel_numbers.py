@@ -112,6 +112,37 @@ class Noise:
         return numbers, whole
 
 
+class Equivariance:
+    """How well maps follow a shift of the input: ``10 log10(range^2 / MSE)`` in dB, 4 / MSE for maps from -1 to 1.
+
+    Karras et al. 2021, arXiv:2106.12423 (EQ-T). It is the middle half of the maps, away from what the shift brings in.
+    """
+
+    def __init__(self) -> None:
+        self._errors = MeanNumbers()
+
+    def add(self, maps: Tensor, shifted: Tensor, shift: tuple[int, int]) -> None:
+        """Add maps ``(C, H, W)`` of an image, those of the shifted image, and the rows and columns of the shift.
+
+        Constant maps, and maps that are not finite, are left out.
+        """
+        spread = maps.max().double() - maps.min().double()
+        height, width = maps.shape[1:]
+        if shifted.shape != maps.shape or min(height, width) < 8 or not 0 < float(spread) < np.inf:
+            return
+        difference = (shifted.double() - maps.double().roll(shift, (1, 2))) / spread
+        middle = difference[:, height // 4 : -(height // 4), width // 4 : -(width // 4)]
+        self._errors.add(middle.square().mean((1, 2)).cpu().numpy())
+
+    def numbers(self) -> tuple[Numbers, float]:
+        """Return the dB of each channel ``(C,)``, infinite for an exact shift, and that of all channels together."""
+        errors = self._errors.numbers()
+        if not errors.size:
+            return np.full(1, np.nan), float("nan")
+        with np.errstate(divide="ignore"):
+            return -10 * np.log10(errors), float(-10 * np.log10(errors.mean()))
+
+
 class OperationNumbers:
     """All that is measured at one operation."""
 
@@ -120,6 +151,7 @@ class OperationNumbers:
         self.means: dict[str, MeanNumbers] = {}
         self.similarity = Similarity()
         self.noise = Noise()
+        self.equivariance = Equivariance()
         self.spreads: list[float] = []
         """The distance of the least from the greatest value of each image."""
         self.positions = 0

@@ -85,7 +85,8 @@ def diagnose(
       and drift need two or more.
     - `at`: Which operations, as in `surgery.ablate`.
     - `measures`: Measures as in `surgery.extract`, and ``similarity`` of the maps of different images, ``drift`` of
-      their range, and ``noise``, the share of the variance that random numbers make.
+      their range, ``noise``, the share of the variance that random numbers make, and ``equivariance``, how well the
+      maps follow a shift of the image, which takes another run of each.
     - `thresholds`: From which number on a measure is a finding; None for never. `surgery.diagnosis.THRESHOLDS` has
       those that are not given.
     - `edits`, `reference`: What is changed in the model first, as in `surgery.extract`.
@@ -190,6 +191,9 @@ def _rows(numbers: OperationNumbers, passes: frozenset[str]) -> Iterator[Diagnos
         yield from _row(numbers, "similarity", similarity)
     if "drift" in passes:
         yield from _row(numbers, "drift", np.full(1, numbers.drift))
+    if "equivariance" in passes:
+        levels, whole = numbers.equivariance.numbers()
+        yield from _row(numbers, "equivariance", levels, whole)
     if "noise" in passes:
         shares, whole = numbers.noise.numbers()
         yield from _row(numbers, "noise", shares, whole)

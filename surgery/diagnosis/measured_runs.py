@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 PASSES = {
     "similarity": ("correlation", "near 1, the maps are the same whatever the input is: it is ignored"),
     "drift": ("ratio", "1 if all images have one range of values; 10 is ten times the range in one of them"),
+    "equivariance": ("dB", "the higher, the better the maps follow a shift of the image by 8 pixels"),
     "noise": ("share", "the share of the variance that random numbers make, such as those of a dropout"),
 }
 """What is measured between images or between runs: units, and how to read the numbers."""
 INPUT = "input"
+_SHIFT = 8
+"""Pixels by which images are shifted down and right; maps of a lower resolution are shifted by less."""
 
 
 class MeasuredRuns:
@@ -58,24 +62,46 @@ class MeasuredRuns:
     def run(self, image: StudyImage) -> None:
         """Run an image and gather its numbers. Raises ImageError if the model does not take it."""
         kept: dict[str, Tensor] = {}
-        wants_noise = "noise" in self._passes
+        wants_noise, wants_shift = "noise" in self._passes, "equivariance" in self._passes
         self._gather_input(image)
 
         def gather(operation: Operation, value: Any) -> None:
             maps = self._maps(operation, value)
             if maps is not None:
                 self._gather(operation, maps)
-                if wants_noise and operation.path not in kept:
+                if (wants_noise or wants_shift) and operation.path not in kept:
                     kept[operation.path] = maps.clone()
 
         def gather_again(operation: Operation, value: Any) -> None:
             maps = self._maps(operation, value)
             if maps is not None and operation.path in kept:
-                self.numbers[operation.path].noise.add(kept.pop(operation.path), maps)
+                self.numbers[operation.path].noise.add(kept[operation.path], maps)
 
         self._run(self._setup.runner, image, gather)
         if wants_noise and self.is_random:
             self._run(self._other, image, gather_again)
+        if wants_shift:
+            self._gather_shifted(image, kept)
+
+    def _gather_shifted(self, image: StudyImage, kept: Mapping[str, Tensor]) -> None:
+        """Run a shifted image, and compare its maps with shifted ones. Does nothing for another kind of input."""
+        name = image.repeated[0]
+        main = image.values[name]
+        if not isinstance(main, Tensor) or main.ndim != 4 or len(image.repeated) > 1:
+            return
+        height, width = main.shape[2:]
+        moved = replace(image, values={**image.values, name: main.roll((_SHIFT, _SHIFT), (2, 3))})
+
+        def compare(operation: Operation, value: Any) -> None:
+            maps = self._maps(operation, value)
+            if maps is None or operation.path not in kept:
+                return
+            rows, columns = _SHIFT * maps.shape[1] / height, _SHIFT * maps.shape[2] / width
+            if rows.is_integer() and columns.is_integer() and min(rows, columns) > 0:
+                equivariance = self.numbers[operation.path].equivariance
+                equivariance.add(kept[operation.path], maps, (int(rows), int(columns)))
+
+        self._run(self._setup.runner, moved, compare)
 
     def keep_maps(self, image: StudyImage, paths: frozenset[str]) -> Mapping[str, Tensor]:
         """Return the maps ``(C, H, W)`` of some operations for an image, on the CPU."""

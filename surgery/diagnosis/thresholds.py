@@ -51,6 +51,7 @@ REDUCTIONS: Mapping[str, Reduction] = {
     "similarity": "mean",
     "noise": "whole",
     "drift": "whole",
+    "equivariance": "whole",
     "rank": "whole",
 }
 """How the numbers of an operation's channels become one; by default it is the largest."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surgery.diagnosis.channel_numbers import MeanNumbers, Noise, OperationNumbers, Similarity
+from surgery.diagnosis.channel_numbers import Equivariance, MeanNumbers, Noise, OperationNumbers, Similarity
 from surgery.diagnosis.thresholds import THRESHOLDS, merge_thresholds, reduce_numbers
 from surgery.types import Operation
 
@@ -60,6 +60,22 @@ def test_the_noise_of_two_runs_is_its_share_of_the_variance() -> None:
     assert shares.tolist() == pytest.approx([0.25, 0], abs=0.01)
     assert whole == pytest.approx(1 / 3 / (1 / 3 + 2), abs=0.01)
     assert math.isnan(Noise().numbers()[1])
+
+
+def test_equivariance_is_the_signal_to_noise_ratio_of_a_shift() -> None:
+    maps = normal(2, 32, 32).clamp(-1, 1)
+    exact, noisy = Equivariance(), Equivariance()
+    moved = maps.roll((4, 2), (1, 2))
+    exact.add(maps, moved, (4, 2))
+    assert exact.numbers()[1] == math.inf
+    moved[1] += 0.02
+    noisy.add(maps, moved, (4, 2))
+    channels, whole = noisy.numbers()
+    assert channels.tolist() == pytest.approx([math.inf, 10 * math.log10(4 / 0.02**2)], rel=1e-4)
+    assert whole == pytest.approx(10 * math.log10(2 * 4 / 0.02**2), rel=1e-4)
+    exact.add(torch.zeros(2, 32, 32), maps, (4, 2))
+    assert exact.numbers()[1] == math.inf
+    assert math.isnan(Equivariance().numbers()[1])
 
 
 def test_the_drift_is_the_largest_over_the_smallest_range() -> None:

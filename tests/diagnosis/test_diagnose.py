@@ -238,6 +238,20 @@ def test_a_threshold_can_be_set_and_switched_off(small: nn.Module) -> None:
     assert quiet.findings == ()
 
 
+def test_a_convolution_follows_a_shift_and_a_pattern_at_a_fixed_place_does_not(small: nn.Module) -> None:
+    class Fixed(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            ramp = torch.linspace(-1, 1, x.shape[3])
+            return torch.cat([F.max_pool2d(self.conv(x), 2), (x + ramp)[..., ::2, ::2]], 1)
+
+    diagnosis = surgery.diagnose(Fixed().eval(), noise(2, 64), measures=["equivariance"])
+    levels = {row.operation.path: row.number for row in diagnosis}
+    assert levels["conv"] > 100
+    assert levels["max_pool2d"] > 100
+    assert levels["add"] < 40
+    assert surgery.diagnose(small, noise(2, 64), measures=["equivariance"]).row("relu", "equivariance") is not None
+
+
 def test_a_measure_of_the_user_is_a_column_of_its_own(small: nn.Module) -> None:
     def loudness(maps: Tensor) -> Tensor:
         return maps.double().abs().mean((2, 3))

@@ -107,6 +107,13 @@ def call_public_function(random: Random, known: Any, texts: Sequence[str]) -> ob
         "patch": lambda: surgery.patch(
             model, random.choice((taken, tensor, image)), random.choice((taken, tensor, odd)), at=selection
         ),
+        "diagnose": lambda: surgery.diagnose(
+            model,
+            random.choice((taken, tensor, image)),
+            at=selection,
+            measures=random.choice(("dead", ["noise", "equivariance"], [text], odd, lambda maps: odd)),
+            thresholds=random.choice(({}, {"dead": number}, {text: 1.0}, {"noise": odd})),
+        ),
         "record": lambda: surgery.record(graph, taken, gradients=random.choice((None, "output", "pixel=0,0", text))),
         "select": lambda: surgery.select(graph, selection),
         "show": lambda: surgery.show(graph),

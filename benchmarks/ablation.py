@@ -23,17 +23,17 @@ import torch
 import surgery
 from surgery.builtin import Zero
 from surgery.cli.process_settings import tune_process
-from surgery.comparison.effects import OutputComparison
-from surgery.comparison.variant_runs import VariantRunner, repeat_inputs
-from surgery.comparison.variants import group_units, make_units
 from surgery.data import inputs
 from surgery.graph import input_names
 from surgery.layouts import find_map_views
+from surgery.studies.effects import OutputComparison
+from surgery.studies.variant_runs import VariantRunner, repeat_inputs
+from surgery.studies.variants import group_units, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from surgery.comparison.variants import UnitGroup
+    from surgery.studies.variants import UnitGroup
 
 BATCH = 8
 """Variants in a batch."""

@@ -2,17 +2,11 @@ __all__: list[str]  # noqa: PYI035 - lazy_loader makes it
 __version__: str
 
 from .cli import show as show
-from .comparing import ComparedOperation as ComparedOperation
-from .comparing import Run as Run
-from .comparing import RunComparison as RunComparison
-from .comparing import compare as compare
-from .comparing import find_again as find_again
-from .comparison import Ablation as Ablation
-from .comparison import AblationStudy as AblationStudy
-from .comparison import Patch as Patch
-from .comparison import PatchStudy as PatchStudy
-from .comparison import ablate as ablate
-from .comparison import patch as patch
+from .comparison import ComparedOperation as ComparedOperation
+from .comparison import Run as Run
+from .comparison import RunComparison as RunComparison
+from .comparison import compare as compare
+from .comparison import find_again as find_again
 from .diagnosis import Diagnosis as Diagnosis
 from .diagnosis import DiagnosisRow as DiagnosisRow
 from .diagnosis import Finding as Finding
@@ -44,6 +38,12 @@ from .rewriting import path as path
 from .rewriting import remove_edits as remove_edits
 from .rewriting import replace as replace
 from .rewriting import select as select
+from .studies import Ablation as Ablation
+from .studies import AblationStudy as AblationStudy
+from .studies import Patch as Patch
+from .studies import PatchStudy as PatchStudy
+from .studies import ablate as ablate
+from .studies import patch as patch
 from .synthesis import Maximized as Maximized
 from .synthesis import maximize as maximize
 from .text import file_name as file_name

@@ -58,9 +58,9 @@ def ablate(
     from surgery.cli.console import open_console
     from surgery.cli.progress import ProgressBar
     from surgery.cli.study_view import ablation_view
-    from surgery.comparison import ablate as run
     from surgery.data import inputs
     from surgery.rewriting import parse_selection
+    from surgery.studies import ablate as run
 
     selections = [parse_selection(text) for text in at]
     has_files = images or not any(isinstance(given, list) for given in arguments["inputs"].values())

@@ -16,7 +16,7 @@ from surgery.cli.process_settings import tune_process
 from surgery.cli.standard_streams import print_failures, print_note, print_output
 
 if TYPE_CHECKING:
-    from surgery.comparing import RunComparison
+    from surgery.comparison import RunComparison
 
 
 @expand_option_groups
@@ -74,7 +74,7 @@ def compare(
         "align": parse_alignment(align),
     }
     from surgery.cli.progress import ProgressBar
-    from surgery.comparing import compare as run
+    from surgery.comparison import compare as run
     from surgery.data import inputs
     from surgery.rewriting import parse_selection
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.cli.options import ModelOptions
-    from surgery.comparing import Run
+    from surgery.comparison import Run
     from surgery.plugins import Plugins
 
 _RUNS = "Runs"
@@ -81,7 +81,7 @@ class RunsOptions:
 
     def make(self, sources: Sequence[str], loading: ModelOptions, plugins: Plugins) -> list[Run]:
         """Return the runs, whose models are loaded. Raises BadParameter, and what `surgery.load_model` raises."""
-        from surgery.comparing import Run, name_runs
+        from surgery.comparison import Run, name_runs
 
         seeds = [_parse_seed(text) for text in _split(self.seed, "--seed")]
         varied: list[Sequence[Any]] = [
@@ -145,7 +145,7 @@ def split_models_and_images(given: Sequence[str], epochs: str | None, plugins: P
 
 
 def _find_epochs(pattern: str) -> list[str]:
-    from surgery.comparing import natural_key
+    from surgery.comparison import natural_key
 
     found = sorted(glob.glob(str(Path(pattern).expanduser())), key=natural_key)  # noqa: PTH207
     if len(found) < 2:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from surgery.comparing import ComparedOperation, RunComparison
+    from surgery.comparison import ComparedOperation, RunComparison
     from surgery.types import Operation
 
 _DECADES = 8
@@ -137,7 +137,7 @@ def _counterpart(row: ComparedOperation) -> str:
 
 
 def _measures(row: ComparedOperation) -> dict[str, str]:
-    from surgery.comparing import format_relative
+    from surgery.comparison import format_relative
 
     if row.mean is None:
         return {}

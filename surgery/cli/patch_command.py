@@ -45,8 +45,8 @@ def patch(
     from surgery.cli.console import open_console
     from surgery.cli.progress import ProgressBar
     from surgery.cli.study_view import patch_view
-    from surgery.comparison import patch as run
     from surgery.rewriting import parse_selection
+    from surgery.studies import patch as run
 
     selections = [parse_selection(text) for text in at]
     network = loading.load(model, plugins, running.seed)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from surgery.comparison import Ablation, AblationStudy, Patch, PatchStudy
+    from surgery.studies import Ablation, AblationStudy, Patch, PatchStudy
 
 _NARROW, _WIDE = 12, 24
 """Characters of the longest bar, in a terminal of less than 100 columns and in others."""

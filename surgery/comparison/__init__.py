@@ -1,7 +1,7 @@
-"""Comparisons of runs: what follows from an edit, and what another input would have changed.
+"""Runs side by side: the same inputs through several models, modes, seeds, dtypes or edits, operation by operation.
 
-In come a model, images, a selection and an edit; out go studies: a row for each edited operation or channel, with how
-far the output is from the original one, and folders with sheets and tables.
+In come runs and images; out goes a comparison: how far the value of each operation is from that of its counterpart, how
+much of this the operation adds itself, and the first operation that differs.
 """
 
 import lazy_loader

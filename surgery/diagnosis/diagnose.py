@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from surgery.comparison import DEFAULT_MEMORY, ImageLoop, RunArguments, StudiedImage, StudySetup, open_study_folder
 from surgery.diagnosis.diagnosis_files import write_pictures
 from surgery.diagnosis.findings import Findings
 from surgery.diagnosis.measured_runs import INPUT, PASSES, MeasuredRuns
@@ -25,6 +24,7 @@ from surgery.inputs import format_notes
 from surgery.models import get_provenance
 from surgery.output import Progress
 from surgery.rewriting import ALL_OPERATIONS
+from surgery.studies import DEFAULT_MEMORY, ImageLoop, RunArguments, StudiedImage, StudySetup, open_study_folder
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from surgery.comparison import StudyImage
     from surgery.diagnosis.channel_numbers import Numbers, OperationNumbers
     from surgery.editing import EditRecipe
     from surgery.extraction import Mode
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
     from surgery.stages import Measure, Reader
+    from surgery.studies import StudyImage
 
 DEFAULT_MEASURES = (
     *("not-finite", "dead", "constant", "sparsity", "saturated", "outliers", "rank", "mode-gap"),

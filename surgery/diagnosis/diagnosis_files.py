@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgery.builtin import GRAY, INK, MARGIN, PAPER, RULE, WARNING, fit_thumbnail, font, shorten_to_width
-from surgery.comparison import draw_map
 from surgery.diagnosis.depth_plots import plot_over_depth
 from surgery.diagnosis.plot_shapes import to_image, to_svg
 from surgery.drawing import encode_png
+from surgery.studies import draw_map
 from surgery.text import sanitize_path_part
 from surgery.types import Picture
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from surgery.comparison import StudyFolder, StudyImage
     from surgery.diagnosis.measured_runs import MeasuredRuns
     from surgery.diagnosis.result import Diagnosis, DiagnosisRow
+    from surgery.studies import StudyFolder, StudyImage
 
 _COLUMNS, _SIDE, _GAP = 8, 144, 10
 _ROW_HEIGHT, _TITLE_HEIGHT = _SIDE + 74, 116

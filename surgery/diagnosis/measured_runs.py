@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from surgery.comparison import VariantRunner
 from surgery.diagnosis.channel_numbers import MeanNumbers, OperationNumbers
 from surgery.drawing import apply_measure, fit_measure
 from surgery.errors import ImageError, SurgeryError, first_line
 from surgery.extraction import find_measured_operations
 from surgery.rewriting import insert
 from surgery.stages import MeasuredOperation
+from surgery.studies import VariantRunner
 from surgery.types import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from surgery.comparison import StudyImage, StudySetup
     from surgery.stages import Measure
+    from surgery.studies import StudyImage, StudySetup
 
 PASSES = {
     "similarity": ("correlation", "near 1, the maps are the same whatever the input is: it is ignored"),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surgery.builtin import DEFAULT_RECIPE
-from surgery.comparison import draw_output
 from surgery.drawing import make_image_activations, make_palette
 from surgery.graph import tensor_specs
+from surgery.studies import draw_output
 from surgery.types import LEVELS, Operation
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surgery.comparison import SIDE, StudyCell, StudyPage, color_bar
 from surgery.diagnosis.pixel_pictures import COLORS, draw_field, draw_input, draw_marked
 from surgery.extraction import make_manifest, write_files
 from surgery.output import as_json
+from surgery.studies import SIDE, StudyCell, StudyPage, color_bar
 from surgery.text import MAX_TABLE_ROWS, encode_png, escape_html, file_name, format_count, html_table, image_tag
 from surgery.types import Picture
 

@@ -1,6 +1,6 @@
 from .backtracking import trace_back as trace_back
-from .diagnose import DEFAULT_MEASURES as DEFAULT_MEASURES
-from .diagnose import diagnose as diagnose
+from .diagnosing import DEFAULT_MEASURES as DEFAULT_MEASURES
+from .diagnosing import diagnose as diagnose
 from .finding import Finding as Finding
 from .pixel_fields import PixelField as PixelField
 from .pixel_traces import PixelTrace as PixelTrace

@@ -293,6 +293,11 @@ def test_what_can_t_be_diagnosed_is_one_line(small: nn.Module, options: Any, err
     assert "\n" not in str(caught.value)
 
 
+def test_a_measure_that_compares_images_asks_for_more_than_one(small: nn.Module) -> None:
+    with pytest.raises(MeasureError, match=r"^similarity compares images, and there is one; give two or more$"):
+        surgery.diagnose(small, noise(1), measures=["dead", "similarity"])
+
+
 def test_the_folder_has_plots_a_sheet_tables_and_a_manifest(tmp_path: Path, facades: nn.Module) -> None:
     diagnosis = diagnose(facades, at="up4.* | up5.*", out=tmp_path / "out")
     names = {file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*") if file.is_file()}

@@ -102,7 +102,8 @@ def diagnose(
 
     An image that can't be read, or that the model can't take, is skipped and listed in `failed`. Ctrl-C ends the
     diagnosis; what was measured until then is returned. Raises SelectionError if a selection matches nothing, and
-    MeasureError for a measure that fails and for thresholds of measures that are not taken.
+    MeasureError for a measure that fails, for thresholds of measures that are not taken, and for a measure that
+    compares images if there is one.
     """
     started = time.perf_counter()
     given = [measures] if isinstance(measures, str) or callable(measures) else list(measures)
@@ -132,6 +133,8 @@ def diagnose(
         plugins=plugins,
     )
     setup = StudySetup(model, images, at, arguments, edits=edits, reference=reference)
+    if setup.inputs.total < 2 and given != list(DEFAULT_MEASURES) and (alone := passes & {"similarity", "drift"}):
+        raise MeasureError(f"{min(alone)} compares images, and there is one; give two or more")
     runs = MeasuredRuns(setup, named, passes)
     loop = ImageLoop(setup.inputs, (), None)
     first: list[StudyImage] = []

@@ -267,7 +267,7 @@ BROKEN = {
     ),
     "an edit of channels that are none": (
         offering("edit", "bad", "def bad(values): return values * 0", "bad.channels = 'first'"),
-        r"channels are whole numbers and ranges from 0, such as 0-15,20, not 'first'",
+        r"channels are whole numbers and ranges from 0, such as 0-15,20, or 0-50%, not 'first'",
     ),
     "an edit of a region outside the map": (
         offering("edit", "bad", "def bad(values): return values * 0", "bad.region = (0.5, 0, 1, 1)"),

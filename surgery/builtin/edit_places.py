@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ChannelNumbers: TypeAlias = Sequence[int | str] | None
-"""Numbers of channels and ranges of them: ``range(16)``, ``("0-15", 20)``, ``"0-15,20"``. None stands for all."""
+"""Numbers of channels and ranges of them: ``range(16)``, ``("0-15", 20)``, ``"0-15,20"``; or a part of all, as in
+``"0-50%"``, the first half. None stands for all."""
 Region: TypeAlias = tuple[float, float, float, float] | None
 """Top, left, height and width in shares of the map, from 0 to 1. None stands for everywhere."""
 
@@ -32,7 +33,7 @@ class PlacedEdit:
     """
 
     channels: ChannelNumbers = None
-    """Numbers and ranges of channels, such as 0-15,20; none for all of them."""
+    """Numbers and ranges of channels, such as 0-15,20, or a part of them, 0-50%; none for all of them."""
     region: Region = None
     """Top, left, height and width in shares of the map, from 0 to 1; none for everywhere."""
     amount: float = 1.0
@@ -89,10 +90,11 @@ def check_number(name: str, value: float, least: float = -math.inf) -> None:
         raise EditError(f"{name} is a finite number{limit}, not {value:g}")
 
 
-def find_channel_ranges(channels: ChannelNumbers) -> list[tuple[int, int]] | None:
+def find_channel_ranges(channels: ChannelNumbers, count: int = 100) -> list[tuple[int, int]] | None:
     """Return the first and the last number of each run of channels, in ascending order; None for all channels.
 
-    Raises EditError for anything else than whole numbers from 0, and ranges of them.
+    `count` is the number of all channels, which percentages are of. Raises EditError for anything else than whole
+    numbers from 0, and ranges of them.
     """
     if channels is None:
         return None
@@ -100,7 +102,7 @@ def find_channel_ranges(channels: ChannelNumbers) -> list[tuple[int, int]] | Non
         channels = tuple(channels) if channels.step != 1 or not channels else (f"{channels[0]}-{channels[-1]}",)
     items: Iterable[int | str] = channels.split(",") if isinstance(channels, str) else channels
     try:
-        bounds = sorted(map(_find_bounds, items))
+        bounds = sorted(_find_bounds(item, count) for item in items)
     except TypeError:
         raise _wrong_channels(channels) from None
     if not bounds:
@@ -117,15 +119,24 @@ def find_channel_ranges(channels: ChannelNumbers) -> list[tuple[int, int]] | Non
 def format_channels(channels: ChannelNumbers) -> tuple[int | str, ...] | None:
     """Return channels in their shortest form, ``("0-15", 20)``: equal sets of channels give the same. None for all."""
     runs = find_channel_ranges(channels)
+    items = channels.split(",") if isinstance(channels, str) else channels
+    if items is not None and any(isinstance(item, str) and "%" in item for item in items):
+        texts = [re.sub(r"\s", "", item) if isinstance(item, str) else str(item) for item in items]
+        return tuple(int(text) if text.isdecimal() else text for text in texts)
     return None if runs is None else tuple(first if first == last else f"{first}-{last}" for first, last in runs)
 
 
-def _find_bounds(item: int | str) -> tuple[int, int]:
+def _find_bounds(item: int | str, count: int) -> tuple[int, int]:
     if not isinstance(item, str):
         number = index(item)
         if number < 0 or isinstance(item, bool):
             raise _wrong_channels(item)
         return number, number
+    if len(item) <= 40 and (shares := re.fullmatch(r"\s*(\d{1,3})\s*-\s*(\d{1,3})\s*%\s*", item, re.ASCII)):
+        first, end = (round(int(share) * count / 100) for share in shares.groups())
+        if first >= end or int(shares[2]) > 100:
+            raise EditError(f"{item.strip()} of {count} channels are none; write a part such as 0-50%")
+        return first, end - 1
     match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", item, re.ASCII)
     if match is None or len(item) > 40:
         raise _wrong_channels(item)
@@ -136,4 +147,4 @@ def _find_bounds(item: int | str) -> tuple[int, int]:
 
 
 def _wrong_channels(given: object) -> EditError:
-    return EditError(f"channels are whole numbers and ranges from 0, such as 0-15,20, not {given!r:.60}")
+    return EditError(f"channels are whole numbers and ranges from 0, such as 0-15,20, or 0-50%, not {given!r:.60}")

@@ -84,7 +84,7 @@ def parse_channels(channels: ChannelNumbers, count: int, name: str) -> list[int]
 
     Raises EditError if one of them is not below `count`.
     """
-    runs = find_channel_ranges(channels)
+    runs = find_channel_ranges(channels, count)
     if runs is None:
         return list(range(count))
     if runs[-1][1] >= count:

@@ -261,3 +261,19 @@ def test_options_that_make_no_sense_are_one_line(make: Any, message: str) -> Non
 def test_an_edit_can_be_sent_to_another_process(name: str) -> None:
     edit = EDITS[name]
     assert pickle.loads(pickle.dumps(edit)) == edit  # noqa: S301
+
+
+@pytest.mark.parametrize(("channels", "chosen"), [("0-50%", [0, 1, 2]), ("50-100%", [3, 4, 5]), ("0-17%,5", [0, 5])])
+def test_a_part_of_the_channels_is_of_as_many_as_there_are(channels: str, chosen: list[int]) -> None:
+    from surgery.editing import edit_values
+
+    edit = Zero(channels=channels)
+    zeroed = edit_values(edit, torch.ones(1, 6, 2, 2))
+    assert [n for n in range(6) if not zeroed[0, n].any()] == chosen
+    assert Plugins(bare=True).resolve("edit", f"zero:channels={channels}") == edit
+
+
+@pytest.mark.parametrize("channels", ["50-50%", "60-40%", "0-120%", "10%", "-5-10%"])
+def test_a_part_of_the_channels_that_is_none_is_one_line(channels: str) -> None:
+    with pytest.raises(EditError, match=r"such as 0-50%|or 0-50%"):
+        Zero(channels=channels)

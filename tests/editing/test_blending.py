@@ -65,7 +65,9 @@ def test_channels_are_numbers_and_ranges_in_any_order(channels: Any, numbers: li
 
 @pytest.mark.parametrize("channels", ["", "a", "-1", "3-1", "1--2", "1-2-3", "0,,1", (-1,), (1.5,), (True,), 3, "１"])
 def test_channels_that_can_not_be_read_are_one_line(channels: Any) -> None:
-    with pytest.raises(EditError, match=r"channels are whole numbers and ranges from 0, such as 0-15,20, not "):
+    with pytest.raises(
+        EditError, match=r"channels are whole numbers and ranges from 0, such as 0-15,20, or 0-50%, not"
+    ):
         parse_channels(channels, 6, "up3.cat")
     with pytest.raises(EditError):
         Zero(channels=channels)

@@ -63,7 +63,9 @@ def run(
 
 def _run_kind(name: str, prepare: Any, end: float, seed: int, first: int, max_cases: int | None) -> Tally:
     tally = Tally()
-    context = multiprocessing.get_context("fork")
+    # Not from this process: its threads may hold what a fork of it then waits for.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.fuzz.kinds"])
     number = first
     while time.monotonic() < end and (max_cases is None or tally.cases < max_cases):
         here, there = context.Pipe(duplex=False)

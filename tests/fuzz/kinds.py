@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -222,9 +223,9 @@ def _calls() -> Case:
 
 
 KINDS: dict[str, Callable[[], Case]] = {
-    "legacy": lambda: _weights("legacy"),
-    "zip": lambda: _weights("zip"),
-    "safetensors": lambda: _weights("safetensors"),
+    "legacy": partial(_weights, "legacy"),
+    "zip": partial(_weights, "zip"),
+    "safetensors": partial(_weights, "safetensors"),
     "contents": _contents,
     "images": _images,
     "tensors": _tensors,

@@ -87,7 +87,7 @@ def _same_module(one: nn.Module, two: nn.Module) -> bool:
     if states[0].keys() != states[1].keys():
         return False
     return all(
-        isinstance(value, Tensor) and bitwise_equal(value, other) if isinstance(value, Tensor) else value == other
+        bitwise_equal(value, other) if isinstance(value, Tensor) else value == other
         for value, other in zip(states[0].values(), states[1].values(), strict=True)
     )
 

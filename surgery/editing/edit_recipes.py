@@ -38,7 +38,7 @@ def apply_edits(
     seed: int = 0,
     plugins: Plugins | None = None,
 ) -> T:
-    """Return a copy of `traced` with all edits of a recipe. The arguments are those of `edit`, which see.
+    """Return a copy of `traced` with all edits of a recipe. `edit` explains the arguments.
 
     Raises EditError for a text that is no edit, and if a reference is given that no edit needs.
     """

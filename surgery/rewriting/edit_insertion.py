@@ -175,7 +175,7 @@ def _check_apart(
     new = set(replaced)
     if not former:
         return
-    works_in_place = len(replaced) > 1 or value in memory.written_by(value)
+    works_in_place = len(replaced) > 1  # the operation, and what it has written to
     written: dict[str, fx.Node] = {}
     for node in nodes[place + 1 :]:
         inputs = set(node.all_input_nodes)

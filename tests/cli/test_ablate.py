@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from rich.console import Console
 
 import surgery
 from surgery.cli.study_view import ablation_view, make_bar
-from surgery.models.pix2pix.state_dicts import to_public
-from surgery.models.pix2pix.unet import UNet
 from surgery.text.characters import replace_unencodable
 
 
@@ -24,15 +21,6 @@ from surgery.text.characters import replace_unencodable
 def photo(tmp_path: Path) -> Path:
     file = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(file)
-    return file
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """Of a U-Net as small as one can be, in the public layout."""
-    file = tmp_path / "latest_net_G.pth"
-    torch.manual_seed(0)
-    torch.save(to_public(UNet(5, width=2)), file)
     return file
 
 

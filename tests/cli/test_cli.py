@@ -13,15 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import nn
 
 import surgery
 from surgery.cli import progress
 from surgery.data import inputs
-from surgery.models.pix2pix.state_dicts import to_public
-from surgery.models.pix2pix.unet import UNet
 
 EMBER = Path(__file__).parents[2] / "examples" / "ember.py"
 
@@ -30,15 +27,6 @@ EMBER = Path(__file__).parents[2] / "examples" / "ember.py"
 def photo(tmp_path: Path) -> Path:
     file = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)).save(file)
-    return file
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """Of a U-Net as small as one can be, in the public layout."""
-    file = tmp_path / "latest_net_G.pth"
-    torch.manual_seed(0)
-    torch.save(to_public(UNet(5, width=2)), file)
     return file
 
 

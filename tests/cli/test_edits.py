@@ -10,27 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import surgery
 from surgery.builtin import Zero
 from surgery.editing import read_edits
 from surgery.errors import EditError
-from surgery.models.pix2pix.state_dicts import to_public
-from surgery.models.pix2pix.unet import UNet
 
 EDIT = "up2.cat = zero:channels=0-1"
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> tuple[Path, Path]:
-    """A U-Net as small as one can be, and an image."""
-    torch.manual_seed(0)
-    torch.save(to_public(UNet(5, width=2)), tmp_path / "latest_net_G.pth")
+def inputs(tmp_path: Path, checkpoint: Path) -> tuple[Path, Path]:
+    """A checkpoint and an image."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
-    return tmp_path / "latest_net_G.pth", tmp_path / "photo.png"
+    return checkpoint, tmp_path / "photo.png"
 
 
 def test_extract_draws_the_values_before_and_after_an_edit(run: Any, inputs: tuple[Path, Path]) -> None:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 import surgery
 from surgery.errors import EditError
+from surgery.rewriting.activation_edit import ActivationEdit, edited_operation
 from surgery.rewriting.edit_insertion import insert_edits
 from surgery.rewriting.removal import remove_edits
+from surgery.types import Operation
 from tests.verification.test_laws import Line, made, makers, programs, run, same, steady, traced_by
 
 brief = settings(steady, max_examples=20)
@@ -139,3 +141,15 @@ def test_an_edit_that_changes_nothing_leaves_the_gradients(program: tuple[Line, 
             gradients.append(str(error).splitlines()[0][:20])
     one, other = gradients
     assert (one == other) if isinstance(one, str) or one is None else torch.equal(one, other)
+
+
+def test_an_edited_value_has_the_strides_of_the_value() -> None:
+    """With others, a kernel may take another path, whose results differ in the last bits."""
+    edit = ActivationEdit(edited_operation(Operation("part", "part", "chunk", 1)), Cloned())
+    part = torch.randn(2, 3, 8).chunk(2, dim=-1)[1]
+    edited = edit(part)
+    assert torch.equal(edited, part)
+    assert edited.stride() == part.stride() == (24, 8, 1)
+    assert edited.data_ptr() != part.data_ptr()
+    repeated = torch.randn(2, 1, 4).expand(2, 3, 4)  # whose elements have several places
+    assert edit(repeated).is_contiguous()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 MAX_WORKERS = 8
 """A worker needs several seconds to import torch and up to 2 GB of memory: more of them would hardly be faster."""
@@ -32,3 +35,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     config.option.dist = "loadgroup"
     # The threads of torch would compete with the other workers.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Give each test, and the fixtures made for it, the same random numbers in every run and in any order."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the generator that models in the tests use
+    torch.manual_seed(0)

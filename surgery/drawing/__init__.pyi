@@ -3,6 +3,9 @@ from .activations import make_image_activations as make_image_activations
 from .activations import read_maps as read_maps
 from .activations import strip_values as strip_values
 from .batch_drawing import BatchDrawing as BatchDrawing
+from .channel_codes import ChannelCodes as ChannelCodes
+from .channel_codes import read_channel_codes as read_channel_codes
+from .colored_lines import color_lines as color_lines
 from .colormap_catalog import COLORMAPS as COLORMAPS
 from .declared_attributes import declared_attribute as declared_attribute
 from .extremes import find_extremes as find_extremes
@@ -18,6 +21,7 @@ from .picture_sizes import LABEL_HEIGHT as LABEL_HEIGHT
 from .picture_sizes import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 from .picture_sizes import MAX_SIDE as MAX_SIDE
 from .png_files import encode_png as encode_png
+from .png_files import save_lines as save_lines
 from .png_files import save_png as save_png
 from .tiling import find_tile_layout as find_tile_layout
 from .tiling import tile_codes as tile_codes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from surgery.drawing.channel_codes import ChannelCodes
 from surgery.drawing.compiled_kernels import can_use_kernels
 from surgery.drawing.declared_attributes import declared_attribute
 from surgery.drawing.extremes import Extremes
@@ -15,6 +16,7 @@ from surgery.drawing.host_copies import HostCopy
 from surgery.drawing.limits import find_limits
 from surgery.drawing.live_maps import LiveMaps
 from surgery.drawing.maps import as_real, as_vectors, replace_nonfinite
+from surgery.drawing.palettes import recipe_palette
 from surgery.drawing.picture_assembly import PictureAssembler
 from surgery.drawing.quantization import mark_nonfinite, quantize, quantize_between_extremes
 from surgery.drawing.quantized_maps import QuantizedMaps
@@ -58,6 +60,18 @@ class BatchDrawing:
             return Levels(np.zeros((channels, height, width), np.uint8), low, high)
         low, high = self._quantized.limits()
         return Levels(self._quantized.codes_of_image(position), low[position], high[position])
+
+    def channel_codes(self, position: int, /) -> ChannelCodes:
+        """Return the codes of one image, of which single channels can be read."""
+        if self._live.is_empty:
+            return ChannelCodes(0, None, lambda _: self.levels(position).codes)
+        palette = None if self._has_colors else recipe_palette(self.recipe)
+        return ChannelCodes(self._quantized.shape[1], palette, partial(self._quantized.codes_of_channels, position))
+
+    @property
+    def _has_colors(self) -> bool:
+        """Whether the pictures have colors of their own."""
+        return is_color(self.recipe.transforms)
 
     def pictures(self, position: int, /) -> tuple[Picture, ...]:
         """Return the pictures of one image."""

@@ -34,6 +34,10 @@ class ColorImageDrawing(BatchDrawing):
         super().__init__(values, recipe, layout_decision=_IMAGE)
         self._limits = tuple(torch.broadcast_tensors(low, high))
 
+    @property
+    def _has_colors(self) -> bool:
+        return True
+
     def quantize_now(self, *, pixels: bool) -> int:
         """Compute all that the facts, and, if `pixels`, the pictures need, and release the values."""
         if pixels and not self._live.is_released:

@@ -295,6 +295,37 @@ static void tile_picture(const uint8_t *codes, const struct grid *grid, uint8_t 
     }
 }
 
+/* ---- colors from codes ---- */
+
+/* Write the colors of a line of codes, three bytes each. Each color but the last is stored with a fourth byte, which the
+   next one overwrites. */
+static void color_line(const uint8_t *codes, Py_ssize_t width, const uint32_t *colors, uint8_t *line)
+{
+    for (Py_ssize_t x = 0; x + 1 < width; x++)
+        memcpy(line + 3 * x, colors + codes[x], 4);
+    if (width)
+        memcpy(line + 3 * (width - 1), colors + codes[width - 1], 3);
+}
+
+/* Both have one byte before the pixels of each line, which is copied. A line that repeats the one above is not looked
+   up again. */
+static void color_picture(
+    const uint8_t *codes, Py_ssize_t height, Py_ssize_t width, const uint8_t *palette, uint8_t *canvas)
+{
+    uint32_t colors[256] = {0};
+    const Py_ssize_t read = 1 + width, written = 1 + 3 * width;
+    for (int code = 0; code < 256; code++)
+        memcpy(colors + code, palette + 3 * code, 3);
+    for (Py_ssize_t y = 0; y < height; y++, codes += read, canvas += written) {
+        if (y && !memcmp(codes, codes - read, read)) {
+            memcpy(canvas, canvas - written, written);
+        } else {
+            *canvas = *codes;
+            color_line(codes + 1, width, colors, canvas + 1);
+        }
+    }
+}
+
 /* ---- the module ---- */
 
 static bool raise_if(bool wrong)
@@ -417,10 +448,32 @@ static PyObject *tile_codes(PyObject *module, PyObject *arguments)
     return wrong ? NULL : Py_NewRef(Py_None);
 }
 
+/* color_lines(lines, palette, canvas): write the colors of codes (H, 1 + W) to a canvas (H, 1 + 3 * W). The palette is
+   (256, 3). The first byte of each line is copied. */
+static PyObject *color_lines(PyObject *module, PyObject *arguments)
+{
+    Py_buffer lines, palette, canvas;
+    if (!PyArg_ParseTuple(arguments, "y*y*w*", &lines, &palette, &canvas))
+        return NULL;
+    /* 3 * H * (1 + W) - H * (1 + 3 * W) = 2 * H */
+    Py_ssize_t twice = 3 * lines.len - canvas.len, height = twice / 2;
+    bool wrong = raise_if(palette.len != 768 || twice < 2 || twice % 2 || lines.len % height || lines.len < height);
+    if (!wrong) {
+        Py_BEGIN_ALLOW_THREADS
+        color_picture(lines.buf, height, lines.len / height - 1, palette.buf, canvas.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&lines);
+    PyBuffer_Release(&palette);
+    PyBuffer_Release(&canvas);
+    return wrong ? NULL : Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
     {"find_extremes", find_extremes, METH_VARARGS, NULL},
     {"quantize", quantize, METH_VARARGS, NULL},
     {"quantize_between_extremes", quantize_between_extremes, METH_VARARGS, NULL},
+    {"color_lines", color_lines, METH_VARARGS, NULL},
     {"tile_codes", tile_codes, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

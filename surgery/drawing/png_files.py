@@ -48,7 +48,25 @@ NOISE = 0.7
 
 def save_png(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> None:
     """Write a picture to a PNG file. `png_buffers` explains `text` and `level`. Raises OSError."""
-    buffers = png_buffers(picture, text, level)
+    _write(path, png_buffers(picture, text, level))
+
+
+def save_lines(
+    path: Path,
+    lines: NDArray[np.uint8],
+    palette: NDArray[np.uint8] | None,
+    text: Mapping[str, bytes] | None = None,
+    level: int = 1,
+) -> None:
+    """Write a picture whose lines each begin with the byte of their filter to a PNG file. Raises OSError.
+
+    The lines are ``(H, 1 + W)`` codes into the palette ``(256, 3)``, or ``(H, 1 + 3 * W)`` RGB without one.
+    `png_buffers` explains `text` and `level`.
+    """
+    _write(path, _buffers(lines, palette, text, level))
+
+
+def _write(path: Path, buffers: list[Bytes]) -> None:
     file = os.open(path, _OPEN_FLAGS, 0o666)  # half the time of a file object, which counts for small pictures
     try:
         written = _writev(file, buffers) if _writev is not None and len(buffers) <= _MAX_BUFFERS else 0
@@ -76,12 +94,17 @@ def png_buffers(picture: Picture, text: Mapping[str, bytes] | None = None, level
 
     The buffers are valid until the next call on this thread, which reuses their memory.
     """
-    height, width = picture.pixels.shape[:2]
-    color_type = _RGB_COLOR if picture.palette is None else _PALETTE_COLOR
-    lines = _filtered_lines(picture)
-    buffers: list[Bytes] = [_SIGNATURE, _header_chunk(width, height, color_type)]
-    if picture.palette is not None:
-        buffers.append(_palette_chunk(picture.palette.tobytes()))
+    return _buffers(_filtered_lines(picture), picture.palette, text, level)
+
+
+def _buffers(
+    lines: NDArray[np.uint8], palette: NDArray[np.uint8] | None, text: Mapping[str, bytes] | None, level: int
+) -> list[Bytes]:
+    height, size = lines.shape[0], lines.shape[1] - 1
+    if palette is None:
+        buffers: list[Bytes] = [_SIGNATURE, _header_chunk(size // 3, height, _RGB_COLOR)]
+    else:
+        buffers = [_SIGNATURE, _header_chunk(size, height, _PALETTE_COLOR), _palette_chunk(palette.tobytes())]
     for keyword, value in (text or {}).items():
         name = keyword.encode("latin-1")
         if level > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from surgery.drawing.host_copies import HostCopy
@@ -11,9 +12,8 @@ from surgery.drawing.limits import check_limits
 from surgery.drawing.tiling import untile_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -69,6 +69,23 @@ class QuantizedMaps:
         if self.layout is not None:
             codes = untile_codes(codes, self.layout, self.shape)
         return codes[0].numpy()
+
+    def codes_of_channels(self, position: int, channels: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """Return the codes ``(N, H, W)`` of some channels of one image; of all, if `channels` is None."""
+        if channels is None:
+            return self.codes_of_image(position)
+        codes: NDArray[np.uint8] = self.numpy()[position]
+        if self.layout is None:
+            return codes[list(channels)]
+        return np.stack([self._tile(codes, channel, self.layout) for channel in channels])
+
+    def _tile(self, pictures: NDArray[np.uint8], channel: int, layout: TileLayout) -> NDArray[np.uint8]:
+        """Return the codes of a channel from where they lie in pictures ``(N, H', 1 + W')``."""
+        picture, tile = divmod(channel, layout.tiles)
+        row, column = divmod(tile, layout.columns)
+        height, width = self.shape[2:]
+        top, left = row * (height + layout.gap), 1 + column * (width + layout.gap)
+        return pictures[picture, top : top + height, left : left + width]
 
     def _check_limits(self) -> None:
         if not self._are_limits_checked:

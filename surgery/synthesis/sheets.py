@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surgery.builtin import SheetPage, SheetRow, fit_thumbnail
+from surgery.builtin import SheetPage, SheetRow, Thumbnails, fit_thumbnail
 from surgery.types import Facts, Picture
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ def draw_sheet(
                 kind=operation.kind,
                 shape="means of the channels:",
                 facts=Facts(min(reached), max(reached), len(part), 0, nan=False, inf=False),
-                thumbnails=[(channels[position], fit_thumbnail(images[position], TILE)) for position in part],
+                thumbnails=Thumbnails.of_images([fit_thumbnail(images[position], TILE) for position in part]),
+                channels=[channels[position] for position in part],
                 palette=None,
             )
         )
-    page = SheetPage(rows=rows, title=[title], details=list(details), columns=COLUMNS, size=TILE).draw()
+    page = SheetPage(rows=rows, title=[title], details=list(details), columns=COLUMNS, size=TILE).draw().image()
     return Picture(np.asarray(page), None, np.zeros(1), np.ones(1))

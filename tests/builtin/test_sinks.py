@@ -23,7 +23,7 @@ from surgery.drawing import png_files as png
 from surgery.drawing.activations import make_activations, make_image_activations
 from surgery.errors import OutputError, RenderError
 from surgery.stages import Recipe
-from surgery.types import Levels, Operation, Picture
+from surgery.types import Operation, Picture
 
 if TYPE_CHECKING:
     from surgery.stages import Sink
@@ -193,9 +193,9 @@ def test_the_most_informative_channels_have_contrast_and_differ() -> None:
     ramp = np.tile(np.linspace(0, 250, 32).astype(np.uint8), (32, 1))
     flat = np.full_like(ramp, 125)
     codes = np.stack([flat, ramp, ramp, ramp.T, flat])
-    chosen = most_informative_channels(Levels(codes, np.zeros(5), np.ones(5)), 2)
+    chosen = most_informative_channels(codes, 2)
     assert chosen == [1, 3]
-    assert most_informative_channels(Levels(codes, np.zeros(5), np.ones(5)), 99) == [0, 1, 2, 3, 4]
+    assert most_informative_channels(codes, 99) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("make", [lambda: Png(level=10), lambda: Sheet(channels=0), lambda: Sheet(size=3)])

@@ -145,13 +145,14 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generators_alone(s
 def test_an_untrained_model_says_so_everywhere(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from surgery.builtin.sinks.page_canvas import PageCanvas
     from surgery.builtin.sinks.sheet_page import SheetPage
     from surgery.cli import app as cli
 
     titles: list[list[str]] = []
     draw = SheetPage.draw
 
-    def record_and_draw(page: SheetPage) -> Image.Image:
+    def record_and_draw(page: SheetPage) -> PageCanvas:
         titles.append(page.title)
         return draw(page)
 

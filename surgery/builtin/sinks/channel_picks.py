@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from surgery.types import Levels
+    from surgery.drawing import ChannelCodes
 
 TEXT_CHUNK = "picks"
 """The PNG text of a sheet that holds the picks: JSON, the channels by the path of the operation."""
@@ -72,22 +72,23 @@ class ChannelPicks:
         """The channels that were picked on the first image, by path; shared by all sheets of the run."""
         self.earlier = {} if pick in METHODS or _NUMBERS.fullmatch(pick) else read_picks(pick)
 
-    def channels_of(self, path: str, levels: Levels) -> list[int]:
+    def channels_of(self, path: str, codes: ChannelCodes) -> list[int]:
         """Return the channels to show of an operation, and remember them for the images that follow.
 
         An image of another size may have too few channels for them, and shows others.
         """
-        total = len(levels.codes)
+        total = codes.count
         if self.pick == "each":
-            return most_informative_channels(levels, self.count)
+            return most_informative_channels(codes.read(None), self.count)
         known = self.picked.get(path)
         if known is not None and max(known) < total:
             return known
-        own = self._pick(path, total, levels)
+        own = self._pick(path, codes)
         self.picked.setdefault(path, own)
         return own
 
-    def _pick(self, path: str, total: int, levels: Levels) -> list[int]:
+    def _pick(self, path: str, codes: ChannelCodes) -> list[int]:
+        total = codes.count
         if fitting := [channel for channel in self.earlier.get(path, ()) if channel < total]:
             return fitting
         count = min(self.count, total)
@@ -99,7 +100,7 @@ class ChannelPicks:
             existing = [channel for channel in map(int, self.pick.split("/")) if channel < total]
             if existing:
                 return existing
-        return most_informative_channels(levels, self.count)
+        return most_informative_channels(codes.read(None), self.count)
 
     def describe(self) -> str:
         """Return how the channels were picked, in words."""
@@ -114,14 +115,14 @@ class ChannelPicks:
         return words.get(self.pick, f"channels {self.pick}")
 
 
-def most_informative_channels(levels: Levels, count: int) -> list[int]:
-    """Return at most `count` channels of high contrast that differ from each other, in order of their numbers.
+def most_informative_channels(codes: NDArray[np.uint8], count: int) -> list[int]:
+    """Return at most `count` channels of codes ``(C, H, W)`` that have high contrast and differ from each other.
 
-    Constant channels are returned only if there are not enough others.
+    They are in order of their numbers. Constant channels are returned only if there are not enough others.
     """
     import numpy as np
 
-    maps = _downsample(levels.codes)
+    maps = _downsample(codes)
     maps -= maps.mean(axis=(1, 2), keepdims=True)
     smooth = maps.copy()
     smooth[:, 1:] += maps[:, :-1]

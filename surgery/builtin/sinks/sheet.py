@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from surgery.builtin.sinks import channel_picks
-from surgery.builtin.sinks.sheet_page import SheetPage, SheetRow, apply_palette, fit_thumbnail
+from surgery.builtin.sinks.sheet_page import SheetPage, SheetRow
+from surgery.builtin.sinks.thumbnails import Thumbnails, fit_thumbnail
 from surgery.errors import RenderError
 from surgery.output import as_json
 from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from PIL import Image
 
     from surgery.output import OutputFolder
     from surgery.stages import Write
@@ -65,21 +64,22 @@ class Sheet:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        rows: dict[str | None, list[SheetRow]] = {}
+        rows: dict[str, list[SheetRow]] = {}
         shared = folder.shared.setdefault("sheet", {"picks": {}, "done": False})
         picks = channel_picks.ChannelPicks(self.pick, self.channels, shared["picks"])
 
         def write(activation: Activation) -> None:
-            rows.setdefault(activation.image, []).append(self._make_row(activation, picks))
+            if activation.image is not None:
+                rows.setdefault(activation.image, []).append(self._make_row(activation, picks))
 
         def finish(image: str | None) -> None:
-            finished = rows.pop(image, [])
             if image is not None:
                 shared["done"] = True
-                self._write_pages(folder, image, finished, picks)
+                self._write_pages(folder, image, rows.pop(image, []), picks)
 
         def drop(image: str | None) -> None:
-            rows.pop(image, None)
+            if image is not None:
+                rows.pop(image, None)
             if not shared["done"]:
                 shared["picks"].clear()
 
@@ -88,20 +88,21 @@ class Sheet:
         yield write
 
     def _make_row(self, activation: Activation, picks: channel_picks.ChannelPicks) -> SheetRow:
-        pictures = activation.pictures
-        palette = pictures[0].palette if pictures else None
-        thumbnails: list[tuple[int | None, Image.Image]]
-        if palette is None:  # the pictures have colors of their own
-            whole = [picture.image().convert("RGB") for picture in pictures[:1]]
-            thumbnails = [(None, fit_thumbnail(image, self.size, 2, 2)) for image in whole]
-        elif (levels := activation.levels).codes.shape[0] == 1:
-            image = pictures[0].image().convert("RGB")
-            thumbnails = [(None, fit_thumbnail(image, self.size, min(4, self.channels)))]
-        else:
-            thumbnails = [
-                (channel, fit_thumbnail(apply_palette(levels.codes[channel], palette), self.size))
-                for channel in picks.channels_of(activation.path, levels)
-            ]
+        from surgery.drawing import read_channel_codes
+
+        codes = read_channel_codes(activation)
+        channels: list[int] = []
+        thumbnails, palette = None, codes.palette
+        if palette is not None and codes.count > 1:
+            channels = picks.channels_of(activation.path, codes)
+            thumbnails = Thumbnails.of_codes(codes.read(channels), self.size)
+        elif pictures := activation.pictures:
+            palette = pictures[0].palette
+            if palette is None:  # the pictures have colors of their own
+                image = pictures[0].image().convert("RGB")
+                thumbnails = Thumbnails.of_images([fit_thumbnail(image, self.size, 2, 2)])
+            else:
+                thumbnails = Thumbnails.of_codes(pictures[0].pixels[None], self.size, min(4, self.channels))
         layout = activation.layout.name
         return SheetRow(
             path=activation.path,
@@ -109,6 +110,7 @@ class Sheet:
             shape=" x ".join(map(str, activation.values.shape)) or "one number",
             facts=activation.facts,
             thumbnails=thumbnails,
+            channels=channels,
             palette=palette,
             layout="" if layout in _USUAL_LAYOUTS else layout,
             measures=", ".join(_describe_measures(activation)),
@@ -117,14 +119,9 @@ class Sheet:
     def _write_pages(
         self, folder: OutputFolder, image: str, rows: Sequence[SheetRow], picks: channel_picks.ChannelPicks
     ) -> None:
-        import numpy as np
-
-        from surgery.drawing import encode_png
-        from surgery.types import Picture
-
         about = dict(folder.about)
         texts = {name: value.encode() for name, value in about.items()}
-        texts[channel_picks.TEXT_CHUNK] = as_json({row.path: channels for row in rows if (channels := row.channels)})
+        texts[channel_picks.TEXT_CHUNK] = as_json({row.path: row.channels for row in rows if row.channels})
         random = ", random weights" if about.get("weights", "").startswith("random") else ""
         mode = f"mode {about['mode']}" if "mode" in about else ""
         pages = max(1, -(-len(rows) // self.rows))
@@ -141,11 +138,9 @@ class Sheet:
                 columns=self.channels,
                 size=self.size,
             ).draw()
-            # Not np.asarray, which copies the pixels twice.
-            pixels = np.frombuffer(page.tobytes(), np.uint8).reshape(page.height, page.width, 3)
             name = f"{image}/sheet.png" if number == 1 else f"{image}/sheet-{number}.png"
             with folder.file(name) as path:
-                path.write_bytes(encode_png(Picture(pixels, None, np.zeros(1), np.ones(1)), texts, level=2))
+                page.save(path, texts)
 
 
 def _describe_measures(activation: Activation) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One page of a sheet as an image: a header, and one row of thumbnails for each operation."""
+"""One page of a sheet: a header, and one row of thumbnails for each operation."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from surgery.builtin.sinks.text_fitting import font, join_to_width, shorten_to_width
+import numpy as np
+
+from surgery.builtin.sinks.page_canvas import PageCanvas
+from surgery.builtin.sinks.page_colors import GRAY, INK, WARNING
+from surgery.builtin.sinks.text_fitting import join_to_width, shorten_to_width
+from surgery.builtin.sinks.thumbnails import GUTTER, Thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image, ImageDraw
 
+    from surgery.builtin.sinks.page_colors import Color
     from surgery.types import Facts
 
-PAPER, INK, GRAY, RULE, WARNING = (250, 250, 248), (28, 30, 36), (120, 124, 134), (222, 222, 218), (190, 60, 20)
-"""Colors."""
-MARGIN, GUTTER, LABEL_WIDTH = 40, 10, 300
+MARGIN, LABEL_WIDTH = 40, 300
 HEADER_HEIGHT, BLOCK_GAP, ROW_GAP = 150, 14, 34
 MEASURED_HEIGHT = 144
 """The least height of a row that has room for what was measured."""
@@ -35,18 +37,25 @@ class SheetRow:
     kind: str
     shape: str
     facts: Facts
-    thumbnails: Sequence[tuple[int | None, Image.Image]]
-    """Each with the number of its channel; None for a picture of the whole activation."""
+    thumbnails: Thumbnails | None
+    """None for an activation without values."""
+    channels: Sequence[int]
+    """The number of the channel of each thumbnail; empty for a picture of the whole activation."""
     palette: NDArray[np.uint8] | None
+    """That of the thumbnails; None if they are RGB."""
     layout: str = ""
     """The layout of the values, if it is an unusual one."""
     measures: str = ""
     """What was measured of the values, in words."""
 
     @property
-    def channels(self) -> list[int]:
-        """The channels that were picked for the row."""
-        return [channel for channel, _ in self.thumbnails if channel is not None]
+    def count(self) -> int:
+        """The number of thumbnails."""
+        return 0 if self.thumbnails is None else len(self.thumbnails.pixels)
+
+    def height(self, size: int) -> int:
+        """Return the height in pixels, for thumbnails in places of this size."""
+        return max(size, 0 if self.thumbnails is None else self.thumbnails.height) + ROW_GAP
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,70 +72,68 @@ class SheetPage:
     size: int
     """Side of a thumbnail."""
 
-    def draw(self) -> Image.Image:
-        """Return the page as an RGB image."""
-        from PIL import Image, ImageDraw
-
+    def draw(self) -> PageCanvas:
+        """Return the page, drawn."""
         rows = self.rows
-        columns = max(self.columns, *(len(row.thumbnails) for row in rows), 1)
+        columns = max(self.columns, *(row.count for row in rows), 1)
         width = max(2 * MARGIN + LABEL_WIDTH + columns * (self.size + GUTTER), MIN_WIDTH)
         blocks = sum(_block_name(a.path) != _block_name(b.path) for a, b in itertools.pairwise(rows))
-        heights = [max([self.size, *(image.height for _, image in row.thumbnails)]) + ROW_GAP for row in rows]
-        page = Image.new("RGB", (width, HEADER_HEIGHT + sum(heights) + blocks * BLOCK_GAP + MARGIN), PAPER)
-        pen = ImageDraw.Draw(page)
-        self._draw_header(page, pen)
+        height = HEADER_HEIGHT + sum(row.height(self.size) for row in rows) + blocks * BLOCK_GAP + MARGIN
+        palettes = {row.palette.tobytes(): row.palette for row in rows if row.palette is not None}
+        images = [
+            each for row in rows if row.thumbnails is not None and row.palette is None for each in row.thumbnails.pixels
+        ]
+        page = PageCanvas(width, height, list(palettes.values()), images)
+        self._draw_header(page)
         y = HEADER_HEIGHT
-        for row, before, height in zip(rows, [None, *rows], heights, strict=False):
+        for row, before in zip(rows, [None, *rows], strict=False):
             if before is None or _block_name(before.path) != _block_name(row.path):
                 y += BLOCK_GAP if before is not None else 0
-                pen.line((MARGIN, y - 8, width - MARGIN, y - 8), fill=RULE, width=2)
-            _draw_label(pen, row, y, height)
-            self._draw_thumbnails(page, pen, row, y)
-            y += height
+                page.rule(MARGIN, y - 8, width - MARGIN, 2)
+            _draw_label(page, row, y, row.height(self.size))
+            self._draw_thumbnails(page, row, y)
+            y += row.height(self.size)
         return page
 
-    def _draw_thumbnails(self, page: Image.Image, pen: ImageDraw.ImageDraw, row: SheetRow, y: int) -> None:
-        x = MARGIN + LABEL_WIDTH
-        for channel, image in row.thumbnails:
-            page.paste(image, (x, y))
-            if channel is not None:
-                pen.text((x, y + image.height + 3), str(channel), fill=GRAY, font=font(13))
-            x += max(self.size, image.width) + GUTTER
+    def _draw_thumbnails(self, page: PageCanvas, row: SheetRow, y: int) -> None:
+        if row.thumbnails is None:
+            return
+        x, step = MARGIN + LABEL_WIDTH, max(self.size, row.thumbnails.width) + GUTTER
+        page.draw(row.thumbnails, row.palette, x, y, step)
+        for place, channel in enumerate(row.channels):
+            page.write(str(channel), x + place * step, y + row.thumbnails.height + 3, 13, GRAY)
 
-    def _draw_header(self, page: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+    def _draw_header(self, page: PageCanvas) -> None:
         width = page.width - 2 * MARGIN
-        pen.text((MARGIN, 30), join_to_width(self.title, "  on  ", 30, width), fill=INK, font=font(30))
-        pen.text((MARGIN, 74), join_to_width(self.details, "   ·   ", 16, width), fill=GRAY, font=font(16))
+        page.write(join_to_width(self.title, "  on  ", 30, width), MARGIN, 30, 30, INK)
+        page.write(join_to_width(self.details, "   ·   ", 16, width), MARGIN, 74, 16, GRAY)
         palette = next((row.palette for row in self.rows if row.palette is not None), None)
         if palette is not None:
-            self._draw_scale(page, pen, palette)
+            self._draw_scale(page, palette)
 
-    def _draw_scale(self, page: Image.Image, pen: ImageDraw.ImageDraw, palette: NDArray[np.uint8]) -> None:
+    def _draw_scale(self, page: PageCanvas, palette: NDArray[np.uint8]) -> None:
         """Draw the colors from low to high, and those of special codes if the page has NaN or infinite values."""
-        from PIL import Image
-
         from surgery.drawing import SPECIAL_CODES
         from surgery.types import LEVELS
 
-        bar = Image.fromarray(palette[None, :LEVELS].repeat(14, axis=0)).resize((LEVELS, 14))
         left = MARGIN + LABEL_WIDTH
-        page.paste(bar, (left, 108))
-        pen.text((left - 8, 115), "low", fill=GRAY, font=font(14), anchor="rm")
-        pen.text((left + LEVELS + 8, 115), "high of its limits", fill=GRAY, font=font(14), anchor="lm")
+        bar = np.arange(LEVELS, dtype=np.uint8)[None].repeat(14, axis=0)
+        page.draw(Thumbnails(bar[None]), palette, left, 108, LEVELS)
+        page.write("low", left - 8, 115, 14, GRAY, anchor="rm")
+        page.write("high of its limits", left + LEVELS + 8, 115, 14, GRAY, anchor="lm")
         if any(row.facts.nan or row.facts.inf for row in self.rows):
             x = left + LEVELS + 170
-            for name, (_, color) in list(SPECIAL_CODES.items())[:3]:
-                pen.rectangle((x, 108, x + 14, 122), fill=color)
-                pen.text((x + 20, 115), name, fill=GRAY, font=font(14), anchor="lm")
+            for name, (code, _) in list(SPECIAL_CODES.items())[:3]:
+                page.draw(Thumbnails(np.full((1, 15, 15), code, np.uint8)), palette, x, 108, 15)
+                page.write(name, x + 20, 115, 14, GRAY, anchor="lm")
                 x += 80
 
 
-def _draw_label(pen: ImageDraw.ImageDraw, row: SheetRow, y: int, height: int) -> None:
+def _draw_label(page: PageCanvas, row: SheetRow, y: int, height: int) -> None:
     """Write the path, kind, shape, range, warnings and measures of a row at its left."""
 
-    def write(text: str, below: int, size: int, color: tuple[int, int, int], stroke: float = 0) -> None:
-        shown = shorten_to_width(text, size, LABEL_WIDTH - 20)
-        pen.text((MARGIN, y + below), shown, fill=color, font=font(size), stroke_width=stroke)
+    def write(text: str, below: int, size: int, color: Color, stroke: float = 0) -> None:
+        page.write(shorten_to_width(text, size, LABEL_WIDTH - 20), MARGIN, y + below, size, color, stroke=stroke)
 
     write(row.path, 0, 20, INK, 0.4)
     write(f"{row.kind}   {row.layout}" if row.layout else row.kind, 30, 15, GRAY)
@@ -139,30 +146,6 @@ def _draw_label(pen: ImageDraw.ImageDraw, row: SheetRow, y: int, height: int) ->
     write(", ".join(warnings), 96, 15, WARNING)
     if height >= MEASURED_HEIGHT:
         write(row.measures, 118, 15, INK)
-
-
-def fit_thumbnail(image: Image.Image, size: int, columns: int = 1, rows: int = 1) -> Image.Image:
-    """Return an image that fits into the place of ``columns x rows`` thumbnails.
-
-    It is enlarged by a whole factor without smoothing, or reduced by averaging areas.
-    """
-    from PIL import Image
-
-    width, height = image.size
-    room = size * columns + GUTTER * (columns - 1)
-    factor = min(room / width, size * rows / height)
-    if factor >= 1:
-        return image.resize((width * int(factor), height * int(factor)), Image.Resampling.NEAREST)
-    return image.resize((max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.BOX)
-
-
-def apply_palette(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
-    """Return codes ``(H, W)`` as an RGB image in the colors of a palette ``(256, 3)``."""
-    from PIL import Image
-
-    image = Image.fromarray(codes)
-    image.putpalette(palette.tobytes())
-    return image.convert("RGB")  # a tenth of the time of indexing the palette with the codes
 
 
 def _block_name(path: str) -> str:

@@ -7,6 +7,8 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import ImageFont
 
 FONT_SCALE = 0.9
@@ -23,6 +25,21 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     from surgery.data import font as font_file
 
     return ImageFont.truetype(font_file(), max(1, round(size * FONT_SCALE)))
+
+
+@lru_cache(maxsize=4096)
+def draw_text(text: str, size: int, stroke: float = 0) -> tuple[NDArray[np.uint8], int]:
+    """Return a text as ``(H, W)`` uint8, the share of ink in each pixel, and how far its first line is below its top.
+
+    The array begins one pixel left of where the text is written.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    _, top, right, bottom = font(size).getbbox(text, stroke_width=stroke)
+    image = Image.new("L", (max(1, int(right) + 2), max(1, int(bottom) - int(top) + 2)))
+    ImageDraw.Draw(image).text((1, 1 - int(top)), text, fill=255, font=font(size), stroke_width=stroke)
+    return np.asarray(image), int(top) - 1
 
 
 @lru_cache(maxsize=4096)
@@ -54,6 +71,7 @@ def text_width(text: str, size: int) -> float:
     return font(size).getlength(text)
 
 
+@lru_cache(maxsize=4096)
 def shorten_to_width(text: str, size: int, width: float) -> str:
     """Return the text with missing glyphs escaped, and with its middle left out if it is wider than `width` pixels."""
     text = escape_missing_glyphs(text)

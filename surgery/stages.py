@@ -234,8 +234,8 @@ class Sink(Protocol):
     - ``deferred``: true for a sink that uses only levels, pictures and facts. It is called on another thread, in the
       same order, while the model runs on. The `values` that it receives have a shape and a dtype, but no data.
     - ``alone``: true for a sink whose every file belongs to a single image. Several processes can use it at once.
-    - ``places``: names that it uses at the top of the output folder, such as ``("video",)``. No folder of an image gets
-      one of these names.
+    - ``places``: names that it uses at the top of the output folder, such as ``("video",)``, which no image gets.
+    - ``complete(folder)``: a method that gets the path of the finished folder, and may return that of a file to show.
     """
 
     def __call__(self, folder: OutputFolder, /) -> AbstractContextManager[Write]: ...

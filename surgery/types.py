@@ -135,6 +135,9 @@ class Picture:
     """Its number, from 1, and the number of parts, if one picture of all channels would be too large to open."""
     label: str | None = None
     """The part of its file name that distinguishes it from other pictures of the same activation: ``part1``."""
+    tiles: Mapping[str, int] | None = None
+    """Where its maps are, row by row: the number of `maps`, `height` and `width` of a map, `columns`, the `factor` of
+    enlargement, the `gap` between maps, and pixels above each for a label (`top`). None if that is unknown."""
 
     def __post_init__(self) -> None:
         # `replace(picture, pixels=...)` must not keep the scanlines of the former pixels.

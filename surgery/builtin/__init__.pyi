@@ -18,6 +18,7 @@ from .normalizers import Symmetric as Symmetric
 from .periodic_patterns import Periodic as Periodic
 from .readers import default_reader as default_reader
 from .replacement import Replace as Replace
+from .sinks.page import Page as Page
 from .sinks.page_colors import GRAY as GRAY
 from .sinks.page_colors import INK as INK
 from .sinks.page_colors import PAPER as PAPER

@@ -20,6 +20,7 @@ from surgery.cli.plugin_commands import app as plugins_app
 from surgery.cli.standard_streams import print_message, print_output, safe_standard_streams
 from surgery.cli.trace_back_command import trace_back
 from surgery.cli.verify_command import verify
+from surgery.cli.view_command import view
 from surgery.errors import SurgeryError
 from surgery.interrupts import watch_interrupts
 
@@ -62,6 +63,7 @@ app.command()(compare)
 app.command()(maximize)
 app.command("trace-back")(trace_back)
 app.command()(verify)
+app.command()(view)
 app.add_typer(plugins_app, name="plugins")
 
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[2]

@@ -145,7 +145,7 @@ def split_models_and_images(given: Sequence[str], epochs: str | None, plugins: P
 
 
 def _find_epochs(pattern: str) -> list[str]:
-    from surgery.comparison import natural_key
+    from surgery.text import natural_key
 
     found = sorted(glob.glob(str(Path(pattern).expanduser())), key=natural_key)  # noqa: PTH207
     if len(found) < 2:

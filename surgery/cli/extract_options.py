@@ -186,10 +186,18 @@ class OutputOptions:
         list[str],
         typer.Option(
             metavar="NAME",
-            help="What to write: png, sheet, npz, safetensors. Repeatable. [dim]\\[default: png, sheet][/dim]",
+            help="What to write: png, sheet, page, npz, safetensors. Repeatable. [dim]\\[default: png, sheet][/dim]",
             rich_help_panel=_OUTPUT,
         ),
     ] = field(default_factory=list)
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page",
+            help="Also write the page of the run, index.html, to walk through it in a browser. It shows the PNG files.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False
     measure: Annotated[
         list[str],
         typer.Option(
@@ -213,8 +221,18 @@ class OutputOptions:
 
     def arguments(self, plugins: Plugins) -> dict[str, Any]:
         """Return the arguments of `surgery.extract` for these options."""
-        sinks = {"sinks": [plugins.resolve("sink", name) for name in self.sink]} if self.sink else {}
+        sinks = {"sinks": self._sinks(plugins)} if self.sink or self.page else {}
         for name in self.measure:
             plugins.resolve("measure", name)  # so that an unknown name is an error before the model is loaded
         settings = {"measures": self.measure, "stats": self.stats, "overwrite": self.overwrite}
         return {"out": self.out.expanduser(), **settings, **sinks}
+
+    def _sinks(self, plugins: Plugins) -> list[Any]:
+        """Return the chosen sinks; with --page, also those of the page and of the pictures that it shows."""
+        from surgery.builtin import Page, Png
+
+        sinks = [plugins.resolve("sink", name) for name in self.sink or ("png", "sheet")]
+        for needed in (Png, Page) if self.page else ():
+            if not any(isinstance(sink, needed) for sink in sinks):
+                sinks.append(needed())
+        return sinks

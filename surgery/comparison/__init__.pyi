@@ -4,5 +4,4 @@ from .run_comparison import ComparedOperation as ComparedOperation
 from .run_comparison import RunComparison as RunComparison
 from .run_comparison import format_relative as format_relative
 from .run_names import name_runs as name_runs
-from .run_names import natural_key as natural_key
 from .runs import Run as Run

@@ -48,11 +48,6 @@ def shorten(texts: Sequence[str]) -> list[str]:
     return ["".join(parts[2 * starts : len(parts) - 2 * ends]) for parts in split]
 
 
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Return a key that sorts texts by the numbers in them: ``5_net_G.pth``, ``10_net_G.pth``, ``latest_net_G.pth``."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", text)]
-
-
 def _describe_property(key: str, text: str, models: dict[str, str]) -> str:
     if key == "model":
         return models[text]

@@ -84,7 +84,7 @@ def read_maps(activation: Activation) -> Tensor:
     B is 1 for the activation of a single image. Windows become channels.
     """
     values, windows = activation.values[None], False
-    if activation.image is None:
+    if activation.image is None and activation.values.ndim:
         values, windows = move_images_first(activation.values, activation.layout)
     return LiveMaps(values, activation.layout, windows=windows).raw
 

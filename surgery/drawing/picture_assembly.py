@@ -11,7 +11,7 @@ import torch
 
 from surgery.drawing.declared_attributes import declared_attribute
 from surgery.drawing.palettes import SPECIAL_CODES, add_ink_color, recipe_palette
-from surgery.drawing.picture_sizes import MAX_MEGAPIXELS, MAX_SIDE
+from surgery.drawing.picture_sizes import LABEL_HEIGHT, MAX_MEGAPIXELS, MAX_SIDE
 from surgery.drawing.tiling import find_tile_layout, tile_codes
 from surgery.drawing.transforms import codes_to_rgb, describe_type, is_color
 from surgery.errors import RenderError
@@ -20,7 +20,7 @@ from surgery.text import describe_stage, format_count, sortable_number
 from surgery.types import BACKGROUND, Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -81,7 +81,8 @@ class PictureAssembler:
             channels = self._channels(number, len(tiles.codes), len(low))
             own = slice(None) if channels is None else slice(channels[0], channels[1] + 1)
             pixels, scanlines = (codes[:, 1:], codes) if tiles.are_scanlines else (codes, None)
-            yield Picture(pixels, palette, low[own], high[own], scanlines, channels)
+            tiles_of_picture = self._describe_tiles(number)
+            yield Picture(pixels, palette, low[own], high[own], scanlines, channels, tiles=tiles_of_picture)
 
     @property
     def _draw_labels(self) -> Callable[..., Tensor] | None:
@@ -100,12 +101,34 @@ class PictureAssembler:
             return first, min(first + layout.tiles, layout.maps, channels) - 1
         return (number, number) if pictures == channels else None
 
+    def _describe_tiles(self, number: int) -> Mapping[str, int] | None:
+        """Return where the maps of one picture are; None if this is unknown."""
+        layout = self._layout
+        if layout is None:
+            return None
+        height, width = self._tiled_shape[2:]
+        return {
+            "maps": min(layout.tiles, layout.maps - number * layout.tiles),
+            "height": height,
+            "width": width,
+            "columns": layout.columns,
+            "factor": layout.factor,
+            "gap": layout.gap,
+            "top": LABEL_HEIGHT if self._draw_labels is not None else 0,
+        }
+
     @cached_property
     def _layout(self) -> TileLayout | None:
         """How the tiler places maps; None if it does not tell."""
-        layout = self._quantized.layout or find_tile_layout(self._recipe.tiler, self._quantized.shape)
+        layout = self._quantized.layout or find_tile_layout(self._recipe.tiler, self._tiled_shape)
         plan = declared_attribute(self._recipe.tiler, "plan")
-        return plan(*self._quantized.shape[1:]) if layout is None and callable(plan) else layout
+        return plan(*self._tiled_shape[1:]) if layout is None and callable(plan) else layout
+
+    @property
+    def _tiled_shape(self) -> torch.Size:
+        """The shape of the maps that the tiler gets, ``(B, C, H, W)``: vectors are folded."""
+        shape = self._quantized.shape
+        return torch.Size((*shape[:2], *folded_size(shape[3]))) if self._quantized.are_vectors else shape
 
     def _split(self, picture: Picture) -> list[Picture]:
         """Return a picture in parts that viewers can open, from the top left, row by row."""
@@ -116,7 +139,12 @@ class PictureAssembler:
         part_width = min(width, MAX_SIDE)
         part_height = max(1, min(MAX_SIDE, max_pixels // part_width))
         return [
-            replace(picture, pixels=picture.pixels[top : top + part_height, left : left + part_width], scanlines=None)
+            replace(
+                picture,
+                pixels=picture.pixels[top : top + part_height, left : left + part_width],
+                scanlines=None,
+                tiles=None,
+            )
             for top in range(0, height, part_height)
             for left in range(0, width, part_width)
         ]
@@ -174,9 +202,14 @@ def _number_parts(parts: list[Picture], prefix: str = "") -> list[Picture]:
 def fold_vectors(codes: Tensor) -> Tensor:
     """Return vectors ``(B, C, 1, W)`` as near-square maps. The rest of the last row is background."""
     width = codes.shape[-1]
+    rows, columns = folded_size(width)
+    filled = torch.nn.functional.pad(codes, (0, rows * columns - width), value=BACKGROUND)
+    return filled.reshape(*codes.shape[:2], rows, columns)
+
+
+def folded_size(width: int) -> tuple[int, int]:
+    """Return the height and width of the near-square map that a vector becomes."""
     columns = math.ceil(math.sqrt(width))
     divisors = [count for count in range(columns, 2 * columns + 1) if width % count == 0]
     columns = divisors[0] if divisors else columns
-    rows = math.ceil(width / columns)
-    filled = torch.nn.functional.pad(codes, (0, rows * columns - width), value=BACKGROUND)
-    return filled.reshape(*codes.shape[:2], rows, columns)
+    return math.ceil(width / columns), columns

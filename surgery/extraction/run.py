@@ -26,13 +26,14 @@ from surgery.extraction.run_settings import (
     count_workers,
     describe_settings,
 )
+from surgery.extraction.sink_completion import check_sinks, complete_sinks
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import trace_info
 from surgery.inputs import find_inputs, format_notes, read_example
 from surgery.interrupts import watch_interrupts
 from surgery.layouts import make_layout_rules
 from surgery.models import get_provenance
-from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite
+from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite, graph_entry
 from surgery.rewriting import ALL_OPERATIONS, find_extractors
 from surgery.text import WORK_FOLDER, describe_stage
 from surgery.tracing import unwrap_model
@@ -168,6 +169,7 @@ def extract(
     stages = StageResolver(plugins)
     main_reader: Reader | None = None if reader is None else stages.resolve("reader", reader)
     resolved_sinks: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
+    check_sinks(resolved_sinks)
     named_measures = stages.measures(measures)
     recipe = stages.recipe(normalizer, tiler, colormap, transforms)
     other_readers = {name: stages.resolve("reader", each) for name, each in readers.items()}
@@ -193,7 +195,7 @@ def extract(
     traced = trace_for_run(subject, tracing, example)
     edited = edit_for_run(traced, edits, layout, reference_files, subject, device=device, seed=seed, plugins=plugins)
     rewritten = insert_extractors(edited, at, output=output)
-    input_names = None if example is None else frozenset(example)
+    input_names = None if example is None else tuple(example)
     del example
     operations = tuple(extractor.operation for extractor in find_extractors(rewritten))
     recipe = replace(recipe, stats=stats, layouts=make_layout_rules(layout, operations))
@@ -215,6 +217,7 @@ def extract(
         recipe=recipe.describe(),
         trace=info,
         weights=provenance.describe_weights(original),
+        graph=graph_entry(edited, subject, input_names or ()),
     )
     with (
         watch_interrupts(held=True) as interrupts,
@@ -237,7 +240,7 @@ def extract(
             workspace=workspace,
             inputs=opened_inputs,
             fixed_inputs=files.values_for(subject, device),
-            input_names=input_names,
+            input_names=None if input_names is None else frozenset(input_names),
             batch_size=batch_size,
             device=torch.device(device),
             seed=seed,
@@ -270,4 +273,4 @@ def extract(
         interrupted=result.interrupted or interrupts.received,
         overview=None if result.overview is None else folder.path / result.overview,
     )
-    return watcher_list.finished(report)
+    return watcher_list.finished(complete_sinks(resolved_sinks, report))

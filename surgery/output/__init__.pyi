@@ -1,6 +1,8 @@
 from .atomic_files import write_atomically as write_atomically
+from .failures import Failure as Failure
 from .folder import OutputFolder as OutputFolder
 from .folder import WrittenFile as WrittenFile
+from .graph_entries import graph_entry as graph_entry
 from .image_records import has_finished_images as has_finished_images
 from .json_values import as_json as as_json
 from .json_values import describe_codes as describe_codes
@@ -13,9 +15,9 @@ from .manifest_reader import existing_files as existing_files
 from .manifest_reader import flat_settings as flat_settings
 from .manifest_reader import has_manifest as has_manifest
 from .manifest_reader import listed_files as listed_files
+from .page_writer import write_page as write_page
 from .recovery import acquire_workspace as acquire_workspace
 from .recovery import check_overwrite as check_overwrite
-from .report import Failure as Failure
 from .report import Report as Report
 from .run_events import Progress as Progress
 from .run_events import RunStart as RunStart

@@ -44,7 +44,8 @@ def describe_codes() -> str:
 def picture_limits(picture: Picture) -> Mapping[str, Any]:
     """Return the `low` and `high` of a picture for `as_json`, in the fewest digits that give the same float32.
 
-    For one of several pictures of an activation, also the `channels` in it, its `part` and the number of `parts`.
+    For one of several pictures of an activation, also the `channels` in it, its `part` and the number of `parts`. If it
+    is known where the maps are, also the `tiles`.
     """
     both = np.array((picture.low, picture.high))
     with np.errstate(over="ignore"):
@@ -53,4 +54,6 @@ def picture_limits(picture: Picture) -> Mapping[str, Any]:
     place: dict[str, Any] = {"channels": picture.channels} if picture.channels is not None else {}
     if picture.part is not None:
         place |= {"part": picture.part[0], "parts": picture.part[1]}
+    if picture.tiles is not None:
+        place["tiles"] = picture.tiles
     return {**place, "low": orjson.Fragment(as_json(low)), "high": orjson.Fragment(as_json(high))}

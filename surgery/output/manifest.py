@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.graph import TraceInfo
+    from surgery.output.failures import Failure
     from surgery.output.folder import WrittenFile
-    from surgery.output.report import Failure
     from surgery.output.summaries import OperationSummary
     from surgery.output.workspace import Workspace
     from surgery.types import Activation, Operation
@@ -62,13 +62,15 @@ class Manifest:
         recipe: Mapping[str, str],
         weights: str | None = None,
         trace: TraceInfo | None = None,
+        graph: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Return the manifest of a run. `source` and `weights` say where the model and its weights come from.
 
-        `trace` says how the model was traced.
+        `trace` says how the model was traced, and `graph` is its `graph_entry`.
         """
         head = run_entry(model, source, weights, settings, recipe)
-        return cls({**head, **trace_entries(trace)} if trace is not None else head)
+        head |= trace_entries(trace) if trace is not None else {}
+        return cls(head | ({"graph": graph} if graph is not None else {}))
 
     @contextmanager
     def recording(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
@@ -195,13 +197,16 @@ def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterabl
     contents = {name: _store_contents(workspace.folder / name) for name in run_files}
     stores = {name: names for name, names in contents.items() if names is not None}
     more: dict[str, Any] = {"files": run_files} | ({"stores": stores} if stores else {})
-    head = json.dumps(encodable({**content, **more}), indent=1, allow_nan=False)
+    graph = content.pop("graph", None)
+    head = json.dumps(encodable({**content, **more}), indent=1, allow_nan=False).removesuffix("\n}")
+    if graph is not None:  # on one line, since it may have thousands of edges
+        head = f'{head},\n "graph": {as_json(graph).decode()}'
     part = workspace.path / f"{MANIFEST_FILE}.part"
     total = len(run_files) + 1
     try:
         release_reserved_disk(workspace.path)
         with part.open("wb") as file:
-            file.write(head.removesuffix("\n}").encode() + b",\n" + IMAGES_LINE)
+            file.write(head.encode() + b",\n" + IMAGES_LINE)
             for place, (_, count, entry) in enumerate(read_records(workspace.path)):
                 file.write((b",\n" if place else b"\n") + entry)
                 total += count

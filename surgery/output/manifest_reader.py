@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError, describe_os_error
+from surgery.page import INDEX, PAGE
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 IMAGES_LINE = b' "images": ['
 """The line of a manifest after which each image has a line of its own."""
+PAGE_LIST = f"{PAGE}/files.jsonl"
+"""The list of a page's files, in a run's folder or above several."""
 
 
 class ManifestReader:
@@ -56,16 +60,24 @@ class ManifestReader:
         yield from self.run_files()
 
     def run_files(self) -> Iterator[str]:
-        """Yield the files that belong to no single image or batch, those in stores too."""
+        """Yield the files that belong to no single image or batch, those in stores and of the page too."""
         stores = self.stores()
         yield from (name for name in listed_files(self.head) if name not in stores)
         for store, names in stores.items():
             yield from (f"{store}/{name}" for name in names)
+        yield from listed_page_files(self.folder)
 
     def stores(self) -> dict[str, list[str]]:
         """Return the stores of the run, directories by name, with the files in each."""
         stores = self.head.get("stores")
         return {name: _strings(files) for name, files in stores.items()} if isinstance(stores, dict) else {}
+
+    def existing(self, names: Iterable[str]) -> Iterator[str]:
+        """Yield those names that are files inside the folder, or links to such files."""
+        root = os.path.realpath(self.folder)
+        for name, path in existing_files(self.folder, names):
+            if not path.is_symlink() or os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep):
+                yield name
 
     def _not_a_manifest(self) -> OutputError:
         return OutputError(f"{self.path} is not the manifest of a run")
@@ -122,6 +134,19 @@ def listed_files(entry: dict[str, Any]) -> list[str]:
             [file.get("file") for file in files if isinstance(file, dict)] if isinstance(files, list) else ()
         )
     return found
+
+
+def listed_page_files(folder: Path) -> Iterator[str]:
+    """Yield the files of the page in a folder, as its list has them; none if there is no page."""
+    try:
+        lines = (folder / PAGE_LIST).read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with suppress(ValueError, RecursionError):  # a line that was cut when its process was killed
+            name = json.loads(line)
+            if isinstance(name, str) and (name == INDEX or name.startswith(f"{PAGE}/")):
+                yield name
 
 
 def has_manifest(folder: Path) -> bool:

@@ -15,17 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surgery.graph import Hazard, TraceInfo
+    from surgery.output.failures import Failure
     from surgery.output.summaries import OperationSummary
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An image that could not be read, or that the model could not take."""
-
-    path: str
-    reason: str
-    number: int = 0
-    """The place of the image among those of the run, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +40,7 @@ class Report:
     notes: tuple[str, ...] = ()
     """A line for each thing to know about the pictures, such as random weights, or an AB pair that was not cut."""
     overview: Path | None = None
-    """The first file that shows a whole image, such as its sheet."""
+    """The file to look at first: the page of the run, or the first file that shows a whole image, such as its sheet."""
     trace: TraceInfo | None = None
     """How the model was traced."""
     not_reached: Mapping[str, int] = field(default_factory=dict)
@@ -68,6 +59,12 @@ class Report:
         """The old name of `warnings`, for one more release."""
         warn("Report.troubles is now Report.warnings", DeprecationWarning, stacklevel=2)
         return self.warnings
+
+    def page(self) -> Path:
+        """Write the page of the run, to walk through it in a browser, and return its path. See `surgery.write_page`."""
+        from surgery.output.page_writer import write_page
+
+        return write_page(self.folder)
 
     def way_notes(self) -> list[str]:
         """Return a line on operations that not all images reached, and one on those that the example did not."""

@@ -103,7 +103,7 @@ class Workspace:
                 _move(self.folder / name, self._old / name)
         except OSError as error:
             raise OutputError(f"can't overwrite the run in {self.folder}: {describe_os_error(error)}") from error
-        _remove_empty_folders(self.folder, listed)
+        remove_empty_folders(self.folder, listed)
 
     def discard_previous_run(self) -> None:
         """Remove the run that was set aside, since an image of this run is finished."""
@@ -137,7 +137,7 @@ class Workspace:
         for name in stores:
             if not (self.folder / name).is_symlink():
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        _remove_empty_folders(self.folder, unlisted)
+        remove_empty_folders(self.folder, unlisted)
         return [name for name, _ in files] + stores
 
     def has_leftovers(self) -> bool:
@@ -174,7 +174,7 @@ def _move(path: Path, to: Path) -> None:
             path.rename(to)
 
 
-def _remove_empty_folders(folder: Path, names: Iterable[str]) -> None:
+def remove_empty_folders(folder: Path, names: Iterable[str]) -> None:
     """Remove the folders that these files were in, if they are empty."""
     homes = {parent for name in names for parent in Path(f"{name}x").parents if parent.name}
     for home in sorted(homes, key=lambda home: -len(home.parts)):

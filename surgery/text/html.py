@@ -48,15 +48,17 @@ def encode_png(image: Image.Image, max_side: int) -> bytes:
     return buffer.getvalue()
 
 
-def html_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table with the first `MAX_TABLE_ROWS` rows, and the number of those left out."""
+def html_table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[object]], limit: int | None = MAX_TABLE_ROWS
+) -> str:
+    """Return an HTML table with the first `limit` rows, and the number of those left out; None for all rows."""
     rows = list(rows)
     lines = [f"<div>{escape_html(title)}</div>"] if title else []
     lines.append("<table>" + _row("th", header))
-    lines += [_row("td", row) for row in rows[:MAX_TABLE_ROWS]]
+    lines += [_row("td", row) for row in rows[:limit]]
     lines.append("</table>")
-    if len(rows) > MAX_TABLE_ROWS:
-        lines.append(f"<div>and {len(rows) - MAX_TABLE_ROWS} more</div>")
+    if limit is not None and len(rows) > limit:
+        lines.append(f"<div>and {len(rows) - limit} more</div>")
     return "".join(lines)
 
 

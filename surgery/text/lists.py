@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -15,3 +16,8 @@ def abbreviate_list(names: Iterable[object], limit: int = 3) -> str:
 def format_count(number: int, noun: str) -> str:
     """Return a number and its noun: ``1 image``, ``3 images``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts texts by the numbers in them: ``5_net_G.pth``, ``10_net_G.pth``, ``latest_net_G.pth``."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", text)]

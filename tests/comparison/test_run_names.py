@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from surgery.comparison.run_names import name_runs, natural_key, shorten
+from surgery.comparison.run_names import name_runs, shorten
 from surgery.comparison.runs import Run
+from surgery.text import natural_key
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ ORDER = (
     "observing",
     "tracing",
     "layouts",
+    "page",
     "output",
     "stages",
     "plugins",

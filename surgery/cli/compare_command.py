@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from surgery.cli.compare_options import RunsOptions, Sort, parse_alignment, split_models_and_images
+from surgery.cli.compare_options import RunsOptions, Sort, parse_alignment, split_edits, split_models_and_images
 from surgery.cli.input_options import InputOptions
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import AtOption, JsonOption, ModelOptions, PluginOptions
@@ -79,9 +80,10 @@ def compare(
     from surgery.rewriting import parse_selection
 
     selections = [parse_selection(text) for text in at]
-    sources, images = split_models_and_images(given or [], varying.epochs, plugins)
+    others, edits = split_edits(given or [], varying.edit)
+    sources, images = split_models_and_images(others, varying.epochs, plugins)
     has_files = images or not any(isinstance(each, list) for each in arguments["inputs"].values())
-    runs = varying.make(sources, loading, plugins)
+    runs = replace(varying, edit=edits).make(sources, loading, plugins)
     with ProgressBar(None) as bar:
         found = run(
             runs,

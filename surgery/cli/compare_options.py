@@ -131,12 +131,17 @@ def split_models_and_images(given: Sequence[str], epochs: str | None, plugins: P
     The first one is a model, and those after it are until one does not look like a model: a weights file, a name that a
     plugin offers, a callable, or a word that is no file. With `epochs`, a pattern of weights files, all are images.
 
-    Raises BadParameter for a model after an image, and for a pattern that matches fewer than two files.
+    Raises BadParameter for a model after an image or beside `epochs`, and for a pattern that matches fewer than two
+    files.
     """
     if epochs is not None:
+        if (model := next((text for text in given if _is_weights_file(text)), None)) is not None:
+            raise typer.BadParameter(f"the models are those of {epochs}: leave out {model}", param_hint="--epochs")
         return _find_epochs(epochs), list(given)
     if not given:
         raise typer.BadParameter("give a model: MODEL [MODEL ...] IMAGES...")
+    if _is_image_file(given[0]):
+        raise typer.BadParameter(f"{given[0]} is an image, and models come before images: facades {given[0]}")
     count = next((place for place, text in enumerate(given) if place and not _is_model(text, plugins)), len(given))
     late = next((text for text in given[count:] if _is_weights_file(text)), None)
     if late is not None:
@@ -176,6 +181,19 @@ def _is_weights_file(text: str) -> bool:
 
     path = Path(text).expanduser()
     return path.suffix.lower() in WEIGHTS_SUFFIXES and not path.is_dir()
+
+
+def _is_image_file(text: str) -> bool:
+    from surgery.models import IMAGE_SUFFIXES
+
+    path = Path(text).expanduser()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+
+
+def split_edits(given: Sequence[str], edits: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments that are no edits, and all edits: after ``--edit ''`` others may follow, as in a list."""
+    found = [text for text in given if edits and "=" in text and not glob.glob(str(Path(text).expanduser()))]  # noqa: PTH207
+    return [text for text in given if text not in found], [*edits, *found]
 
 
 def _split(text: str, option: str) -> list[str]:

@@ -69,7 +69,7 @@ def _pair_table(found: RunComparison, sort: str, width: int) -> RenderableType:
                 "remark": Text(row.reason or _counterpart(row), style="yellow"),
             }
         )
-    columns = [" ", "operation", "difference", "relative", "own", "SNR", "equal", "cosine", "remark"]
+    columns = [" ", "operation", "difference", "relative", "own", "remark", "SNR", "equal", "cosine"]
     return fitted_table(rows, columns, width)
 
 
@@ -133,11 +133,13 @@ def _operation(operation: Operation, *, is_marked: bool = False) -> Text:
 
 
 def _counterpart(row: ComparedOperation) -> str:
-    return f"against {row.counterpart}" if row.counterpart != row.operation.path else ""
+    if row.counterpart is not None and row.counterpart.rstrip("'") == row.operation.path:
+        return "edited" if row.counterpart != row.operation.path else ""
+    return f"against {row.counterpart}"
 
 
 def _measures(row: ComparedOperation) -> dict[str, str]:
-    from surgery.comparison import format_relative
+    from surgery.comparison import format_relative, format_snr
 
     if row.mean is None:
         return {}
@@ -147,7 +149,7 @@ def _measures(row: ComparedOperation) -> dict[str, str]:
     return {
         "relative": format_relative(mean.relative),
         "own": "" if row.own is None else format_relative(row.own),
-        "SNR": f"{mean.snr:.1f} dB",
+        "SNR": format_snr(mean.snr),
         "equal": f"{mean.equal:.1%}",
         "cosine": f"{mean.cosine:.4f}",
     }

@@ -12,10 +12,11 @@ from surgery.comparison.run_names import name_runs
 from surgery.comparison.runs import PreparedRun, Run, load_run_model
 from surgery.errors import ImageError, ModelError
 from surgery.extraction import copy_for_run
-from surgery.graph import find_edges
+from surgery.graph import Operations, find_edges
 from surgery.models import get_provenance
 from surgery.rewriting import EDIT, select_all
 from surgery.studies import StudyInputs
+from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
     from surgery.studies import ReadingArguments, StudyImage
-    from surgery.types import Operation
 
 
 class CompareSetup:
@@ -74,7 +74,9 @@ class CompareSetup:
         self.selection = ", ".join(map(str, selections))
         """The selections as text."""
         first = self.runs[0]
-        self.chosen: list[Operation] = [each for each in select_all(first.model, selections) if each.tensors != ()]
+        selected = select_all(first.model, selections)
+        self.chosen = Operations(each for each in selected if each.tensors != ())
+        self.chosen.matches = selected.matches
         """The selected operations of the first run that compute tensors."""
         self.alignments = [_align(first, run, align) for run in self.runs[1:]]
         self.counterparts = [
@@ -111,11 +113,19 @@ class CompareSetup:
             if run.trace.front_end != "symbolic" or not run.trace.is_verified:
                 yield f"{run.name}: {'; '.join(run.trace.describe())}"
             yield from get_provenance(run.original).notes_on_random_weights(run.original, run.name)
+        for run, alignment in zip(self.runs[1:], self.alignments, strict=True):
+            if text := alignment.describe_ambiguity():
+                yield f"{run.name}: {text}"
         drawing = [run for run in self.runs if run.name in beside.drawing]
         if drawing:
-            seeds = ", ".join(map(str, sorted({run.run.seed for run in drawing})))
+            seeds = sorted({run.run.seed for run in drawing})
             where = ", ".join(run.name for run in drawing)
-            yield f"random numbers are drawn in {where}: for each image from the seed {seeds}"
+            text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+            yield f"random numbers are drawn in {where}: for each image from the {text}"
+        for name, paths in beside.new.items():
+            if paths:
+                shown = abbreviate_list(list(paths), 4)
+                yield f"{name}: operations that the first image does not have are not compared: {shown}"
         unknown = [run.name for run, known in zip(self.runs[1:], beside.knows_own, strict=True) if not known]
         if unknown:
             yield f"own differences take graphs that run operation by operation; not known for {', '.join(unknown)}"

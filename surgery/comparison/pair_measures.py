@@ -114,7 +114,8 @@ def paired_tensors(first: Any, second: Any) -> list[tuple[str, Tensor, Tensor]] 
         return f"{len(ones)} tensors against {len(others)}"
     for (key, one), (_, other) in zip(ones, others, strict=True):
         if one.shape != other.shape:
-            return f"{tuple(one.shape)} against {tuple(other.shape)}{f' in {key}' if key else ''}"
+            shapes = " against ".join("x".join(map(str, each.shape)) or "a scalar" for each in (one, other))
+            return f"{shapes}{f' in {key}' if key else ''}"
     return [(key, one, other) for (key, one), (_, other) in zip(ones, others, strict=True)]
 
 

@@ -162,18 +162,18 @@ def _split(
         return 0.0, total.relative
     if own is None or isinstance(paired_tensors(first, own), str):
         return None, None
-    norm = _norm(first)
-    return ratio(_distance(own, first), norm), ratio(_distance(second, own), norm)
+    tensors = zip(*(_tensors(value) for value in (first, second, own)), strict=True)
+    shares = [_shares(*each) for each in tensors]
+    return max(own for own, _ in shares), max(inherited for _, inherited in shares)
 
 
-def _norm(value: Any) -> float:
-    return math.sqrt(sum(float(tensor.detach().cpu().double().square().sum()) for _, tensor in named_tensors(value)))
+def _tensors(value: Any) -> list[Tensor]:
+    return [as_real(tensor) for _, tensor in named_tensors(value)]
 
 
-def _distance(one: Any, other: Any) -> float:
-    pairs = paired_tensors(one, other)
-    assert not isinstance(pairs, str)  # noqa: S101 - the caller has looked
-    return math.sqrt(sum(square_distance(as_real(a), as_real(b)) for _, a, b in pairs))
+def _shares(first: Tensor, second: Tensor, own: Tensor) -> tuple[float, float]:
+    norm = math.sqrt(float(first.double().square().sum()))
+    return tuple(ratio(math.sqrt(square_distance(one, other)), norm) for one, other in ((own, first), (second, own)))  # type: ignore[return-value]
 
 
 def _root_mean_square(values: Sequence[float]) -> float | None:

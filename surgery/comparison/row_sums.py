@@ -63,7 +63,8 @@ def measure_rows(first: Tensor, second: Tensor) -> PairSums:
 def square_distance(first: Tensor, second: Tensor) -> float:
     """Return the sum of squared differences of two tensors of the same shape, without complex numbers."""
     total = 0.0
-    for one, other in _blocks(first.reshape(first.shape[0], -1), second.reshape(first.shape[0], -1)):
+    rows = first.shape[0] if first.ndim else 1
+    for one, other in _blocks(first.reshape(rows, -1), second.reshape(rows, -1)):
         flat = one.sub_(other).view(-1)
         total += float(flat.dot(flat))
     return total

@@ -102,12 +102,18 @@ class RunComparison:
 
     def finding(self, run: str | None = None) -> str:
         """Return in one sentence where a run begins to differ."""
-        name = run or self.runs[1]
+        name, rows = run or self.runs[1], self._rows(run)
         first, changed = self.first_different(run), self.first_changed(run)
+        compared = sum(row.worst is not None for row in rows)
+        if not compared:
+            return f"{name}: no operation has a value that can be compared with one of {self.runs[0]}"
         if first is None:
-            return f"{name}: bit-equal to {self.runs[0]} at {format_count(len(self._rows(run)), 'operation')}"
+            rest = f"; {len(rows) - compared} can't be compared" if compared < len(rows) else ""
+            return f"{name}: bit-equal to {self.runs[0]} at {format_count(compared, 'operation')}{rest}"
         amount = format_relative(_relative(first))
         text = f"{name}: differs from {self.runs[0]} from {first.operation.path} on, by {amount}"
+        if first.inherited:
+            text += ", and so do its inputs"
         if changed is not None and changed is not first:
             amount = format_relative(_relative(changed))
             text += f"; above {format_relative(self.threshold)} from {changed.operation.path} on, by {amount}"
@@ -153,7 +159,7 @@ def _cells(row: ComparedOperation) -> tuple[str, str, str, str, str]:
         return "", "", "", "", ""
     own = "" if row.own is None else format_relative(row.own)
     mean = row.mean
-    return format_relative(mean.relative), f"{mean.snr:.1f} dB", f"{mean.cosine:.4f}", f"{mean.equal:.1%}", own
+    return format_relative(mean.relative), format_snr(mean.snr), f"{mean.cosine:.4f}", f"{mean.equal:.1%}", own
 
 
 def _path(row: ComparedOperation | None) -> str | None:
@@ -169,3 +175,8 @@ def format_relative(value: float) -> str:
     if not math.isfinite(value):
         return "inf"
     return f"{value:.0%}" if value >= 0.1 else f"{value:.2g}"
+
+
+def format_snr(value: float) -> str:
+    """Return a signal-to-noise ratio as text: ``47.4 dB``, ``0.0 dB``, ``inf dB``."""
+    return f"{round(value, 1) + 0.0:.1f} dB"  # which has no negative zero

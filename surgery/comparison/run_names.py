@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from surgery.comparison.runs import Run
     from surgery.plugins import Plugins
 
-_SEPARATORS = re.compile(r"([/\\_.\s-]+)")
+_SEPARATORS = re.compile(r"([/\\_.:\s-]+)")
 
 
 def name_runs(runs: Sequence[Run], plugins: Plugins | None = None) -> list[str]:

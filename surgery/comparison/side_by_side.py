@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,9 @@ from surgery.comparison.graph_plans import GraphCopies
 from surgery.comparison.own_differences import OwnDifferences
 from surgery.comparison.random_streams import RandomStream
 from surgery.comparison.steppers import GraphStepper, ThreadStepper, can_step, closing
-from surgery.graph import clone_inputs, copy_isolating_hooks
+from surgery.errors import ImageError, SurgeryError, first_line
+from surgery.graph import clone_inputs, copy_isolating_hooks, named_tensors
+from surgery.rewriting import original_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from surgery.comparison.runs import PreparedRun
     from surgery.comparison.steppers import Stepper
+    from surgery.graph import Operations
     from surgery.types import Operation
 
 
@@ -43,7 +47,7 @@ class SideBySide:
     def __init__(
         self,
         runs: Sequence[PreparedRun],
-        chosen: Sequence[Operation],
+        chosen: Operations,
         counterparts: Sequence[Mapping[str, Operation]],
         *,
         own: bool,
@@ -72,6 +76,8 @@ class SideBySide:
         """What the runs returned for the last image, if they ran to the end."""
         self.drawing: set[str] = set()
         """The names of runs that drew random numbers."""
+        self.new: dict[str, dict[str, None]] = {}
+        """For each run, the paths of operations that it had on some images, and not on the example: a longer loop."""
 
     @property
     def knows_own(self) -> Sequence[bool]:
@@ -81,23 +87,42 @@ class SideBySide:
     def steps(self, inputs: Sequence[Mapping[str, Any]], *, to_the_end: bool = False) -> Iterator[StepValues]:
         """Yield the values of each chosen operation. `inputs` has the inputs of each run by name.
 
-        The runs end after the last chosen operation, or, `to_the_end`, with their outputs.
+        The runs of graphs end after the last chosen operation, or, `to_the_end`, with their outputs.
         """
         self.outputs = []
         self._streams = [RandomStream(run.run.seed, run.device) for run in self._runs]
         steppers = [self._start(place, values) for place, values in enumerate(inputs)]
         with torch.no_grad(), closing(steppers):
             for operation in self._chosen:
+                for place, stepper in enumerate(steppers):
+                    if (path := self._paths[place].get(operation.path)) is not None:
+                        with self._explaining(place, inputs):
+                            stepper.prepare(original_path(path))
                 own, same = self._evaluate_own(steppers, operation)
-                values = []
-                for stepper, paths in zip(steppers, self._paths, strict=True):
-                    path = paths.get(operation.path)
-                    values.append(None if path is None else stepper.advance(path))
+                values: list[Any] = []
+                for place, stepper in enumerate(steppers):
+                    path = self._paths[place].get(operation.path)
+                    with self._explaining(place, inputs):
+                        values.append(None if path is None else stepper.advance(path))
                 yield StepValues(operation, values, own, same)
-            if to_the_end:
-                self.outputs = [stepper.finish() for stepper in steppers]
+            for place, stepper in enumerate(steppers):
+                if to_the_end or isinstance(stepper, ThreadStepper):  # which may have more operations than the example
+                    with self._explaining(place, inputs):
+                        self.outputs.append(stepper.finish())
         drawing = zip(self._runs, self._streams, strict=True)
         self.drawing |= {run.name for run, stream in drawing if stream.has_drawn}
+
+    @contextmanager
+    def _explaining(self, place: int, inputs: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """Turn an error of a model within the block into an ImageError that names the run."""
+        try:
+            yield
+        except SurgeryError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in named_tensors(inputs[place]))
+            name = self._runs[place].name
+            raise ImageError(f"{name}: the model does not take it as {shapes}: {first_line(error)}") from error
 
     def _start(self, place: int, values: Mapping[str, Any]) -> Stepper:
         run = self._runs[place]
@@ -106,7 +131,9 @@ class SideBySide:
         if (copies := self._copies[place]) is not None:
             return GraphStepper(copies.take(), args, stream)
         model = copy_isolating_hooks(run.model)  # which begins with the buffers that the model has
-        return ThreadStepper(model, set(self._paths[place].values()), args, kwargs, stream)
+        new = self.new.setdefault(run.name, {})
+        paths = set(self._paths[place].values())
+        return ThreadStepper(model, paths, args, kwargs, stream, self._chosen.matches, new)
 
     def _evaluate_own(self, steppers: Sequence[Stepper], operation: Operation) -> tuple[list[Any], list[bool]]:
         results: list[Any] = [None]

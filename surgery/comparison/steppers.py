@@ -12,11 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from surgery.comparison.random_streams import RandomStream
-from surgery.graph import GraphInterpreter, clone_inputs, contexts, operations
+from surgery.graph import GraphInterpreter, Operations, clone_inputs, contexts, operations
 from surgery.rewriting import insert, listening
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from surgery.comparison.graph_plans import GraphPlan
     from surgery.graph import OperationGroup
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 class Stepper(Protocol):
     """One run of a model. `advance` is called with the paths of operations in the order in which they run."""
+
+    def prepare(self, path: str) -> Any:
+        """Run until the operation is the next one to be computed, if the run can wait there."""
+        ...
 
     def advance(self, path: str) -> Any:
         """Run until the operation is computed, and return its value, which holds until the next call.
@@ -122,10 +126,17 @@ class ThreadStepper:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         stream: RandomStream,
+        matches: Callable[[Operation], bool] | None,
+        new: dict[str, None],
     ) -> None:
-        """`paths` are those of the operations that the run waits after."""
-        chosen = [each for each in operations(model) if each.path in paths]
+        """`paths` are those of the operations that the run waits after.
+
+        Operations that the run has, the run of the example had not, and the selection `matches` are noted in `new`.
+        """
+        chosen = Operations(each for each in operations(model) if each.path in paths)
+        chosen.matches = matches
         self._opened = insert(model, chosen)
+        self._new = new
         self._order = {operation.path: number for number, operation in enumerate(chosen)}
         self._args, self._kwargs, self._stream = args, kwargs, stream
         self._reached: str | None = None
@@ -137,6 +148,9 @@ class ThreadStepper:
         self._is_running = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._gradients = torch.is_grad_enabled()
+
+    def prepare(self, path: str) -> None:
+        """Do nothing: the run waits after operations only."""
 
     def advance(self, path: str) -> Any:
         while not self._is_done and (self._reached is None or self._order[self._reached] < self._order[path]):
@@ -189,6 +203,9 @@ class ThreadStepper:
         """Give a value to the other thread, and wait until that is done with it."""
         if self._is_left:
             raise _LeftError
+        if operation.path not in self._order:
+            self._new[operation.path] = None
+            return
         self._stream.pause()
         with self._turn:
             self._reached, self._value, self._is_running = operation.path, value, False

@@ -11,3 +11,4 @@ from .pix2pix.unet import UNet as UNet
 from .provenance import get_provenance as get_provenance
 from .seeding import check_seed as check_seed
 from .seeding import seeded_generators as seeded_generators
+from .suggestions import IMAGE_SUFFIXES as IMAGE_SUFFIXES

@@ -32,7 +32,7 @@ def path_is(path: Path, predicate: Callable[[Path], bool]) -> bool:
 
 def describe_command_with_image(source: str) -> str:
     """Return how to write a command whose first argument is an image, where a model is expected."""
-    return f"{source} is an image, and the model comes first: surgery extract facades {source}"
+    return f"{source} is an image, and the model comes first: facades {source}"
 
 
 def explain_source(source: str, path: Path) -> str | None:

@@ -107,6 +107,14 @@ def test_one_model_is_compared_in_what_varies(run: Any, epochs: Path, options: A
     assert at in result.out.splitlines()[0]
 
 
+def test_edits_may_follow_one_option_as_a_list(run: Any, epochs: Path) -> None:
+    arguments = ("compare", "5_net_G.pth", "photo.png", "--size", 32, "--edit", "", "up3.cat=zero", "up2.cat = zero")
+    result = run(*arguments)
+    assert result.code == 0
+    assert "up3.cat=zero: differs from no edits from up3.cat on" in result.out
+    assert "up2.cat = zero: differs from no edits from up2.cat on" in result.out
+
+
 def test_all_runs_draw_the_same_random_numbers_unless_seeds_are_given(run: Any, epochs: Path) -> None:
     for epoch in ("a", "b"):
         torch.manual_seed(0)
@@ -163,6 +171,13 @@ def test_names_are_aligned(run: Any, epochs: Path) -> None:
         ("5_net_G.pth photo.png 10_net_G.pth", 2, "models come before images: move 10_net_G.pth before photo.png"),
         ("--epochs *_net_D.pth photo.png", 2, "*_net_D.pth matches no file, and a comparison takes 2"),
         ("--epochs 5* photo.png", 2, "5* matches only 5_net_G.pth, and a comparison takes 2"),
+        ("--epochs *_net_G.pth 5_net_G.pth photo.png", 2, "the models are those of *_net_G.pth: leave out 5_net_G.pth"),
+        ("photo.png", 2, "photo.png is an image, and models come before images: facades photo.png"),
+        (
+            "5_net_G.pth facades_discriminator photo.png",
+            1,
+            "facades_discriminator: the model does not take it as",
+        ),
         ("5_net_G.pth photo.png --seed 1,x", 2, "a seed is a whole number, not 'x'"),
         ("5_net_G.pth photo.png --mode eval,", 2, "values are separated by commas, and none is empty: not 'eval,'"),
         ("5_net_G.pth photo.png --mode eval,test", 1, "mode is eval, train or as-is, not 'test'"),

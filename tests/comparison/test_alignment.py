@@ -62,6 +62,28 @@ def test_a_network_under_other_names_is_aligned_by_its_dataflow() -> None:
     assert {each.path for each in found.only_first} == {"down4.act", "down4.conv", "down4.norm"}
 
 
+def test_what_could_correspond_to_several_operations_is_named() -> None:
+    first = sequence([0, 0, 0])
+    same = [replace(each, tensors=first[0].tensors) for each in first]
+    second = [replace(each, path=f"q{each.index}") for each in same[:2]]
+    found = align(same, second)
+    assert len(found.pairs) == 2
+    assert found.describe_ambiguity() == (
+        "the alignment of 1 operation is ambiguous, such as block1.a with q1, q2; align names pairs"
+    )
+    found = align(same, second, names={"block1.a": "q1", "block2.a": "q2"})
+    assert [(one.path, other.path) for one, other in found.pairs] == [("block1.a", "q1"), ("block2.a", "q2")]
+    assert found.describe_ambiguity() == ""
+    assert align(same, same).describe_ambiguity() == ""
+
+
+def test_pairs_that_are_named_may_be_of_different_kinds() -> None:
+    first, second = sequence([0, 1, 2]), [replace(each, path=f"q{each.index}") for each in sequence([0, 3, 2])]
+    assert [one.path for one, _ in align(first, second).pairs] == ["block0.a", "block2.c"]
+    found = align(first, second, names={"block1.b": "q2"})
+    assert [other.path for _, other in found.pairs] == ["q1", "q2", "q3"]
+
+
 def test_names_of_a_former_run_are_found_again() -> None:
     before = sequence([0, 1, 2])
     after = [replace(each, path=f"model.{each.path}") for each in before]

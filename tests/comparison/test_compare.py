@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -176,7 +177,7 @@ def test_values_of_other_shapes_have_a_similarity_alone() -> None:
     found = compare([wide, slim], torch.randn(16, 3, 8, 8))
     row = found.rows[0]
     assert row.mean is None
-    assert row.reason == "(1, 8, 6, 6) against (1, 4, 6, 6)"
+    assert row.reason == "1x8x6x6 against 1x4x6x6"
     assert row.cka is not None
     assert 0.1 < row.cka <= 1.05
 
@@ -199,12 +200,71 @@ def test_images_that_fail_are_left_out_and_named(tmp_path: Any) -> None:
         ([Small(), Small()], {"align": {"enc*": "down*"}}, SelectionError, "'enc.' matches no operation of the first"),
         ([Small(), Run(Small(), mode="test")], {}, ModelError, "mode is eval, train or as-is, not 'test'"),
         ([Small(), Run(Small(), images=images(1))], {}, ImageError, "the runs have 2, 1 images; give each as many"),
+        (
+            [Small(), nn.Sequential(nn.Conv2d(6, 4, 3)).eval()],
+            {},
+            ImageError,
+            "^Sequential: the model does not",
+        ),
+        (
+            [nn.Sequential(nn.Conv2d(6, 4, 3)).eval(), Small()],
+            {},
+            ImageError,
+            "not take it as .* to have 6 channels",
+        ),
+        ([Small(), Small()], {"align": {"down": "up", "up": "down"}}, SelectionError, "order in which they run"),
+        ([Small(), Small()], {"align": {"down": "up", "d*n": "d*n"}}, SelectionError, "both 'up' and 'down'$"),
+        ([Small(), Small()], {"align": {"down": "up", "norm": "up"}}, SelectionError, "can't both correspond to 'up'$"),
     ],
 )
 def test_what_can_not_be_compared_is_one_line(runs: Any, options: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         compare(runs, images(), **options)
     assert "\n" not in str(caught.value)
+
+
+def test_values_that_can_not_be_compared_are_not_called_equal() -> None:
+    one, other = (nn.Sequential(nn.Conv2d(3, n, 1), nn.Tanh(), nn.Flatten(), nn.Linear(n * 64, 2)) for n in (4, 5))
+    found = compare([Run(one, name="one"), Run(other, name="other")], images())
+    assert found.finding().startswith("other: differs from one from 3 on, by ")
+    found = compare([Run(one, name="one"), Run(other, name="other")], images(), at=["0", "1"])
+    assert found.finding() == "other: no operation has a value that can be compared with one of one"
+    longer = nn.Sequential(*copy.deepcopy(one), nn.Tanh())
+    found = compare([Run(longer, name="longer"), Run(one, name="short")], images())
+    assert found.finding() == "short: bit-equal to longer at 4 operations; 1 can't be compared"
+
+
+def test_a_difference_that_comes_from_before_the_selection_is_said_to_come_in() -> None:
+    model, other = Small().eval(), Small().eval()
+    with torch.no_grad():
+        other.norm.weight.mul_(2)
+    runs = [Run(model, name="one"), Run(other, name="other")]
+    assert re.fullmatch(r"other: differs from one from norm on, by \d+%", compare(runs, images()).finding())
+    found = compare(runs, images(), at=["cat", "up"])
+    assert re.fullmatch(r"other: differs from one from cat on, by \d+%, and so do its inputs", found.finding())
+
+
+class Looped(nn.Module):
+    """Repeats a convolution as often as the image says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(x.abs().max()) + 1):
+            x = self.conv(x)
+        return x
+
+
+def test_operations_that_only_a_later_image_has_are_said_to_be_left_out() -> None:
+    model = Looped()
+    found = compare([Run(model, name="one"), Run(model, name="two")], torch.stack([images(1)[0] / 2, images(1)[0] * 9]))
+    assert [row.operation.path for row in found.rows if row.operation.kind == "conv2d"] == ["conv"]
+    text = "operations that the first image does not have are not compared: conv@1, conv@2, conv@3, conv@4 and "
+    assert [note.startswith(f"{run}: {text}") for run in ("one", "two") for note in found.notes].count(True) == 2
+    found = compare([Run(model, name="one"), Run(model, name="two")], images(2) / 2)
+    assert not any("not compared" in note for note in found.notes)
 
 
 def test_a_comparison_is_a_table() -> None:

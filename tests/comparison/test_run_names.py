@@ -19,6 +19,7 @@ from surgery.text import natural_key
         (["torchvision/resnet18", "torchvision/resnet50"], ["resnet18", "resnet50"]),
         (["one.pth", "one.pth"], ["one.pth", "one.pth"]),
         (["net.py:one", "other.pth"], ["net.py:one", "other.pth"]),
+        (["net.py:one", "net.py:other"], ["one", "other"]),
     ],
 )
 def test_what_all_names_share_is_left_out(texts: list[str], short: list[str]) -> None:

@@ -99,7 +99,7 @@ def test_a_callable_in_a_file_makes_the_model(source: str, folder: Path) -> None
         (":make", "names no module; write package"),
         ("own_net.py:needy", "can't be built: TypeError"),
         ("own_net.py:text", "returned str, and a model is a torch.nn.Module"),
-        ("p.png", "p.png is an image, and the model comes first: surgery extract facades p.png"),
+        ("p.png", "p.png is an image, and the model comes first: facades p.png"),
         ("gone.JPG", "gone.JPG is an image, and the model comes first"),
         ("https://x.org/net.pth", "is an address; nothing is downloaded"),
         ("resnet18", "did you mean 'torchvision/resnet18'?"),

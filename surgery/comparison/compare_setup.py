@@ -67,7 +67,9 @@ class CompareSetup:
         if len(set(totals)) > 1:
             raise ImageError(f"the runs have {', '.join(map(str, totals))} images; give each as many")
         example = self.inputs.example()
-        self.runs = [PreparedRun(run, example, tracing, plugins) for run in given]
+        self.runs: list[PreparedRun] = []
+        for run in given:
+            self.runs.append(PreparedRun(run, example, tracing, plugins, self.runs))
         self.names = [run.name for run in self.runs]
         self.tracing = tracing
         selections: Sequence[Selection | str] = at if isinstance(at, (list, tuple)) else [at]  # type: ignore[list-item]

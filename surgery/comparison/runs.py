@@ -18,7 +18,7 @@ from surgery.models import load_model
 from surgery.tracing import unwrap_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from surgery.editing import EditRecipe
     from surgery.extraction import Mode
@@ -74,25 +74,41 @@ class PreparedRun:
     """A run whose model is loaded, converted, traced and edited."""
 
     def __init__(
-        self, run: Run, example: Mapping[str, Any] | None, tracing: Mapping[str, Any], plugins: Plugins | None
+        self,
+        run: Run,
+        example: Mapping[str, Any] | None,
+        tracing: Mapping[str, Any],
+        plugins: Plugins | None,
+        others: Sequence[PreparedRun] = (),
     ) -> None:
         """`run` has a loaded model. `example` are inputs by name, and `tracing` are arguments of `surgery.trace`.
 
-        Raises what `surgery.load_model`, `surgery.trace` and `surgery.edit` raise.
+        A run of `others` that differs in its seed or its edits alone, and has the same example, shares its traced
+        model. Raises what `surgery.load_model`, `surgery.trace` and `surgery.edit` raise.
         """
         check_settings(run.mode, 1, "none", 1, run.device, run.seed)
         self.run, self.name = run, run.name or ""
         self.original = run.module
         self.device = torch.device(run.device)
-        self.subject = convert(copy_for_run(self.original, run.mode, run.device), run.dtype)
+        alike = next((each for each in others if self._shares_trace(each)), None)
+        self.subject: nn.Module = (
+            convert(copy_for_run(self.original, run.mode, run.device), run.dtype) if alike is None else alike.subject
+        )
         self._parameters = ForwardParameters.of(self.subject)
         self.dtype: torch.dtype | None = input_dtype(self.subject)
         given = None if example is None else self.inputs(example)
-        traced = trace_for_run(self.subject, tracing, given)
-        self.model = apply_edits(traced, run.edits, seed=run.seed, plugins=plugins) if run.edits else traced
+        self.traced: nn.Module = trace_for_run(self.subject, tracing, given) if alike is None else alike.traced
+        self.model: nn.Module = (
+            apply_edits(self.traced, run.edits, seed=run.seed, plugins=plugins) if run.edits else self.traced
+        )
         self.operations: Operations = operations(self.model)
         self._by_path = {operation.path: operation for operation in self.operations}
-        self.trace = trace_info(traced)
+        self.trace = trace_info(self.traced)
+
+    def _shares_trace(self, other: PreparedRun) -> bool:
+        one, two = self.run, other.run
+        settings = [(each.mode, str(each.dtype), str(each.device)) for each in (one, two)]
+        return self.original is other.original and settings[0] == settings[1]
 
     def edited(self, operation: Operation) -> Operation:
         """Return the edited value of an operation of this run; the operation itself if it is not edited."""

@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import surgery
-from surgery.comparison import Run, compare
+from surgery.comparison import Run, RunComparison, compare
 from surgery.errors import ImageError, ModelError, SelectionError
 from surgery.rewriting import insert
 from surgery.rewriting.extractor import listening
@@ -51,7 +52,7 @@ def images(count: int = 2) -> Tensor:
 
 
 @makers
-@settings(steady, max_examples=20)
+@settings(steady, max_examples=12)
 @given(programs, st.booleans())
 def test_a_run_compared_with_itself_is_bit_equal(maker: Any, program: Any, training: bool) -> None:
     model, x = made(program, training)
@@ -74,22 +75,35 @@ def layers(kinds: list[int]) -> nn.Sequential:
     return nn.Sequential(*(choices[kind]() for kind in kinds)).eval()
 
 
-@settings(steady, max_examples=100)
+def check_change(found: RunComparison, run: str, place: str) -> None:
+    first = found.first_different(run)
+    assert first is not None
+    assert first.operation.path == place
+    assert [row.operation.path for row in found.rows if row.own and row.run == run] == [place]
+    assert first.own == first.mean.relative > 0  # type: ignore[union-attr]
+    assert first.inherited == 0
+
+
+@settings(steady, max_examples=20)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.integers(0, 7))
-def test_a_change_in_one_layer_is_found_there_and_is_its_own(kinds: list[int], at: int) -> None:
+def test_a_change_of_weights_is_found_at_its_layer_and_is_its_own(kinds: list[int], at: int) -> None:
     model = layers([*kinds, 0])
     changeable = [place for place, layer in enumerate(model) if any(True for _ in layer.parameters())]
     place = changeable[at % len(changeable)]
     other = copy.deepcopy(model)
     with torch.no_grad():
         next(other[place].parameters()).mul_(1.25)
-    found = compare([model, other], images(1))
-    first = found.first_different()
-    assert first is not None
-    assert first.operation.path == str(place)
-    assert [row.operation.path for row in found.rows if row.own] == [str(place)]
-    assert first.own == first.mean.relative > 0
-    assert first.inherited == 0
+    check_change(compare([model, Run(other, name="other")], images(1)), "other", str(place))
+
+
+@settings(steady, max_examples=25)
+@given(st.lists(st.integers(0, 4), min_size=3, max_size=5))
+def test_a_change_of_a_value_is_found_at_its_operation_and_is_its_own(kinds: list[int]) -> None:
+    runs = [Run(layers(kinds), edits=[f"{place} = scale:by=1.25"], name=str(place)) for place in range(len(kinds))]
+    model = runs[0].model
+    found = compare([Run(model, name="model"), *(replace(run, model=model) for run in runs)], images(1))
+    for place in range(len(kinds)):  # four in a model: a hundred changes in all
+        check_change(found, str(place), str(place))
 
 
 @makers

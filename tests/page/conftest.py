@@ -14,10 +14,17 @@ from surgery.data import inputs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+    from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request
     from torch import Tensor
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests with a browser on one worker, so that there is one browser."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +54,7 @@ class Opener:
         root = folder.as_uri()
         page.on("console", self._note_message)
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("dialog", self._dismiss)
         page.on("request", lambda request: self._note_request(request, root))
         page.goto(f"{root}/index.html{link}")
         settle(page)
@@ -55,6 +63,10 @@ class Opener:
     def _note_message(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and "willReadFrequently" not in message.text:  # the tests read canvases
             self.faults.append(f"console: {message.text}")
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _note_request(self, request: Request, root: str) -> None:
         if not request.url.startswith((f"{root}/", "data:")):

@@ -83,7 +83,7 @@ def page_files(runs: Sequence[tuple[str, str, RunEntries]], version: str) -> Ite
     yield PageFile(f"{PAGE}/run.js", content)
     labels = ", ".join(str(run["label"]) for run in data)
     page = Template(index).substitute(
-        title=escape_html(f"{labels} - surgery"),
+        title=escape_html(f"{labels} \N{EN DASH} surgery"),
         summary=summarize(data),
         runs=f'<script defer src="{PAGE}/run.js"></script>',
     )

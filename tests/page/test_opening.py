@@ -26,7 +26,7 @@ HOSTILE = (
 
 def test_the_page_of_the_shipped_model_opens(open_page: Opener, facades: Path) -> None:
     page = open_page(facades)
-    assert page.title() == "facades - surgery"
+    assert page.title() == "UNet \N{EN DASH} surgery"
     assert "up3.cat" in page.content()
 
 
@@ -53,7 +53,7 @@ def test_hostile_names_are_shown_as_text(open_page: Opener, tmp_path: Path) -> N
     source = f"{HOSTILE[1]}.pth"
     surgery.extract(Named(), tmp_path / "images", out=out, size=8, sinks=["png", "page"], source=source, check=False)
     page = open_page(out)
-    assert page.title() == f"{source} - surgery"
+    assert page.title() == f"{source} \N{EN DASH} surgery"
     assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
     names = [path.name for path in out.iterdir() if path.is_dir() and path.name != "page"]
     assert len(names) == len(HOSTILE)
@@ -109,4 +109,4 @@ def test_large_runs_open(open_page: Opener, tmp_path: Path, operations: int, ima
     surgery.write_page(tmp_path / "large")
     assert (tmp_path / "large" / "page" / "run.js").stat().st_size < 400 * (operations + images)
     page = open_page(tmp_path / "large")
-    assert page.title() == "Chain - surgery"
+    assert page.title() == "Chain \N{EN DASH} surgery"

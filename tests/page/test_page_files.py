@@ -186,7 +186,7 @@ def test_the_size_of_a_script_is_known_before_it_is_made(size: int) -> None:
 
 def test_the_page_says_what_it_shows_without_scripts(out: Path) -> None:
     page = (out / "index.html").read_text(encoding="utf-8")
-    assert "<title>two - surgery</title>" in page
+    assert "<title>two \N{EN DASH} surgery</title>" in page
     assert '<a href="a/' in page
     assert "first.0" in page
 

@@ -164,9 +164,9 @@ class Reader(Protocol):
     A file that holds several inputs gives them by name, the parameters of the model's forward. Tensors of floats get
     the dtype of the model's weights, and other tensors keep theirs.
 
-    It raises ImageError if it can't read the file; the run then continues without this input. It is called on another
-    thread than the model. In a folder it reads the files with the suffixes in its optional attribute ``suffixes``, such
-    as ``(".npy",)``, in lower case.
+    It raises ImageError if it can't read the file; the run then continues without this input. It is called on other
+    threads than the model's, on several at once if a run has several readers. In a folder it reads the files with the
+    suffixes in its optional attribute ``suffixes``, such as ``(".npy",)``, in lower case.
     """
 
     def __call__(self, path: Path, /) -> Tensor | Mapping[str, Tensor]: ...
@@ -233,7 +233,7 @@ class Sink(Protocol):
 
     - ``deferred``: true for a sink that uses only levels, pictures and facts. It is called on another thread, in the
       same order, while the model runs on. The `values` that it receives have a shape and a dtype, but no data.
-    - ``alone``: true for a sink whose every file belongs to a single image. Several processes can use it at once.
+    - ``alone``: true for a sink whose every file belongs to a single image. Several processes or writers may open it.
     - ``places``: names that it uses at the top of the output folder, such as ``("video",)``, which no image gets.
     - ``complete(folder)``: a method that gets the path of the finished folder, and may return that of a file to show.
     """

@@ -136,6 +136,21 @@ class RunOptions(ModeOptions):
             rich_help_panel=_RUN,
         ),
     ] = 1
+    readers: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Threads that read images beside the model; 0: its own.", rich_help_panel=_RUN
+        ),
+    ] = 1
+    writers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Threads that draw and write beside the model; 0: its own. For a GPU, several.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1
     no_output: Annotated[
         bool,
         typer.Option("--no-output", help="Stop after the last chosen operation.", rich_help_panel=_RUN),
@@ -167,6 +182,8 @@ class RunOptions(ModeOptions):
         return {
             **super().arguments(),
             "jobs": self.jobs,
+            "reader_threads": self.readers,
+            "writer_threads": self.writers,
             "output": not self.no_output,
             "gradients": self.gradients,
             "grad_cam": self.grad_cam,

@@ -76,9 +76,10 @@ class BatchDrawing:
     def pictures(self, position: int, /) -> tuple[Picture, ...]:
         """Return the pictures of one image."""
         # Those of the last image are kept for the next sink. Those of a whole batch would not stay in the cache.
-        if self._last_pictures is None or self._last_pictures[0] != position:
-            self._last_pictures = position, () if self._live.is_empty else self._draw(position)
-        return self._last_pictures[1]
+        last = self._last_pictures  # read once, since other threads draw other images
+        if last is None or last[0] != position:
+            last = self._last_pictures = position, () if self._live.is_empty else self._draw(position)
+        return last[1]
 
     def facts(self, position: int, /) -> Facts:
         """Return the facts of one image."""

@@ -49,8 +49,8 @@ class HostCopy:
 
     def numpy(self) -> NDArray[Any]:
         """Return the values. Waits until they are copied."""
-        if self._pending is not None:
-            self._pending.synchronize()
+        if (pending := self._pending) is not None:  # several threads may wait for it
+            pending.synchronize()
             self._pending = None
         return self._array
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from surgery.extraction.model_runner import ModelRunner
-from surgery.extraction.prefetcher import Prefetcher
+from surgery.extraction.reader_pool import read_ahead
 from surgery.extraction.run_plan import ShareResult
 from surgery.extraction.sink_pipeline import SinkPipeline
 from surgery.inputs import explain_size_mismatch, group_into_batches
@@ -14,8 +14,8 @@ from surgery.output import Failure, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from surgery.extraction.background_writer import BackgroundWriter
     from surgery.extraction.run_plan import RunPlan
+    from surgery.extraction.writer_pool import WriterPool
     from surgery.inputs import Batch
     from surgery.output import Manifest
     from surgery.stages import Write
@@ -25,7 +25,7 @@ def run_share(
     plan: RunPlan,
     image_numbers: Iterable[int],
     manifest: Manifest,
-    writer: BackgroundWriter,
+    writers: WriterPool,
     *,
     watches: Sequence[Write] = (),
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -38,12 +38,14 @@ def run_share(
     returns true after a batch, the rest is left.
     """
     failures = plan.inputs.failures  # those of images that can't be read are added by `read`
-    pipeline = SinkPipeline(plan.folder, manifest, writer)
+    pipeline = SinkPipeline(plan.folder, manifest, writers)
     share = ShareResult(failures=failures, notes=plan.inputs.notes)
     try:
         plan.interrupts.allow()
         model = ModelRunner(plan, pipeline.write)
-        items = Prefetcher(plan.inputs.read(image_numbers), plan.batch_size)
+        items = read_ahead(
+            lambda number: plan.inputs.read([number]), image_numbers, plan.batch_size, plan.reader_threads
+        )
         with pipeline.open(plan.sinks, watches), items as inputs:
             started = 0
             try:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.errors import OutputError
-from surgery.extraction.background_writer import BackgroundWriter
 from surgery.extraction.batch_loop import run_share
 from surgery.extraction.run_plan import ShareResult, TotalResult
 from surgery.extraction.worker_processes import picklable_error, run_workers
+from surgery.extraction.writer_pool import WriterPool
 from surgery.inputs import Notes, format_notes, merge_notes
 from surgery.output import OperationSummary, Progress, has_finished_images, in_order_of_execution, merge_summaries
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 def run_in_this_process(
     plan: RunPlan, manifest: Manifest, watches: Sequence[Write], on_progress: ProgressCallback | None
 ) -> TotalResult:
-    """Run all images in this process, with one thread that reads in advance and one that writes."""
-    with BackgroundWriter() as writer:
+    """Run all images in this process, with threads that read in advance and threads that write."""
+    with WriterPool(plan.writer_threads) as writers:
         share = run_share(
             plan,
             range(len(plan.inputs.named_paths)),
             manifest,
-            writer,
+            writers,
             watches=watches,
             on_progress=on_progress or (lambda _: None),
         )
@@ -57,8 +57,8 @@ def run_in_worker_processes(
     def work(number: int, send: Callable[[Any], None], stop: StopSignal) -> ShareResult:
         own = [image for image in range(started, total) if image // plan.batch_size % jobs == number]
         # One thread for everything: the other cores have worker processes of their own.
-        with BackgroundWriter(thread=False) as writer:
-            share = run_share(plan, own, manifests[number], writer, on_progress=send, is_stopped=stop.is_set)
+        with WriterPool(0) as writers:
+            share = run_share(plan, own, manifests[number], writers, on_progress=send, is_stopped=stop.is_set)
         share.worker_state = manifests[number].worker_state()
         if share.error is not None:
             stop.set()
@@ -114,8 +114,8 @@ def _run_leading_batches(plan: RunPlan, manifest: Manifest) -> tuple[list[ShareR
             batch = range(started, min(started + plan.batch_size, total))
             plan.inputs.failures, plan.inputs.notes = [], notes
             notes = {}  # so that notes from before the run are in one share only
-            with BackgroundWriter(thread=False) as writer:
-                shares.append(run_share(plan, batch, manifest, writer))
+            with WriterPool(0) as writers:
+                shares.append(run_share(plan, batch, manifest, writers))
             started = batch.stop
     finally:
         torch.set_num_threads(threads)

@@ -1,9 +1,12 @@
-"""The last stage of a run, on the writer's thread: deferred sinks, the manifest, and summaries."""
+"""The last stage of a run, on the writers' threads: deferred sinks, the manifest, and summaries."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import itemgetter
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from surgery.extraction.sink_group import SinkGroup, locate_errors
@@ -17,14 +20,66 @@ if TYPE_CHECKING:
     from surgery.types import Activation
 
 
+@dataclass(slots=True, eq=False)
+class LaneBatch:
+    """What a lane has done for one batch."""
+
+    summaries: dict[str, list[tuple[int, OperationSummary]]] = field(default_factory=dict)
+    """By path: a summary for each image, with its place in the batch."""
+    whole: list[tuple[Activation, Sequence[WrittenFile]]] = field(default_factory=list)
+    """Activations of the whole batch with their files; those of an image are in the manifest already."""
+    files: Sequence[WrittenFile] = ()
+    """The files that were finished with the images."""
+
+
+class Lane:
+    """What one writer's thread does: it has sinks of its own, and all activations of some of the images."""
+
+    def __init__(self, folder: OutputFolder) -> None:
+        self.sinks = SinkGroup(folder)
+        self.done = LaneBatch()
+
+    def summarize(self, activation: Activation, files: Sequence[WrittenFile]) -> None:
+        """Add what is known about an activation, once its files are written."""
+        summaries = self.done.summaries.setdefault(activation.path, [])
+        if summaries:
+            summary = replace(summaries[0][1], facts=activation.facts)
+        else:
+            operation = activation.operation
+            if operation.path != activation.path:  # one of several tensors in the value
+                operation = replace(operation, path=activation.path)
+            has_several_files = len(files) > 1 and files[1][1] is activation
+            parts = count_picture_parts(activation) if has_several_files else 1
+            batch = self.sinks.folder.batch
+            summary = OperationSummary(operation, activation.facts, activation.layout, parts, batch)
+        summaries.append((activation.position, summary))
+
+
+@dataclass(slots=True, eq=False)
+class FinishedBatch:
+    """A batch whose activations were all given to the lanes, until all of them are done with it."""
+
+    inputs: Sequence[Input]
+    sizes: Sequence[tuple[int, ...]]
+    """Heights and widths of its images."""
+    written: Sequence[WrittenFile]
+    """Files that other sinks have finished with it."""
+    not_reached: Sequence[str]
+    """The selected operations that did not run."""
+    done: dict[int, LaneBatch] = field(default_factory=dict)
+    """What the lanes did that are done with it."""
+    lock: Lock = field(default_factory=Lock)
+
+
 class Recorder:
     """Gives activations without values to the deferred sinks, then records them in the manifest.
 
-    `images`, `summaries`, `not_reached` and `overview` cover the images whose files are all written.
+    Each lane is for one thread. What is recorded does not depend on the number of lanes. `images`, `summaries`,
+    `not_reached` and `overview` cover the images whose files are all written.
     """
 
-    def __init__(self, folder: OutputFolder, manifest: Manifest) -> None:
-        self.sinks = SinkGroup(folder)
+    def __init__(self, folder: OutputFolder, manifest: Manifest, lanes: int = 1) -> None:
+        self.lanes = tuple(Lane(folder.for_background_thread()) for _ in range(lanes))
         self.images = 0
         self.summaries: dict[str, OperationSummary] = {}
         self.not_reached: Counter[str] = Counter()
@@ -34,62 +89,68 @@ class Recorder:
         self.unfinished: list[str] = []
         """Images that the model has started and whose files are not all written."""
         self._manifest = manifest
-        self._batch_summaries: dict[str, OperationSummary] = {}
+        self._folder = folder.for_background_thread()
 
-    def write(self, activations: Iterable[tuple[Activation, Sequence[WrittenFile]]], batch: int) -> None:
+    def write(self, lane: int, activations: Iterable[tuple[Activation, Sequence[WrittenFile]]], batch: int) -> None:
         """Write and record activations, each with the files that other sinks have written. `batch` is its number."""
-        self.sinks.folder.batch = batch
+        own = self.lanes[lane]
+        own.sinks.folder.batch = batch
         for activation, written in activations:
             with locate_errors(activation):
-                files = [*written, *self.sinks.write(activation)]
-                self._manifest.add_activation(activation, files)
-                self._summarize(activation, files)
+                files = [*written, *own.sinks.write(activation)]
+                if activation.image is None:  # the batch before may not be in the manifest yet
+                    own.done.whole.append((activation, files))
+                else:
+                    self._manifest.add_activation(activation, files)
+                own.summarize(activation, files)
 
-    def finish_batch(
-        self,
-        inputs: Sequence[Input],
-        sizes: Sequence[tuple[int, ...]],
-        written: Sequence[WrittenFile],
-        not_reached: Sequence[str],
-    ) -> None:
-        """Record that all activations of a batch are written, with the files that finished last.
-
-        `sizes` are the heights and widths of its images; `not_reached` are the selected operations that did not run.
-        """
-        folder = self.sinks.folder
-        folder.batch = inputs[0].number
-        files = [*written, *self.sinks.finish_images(item.name for item in inputs)]
-        self._manifest.add_files(files)
-        self.overview = self.overview or next((name for name, activation in files if activation is None), None)
-        for item, size in zip(inputs, sizes, strict=True):
-            self._manifest.finish_image(item.name, item.path, size, item.number, not_reached)
-            self.unfinished.remove(item.name)
-            folder.forget_image(item.name)
-        folder.forget_image(None)
-        merge_summaries(self.summaries, self._batch_summaries)
-        self._batch_summaries = {}
-        self.images += len(inputs)
-        self.not_reached.update(dict.fromkeys(not_reached, len(inputs)))
+    def finish_lane(self, lane: int, images: Sequence[str], batch: FinishedBatch) -> None:
+        """Finish those images of a batch that a lane has written all of. The last lane finishes the batch."""
+        own = self.lanes[lane]
+        own.sinks.folder.batch = batch.inputs[0].number
+        done, own.done = own.done, LaneBatch()
+        done.files = own.sinks.finish_images(images)
+        with batch.lock:
+            batch.done[lane] = done
+            is_last = len(batch.done) == len(self.lanes)
+        if is_last:
+            self._finish_batch(batch)
 
     def drop_unfinished(self) -> None:
         """Remove the files of unfinished images, and forget what was recorded of them."""
         for image in (*self.unfinished, None):
-            self.sinks.folder.drop(image)
+            for lane in self.lanes:
+                lane.sinks.folder.drop(image)
             self._manifest.drop_image(image)
         self.unfinished = []
-        self._batch_summaries = {}
+        for lane in self.lanes:
+            lane.done = LaneBatch()
 
-    def _summarize(self, activation: Activation, files: Sequence[WrittenFile]) -> None:
-        summary = self._batch_summaries.get(activation.path)
-        if summary is not None:
-            facts = merge_facts(summary.facts, activation.facts)
-            self._batch_summaries[activation.path] = replace(summary, facts=facts)
-            return
-        operation = activation.operation
-        if operation.path != activation.path:  # one of several tensors in the value
-            operation = replace(operation, path=activation.path)
-        has_several_files = len(files) > 1 and files[1][1] is activation
-        parts = count_picture_parts(activation) if has_several_files else 1
-        self._batch_summaries[activation.path] = OperationSummary(
-            operation, activation.facts, activation.layout, parts, self.sinks.folder.batch
-        )
+    def _finish_batch(self, batch: FinishedBatch) -> None:
+        """Record a batch whose activations are all written. It is called for one batch after the other."""
+        lanes = [batch.done[lane] for lane in range(len(self.lanes))]
+        for activation, written in (each for lane in lanes for each in lane.whole):
+            self._manifest.add_activation(activation, written)
+        files = [*batch.written, *(file for lane in lanes for file in lane.files)]
+        self._manifest.add_files(files)
+        self.overview = self.overview or next((name for name, activation in files if activation is None), None)
+        self._folder.batch = batch.inputs[0].number
+        for item, size in zip(batch.inputs, batch.sizes, strict=True):
+            self._manifest.finish_image(item.name, item.path, size, item.number, batch.not_reached)
+            self.unfinished.remove(item.name)
+            self._folder.forget_image(item.name)
+        self._folder.forget_image(None)
+        merge_summaries(self.summaries, _merge_lanes(lanes))
+        self.images += len(batch.inputs)
+        self.not_reached.update(dict.fromkeys(batch.not_reached, len(batch.inputs)))
+
+
+def _merge_lanes(lanes: Sequence[LaneBatch]) -> dict[str, OperationSummary]:
+    """Return a summary for each path, merged in the order of the images, on which sums of floats depend."""
+    merged: dict[str, OperationSummary] = {}
+    for path in dict.fromkeys(path for lane in lanes for path in lane.summaries):
+        parts = [part for lane in lanes for part in lane.summaries.get(path, ())]
+        (_, first), *others = sorted(parts, key=itemgetter(0))
+        facts = reduce(merge_facts, (summary.facts for _, summary in others), first.facts)
+        merged[path] = replace(first, facts=facts)
+    return merged

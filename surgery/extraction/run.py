@@ -23,6 +23,7 @@ from surgery.extraction.run_settings import (
     check_gradients,
     check_settings,
     check_shareable,
+    check_threads,
     count_workers,
     describe_settings,
 )
@@ -86,6 +87,8 @@ def extract(
     gradients: Scalar | str | None = None,
     grad_cam: bool = False,
     jobs: int = 1,
+    reader_threads: int = 1,
+    writer_threads: int = 1,
     check: bool = True,
     leaves: Sequence[str | type[nn.Module]] = (),
     allow: Sequence[str] = (),
@@ -137,7 +140,9 @@ def extract(
     - `grad_cam`: Also give them the Grad-CAM of each operation that has maps, ``.grad_cam``; of the mean of the output
       if `gradients` does not say of what.
     - `jobs`: With 1, threads read images and write files beside the model. With more, so many processes share the
-      batches, with one thread each: faster for many images on many cores.
+      batches, and write in their own threads: faster for many images on many cores.
+    - `reader_threads`, `writer_threads`: How many threads read images, and draw and write files, beside the model; with
+      0 it is done in the model's own. The files do not depend on it. Several writers need sinks that keep images apart.
     - `check`: Whether the original runs on the first batch too. Its output must be the same, bit for bit.
     - `leaves`: Modules to keep whole while tracing, as in `surgery.trace`.
     - `allow`: Hazards to allow while tracing, as in `surgery.trace`.
@@ -173,8 +178,8 @@ def extract(
     named_measures = stages.measures(measures)
     recipe = stages.recipe(normalizer, tiler, colormap, transforms)
     other_readers = {name: stages.resolve("reader", each) for name, each in readers.items()}
-    if jobs > 1:
-        check_shareable(jobs, resolved_sinks, watcher_list)
+    check_shareable(jobs, resolved_sinks, watcher_list)
+    check_threads(reader_threads, writer_threads, jobs, resolved_sinks)
     original = unwrap_model(model)
     find = partial(
         find_inputs,
@@ -248,6 +253,8 @@ def extract(
             gradients=scalar,
             measures=named_measures,
             grad_cam=grad_cam,
+            reader_threads=reader_threads,
+            writer_threads=writer_threads,
             interrupts=interrupts,
         )
         with manifest.recording(workspace, operations):

@@ -53,6 +53,10 @@ class RunPlan:
     """What is measured of the values, by name."""
     grad_cam: bool
     """Whether the sinks get Grad-CAMs beside the gradients."""
+    reader_threads: int
+    """Threads that read inputs in advance; 0 for the model's own."""
+    writer_threads: int
+    """Threads that draw and write files; 0 for the model's own."""
     interrupts: Interrupts
     """What Ctrl-C does: raised while images run, held while the folder is opened and closed."""
 

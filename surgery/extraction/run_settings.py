@@ -39,7 +39,9 @@ def check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str
 
 
 def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList) -> None:
-    """Raise ModelError for a sink or a watcher that needs all images in one process."""
+    """Raise ModelError for a sink or a watcher that needs all images in one process, if there are several."""
+    if jobs == 1:
+        return
     for sink in sinks:
         if not getattr(sink, "alone", False):
             raise ModelError(
@@ -48,6 +50,24 @@ def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList)
             )
     if watcher_list.writes:
         raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
+
+
+def check_threads(reader_threads: int, writer_threads: int, jobs: int, sinks: Sequence[Sink]) -> None:
+    """Raise ModelError for a number out of range, and for several writers of several processes, or of such a sink."""
+    for name, count in (("reader", reader_threads), ("writer", writer_threads)):
+        if count < 0:
+            raise ModelError(f"there are 0 {name} threads or more, not {count}")
+    if jobs > 1 and writer_threads > 1:
+        raise ModelError(
+            f"{jobs} jobs write in threads of their own; use one job with {writer_threads} writers, or {jobs} jobs "
+            "with one writer"
+        )
+    for sink in sinks:
+        if writer_threads > 1 and getattr(sink, "deferred", False) and not getattr(sink, "alone", False):
+            raise ModelError(
+                f"sink {describe_stage(sink)} writes files of several images, which {writer_threads} writers can't "
+                "share; use one writer"
+            )
 
 
 def check_gradients(*, output: bool, jobs: int) -> None:

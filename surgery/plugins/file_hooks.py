@@ -30,7 +30,8 @@ def surgery_sinks() -> Mapping[str, Sink]:  # type: ignore[empty-body]
       `surgery.file_name(text)` makes one part of a name from any text.
     - `folder.when_finished(callback)` calls back when all activations of an image have been offered.
       `folder.when_dropped(callback)` calls back when an image failed half-way: leave nothing of it.
-    - The calls of one run come one after the other. Several runs may use a sink at once, each with its own folder.
+    - The calls of one run come one after the other. Several runs may use a sink at once, each with its own folder; so
+      may the writers of one run, if `deferred` and `alone` are true: each opens it for some of the images.
     - A sink that uses levels, pictures and facts but not `values` should have an attribute `deferred` that is true. It
       is then called on another thread, while the model runs on. More attributes: see `surgery.stages.Sink`.
 
@@ -150,7 +151,8 @@ def surgery_readers() -> Mapping[str, Reader]:  # type: ignore[empty-body]
     **Returns:** a mapping from names to readers. A reader takes a path and returns a tensor `(1, ...)` as the model
     takes it: floats `(1, C, H, W)` for an image, integers `(1, T)` for tokens. For a file that holds several inputs it
     returns a mapping from the names of forward's parameters to such tensors. If it can't read the file, it raises
-    `surgery.errors.ImageError`, and the run continues without the file. It is called on another thread than the model.
+    `surgery.errors.ImageError`, and the run continues without the file. It is called on another thread than the model,
+    on several at once if a run has several readers.
     If a run's input is a folder, the reader receives the files with one of the suffixes in its attribute `suffixes`,
     such as `(".txt",)`, in lower case.
 

@@ -92,9 +92,9 @@ class UniquePaths:
 
     def forget_folder(self, folder: str) -> None:
         """Free the memory for the names in a folder, to which nothing more will be written."""
-        for path in [path for path in self._used if path == folder or path.startswith(f"{folder}/")]:
+        for path in [path for path in list(self._used) if path == folder or path.startswith(f"{folder}/")]:
             del self._used[path]
-        for requested in [name for name, path in self._folders.items() if path and path not in self._used]:
+        for requested in [name for name, path in list(self._folders.items()) if path and path not in self._used]:
             del self._folders[requested]
 
     def _assign_folder(self, requested: str) -> str:

@@ -27,6 +27,7 @@ from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
 from surgery.extraction import sink_pipeline
 from surgery.extraction.background_writer import BackgroundWriter
 from surgery.extraction.prefetcher import Prefetcher
+from surgery.extraction.reader_pool import read_ahead
 from surgery.extraction.worker_processes import picklable_error, run_workers
 from tests.extraction.test_extraction import Net, manifest
 
@@ -168,6 +169,109 @@ def test_several_jobs_write_what_one_writes(
     assert several["check"]
     assert (seen[0].images, seen[0].files, seen[0].summaries) == (seen[1].images, seen[1].files, seen[1].summaries)
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("writers", "readers", "batch_size", "mode"),
+    [(2, 2, 1, "eval"), (3, 0, 3, "train"), (0, 3, 2, "eval"), (2, 1, 7, "eval"), (9, 9, 2, "eval")],
+)
+def test_any_number_of_threads_writes_the_same(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    writers: int,
+    readers: int,
+    batch_size: int,
+    mode: Any,
+) -> None:
+    monkeypatch.setattr(sink_pipeline, "BUFFER_BYTES", 500)
+    (photos / "3.png").write_text("no image")
+    seen: list[surgery.Report] = []
+    for name, threads in (("one", {}), ("several", {"writer_threads": writers, "reader_threads": readers})):
+        settings: dict[str, Any] = {"batch_size": batch_size, "mode": mode, "stats": True}
+        settings["sinks"] = [Png(), Npz(), Sheet(size=32)]
+        seen.append(surgery.extract(Pointwise(), photos, out=tmp_path / name, **settings, **threads))
+    assert contents(tmp_path / "one") == contents(tmp_path / "several")
+    one, several = (manifest(tmp_path / name) for name in ("one", "several"))
+    assert one == several
+    assert [image["name"] for image in several["images"]] == ["0", "1", "2", "4", "5", "6"]
+    assert seen[0].summaries == seen[1].summaries
+    assert (seen[0].images, seen[0].files, seen[0].failed) == (seen[1].images, seen[1].files, seen[1].failed)
+    assert seen[0].overview
+    assert seen[1].overview
+    assert seen[0].overview.parent.name == seen[1].overview.parent.name
+    assert not list(tmp_path.rglob("*.part"))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
+
+
+class WholeBatch(nn.Module):
+    """Has a value of the whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 + x.flatten().sort().values[:3].sum()
+
+
+def test_values_of_whole_batches_stay_with_their_batch_whoever_writes(photos: Path, tmp_path: Path) -> None:
+    for name, writers in (("one", 1), ("several", 3)):
+        surgery.extract(WholeBatch(), photos, out=tmp_path / name, sinks=[Png()], batch_size=2, writer_threads=writers)
+    assert contents(tmp_path / "one") == contents(tmp_path / "several")
+    assert manifest(tmp_path / "one") == manifest(tmp_path / "several")
+    assert sorted(path.name for path in (tmp_path / "several" / "batch").iterdir()) == ["0000", "0002", "0004", "0006"]
+
+
+def test_an_error_on_one_of_several_writers_keeps_what_was_finished(photos: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def breaks(folder: Any) -> Any:
+        def write(activation: Any) -> None:
+            if activation.image == "5":
+                raise ZeroDivisionError
+
+        yield write
+
+    breaks.deferred = breaks.alone = True  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    with pytest.raises(ZeroDivisionError):
+        surgery.extract(Pointwise(), photos, out=out, sinks=[Png(), breaks], batch_size=2, writer_threads=2)
+    assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2", "3", "manifest.json"]
+    assert [image["name"] for image in manifest(out)["images"]] == list("0123")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2, 5])
+def test_what_threads_read_ahead_comes_in_order_with_its_error_in_its_place(threads: int) -> None:
+    reading: list[int] = []
+
+    def read(number: int) -> list[int]:
+        reading.append(number)
+        if number == 7:
+            raise ZeroDivisionError
+        time.sleep(0.002 * (number % 2))
+        return [number] * (number % 3)
+
+    with read_ahead(read, range(100), 3, threads) as items:
+        assert [next(items) for _ in range(6)] == [1, 2, 2, 4, 5, 5]
+        with pytest.raises(ZeroDivisionError):
+            next(items)
+    assert max(reading) <= 7 + 3 + threads + 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("surgery")]
+
+
+def test_threads_that_can_not_be_are_refused(model: nn.Module, photos: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def together(folder: Any) -> Any:
+        yield lambda activation: None
+
+    together.deferred = True  # type: ignore[attr-defined]
+    refusals: list[tuple[dict[str, Any], str]] = [
+        ({"writer_threads": -1}, "there are 0 writer threads or more, not -1"),
+        ({"reader_threads": -2}, "there are 0 reader threads or more, not -2"),
+        ({"writer_threads": 2, "jobs": 2}, "2 jobs write in threads of their own"),
+        ({"writer_threads": 2, "sinks": [together]}, "files of several images, which 2 writers can't share"),
+    ]
+    for settings, message in refusals:
+        with pytest.raises(ModelError, match=message):
+            surgery.extract(model, photos, out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_progress_of_several_jobs_is_added_up(model: nn.Module, photos: Path, tmp_path: Path) -> None:

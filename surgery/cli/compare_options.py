@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -165,7 +166,7 @@ def _is_model(text: str, plugins: Plugins) -> bool:
     path = Path(text).expanduser()
     if _is_weights_file(text):
         return True
-    if path.exists() or glob.has_magic(text) or not text.strip():
+    if os.path.exists(path) or glob.has_magic(text) or not text.strip():  # noqa: PTH110 - no error for a long name
         return False
     try:
         family, slash, _ = text.partition("/")

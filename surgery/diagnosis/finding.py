@@ -51,6 +51,7 @@ class Finding:
             "outliers": f"{path} has outliers{worst}: {number} times the 99.9th percentile{of_size}",
             "mode-gap": f"eval and train mode differ at {path}: {number} deviations between their means{beside}",
             "checkerboard": f"checkerboard {begins} at {path}: {number} of the variance{worst}{of_size}",
+            "periodic": f"a periodic pattern {begins} at {path}: {number} of the variance{worst}{of_size}",
             "similarity": f"{path} ignores the input: its maps correlate by {number} between images{beside}",
             "noise": f"noise {begins} at {path}: random numbers make {number} of the variance",
         }

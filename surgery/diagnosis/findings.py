@@ -26,7 +26,9 @@ _CHANCE = 1.5
 """A mean of n values is off by 1 / sqrt(n) deviations by chance; so many times as much is a gap between modes."""
 _SPARSE = 0.9
 """A channel with a larger share of zeros has no outliers: what it does say stands out from the zeros."""
-_OF_ONE_SIZE = ("checkerboard", "outliers")
+_PATTERNS = ("checkerboard", "periodic")
+"""Measures of patterns that an upsampling adds."""
+_OF_ONE_SIZE = (*_PATTERNS, "outliers")
 """Measures whose numbers are compared among maps of one size."""
 
 
@@ -99,7 +101,7 @@ class Findings:
     def _is_past(self, row: DiagnosisRow, number: float, threshold: float) -> bool:
         numbers, name = self._numbers[row.operation.path], _base(row)
         height, width = numbers.size
-        positions = height * width if name == "checkerboard" else numbers.positions
+        positions = height * width if name in _PATTERNS else numbers.positions
         if positions < LEAST_POSITIONS.get(name, 0) or (name in ("dead", "constant") and height * width < 2):
             return False
         if name == "mode-gap":
@@ -118,7 +120,7 @@ class Findings:
         largest = max((abs(each.number) for each in self._rows_before(row, row.measure)), default=0.0)
         if name in ("not-finite", "similarity", "noise"):
             return largest > threshold
-        is_own = name == "saturated" or (name == "checkerboard" and row.operation.path in self._upsampling)
+        is_own = name == "saturated" or (name in _PATTERNS and row.operation.path in self._upsampling)
         return not is_own and abs(number) <= _GROWTH * largest
 
     def _rows_before(self, row: DiagnosisRow, measure: str) -> list[DiagnosisRow]:
@@ -129,7 +131,7 @@ class Findings:
     def _find_reference(self, row: DiagnosisRow) -> DiagnosisRow | None:
         """Return what a number is compared with: that of the last operation before it; for a similarity, of the input.
 
-        For a checkerboard it is one with maps of the same size, before any upsampling if there is one.
+        For a pattern it is one with maps of the same size, before any upsampling if there is one.
         """
         name, size = _base(row), self._numbers[row.operation.path].size
         before = [
@@ -138,7 +140,7 @@ class Findings:
             if measure == row.measure and other.operation.index < row.operation.index
             if name not in _OF_ONE_SIZE or self._numbers[path].size == size
         ]
-        if name == "checkerboard":
+        if name in _PATTERNS:
             first = min((self._numbers[path].operation.index for path in self._upsampling), default=math.inf)
             before = [other for other in before if other.operation.index < first] or before
         if name == "similarity":

@@ -22,6 +22,7 @@ THRESHOLDS: Mapping[str, float] = {
     "outliers": 10.0,
     "mode-gap": 0.3,
     "checkerboard": 0.2,
+    "periodic": 0.25,
     "similarity": 0.98,
     "noise": 0.05,
 }
@@ -38,6 +39,8 @@ are of 2x2 maps), and a resnet18 of random weights that was trained for a few st
   up8.norm, and from 0.8 in a norm after a new layer. In few values it has to be more than chance makes of them.
 - ``checkerboard``: in maps of at least 16x16 without an upsampling before them at most 0.08 in the generator, 0.14 in a
   resnet18; from 0.26 after a kernel with one phase of three times the weight.
+- ``periodic``: without an upsampling before them at most 0.1 in the generator, 0.13 in a resnet18; from 0.26 after a
+  kernel with one phase of twice the weight, also in the last layer, where the checkerboard is 0.003.
 - ``similarity``: at most 0.87 (the inputs themselves have 0.33), 0.95 after 100 epochs; 1 where the input is ignored.
 - ``noise``: none in eval mode; 0.53 after a dropout of one half.
 """
@@ -56,8 +59,8 @@ REDUCTIONS: Mapping[str, Reduction] = {
 }
 """How the numbers of an operation's channels become one; by default it is the largest."""
 
-LEAST_POSITIONS: Mapping[str, int] = {"dead": 16, "constant": 16, "checkerboard": 256}
-"""The least number of positions for a finding: those of a map for a checkerboard, those of all images for the others.
+LEAST_POSITIONS: Mapping[str, int] = {"dead": 16, "constant": 16, "checkerboard": 256, "periodic": 256}
+"""The least number of positions for a finding: those of a map for patterns, those of all images for the others.
 
 In fewer, chance makes such numbers: a ReLU on a map of 1x1 is zero in every other channel, and noise in a map of 8x8
 has a checkerboard of up to 0.2.

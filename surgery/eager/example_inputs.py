@@ -67,6 +67,8 @@ def explain_dict(model: nn.Module, example: Any) -> str | None:
     if not isinstance(example, Mapping) or _is_keyword_arguments(example, signature):
         return None
     names = [name for name, p in signature.parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if not names:
+        return "the dict was given as the first input, and forward names none: give a tuple of the inputs"
     return f"the dict was given as {names[0]}, since its keys are not inputs; forward takes {', '.join(names)}"
 
 

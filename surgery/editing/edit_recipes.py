@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from surgery.plugins import Plugins
     from surgery.stages import Edit
 
+MAX_EDITS = 1000
+"""The most edits that are read from a file. Each is a copy of the model."""
 EditRecipe: TypeAlias = "Sequence[str | tuple[Selection | str, Edit | str]]"
 """Edits in the order in which they are applied: a text, or a selection and an edit, each as `edit` takes it."""
 
@@ -87,9 +89,10 @@ def read_edits(source: str | os.PathLike[str]) -> list[str]:
     The result is empty for a run without edits. Raises EditError for a file that has nothing of a run.
     """
     path = Path(source)
-    if path.is_dir() or path.name == MANIFEST_FILE:
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - no error for a name that is too long
+    if is_folder or path.name == MANIFEST_FILE:
         try:
-            settings = ManifestReader(path if path.is_dir() else path.parent).head.get("settings")
+            settings = ManifestReader(path if is_folder else path.parent).head.get("settings")
         except OutputError as error:
             raise EditError(str(error)) from error
         found: Any = settings.get("edits", []) if isinstance(settings, dict) else None
@@ -97,6 +100,8 @@ def read_edits(source: str | os.PathLike[str]) -> list[str]:
         found = _read_png(path)
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise EditError(f"{path} has no recipe of edits: it is no run of surgery, or it is damaged")
+    if len(found) > MAX_EDITS:
+        raise EditError(f"{path} has {len(found):,} edits, and a recipe has at most {MAX_EDITS:,}")
     for item in found:
         parse_edit(item)
     return found

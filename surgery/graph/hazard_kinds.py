@@ -13,6 +13,7 @@
 | `state` | state outside of the model that changes the next trace | the values computed during tracing |
 | `branch` | a branch that Python takes, as with ``is``, on a value unknown during tracing | another branch |
 | `constant` | Python code that computes with a value of a parameter, buffer or input | the value during tracing |
+| `state-dict` | methods of its own that save or load its state | no call of them, or the values during tracing |
 | `hook` | hooks of a module that is traced into | the operations inside of the hooks, which are not called again |
 
 Every kind except the last may change what the model computes. Such a hazard is an error unless the user allows its kind
@@ -37,6 +38,7 @@ HazardKind: TypeAlias = Literal[
     "state",
     "branch",
     "constant",
+    "state-dict",
     "hook",
 ]
 HAZARD_KINDS: tuple[HazardKind, ...] = get_args(HazardKind)

@@ -38,9 +38,13 @@ def find_images(
         if not str(item).strip():
             raise ImageError("the name of an image is empty; is a variable of the shell not set?")
         path = Path(item)
-        if path.is_dir():
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except OSError as error:  # such as a name that is too long
+            raise ImageError(f"can't read {str(item)[:60]}: {describe_os_error(error)}") from error
+        if is_folder:
             paths += _files_in_folder(path, wanted, description)
-        elif not path.exists() and glob.has_magic(str(item)):
+        elif not exists and glob.has_magic(str(item)):
             paths += _files_matching(path, str(item), wanted, description)
         else:
             paths.append(path)

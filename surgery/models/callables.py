@@ -45,8 +45,7 @@ def load_from_module(source: str) -> object:
     An installed module comes before one in the working directory. Raises ModelError if it, or the callable, fails.
     """
     name, _, attribute = source.partition(":")
-    if not name:
-        raise ModelError(f"{source} names no module; write package.module:callable or file.py:callable")
+    _check_module(source, name, "callable")
     _check_name(source, name, attribute)
     if _is_installed(name.partition(".")[0]):
         return _load_attribute(source, name, attribute, lambda: importlib.import_module(name))
@@ -66,12 +65,21 @@ def load_function(source: str) -> Callable[..., Any]:
     name, attribute = (str(parsed[0]), parsed[1]) if parsed else (source.partition(":")[0], source.partition(":")[2])
     if not all(part.isidentifier() for part in attribute.split(".")):
         raise ModelError(f"{source} names no function; write file.py:function or package.module:function")
+    if parsed is None:
+        _check_module(source, name, "function")
     with _import_folder(str(parsed[0].resolve().parent if parsed else Path.cwd())):
         load = partial(_import_file, parsed[0]) if parsed else partial(importlib.import_module, name)
         found = _find_attribute(source, name, attribute, load)
     if not callable(found):
         raise ModelError(f"{source} is no function, but {type(found).__name__}")
     return found
+
+
+def _check_module(source: str, name: str, what: str) -> None:
+    """Raise ModelError, which says what to write, for a text before the colon that is not the name of a module."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        said = f"{source}: {name!r} is not the name of a module" if name else f"{source} names no module"
+        raise ModelError(f"{said}; write package.module:{what} or file.py:{what}")
 
 
 def _check_name(source: str, place: str, name: str, definitions: Sequence[str] = ()) -> None:

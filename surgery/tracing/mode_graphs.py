@@ -9,6 +9,7 @@ from torch import fx, nn
 from surgery.errors import TraceError
 from surgery.graph import Hazard, copy_sharing_parameters, format_location, is_same_graph, set_mode
 from surgery.tracing.retargeting import move_constants, retarget_graph
+from surgery.tracing.state_dict_methods import find_state_dict_methods
 from surgery.tracing.traced_copy import TraceRequest, trace_copy
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ class ModeGraphs:
 
     def _trace(self, model: nn.Module) -> fx.Graph:
         tracer = trace_copy(self.request, model)
-        for hazard in tracer.hazards:
+        hazards = [*tracer.hazards, *find_state_dict_methods(model, tracer.leaf_paths)]
+        for hazard in hazards:
             self.request.check(hazard)
-        self.hazards = tuple(dict.fromkeys((*self.hazards, *tracer.hazards)))
+        self.hazards = tuple(dict.fromkeys((*self.hazards, *hazards)))
         move_constants(tracer, self.owner)
         return retarget_graph(tracer.graph)
 

@@ -79,6 +79,14 @@ def test_a_run_without_edits_gives_none_and_another_file_is_one_line(run: Any, i
         with pytest.raises(EditError, match=message) as caught:
             read_edits(inputs[0].parent / source)
         assert "\n" not in str(caught.value)
+    with pytest.raises(EditError, match=r"no folder, manifest or PNG of a run$"):
+        read_edits("a" * 300)
+    many = Path("many/manifest.json")
+    many.parent.mkdir()
+    edits = json.dumps(["x=zero"] * 2000)
+    many.write_text(Path("run/manifest.json").read_text().replace('"mode"', f'"edits": {edits}, "mode"', 1))
+    with pytest.raises(EditError, match=r"many has 2,000 edits, and a recipe has at most 1,000$"):
+        read_edits("many")
     damaged = Path("run/manifest.json")
     damaged.write_text(damaged.read_text().replace('"mode"', '"edits": [3], "mode"', 1))
     result = run("extract", *inputs, "--edits-from", "run", "-o", "other")

@@ -94,6 +94,18 @@ def test_a_bad_kernel_is_named_at_its_transposed_convolution(facades: nn.Module)
     assert after.numbers.mean() > 1.2 * before.numbers.mean()
 
 
+def test_a_periodic_pattern_is_found_in_the_last_layer_where_its_sign_goes_with_the_content(facades: nn.Module) -> None:
+    known = {(f"up{number}.deconv", "periodic") for number in (5, 4, 3, 2)}
+    module = copy.deepcopy(facades.get_submodule("up1.deconv"))
+    with torch.no_grad():
+        module.weight[:, :, ::2, ::2] *= 3  # type: ignore[index, operator]
+    assert roots(diagnose(facades, measures="periodic")) == known
+    diagnosis = diagnose(replaced(facades, "up1.deconv", module), measures="periodic")
+    assert roots(diagnosis) == known | {("up1.deconv", "periodic")}
+    assert [each.is_first for each in diagnosis.findings] == [True, False, False, False, False]
+    assert diagnosis.findings[-1].text.startswith("a periodic pattern is added at up1.deconv: 0.")
+
+
 class _AlwaysTheSame:
     """An edit that puts one and the same noise in place of every image's values."""
 

@@ -281,6 +281,9 @@ class Embedded(nn.Module):
         ("math:nothing", ModelError, "math has no 'nothing'"),
         ("math:pi", ModelError, "math:pi is no function, but float"),
         ("math:", ModelError, "names no function"),
+        (":loss", ModelError, "names no module; write package.module:function or file.py:function"),
+        ("../../../etc/passwd:loss", ModelError, "'../../../etc/passwd' is not the name of a module; write package"),
+        ("/etc/passwd:loss", ModelError, "'/etc/passwd' is not the name of a module"),
     ],
 )
 def test_what_is_no_number_of_the_output_is_one_line(gradients: Any, error: type[SurgeryError], said: str) -> None:

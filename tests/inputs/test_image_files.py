@@ -353,6 +353,13 @@ def test_files_that_are_not_images_are_skipped_in_a_folder_and_counted(crowded: 
     assert [path.name for path in find_images(crowded / "._a.png")] == ["._a.png"]
 
 
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    for name in ("a" * 300, f"{tmp_path}/{'a' * 300}.png", "b/" * 3000, "a" * 300 + "*"):
+        with pytest.raises(ImageError) as caught:
+            find_images(name)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_run_over_a_folder_does_not_fail_because_of_other_files(run: Any, crowded: Path) -> None:
     result = run("extract", "torchvision/squeezenet1_1", crowded, "--at", "features.0", "--size", "64", "--sink", "png")
     assert result.code == 0, result.err

@@ -284,3 +284,20 @@ class Masked(nn.Module):
 def test_a_dict_with_a_misspelt_name_is_said_to_be_one_input() -> None:
     with pytest.raises(TraceError, match=r"the dict was given as ids, .* forward takes ids, mask"):
         surgery.trace(Masked(), {"idz": A})
+
+
+class Anything(nn.Module):
+    def forward(self, *values: Tensor) -> Tensor:
+        return values[0] * 2
+
+
+class Nothing(nn.Module):
+    def forward(self) -> Tensor:
+        return torch.zeros(1)
+
+
+@pytest.mark.parametrize("model", [Anything(), Nothing()])
+def test_a_dict_for_a_model_without_named_inputs_is_one_line(model: nn.Module) -> None:
+    with pytest.raises(TraceError) as caught:
+        surgery.trace(model, {"x": A})
+    assert "\n" not in str(caught.value)

@@ -136,7 +136,7 @@ def split_models_and_images(given: Sequence[str], epochs: str | None, plugins: P
     files.
     """
     if epochs is not None:
-        if (model := next((text for text in given if _is_weights_file(text)), None)) is not None:
+        if (model := next((text for text in given if _is_weights_file(text, plugins)), None)) is not None:
             raise typer.BadParameter(f"the models are those of {epochs}: leave out {model}", param_hint="--epochs")
         return _find_epochs(epochs), list(given)
     if not given:
@@ -144,7 +144,7 @@ def split_models_and_images(given: Sequence[str], epochs: str | None, plugins: P
     if _is_image_file(given[0]):
         raise typer.BadParameter(f"{given[0]} is an image, and models come before images: facades {given[0]}")
     count = next((place for place, text in enumerate(given) if place and not _is_model(text, plugins)), len(given))
-    late = next((text for text in given[count:] if _is_weights_file(text)), None)
+    late = next((text for text in given[count:] if _is_weights_file(text, plugins)), None)
     if late is not None:
         raise typer.BadParameter(f"models come before images: move {late} before {given[count]}")
     return list(given[:count]), list(given[count:])
@@ -164,7 +164,7 @@ def _is_model(text: str, plugins: Plugins) -> bool:
     from surgery.errors import PluginError
 
     path = Path(text).expanduser()
-    if _is_weights_file(text):
+    if _is_weights_file(text, plugins):
         return True
     if os.path.exists(path) or glob.has_magic(text) or not text.strip():  # noqa: PTH110 - no error for a long name
         return False
@@ -177,11 +177,10 @@ def _is_model(text: str, plugins: Plugins) -> bool:
     return _CALLABLE.fullmatch(text) is not None or not (path.suffix or slash)
 
 
-def _is_weights_file(text: str) -> bool:
-    from surgery.models import WEIGHTS_SUFFIXES
+def _is_weights_file(text: str, plugins: Plugins) -> bool:
+    from surgery.models import is_weights_source
 
-    path = Path(text).expanduser()
-    return path.suffix.lower() in WEIGHTS_SUFFIXES and not path.is_dir()
+    return is_weights_source(Path(text).expanduser(), plugins)
 
 
 def _is_image_file(text: str) -> bool:

@@ -80,7 +80,7 @@ class ModelOptions:
         from surgery.models import get_provenance, load_model
 
         model = load_model(source, part=self.part, seed=seed, plugins=plugins)
-        for note in get_provenance(model).notes_on_choice(source):
+        for note in get_provenance(model).notes_on_network(source):
             print_note(note)
         return model
 

@@ -24,11 +24,13 @@ Leaves: TypeAlias = "Sequence[str | type[nn.Module]]"
 def is_leaf_by_default(module: nn.Module, path: str) -> bool:
     """Return whether a module is one operation by itself: a module of torch that is no container, TorchScript, einops.
 
-    The model itself, whose path is empty, is not.
+    Another module says so of itself by an attribute ``is_operation`` that is true, usually of its class. The model
+    itself, whose path is empty, is no operation.
     """
     home = type(module).__module__
     is_torch = home.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, nn.Sequential)
-    return bool(path) and (is_torch or isinstance(module, torch.jit.ScriptModule) or home.startswith("einops."))
+    is_other = isinstance(module, torch.jit.ScriptModule) or home.startswith("einops.")
+    return bool(path) and (is_torch or is_other or getattr(module, "is_operation", False) is True)
 
 
 def matches_leaf(leaf: str | type[nn.Module], module: nn.Module, path: str) -> bool:

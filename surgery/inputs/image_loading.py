@@ -10,6 +10,7 @@ from PIL import Image
 
 from surgery.errors import ImageError
 from surgery.inputs.decoding import decode
+from surgery.inputs.lightness import compute_lightness
 from surgery.inputs.notes import add_note
 from surgery.inputs.pixels import DecodingOptions, Pixels
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from surgery.stages import Preprocessing
+    from surgery.stages import PairSide, Preprocessing
 
 Side: TypeAlias = Literal["left", "right", "both", "left,right", "right,left", "none"]
 """Which half of an AB pair to read, or both as channels in this order. ``both`` is ``left,right``."""
@@ -63,7 +64,8 @@ def load_image(
     EXIF orientation is applied, and other color spaces are converted.
 
     With `preprocessing` each half is resized and cropped as it says, to `size` if that is given, and normalized to
-    ``(color - mean) / std``; `range` is ignored.
+    ``(color - mean) / std``; `range` is ignored. It may say which half of an AB pair the network takes: that one is
+    taken of an image that is twice as wide as high and becomes a square, unless `side` says otherwise.
 
     The values `black` and `white` of the file become the ends of `range`. If `white` is None, it is 255 for 8 bits and
     1 for floats up to 1. For 16 bits it is the greatest value of 8, 10, 12, 14 or 16 bits that the image needs, so that
@@ -81,9 +83,12 @@ def load_image(
     per_half = channels // len(halves)
     if per_half not in (1, 3) or per_half * len(halves) != channels:
         raise ImageError(_explain_channel_mismatch(channels, side))
-    pixels = decode(path, per_half, DecodingOptions(black, white, indices))
+    reads_lightness = preprocessing is not None and preprocessing.lightness
+    pixels = decode(path, 3 if reads_lightness else per_half, DecodingOptions(black, white, indices))
     target = parse_size(preprocessing.size if preprocessing is not None and size is None else size)
-    if target is not None and side == "none" and preprocessing is None:
+    if side == "none" and preprocessing is not None and preprocessing.pair_side != "none":
+        halves = _HALVES[_choose_pair_side(path, pixels, preprocessing.pair_side, target)]
+    elif target is not None and side == "none" and (preprocessing is None or preprocessing.stretch):
         _note_likely_pair(path, pixels, target)
     values = torch.cat([_resize(part, target, preprocessing) for part in _split_halves(path, pixels, halves)])
     values = _scale(values, range) if preprocessing is None else _normalize(values, preprocessing, len(halves))
@@ -103,9 +108,30 @@ def parse_size(size: Size) -> tuple[int, int] | None:
     return height, width
 
 
+def _choose_pair_side(path: Path, pixels: Pixels, side: PairSide, size: tuple[int, int] | None) -> PairSide:
+    """Return the side of an AB pair that a network takes; "none" for an image that is not a pair.
+
+    Raises ImageError for such an image where the network takes both halves.
+    """
+    if _is_likely_pair(pixels, size):
+        first, *second = side.split(",")
+        halves = f"the {first} and the {second[0]} half are" if second else f"the {first} half is"
+        text = f"twice as wide as high, so it is read as an AB pair: {halves} the input of this network; "
+        add_note(path, f"{text}--side takes another (side= in Python)")
+        return side
+    if "," in side:
+        raise ImageError(f"{path} is not an AB pair, twice as wide as high, and the model takes both halves of one")
+    return "none"
+
+
+def _is_likely_pair(pixels: Pixels, size: tuple[int, int] | None) -> bool:
+    """Return whether an image is about twice as wide as high, and becomes a square."""
+    return size is not None and size[0] == size[1] and 1.9 <= pixels.width / pixels.height <= 2.1
+
+
 def _note_likely_pair(path: Path, pixels: Pixels, size: tuple[int, int]) -> None:
     height, width = size
-    if height == width and 1.9 <= pixels.width / pixels.height <= 2.1:
+    if _is_likely_pair(pixels, size):
         text = f"twice as wide as high, and resized to {height}x{width}: it looks like an AB pair; "
         add_note(path, f"{text}--side left or --side right takes one half (side= in Python)", doubtful=True)
 
@@ -148,11 +174,14 @@ def _resize(pixels: Pixels, size: tuple[int, int] | None, preprocessing: Preproc
         else:
             pixels = pixels.map(lambda part: _resize_and_crop(part, height, width, preprocessing))
     values = torch.from_numpy(pixels.to_array()).permute(2, 0, 1)
-    return values.to(torch.float32).div(255) if values.dtype == torch.uint8 else values
+    values = values.to(torch.float32).div(255) if values.dtype == torch.uint8 else values
+    return compute_lightness(values) if preprocessing is not None and preprocessing.lightness else values
 
 
 def _resize_and_crop(image: Image.Image, height: int, width: int, preprocessing: Preprocessing) -> Image.Image:
     """Resize to just cover ``size / crop`` with the proportions kept, then cut ``size`` out of the center."""
+    if preprocessing.stretch:
+        return image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
     tall, wide = (int(side / preprocessing.crop + 1e-6) for side in (height, width))
     if tall * image.width >= wide * image.height:  # the height decides
         resized = (max(width, image.width * tall // image.height), tall)

@@ -110,7 +110,8 @@ class ReadingOptions:
         if self.preprocessing is None:
             return self.value_range
         low, high = self.preprocessing.limits
-        return (low, high) if self.side in ("none", "left", "right") else (low * 2, high * 2)
+        side = self.preprocessing.pair_side if self.side == "none" else self.side
+        return (low, high) if side in ("none", "left", "right") else (low * 2, high * 2)
 
     def describe(self) -> dict[str, Any]:
         """Return these options for the manifest."""

@@ -8,6 +8,7 @@ from .checkpoints.weights_files import WEIGHTS_SUFFIXES as WEIGHTS_SUFFIXES
 from .loading import load_model as load_model
 from .pix2pix.patchgan import PatchGAN as PatchGAN
 from .pix2pix.unet import UNet as UNet
+from .plugin_readers import is_weights_source as is_weights_source
 from .provenance import get_provenance as get_provenance
 from .seeding import check_seed as check_seed
 from .seeding import seeded_generators as seeded_generators

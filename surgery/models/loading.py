@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.errors import ModelError, PluginError, SurgeryError
-from surgery.interrupts import raising_interrupts
+from surgery.errors import ModelError, PluginError
 from surgery.models.callables import call_factory, load_from_file, load_from_module, parse_file_callable
+from surgery.models.plugin_readers import is_checkpoint_folder, iterate_readers, list_weights_suffixes
 from surgery.models.suggestions import (
     IMAGE_SUFFIXES,
     describe_command_with_image,
@@ -20,16 +20,13 @@ from surgery.models.suggestions import (
     suggest_file,
     suggest_model,
 )
-from surgery.plugins import Plugins, describe_error
-from surgery.stages import ModelFamily
+from surgery.plugins import Plugins
+from surgery.stages import LoadedNetwork, ModelFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
-    from torch import Tensor, nn
-
-    from surgery.plugins import Plugin
-    from surgery.stages import CheckpointReader
+    from torch import nn
 
 
 def load_model(
@@ -41,6 +38,7 @@ def load_model(
 
     - a file that exists, or a name with the suffix of a weights file: the architecture is read from the keys, by the
       project or by a plugin; `part` names one of several networks in the file;
+    - a folder that a plugin recognizes as a checkpoint;
     - ``file.py:callable`` and ``package.module:callable``: the result of the callable, which is called without
       arguments, or the module that this names;
     - a name that a plugin offers: ``unet_256``, ``facades``, ``torchvision/resnet18``.
@@ -52,7 +50,6 @@ def load_model(
     """
     from torch import nn
 
-    from surgery.models.checkpoints import LoadedNetwork
     from surgery.models.provenance import Provenance, record_provenance
     from surgery.models.random_weights import track_random_weights
 
@@ -82,6 +79,7 @@ def load_model(
         part=network.part if network else "",
         others=network.others if network else (),
         averaged=network is not None and network.averaged,
+        remarks=network.notes if network else (),
     )
     record_provenance(model, provenance)
     return model
@@ -112,7 +110,9 @@ def _resolve_source(source: str, part: str | None, plugins: Plugins) -> _ModelRe
     file_callable = parse_file_callable(source)
     if file_callable is None and path.suffix.lower() in WEIGHTS_SUFFIXES and not is_name:
         if not path_is(path, Path.exists):
-            raise ModelError(f"there is no file {source}{suggest_file(path)}")
+            raise ModelError(f"there is no file {source}{suggest_file(path, WEIGHTS_SUFFIXES)}")
+        return _ModelRecipe(partial(_open_weights_file, path, part, plugins))
+    if path_is(path, Path.is_dir) and is_checkpoint_folder(path, plugins):
         return _ModelRecipe(partial(_open_weights_file, path, part, plugins))
     if part is not None:
         raise ModelError(f"{source} is not a weights file, and only a weights file has parts; leave out part {part!r}")
@@ -127,7 +127,7 @@ def _resolve_name(source: str, path: Path, plugins: Plugins) -> _ModelRecipe:
     try:
         offered = plugins.resolve("model", family if slash else source)
     except PluginError as error:
-        if (explanation := explain_source(source, path)) is not None:
+        if (explanation := explain_source(source, path, list_weights_suffixes(plugins))) is not None:
             raise ModelError(explanation) from error
         module = source.partition(":")[0]
         if ":" in source and not slash and plugins.find("model", module) is None:
@@ -148,38 +148,7 @@ def _resolve_name(source: str, path: Path, plugins: Plugins) -> _ModelRecipe:
 def _open_weights_file(path: Path, part: str | None, plugins: Plugins) -> object:
     from surgery.models.checkpoints import open_checkpoint
 
-    return open_checkpoint(path, part, readers=_checkpoint_readers(plugins))
-
-
-def _checkpoint_readers(plugins: Plugins) -> Iterator[CheckpointReader]:
-    """Yield the plugins' readers of weights files.
-
-    A plugin is imported only when no reader before it has recognized the file.
-    """
-    for plugin, offered in plugins.iterate_offers("checkpoint"):
-        for name, reader in offered.items():
-            yield partial(_call_reader, plugins, plugin, name, reader)
-
-
-def _call_reader(
-    plugins: Plugins, plugin: Plugin, name: str, reader: CheckpointReader, path: Path, state: Mapping[str, Tensor]
-) -> nn.Module | None:
-    """Return what a reader returns for a file. If it fails, warn and return None: the file may be none of its own."""
-    from torch import nn
-
-    what = f"plugin {plugin.name}: checkpoint {name!r}"
-    try:
-        with raising_interrupts():
-            model: object = reader(path, state)
-    except SurgeryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a plugin's code raises
-        plugins.warn(f"{what} raised {describe_error(error)}; it is passed over")
-        return None
-    if model is None or isinstance(model, nn.Module):
-        return model
-    plugins.warn(f"{what} returned {type(model).__name__}, not a torch.nn.Module or None; it is passed over")
-    return None
+    return open_checkpoint(path, part, readers=iterate_readers(plugins))
 
 
 def _expand_home(source: str) -> Path:

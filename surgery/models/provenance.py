@@ -35,6 +35,8 @@ class Provenance:
     """The names of the other networks in the file."""
     averaged: bool = False
     """Whether the weights are averages over the training."""
+    remarks: tuple[str, ...] = ()
+    """What the reader of the file says about the network, in clauses."""
 
     def random_parameters(self, model: nn.Module) -> list[str]:
         """Return the names of the parameters that still have their first, random values."""
@@ -54,17 +56,18 @@ class Provenance:
         return f"random in part, seed {self.seed}: {abbreviate_list(names)}"
 
     def notes(self, model: nn.Module, source: str) -> list[str]:
-        """Return notes for the viewer of pictures: which network of a file was loaded, and which weights are random."""
-        return [*self.notes_on_choice(source), *self.notes_on_random_weights(model, source)]
+        """Return notes for the viewer of pictures: which network was loaded, and which weights are random."""
+        return [*self.notes_on_network(source), *self.notes_on_random_weights(model, source)]
 
-    def notes_on_choice(self, source: str) -> list[str]:
-        """Return a note on which of several networks in the file was loaded; empty if there was only one."""
+    def notes_on_network(self, source: str) -> list[str]:
+        """Return a note on which of several networks in the file was loaded, and what its reader says about it."""
+        remarks = [f"{source}: {remark}" for remark in self.remarks]
         if not self.others:
-            return []
+            return remarks
         averages = " (averages over the training)" if self.averaged else ""
         count = len(self.others) + 1
         loaded = f"{source} holds {count} networks: the part {self.part}{averages} is loaded"
-        return [f"{loaded}; there is also {abbreviate_list(self.others)}"]
+        return [f"{loaded}; there is also {abbreviate_list(self.others)}", *remarks]
 
     def notes_on_random_weights(self, model: nn.Module, source: str) -> list[str]:
         """Return a note if weights of `model` are random; empty if they are not, or if that is not known."""

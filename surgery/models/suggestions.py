@@ -13,7 +13,7 @@ from surgery.stages import ModelFamily
 from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from surgery.plugins import Plugins
 
@@ -35,27 +35,33 @@ def describe_command_with_image(source: str) -> str:
     return f"{source} is an image, and the model comes first: facades {source}"
 
 
-def explain_source(source: str, path: Path) -> str | None:
-    """Return what a source that is not a model is, and what to write instead; None if it can't be told."""
+def explain_source(source: str, path: Path, suffixes: Sequence[str]) -> str | None:
+    """Return what a source that is not a model is, and what to write instead; None if it can't be told.
+
+    `suffixes` are those of weights files.
+    """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
         return f"{source} is an address; nothing is downloaded: fetch the file, and name it here"
     if path_is(path, Path.is_dir):
-        return _explain_folder(source, path)
+        return _explain_folder(source, path, suffixes)
     if path.suffix == ".py":
         return _explain_python_file(source, path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return describe_command_with_image(source)
-    if similar := suggest_file(path):
+    similar = suggest_file(path, suffixes)
+    if similar or path.suffix.lower() in suffixes:
         return f"there is no file {source}{similar}"
     return None
 
 
-def _explain_folder(source: str, folder: Path) -> str:
-    from surgery.models.checkpoints import WEIGHTS_SUFFIXES, list_weights_files
+def _explain_folder(source: str, folder: Path, suffixes: Sequence[str]) -> str:
+    from surgery.models.checkpoints import describe_tensorflow_folder, list_weights_files
 
-    names = list_weights_files(folder)
+    names = list_weights_files(folder, suffixes)
+    if not names and (description := describe_tensorflow_folder(folder)):
+        return f"{source} {description}"
     if not names:
-        return f"{source} is a folder with no weights file ({', '.join(WEIGHTS_SUFFIXES)}) in it"
+        return f"{source} is a folder with no weights file ({', '.join(suffixes)}) in it"
     first = "latest_net_G.pth" if "latest_net_G.pth" in names else names[0]
     shown = abbreviate_list(names, 8)
     return f"{source} is a folder; name one of the weights files in it, such as {folder / first}; it has {shown}"
@@ -69,20 +75,20 @@ def _explain_python_file(source: str, path: Path) -> str:
     return f"{source} is a Python file; name the callable in it that returns the model: {source}:NAME{shown}"
 
 
-def suggest_file(path: Path) -> str:
+def suggest_file(path: Path, suffixes: Sequence[str]) -> str:
     """Return ``; did you mean exp/latest_net_G.pth?`` for a weights file of a similar name; empty if there is none."""
-    from surgery.models.checkpoints import WEIGHTS_SUFFIXES, list_weights_files
+    from surgery.models.checkpoints import list_weights_files
 
     with_slashes = Path(str(path).replace("\\", "/"))
-    candidates = [with_slashes, *(Path(f"{with_slashes}{suffix}") for suffix in WEIGHTS_SUFFIXES)]
+    candidates = [with_slashes, *(Path(f"{with_slashes}{suffix}") for suffix in suffixes)]
     near = next((each for each in candidates if each != path and path_is(each, Path.is_file)), None)
     if near is not None:
         return f"; did you mean {near}?"
-    if path.parent == Path() and path.suffix.lower() not in WEIGHTS_SUFFIXES:
+    if path.parent == Path() and path.suffix.lower() not in suffixes:
         return ""  # a name, which may be that of a model
     if not path_is(path.parent, Path.is_dir):
-        return f": there is no folder {path.parent}" if path.suffix.lower() in WEIGHTS_SUFFIXES else ""
-    return did_you_mean(path.name, list_weights_files(path.parent))
+        return f": there is no folder {path.parent}" if path.suffix.lower() in suffixes else ""
+    return did_you_mean(path.name, list_weights_files(path.parent, suffixes))
 
 
 def suggest_model(source: str, plugins: Plugins) -> str | None:

@@ -115,6 +115,10 @@ def surgery_checkpoints() -> Mapping[str, CheckpointReader]:  # type: ignore[emp
     if it does not recognize them. Prefixes of wrappers (`module.`, `_orig_mod.`) have been removed from the keys. The
     state_dict is empty if the file has none that can be read without running code from the file.
 
+    A reader may read such a file itself, and then return a `surgery.stages.LoadedNetwork`, which also says which of
+    several networks in the file it is. Its attributes `suffixes`, `reads_parts` and `recognizes_folder` say which files
+    and folders it reads, and that users can choose one of several networks: see `surgery.stages.CheckpointReader`.
+
     **Several:** the readers are tried in the order of `surgery plugins`: the project's, those of named plugins, those
     of installed plugins by name. The first network that is returned is used.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import CheckpointError
+from surgery.stages import LoadedNetwork
 from surgery.testing.violations import Violation, describe_exception, describe_value, is_equal
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def checkpoint_violations(reader: CheckpointReader, files: Sequence[Path] = ()) -> Iterator[Violation]:
     """Yield a violation for each weights file that a reader loads wrongly, and for each error it raises.
 
-    It has to return a network for each of `files`, and None for weights that it does not know.
+    It has to return a network for each of `files`, which may be folders, and None for weights that it does not know.
     """
     with TemporaryDirectory() as folder:
         for name, path, state in _write_unknown_weights(Path(folder)):
@@ -52,9 +53,12 @@ def _check_file(
         return
     if any(not is_equal(state[name], before[name]) for name in before):
         yield Violation("writes to the weights that it is given", case)
+    first, second = (each.model if isinstance(each, LoadedNetwork) else each for each in (first, second))
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
         if is_required or first is not None:
-            expected = "a torch.nn.Module" if is_required else "a torch.nn.Module or None"
+            expected = (
+                "a torch.nn.Module, a LoadedNetwork" if is_required else "a torch.nn.Module, a LoadedNetwork or None"
+            )
             yield Violation(f"gives {describe_value(first)}, not {expected}", case)
         return
     one, other = first.state_dict(), second.state_dict()
@@ -63,9 +67,11 @@ def _check_file(
 
 
 def _read_state_dict(file: Path) -> Mapping[str, Tensor]:
-    """Return a copy of the state_dict that checkpoint readers receive for a file."""
+    """Return a copy of the state_dict that checkpoint readers receive for a file; empty for a folder."""
     from surgery.models import load_checkpoint
 
+    if file.is_dir():
+        return {}
     received: list[Mapping[str, Tensor]] = []
 
     def receive(_: Path, state: Mapping[str, Tensor]) -> nn.Module:

@@ -142,8 +142,8 @@ def check_reader(reader: Reader, *files: Path) -> None:
 def check_checkpoint(reader: CheckpointReader, *files: Path) -> None:
     """Check that a checkpoint reader returns a network with its weights loaded, or None for any other file.
 
-    It has to recognize each of `files`, and is also called on weights of no known network. It must not write to the
-    state_dict.
+    It has to recognize each of `files`, which may be folders, and is also called on weights of no known network. It
+    must not write to the state_dict.
     """
     _check("checkpoint", reader, checkpoint_violations(reader, files))
 

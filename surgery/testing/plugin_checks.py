@@ -104,7 +104,8 @@ def _find_violations(
     if kind == "checkpoint":
         from surgery.models import WEIGHTS_SUFFIXES
 
-        return checkpoint_violations(value, [file for file in files if file.suffix.lower() in WEIGHTS_SUFFIXES])
+        suffixes = (*WEIGHTS_SUFFIXES, *getattr(value, "suffixes", ()))
+        return checkpoint_violations(value, [file for file in files if file.suffix.lower() in suffixes])
     return _CHECKS[kind](value)
 
 

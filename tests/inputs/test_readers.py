@@ -208,7 +208,10 @@ def test_preprocessing_takes_another_size_a_half_and_gray(photo: Path) -> None:
         ({"std": (1.0, 1.0)}, "a mean and a positive std for 3 channels or 1"),
         ({"std": (1.0, 1.0, 0.0)}, "a positive std"),
         ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "3 channels or 1"),
-        ({"interpolation": "area"}, "is one of nearest, bilinear, bicubic, lanczos, not 'area'"),
+        ({"stretch": True, "crop": 0.9}, "stretches images does not crop them: crop is 1, not 0.9"),
+        ({"pair_side": "both"}, "the side of a pair is one of none, left, right, left,right, right,left, not 'both'"),
+        ({"lightness": True}, "lightness is one channel, and this preprocessing has 3"),
+        ({"interpolation": "area"}, "is one of nearest, box, bilinear, bicubic, lanczos, not 'area'"),
     ],
 )
 def test_an_impossible_preprocessing_is_one_clear_line(settings: Any, message: str) -> None:
@@ -260,3 +263,46 @@ def test_a_model_of_torchvision_gets_the_input_it_was_trained_on(run: Any, photo
         entry["path"]: entry["tensors"] for entry in json.loads(run("inspect", "torchvision/resnet18", "--json").out)
     }
     assert shapes["conv1"][0]["shape"] == [1, 64, 112, 112]
+
+
+def test_a_stretched_image_has_the_pixels_that_tensorflow_takes(photo: Path) -> None:
+    own = Preprocessing((16, 64), (0.0,) * 3, (1.0,) * 3, interpolation="nearest", stretch=True)
+    pixels = np.asarray(Image.open(photo), np.float32) / 255
+    rows = ((np.arange(16) + 0.5) * 30 / 16).astype(int)  # tf.image.resize with method "nearest"
+    columns = ((np.arange(64) + 0.5) * 41 / 64).astype(int)
+    assert np.array_equal(load_image(photo, preprocessing=own)[0].permute(1, 2, 0), pixels[rows][:, columns])
+
+
+def test_a_network_that_takes_a_half_of_a_pair_is_given_it(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pair.png")
+    Image.fromarray(pixels[:, :20]).save(tmp_path / "one.png")
+    one = Preprocessing((20, 20), stretch=True, pair_side="right")
+    both = Preprocessing((20, 20), stretch=True, pair_side="right,left")
+    left, right = (load_image(tmp_path / "pair.png", preprocessing=one, side=side) for side in ("left", "right"))
+    assert torch.equal(load_image(tmp_path / "pair.png", preprocessing=one), right)
+    assert torch.equal(load_image(tmp_path / "pair.png", preprocessing=both), torch.cat([right, left], 1))
+    assert torch.equal(load_image(tmp_path / "one.png", preprocessing=one), left)
+    assert load_image(tmp_path / "pair.png", preprocessing=one, size=(20, 40)).shape == (1, 3, 20, 40)
+    with pytest.raises(ImageError, match=r"one.png is not an AB pair, .* and the model takes both halves of one"):
+        load_image(tmp_path / "one.png", preprocessing=both)
+
+
+def test_a_run_says_that_it_read_a_half_and_draws_both(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pair.png")
+    model: Any = Same()
+    for side, said in (("right", "the right half is"), ("right,left", "the right and the left half are")):
+        model.preprocessing = Preprocessing((20, 20), stretch=True, pair_side=side)
+        report = surgery.extract(model, tmp_path / "pair.png", out=tmp_path / said, sinks=[Png()])
+        assert any(f"it is read as an AB pair: {said} the input of this network" in note for note in report.notes)
+        assert len(list((report.folder / "pair").glob("000-input*.png"))) == 1
+
+
+def test_lightness_is_that_of_cielab(tmp_path: Path) -> None:
+    known = {(255, 255, 255): 100.0, (0, 0, 0): 0.0, (255, 0, 0): 53.24, (0, 0, 255): 32.30, (119, 119, 119): 50.03}
+    Image.fromarray(np.array([list(known)], np.uint8)).save(tmp_path / "colors.png")
+    own = Preprocessing((1, 5), (0.0,), (1.0,), stretch=True, lightness=True)
+    values = load_image(tmp_path / "colors.png", preprocessing=own)
+    assert values.shape == (1, 1, 1, 5)
+    assert values.flatten().mul(100).tolist() == pytest.approx(list(known.values()), abs=0.02)

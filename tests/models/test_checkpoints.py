@@ -18,7 +18,10 @@ from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.resnet import ResNet
 from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
-from surgery.stages import CheckpointReader
+from surgery.models.plugin_readers import is_weights_source
+from surgery.models.provenance import get_provenance
+from surgery.plugins.registry import Plugins
+from surgery.stages import CheckpointReader, LoadedNetwork
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +254,78 @@ def test_another_reader_may_take_what_pix2pix_refuses(tmp_path: Path, generator:
     assert load_checkpoint(tmp_path / "net.pth", readers=[recognize_pix2pix, lambda path, state: ready]) is ready
     with pytest.raises(CheckpointError, match=r"unexpected model\.extra"):
         load_checkpoint(tmp_path / "net.pth", readers=[recognize_pix2pix, lambda path, state: None])
+
+
+class OwnReader:
+    """A reader of files and folders of its own, which hold several networks."""
+
+    suffixes = (".own",)
+    reads_parts = True
+
+    def recognizes_folder(self, path: Path) -> bool:
+        return (path / "weights.own").is_file()
+
+    def __call__(self, path: Path, state: Mapping[str, Tensor], /, *, part: str | None = None) -> LoadedNetwork | None:
+        names = ["encoder", "decoder"]
+        if state or not (path.is_dir() or path.suffix == ".own"):
+            return None
+        name = part or "encoder"
+        if name not in names:
+            raise CheckpointError(f"{path} has no network {name!r}")
+        names.remove(name)
+        return LoadedNetwork(nn.Conv2d(3, 2, 1), name, others=tuple(names), notes=(f"it is the {name}",))
+
+
+OWN_PLUGIN = """
+import surgery
+from tests.models.test_checkpoints import OwnReader
+
+@surgery.hookimpl
+def surgery_checkpoints():
+    return {"own": OwnReader()}
+"""
+
+
+@pytest.fixture
+def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
+    """Files of a code base that a plugin knows, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("net.own", "folder/weights.own"):
+        (tmp_path / name).write_bytes(b"own")
+    (tmp_path / "own_plugin.py").write_text(OWN_PLUGIN)
+    return Plugins([tmp_path / "own_plugin.py"])
+
+
+@pytest.mark.parametrize("source", ["net.own", "folder"])
+def test_a_reader_chooses_among_the_networks_of_its_files_and_folders(source: str, own_files: Plugins) -> None:
+    note = f"{source} holds 2 networks: the part encoder is loaded; there is also decoder"
+    chosen = get_provenance(surgery.load_model(source, plugins=own_files))
+    assert chosen.notes_on_network(source) == [note, f"{source}: it is the encoder"]
+    other = get_provenance(surgery.load_model(source, part="decoder", plugins=own_files))
+    assert (other.part, other.others) == ("decoder", ("encoder",))
+    with pytest.raises(CheckpointError, match=f"{source} has no network 'head'"):
+        surgery.load_model(source, part="head", plugins=own_files)
+
+
+def test_a_folder_is_only_given_to_readers_that_know_it(tmp_path: Path, own_files: Plugins) -> None:
+    def read(path: Path, state: Mapping[str, Tensor]) -> nn.Module | None:
+        raise AssertionError
+
+    assert isinstance(load_checkpoint(tmp_path / "folder", readers=[read, OwnReader()]), nn.Conv2d)
+    with pytest.raises(CheckpointError, match="folder is a folder; name the weights file in it"):
+        load_checkpoint(tmp_path / "folder", readers=[read])
+    with pytest.raises(CheckpointError, match=r"net.own is not a weights file that torch.save has written"):
+        load_checkpoint(tmp_path / "net.own", "encoder", readers=[read])
+
+
+def test_the_suffixes_of_readers_are_those_of_weights_files(own_files: Plugins) -> None:
+    with pytest.raises(ModelError, match=r"there is no file nett.own; did you mean 'net.own'"):
+        surgery.load_model("nett.own", plugins=own_files)
+    Path("several").mkdir()
+    Path("several/a.own").touch()
+    with pytest.raises(ModelError, match=r"several is a folder; name one of the weights files in it, .*a.own"):
+        surgery.load_model("several", plugins=own_files)
+    sources = ("net.own", "gone.own", "folder", "several", "a.pth", "a.png", "a.npy", "name")
+    named = [source for source in sources if is_weights_source(Path(source), own_files)]
+    assert named == ["net.own", "gone.own", "folder", "a.pth"]

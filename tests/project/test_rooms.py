@@ -149,11 +149,10 @@ def test_the_top_of_the_package_holds_rooms_and_little_else() -> None:
         "__main__",
         "errors",
         "interrupts",
-        "stages",
         "types",
     }
     rooms = {path.parent.name for path in HOUSE.glob("*/__init__.py")}
-    assert rooms == set(ORDER) - {"errors", "interrupts", "types", "stages", "__init__", "__main__"}
+    assert rooms == set(ORDER) - {"errors", "interrupts", "types", "__init__", "__main__"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

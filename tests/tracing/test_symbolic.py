@@ -317,6 +317,20 @@ def test_a_leaf_is_kept_whole(leaf: Any) -> None:
     assert torch.equal(traced(x), model(x))
 
 
+def test_a_module_that_says_so_is_one_operation() -> None:
+    class Halved(nn.ReLU):
+        is_operation = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) / 2
+
+    model = nn.Sequential(Halved(), nn.Sequential(Halved()))
+    assert [(each.path, each.kind) for each in surgery.operations(surgery.trace(model))] == [
+        ("0", "halved"),
+        ("1.0", "halved"),
+    ]
+
+
 def test_a_leaf_that_names_no_module_is_an_error() -> None:
     with pytest.raises(TraceError, match="'nowhere' is neither the path nor the class"):
         surgery.trace(Reused(), leaves=["nowhere"])

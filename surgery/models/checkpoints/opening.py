@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from surgery.models.checkpoints.nearest_architecture import describe_nearest
 from surgery.models.checkpoints.pix2pix_recognition import recognize_pix2pix
 from surgery.models.checkpoints.stored_networks import find_networks, other_networks
 from surgery.models.checkpoints.weights_files import read_weights
+from surgery.stages import LoadedNetwork
 
 if TYPE_CHECKING:
     import os
@@ -23,27 +24,15 @@ if TYPE_CHECKING:
     from surgery.stages import CheckpointReader
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedNetwork:
-    """A network that was loaded from a weights file."""
-
-    model: nn.Module
-    part: str = ""
-    """The name of its entry in the file; empty if the file is one state_dict, or if a plugin read the file itself."""
-    averaged: bool = False
-    """Whether its weights are averages over the training (EMA, SWA)."""
-    others: tuple[str, ...] = ()
-    """The names of the other networks in the file."""
-
-
 def load_checkpoint(
     path: str | os.PathLike[str], part: str | None = None, readers: Iterable[CheckpointReader] | None = None
 ) -> nn.Module:
-    """Return the network in a weights file, as constructed (in train mode); pix2pix's have float32 parameters.
+    """Return the network in a weights file, or in a folder that a reader recognizes, as constructed (in train mode).
 
-    `readers` are called in order until one recognizes the file; None is only the reader of pix2pix's networks. `.pth`
-    and `.pt` files are loaded with ``weights_only=True``, so that no code in them runs. If a file holds several
-    networks, `part` names one; None prefers a generator, and averaged weights to those of the last step.
+    pix2pix's networks have float32 parameters. `readers` are called in order until one recognizes the file; None is
+    only the reader of pix2pix's networks. `.pth` and `.pt` files are loaded with ``weights_only=True``, so that no code
+    in them runs. If a file holds several networks, `part` names one; None prefers a generator, and averaged weights to
+    those of the last step.
 
     Raises CheckpointError if the file can't be read, or if its keys fit no known architecture.
     """
@@ -59,9 +48,9 @@ def open_checkpoint(
     try:
         networks = find_networks(path, read_weights(path), part)
     except CheckpointError:
-        if part is not None or not path.is_file() or (model := _open_without_state(path, lazy_readers)) is None:
+        if not path.exists() or (loaded := _open_without_state(path, lazy_readers, part)) is None:
             raise
-        return LoadedNetwork(model)
+        return loaded
     refusals: list[tuple[StoredNetwork, CheckpointError]] = []
     for network in networks:
         # If the layout of a network is known but its keys do not fit, its parts are not networks either.
@@ -69,7 +58,9 @@ def open_checkpoint(
             continue
         model = _recognize(path, network, lazy_readers, refusals)
         if model is not None:
-            return LoadedNetwork(model, network.name, network.averaged, tuple(other_networks(network, networks)))
+            loaded = model if isinstance(model, LoadedNetwork) else LoadedNetwork(model)
+            others = tuple(other_networks(network, networks))
+            return replace(loaded, part=network.name, averaged=network.averaged, others=others)
     if refusals:
         raise refusals[0][1]
     raise CheckpointError(f"{path}: {describe_nearest(networks[0].state)}")
@@ -98,10 +89,24 @@ class _LazyReaders:
             yield reader
 
 
-def _open_without_state(path: Path, readers: Iterable[CheckpointReader]) -> nn.Module | None:
-    """Return the model of the first reader that reads the file itself; None if there is none."""
+def _open_without_state(path: Path, readers: Iterable[CheckpointReader], part: str | None) -> LoadedNetwork | None:
+    """Return the network of the first reader that reads the file or folder itself; None if there is none.
+
+    With `part`, and for a folder, only those readers are called that know about them.
+    """
     empty: Mapping[str, Tensor] = MappingProxyType({})
-    return next((model for reader in readers if (model := reader(path, empty)) is not None), None)
+    for reader in readers:
+        given = {"part": part} if getattr(reader, "reads_parts", False) else {}
+        if (part is not None and not given) or (path.is_dir() and not _recognizes_folder(reader, path)):
+            continue
+        if (model := reader(path, empty, **given)) is not None:
+            return model if isinstance(model, LoadedNetwork) else LoadedNetwork(model)
+    return None
+
+
+def _recognizes_folder(reader: CheckpointReader, path: Path) -> bool:
+    recognizes = getattr(reader, "recognizes_folder", None)
+    return recognizes is not None and bool(recognizes(path))
 
 
 def _recognize(
@@ -109,8 +114,8 @@ def _recognize(
     network: StoredNetwork,
     readers: Iterable[CheckpointReader],
     refusals: list[tuple[StoredNetwork, CheckpointError]],
-) -> nn.Module | None:
-    """Return the model of the first reader that recognizes a network; None if there is none.
+) -> nn.Module | LoadedNetwork | None:
+    """Return what the first reader that recognizes a network returns; None if there is none.
 
     The error of a reader that knows the layout, but finds that the keys do not fit, is added to `refusals`.
     """

@@ -18,6 +18,7 @@ from surgery.interrupts import raising_interrupts
 from surgery.models.checkpoints.pickle_placeholders import PLACEHOLDERS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from torch import Tensor
@@ -31,6 +32,7 @@ _SAFE_GLOBALS_LOCK = threading.Lock()
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 """The first bytes of the two formats of `torch.save`."""
 
+_TENSORFLOW = "the plugin surgery-tensorflow opens networks of TensorFlow and Keras"
 _TEXT_FORMATS = (
     (rb"version https://git-lfs", "is a git-LFS pointer, not weights: run `git lfs pull`"),
     (rb"\s*<(!doctype|html|head|\?xml)", "is a web page, not weights: the download got the page about the file"),
@@ -38,7 +40,7 @@ _TEXT_FORMATS = (
 )
 _OTHER_FORMATS = (
     *_TEXT_FORMATS,
-    (rb"\x89HDF\r\n", "is an HDF5 file, as Keras writes; torch can't read it"),
+    (rb"\x89HDF\r\n", f"is an HDF5 file, as Keras writes, which torch can't read; {_TENSORFLOW}"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP", "is an image, not weights"),
     (rb"\s*[{\[]", "is a text file in JSON, not weights"),
 )
@@ -101,6 +103,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pickled(path: Path, head: bytes) -> Any:
     if head.startswith(_ZIP):
         _check_archive(path)
+    elif path.suffix.lower() == ".index":
+        raise CheckpointError(f"{path} is the index of a TensorFlow checkpoint; {_TENSORFLOW}")
     elif not head.startswith(_PICKLE):
         raise CheckpointError(f"{path} is not a weights file that torch.save has written")
     try:
@@ -141,15 +145,29 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(f"{path} is cut short or damaged ({first_line(error)}); fetch it again") from error
     if any("/code/" in name for name in names):
         raise CheckpointError(f"{path} is a TorchScript program, not weights; save its state_dict() instead")
+    if {"config.json", "model.weights.h5"} <= set(names):
+        raise CheckpointError(f"{path} is a model of Keras, which torch can't read; {_TENSORFLOW}")
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         shown = ", ".join(names[:3]) or "nothing"
         raise CheckpointError(f"{path} is a zip archive without weights of torch.save in it; it holds {shown}")
 
 
-def list_weights_files(folder: Path) -> list[str]:
+def list_weights_files(folder: Path, suffixes: Collection[str] = WEIGHTS_SUFFIXES) -> list[str]:
     """Return the names of the weights files in a folder, the newest first; none if it can't be read."""
     try:
-        files = [file for file in folder.iterdir() if file.suffix.lower() in WEIGHTS_SUFFIXES and file.is_file()]
+        files = [file for file in folder.iterdir() if file.suffix.lower() in suffixes and file.is_file()]
         return [os.fspath(file.name) for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
     except OSError:
         return []
+
+
+def describe_tensorflow_folder(folder: Path) -> str:
+    """Return what a folder of TensorFlow is, which only a plugin opens; empty for any other folder."""
+    try:
+        if (folder / "saved_model.pb").is_file():
+            return f"is a SavedModel of TensorFlow; {_TENSORFLOW}"
+        if any(folder.glob("*.index")):
+            return f"is a folder of TensorFlow checkpoints; {_TENSORFLOW}"
+    except OSError:
+        pass
+    return ""

@@ -13,12 +13,13 @@
 | `state` | state outside of the model that changes the next trace | the values computed during tracing |
 | `branch` | a branch that Python takes, as with ``is``, on a value unknown during tracing | another branch |
 | `constant` | Python code that computes with a value of a parameter, buffer or input | the value during tracing |
-| `state-dict` | methods of its own that save or load its state | no call of them, or the values during tracing |
+| `state-dict` | methods of its own that save or load its state | no call of them, or the values of tracing |
 | `hook` | hooks of a module that is traced into | the operations inside of the hooks, which are not called again |
 
 Every kind except the last may change what the model computes. Such a hazard is an error unless the user allows its kind
-by name. Hooks are only noted, unless they are of the backward pass or remove themselves; so is an attribute that
-forward sets and does not read.
+by name. Hooks are only noted, unless they are of the backward pass or remove themselves; so are an attribute that
+forward sets and does not read, and a method by which the model loads its state: `load_state_dict` of the graph then is
+the error.
 """
 
 from __future__ import annotations

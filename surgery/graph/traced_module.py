@@ -76,6 +76,18 @@ class TracedModule(fx.GraphModule):
             self.graph = graph
         return self
 
+    def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
+        """Load a state, as of any module.
+
+        Raises TraceError if the model has a method of its own for this, which the graph does not have.
+        """
+        noted = (each for each in info_of(self).hazards if each.kind == "state-dict" and not each.changes_result)
+        if (hazard := next(noted, None)) is not None:
+            raise TraceError(
+                f"{hazard}; {hazard.remedy}, or with front_end='observed', or accept it with allow=['state-dict']"
+            )
+        return super().load_state_dict(state_dict, *args, **options)
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> TracedModule:
         """Move or convert the module (`to`, `cuda`, `half`) after giving it parameters of its own."""
         unshare_parameters(self)

@@ -54,7 +54,9 @@ class ModeGraphs:
 
     def _trace(self, model: nn.Module) -> fx.Graph:
         tracer = trace_copy(self.request, model)
-        hazards = [*tracer.hazards, *find_state_dict_methods(model, tracer.leaf_paths)]
+        hazards = [*tracer.hazards]
+        if "state-dict" not in self.request.allow:
+            hazards += find_state_dict_methods(model, tracer.leaf_paths)
         for hazard in hazards:
             self.request.check(hazard)
         self.hazards = tuple(dict.fromkeys((*self.hazards, *hazards)))

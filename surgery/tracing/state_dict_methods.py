@@ -11,23 +11,23 @@ from surgery.graph import Hazard, format_location
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-_METHODS = (
-    *("load_state_dict", "_load_from_state_dict", "set_extra_state"),
-    *("state_dict", "_save_to_state_dict", "get_extra_state"),
-)
+_LOADING = ("load_state_dict", "_load_from_state_dict")
+_SAVING = ("state_dict", "_save_to_state_dict", "get_extra_state")
 
 
 def find_state_dict_methods(model: nn.Module, leaves: Collection[str]) -> Iterator[Hazard]:
     """Yield a hazard for each method by which a model saves or loads its state in its own way, of those that are lost.
 
-    `leaves` are the paths of the modules that are one operation. The graph module is of another class than the model.
+    `leaves` are the paths of the modules that are one operation. The graph module is of another class than the model:
+    its `state_dict` would have other keys, and its `load_state_dict` raises an error for a hazard that is only noted.
     The modules in it are of their own classes, so their methods are called; but what ``set_extra_state`` of a module
     that is no leaf sets is a constant of the graph.
     """
-    for name in _METHODS:
+    for name in (*_LOADING, *_SAVING):
         if (line := _find_line(model, name)) is not None:
-            what = f"{type(model).__name__} has {name} of its own, which the graph does not call"
-            yield Hazard("state-dict", line, what, "trace a module that holds it", changes_result=True)
+            what = f"{type(model).__name__} has {name} of its own, which its graph does not call"
+            remedy = "load into the model and trace it again"
+            yield Hazard("state-dict", line, what, remedy, changes_result=name in _SAVING)
     for path, module in model.named_modules():
         line = _find_line(module, "set_extra_state")
         if path and line is not None and not any(f"{path}.".startswith(f"{leaf}.") for leaf in leaves):

@@ -35,8 +35,8 @@ class Renaming(Scaled):
 
 
 class Prefixed(Scaled):
-    def load_state_dict(self, state: Any, *args: Any, **options: Any) -> Any:
-        return super().load_state_dict({name.removeprefix("old."): value for name, value in state.items()}, *args)
+    def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
+        return super().load_state_dict({name.removeprefix("old."): value for name, value in state_dict.items()})
 
 
 class Extra(Scaled):
@@ -61,9 +61,7 @@ class Holder(nn.Module):
 @pytest.mark.parametrize(
     ("model", "rename", "front_end"),
     [
-        (Renaming(), "old", "observed"),
         (Holder(Renaming()), "inner.old", "symbolic"),  # the module in the graph is of its own class
-        (Prefixed(), "old.weight", "observed"),
         (Extra(), "weight", "observed"),
         (Holder(Extra()), "inner.weight", "observed"),
     ],
@@ -83,13 +81,31 @@ def test_a_traced_model_loads_what_the_model_loads(model: nn.Module, rename: str
     assert traced.state_dict().keys() == model.state_dict().keys()
 
 
-def test_a_graph_is_refused_with_the_line_unless_it_is_allowed() -> None:
-    with pytest.raises(
-        TraceError, match=r"test_state_dict_methods\.py:\d+: Renaming has _load_from_state_dict of its own"
-    ):
-        surgery.trace(Renaming(), X, front_end="symbolic")
+@pytest.mark.parametrize(("model", "name"), [(Renaming(), "_load_from_state_dict"), (Prefixed(), "load_state_dict")])
+def test_a_graph_does_not_load_what_only_the_model_can_read(model: nn.Module, name: str) -> None:
+    traced = surgery.trace(model, X)
+    assert trace_info(traced).is_verified
+    line = (
+        rf"test_state_dict_methods\.py:\d+: {type(model).__name__} has {name} of its own, which its graph does not call"
+    )
+    for graph in (traced, surgery.insert(traced, surgery.select(traced, "*")), copy.deepcopy(traced)):
+        with pytest.raises(TraceError, match=line) as caught:
+            graph.load_state_dict(model.state_dict())
+        assert "\n" not in str(caught.value)
+    observed = surgery.trace(model, X, front_end="observed")
+    observed.load_state_dict(
+        {"old": torch.full((3,), 2.0)} if name[0] == "_" else {"old.weight": torch.full((3,), 2.0)}
+    )
+    assert torch.equal(observed(X), torch.full((1, 3), 2.0))
+    allowed = surgery.trace(model, X, allow=["state-dict"])
+    allowed.load_state_dict({"weight": torch.full((3,), 2.0)})
+    assert torch.equal(allowed(X), torch.full((1, 3), 2.0))
+
+
+def test_a_module_whose_state_is_a_constant_of_the_graph_is_refused_with_the_line() -> None:
     with pytest.raises(TraceError, match=r"test_state_dict_methods\.py:\d+: set_extra_state of inner may change"):
         surgery.trace(Holder(Extra()), X, front_end="symbolic")
-    assert trace_info(surgery.trace(Renaming(), X, allow=["state-dict"])).front_end == "symbolic"
     assert trace_info(surgery.trace(Holder(Extra()), X, leaves=["inner"])).front_end == "symbolic"
-    assert trace_info(surgery.trace(nn.Sequential(nn.BatchNorm1d(3)), torch.ones(4, 3))).front_end == "symbolic"
+    traced = surgery.trace(nn.Sequential(nn.BatchNorm1d(3)), torch.ones(4, 3))
+    assert trace_info(traced).front_end == "symbolic"
+    traced.load_state_dict(traced.state_dict())

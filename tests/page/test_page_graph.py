@@ -164,6 +164,24 @@ def test_a_u_net_looks_like_a_u_and_its_skips_pass_no_node(facades: Path, open_p
         assert lane > 0
 
 
+def test_skips_that_overlap_have_lanes_of_their_own_and_those_of_one_operation_share_one(
+    facades: Path, open_page: Opener
+) -> None:
+    lanes = """() => {
+      const made = (i) => ({ path: `op${i}`, kind: "conv2d", shape: [1, 8, 9, 9], picture: ["x"] });
+      const operations = [...Array(7).keys()].map(made);
+      const edges = [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [0, 3], [0, 5], [1, 4], [4, 6]];
+      const layout = layOutGraph(makeGraphModel(operations, edges), new Set(), 400);
+      return layout.edges.filter(({ isNext }) => !isNext).map(({ from, to, lane }) => [from, to, lane]);
+    }"""
+    found = {(first, last): lane for first, last, lane in open_page(facades).evaluate(lanes)}
+    assert set(found) == {(0, 3), (0, 5), (1, 4), (4, 6)}
+    assert found[0, 3] == found[0, 5]
+    assert len({found[0, 5], found[1, 4]}) == 2
+    assert found[4, 6] == found[1, 4]  # its lane is free again
+    assert min(found.values()) > 0
+
+
 @pytest.mark.parametrize("chains", [1, 12])
 def test_of_thousands_of_operations_only_those_in_view_are_in_the_document(
     chains: int, facades: Path, open_page: Opener
@@ -236,6 +254,8 @@ def test_a_link_names_what_is_seen(facades: Path, open_page: Opener) -> None:
     page.evaluate("location.hash = '#op=down1.conv'")
     page.wait_for_function("() => document.querySelector('h1').textContent === 'down1.conv'")
     assert page.evaluate("[state.channel, state.colormap, state.clip, state.query]") == [None, "drawn", 0, ""]
+    page.keyboard.press("Enter")
+    assert "channel=0" in page.evaluate("location.hash")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,14 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import surgery
+from surgery.data import inputs
+from surgery.stages import Preprocessing
+from tests.page.conftest import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,3 +128,48 @@ def test_pictures_of_an_unknown_tiler_are_shown_as_they_are(
     page.evaluate("tilesOf = () => null; heldActivations.clear(); chooseOperation('down2.conv')")
     page.wait_for_selector("img.whole")
     assert "can't tell" in page.locator(".message").inner_text()
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a model with values that are not finite, several outputs, and a value that all images share."""
+
+    class Odd(nn.Module):
+        preprocessing = Preprocessing((8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            zero = torch.zeros(())
+            return torch.cat([torch.log(x[:, :1]), x[:, 1:2] / zero, x[:, 2:] * 0], 1), x.mean((2, 3))
+
+    folder = tmp_path_factory.mktemp("odd") / "run"
+    surgery.extract(Odd(), inputs()[:2], out=folder, sinks=["png", "page"])
+    return folder
+
+
+def test_values_that_are_not_finite_are_named_counted_and_have_special_colors(odd: Path, open_page: Opener) -> None:
+    page = open_page(odd, "#op=cat&channel=0&image=facade-1")
+    page.wait_for_function("() => enlargedView.panels.length > 0")
+    codes = page.evaluate("Array.from(shown.activation.codes(0))")
+    assert 252 in codes  # the logarithm of a negative number
+    column, row = codes.index(252) % 8, codes.index(252) // 8
+    page.evaluate(f"update({{ place: [{(column + 0.5) / 8}, {(row + 0.5) / 8}] }})")
+    assert page.locator("#value").inner_text() == "NaN"
+    assert f"{codes.count(252)} values NaN" in page.locator("figure.histogram figcaption").inner_text()
+    pixel = "enlargedView.panels[0].canvas.getContext('2d').getImageData"
+    color = page.evaluate(f"Array.from({pixel}({column}, {row}, 1, 1).data)")[:3]
+    with Image.open(next((odd / "facade-1").glob("*-cat.png"))) as picture:
+        assert color == picture.getpalette()[3 * 252 : 3 * 253]  # type: ignore[index]
+    page.evaluate("update({ channel: 1 })")
+    assert page.locator("#value").inner_text() in ("∞", "−∞", "NaN")
+    page.evaluate("update({ channel: 2 })")
+    assert page.locator("#value").inner_text() == "0"
+    for scale in ("operation", "images"):
+        page.evaluate(f"update({{ scale: '{scale}', clip: 2, aroundZero: true }})")
+        settle(page)
+
+
+def test_a_value_that_all_images_of_a_batch_share_is_found(odd: Path, open_page: Opener) -> None:
+    page = open_page(odd, "#op=zeros&channel=0&image=facade-2")
+    assert page.locator(".cell").count() == 1
+    assert page.evaluate("readAt(shown.activation, 0, [0.5, 0.5]).value") == 0
+    page.wait_for_selector(".node[data-path='zeros'] .crop.is-loaded")

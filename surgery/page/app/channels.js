@@ -257,7 +257,7 @@ function showWholePicture() {
   const [image, operation] = [currentImage(), currentOperation()];
   const [name] = image && operation && shown.message ? pictureNames(operation, image) : [];
   if (!name || shown.message.includes("missing") || state.view === "difference") return;
-  pane.append(element("img", { class: "whole", src: addressOf(currentRun(), image.folder, `${name}.png`), alt: `the picture of ${operation.path}` }));
+  pane.append(element("img", { class: "whole", src: addressOf(currentRun(), pictureFolder(image, name), `${name}.png`), alt: `the picture of ${operation.path}` }));
 }
 
 /** Name, facts and tools above the channels. */

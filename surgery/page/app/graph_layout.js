@@ -72,8 +72,17 @@ function layOutGraph(model, open, paneWidth) {
 
   visit(model.root);
   const edges = layOutEdges(model, rows, rowOf, BOX_PAD * depth);
+  makeRoomForLanes(edges, rows, boxes);
   const width = rows.reduce((most, row) => Math.max(most, row.x), 0) + nodeWidth + depth * BOX_PAD + 10;
   return { rows, boxes, edges, rowOf, width, height: place.y + 10, nodeWidth };
+}
+
+/** Move everything to the right if a lane would lie outside of the pane. */
+function makeRoomForLanes(edges, rows, boxes) {
+  const missing = 6 - edges.reduce((least, { isNext, lane }) => (isNext ? least : Math.min(least, lane)), 6);
+  if (missing <= 0) return;
+  for (const each of [...rows, ...boxes]) each.x += missing;
+  for (const edge of edges) edge.lane += missing;
 }
 
 /** How many levels of open segments there are at most. */

@@ -238,7 +238,7 @@ function straightEdge(a, b) {
 
 function skipEdge(edge, a, b) {
   const [y1, y2] = [a.y + a.height / 2 + Math.min(8, a.height / 4), b.y + b.height / 2];
-  const x = Math.max(3, edge.lane);
+  const x = edge.lane;
   const turn = Math.sign(y2 - y1) * Math.min(9, Math.abs(y2 - y1) / 2);
   return `M${a.x} ${y1}H${x + 9}Q${x} ${y1} ${x} ${y1 + turn}V${y2 - turn}Q${x} ${y2} ${x + 9} ${y2}H${b.x - 2}`;
 }

@@ -22,6 +22,11 @@ function pictureNames(operation, image) {
   return image?.missing ? names.filter((name) => !image.missing.includes(name)) : names;
 }
 
+/** The folder of a picture: the image's own, or that of the batch whose values it shares. */
+function pictureFolder(image, name) {
+  return image.shared?.pictures.includes(name) ? image.shared.folder : image.folder;
+}
+
 /** Load the activation of an operation for an image of a run. @returns {Promise<Activation>} */
 function loadActivation(run, image, operation) {
   const key = [run.id, image.folder, operation.name].join("\n");
@@ -54,7 +59,7 @@ function hold(key, size) {
 async function readActivation(run, image, operation) {
   const names = pictureNames(operation, image);
   if (!names.length) throw new UnreadablePicture(operation.picture.length ? "this operation did not run for this image" : "this operation was not drawn");
-  const texts = await Promise.all(names.map((name) => loadScript(addressOf(run, "page/pixels", image.folder, `${name}.js`))));
+  const texts = await Promise.all(names.map((name) => loadScript(addressOf(run, "page/pixels", pictureFolder(image, name), `${name}.js`))));
   return new Activation(await Promise.all(texts.map((text) => decodePng(bytesOfBase64(text)))), operation);
 }
 

@@ -45,7 +45,7 @@ function drawnColors(bytes) {
 
 /** The diverging colormap for differences: the chosen one, or one with blue for negative and red for positive. */
 function differenceColormap() {
-  return surgeryPage.colormapTable[state.colormap]?.[0] === "diverging" ? state.colormap : "vik";
+  return surgeryPage.colormapTable[state.colormap]?.[0] === "diverging" ? state.colormap : "balance";
 }
 
 /** The colors in which an activation is shown now. @returns {Uint32Array} */
@@ -69,7 +69,9 @@ function colorsOfCodes(activation, channel, [low, high], colors) {
     const level = span > 0 ? Math.round(((value - low) / span) * LEVELS) : LEVELS / 2;
     table[code] = colors[clamp(level, 0, LEVELS)];
   }
-  for (const [code, color] of Object.entries(SPECIAL_COLORS)) table[code] = color;
+  for (const [code, color] of Object.entries(SPECIAL_COLORS)) {
+    table[code] = activation.palette ? packColor(...activation.palette.subarray(3 * code, 3 * code + 3)) : color;
+  }
   table[BACKGROUND] = 0;
   return table;
 }

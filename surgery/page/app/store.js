@@ -8,7 +8,7 @@
  *   remarks?: string[], picture: string[], maps?: number[]|null, tiles?: Object|null, layout?: string,
  *   layout_reason?: string, min?: number, max?: number}} OperationEntry
  * @typedef {{name: string, folder: string, source?: string, size?: number[], input?: string|null, missing?: string[],
- *   measures?: boolean, batch?: boolean}} ImageEntry
+ *   measures?: boolean, batch?: boolean, shared?: {folder: string, pictures: string[]}}} ImageEntry
  * @typedef {{id: string, label: string, folder: string, images: ImageEntry[], operations: OperationEntry[],
  *   edges: number[][], model?: Object, settings?: Object, recipe?: Object|string, check?: string|null,
  *   measures?: Object, chain?: boolean}} RunEntry

@@ -13,7 +13,7 @@ function thumbnail(run, image, operation, side) {
   const picture = element("img", { alt: "", decoding: "async", draggable: "false" });
   picture.onload = () => fitCrop(crop, picture, operation, side);
   picture.onerror = () => frame.classList.add("is-empty");
-  picture.src = addressOf(run, image.folder, `${name}.png`);
+  picture.src = addressOf(run, pictureFolder(image, name), `${name}.png`);
   crop.append(picture);
   frame.append(crop);
   return frame;

@@ -52,8 +52,9 @@ def extract(
     from surgery.cli.progress import ProgressBar
     from surgery.data import inputs
     from surgery.extraction import extract as run
-    from surgery.inputs import Notes, collect_notes, find_images, format_notes, reader_suffixes
+    from surgery.inputs import collect_notes, find_images, reader_suffixes
     from surgery.models import load_model
+    from surgery.output import Notes, format_notes
     from surgery.rewriting import parse_selection
 
     selections = [parse_selection(text) for text in at]

@@ -25,11 +25,13 @@ def report_view(report: Report, width: int) -> RenderableType:
     """Return a view of a run: a row for each operation, and where the files are."""
     if report.images:
         counts = [format_count(report.images, "image"), format_count(report.files, "file"), f"{report.seconds:.1f} s"]
+        counts[:1] += _finished_before(report)
         last_line = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(counts)}")
     else:
         last_line = Text("no image was finished, and nothing was written", style="bold yellow")
     if report.interrupted:
         last_line.append("  interrupted: the finished images are complete", style="bold yellow")
+        last_line.append("; the same command goes on", style="bold yellow")
     if not report.summaries:
         return last_line
     rows = [_operation_row(summary) for summary in report.summaries]
@@ -37,6 +39,13 @@ def report_view(report: Report, width: int) -> RenderableType:
     notes = [Text(line, style="dim") for line in (*report.way_notes(), *drawing_notes(report.summaries))]
     overview = [Text.assemble(("look at ", "dim"), f"{report.overview}")] if report.overview is not None else []
     return Group(table, Text(), *notes, last_line, *overview)
+
+
+def _finished_before(report: Report) -> list[str]:
+    """Return what an earlier run has finished, in words; nothing if there was none."""
+    if report.finished_before == report.images:
+        return ["all finished before (--overwrite begins anew)"]
+    return [f"{report.finished_before} of them finished before"] if report.finished_before else []
 
 
 def _operation_row(summary: OperationSummary) -> dict[str, Text]:

@@ -20,9 +20,8 @@ from surgery.editing import edit_texts
 from surgery.errors import MeasureError
 from surgery.extraction import StageResolver
 from surgery.graph import find_edges, operations, trace_info
-from surgery.inputs import format_notes
 from surgery.models import get_provenance
-from surgery.output import Progress
+from surgery.output import Progress, format_notes
 from surgery.rewriting import ALL_OPERATIONS
 from surgery.studies import DEFAULT_MEMORY, ImageLoop, RunArguments, StudiedImage, StudySetup, open_study_folder
 

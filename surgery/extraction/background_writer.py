@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 MAX_PENDING_BYTES = 16 << 20
 """Bytes that may wait to be written before the model waits for the writer."""
+MAX_PENDING_TASKS = 64
+"""Tasks that may wait: what waits is lost if the process is killed, also where the pictures are small."""
 
 
 class BackgroundWriter:
     """Runs tasks one after another on a thread of its own, and lets at most `limit` bytes wait.
 
-    After the first error, waiting tasks are discarded, and `submit` and `drain` raise that error. If `thread` is false,
-    `submit` runs each task at once instead.
+    No more than `MAX_PENDING_TASKS` wait either. After the first error, waiting tasks are discarded, and `submit` and
+    `drain` raise that error. If `thread` is false, `submit` runs each task at once instead.
     """
 
     def __init__(self, *, thread: bool = True, limit: int = MAX_PENDING_BYTES) -> None:
@@ -54,7 +56,7 @@ class BackgroundWriter:
             task()
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._pending_bytes + cost <= self._limit or not self._tasks or self._error)
+            self._changed.wait_for(lambda: self._has_room_for(cost) or self._error)
             self._raise_error()
             self._tasks.append((task, cost))
             self._pending_bytes += cost
@@ -65,6 +67,10 @@ class BackgroundWriter:
         with self._changed:
             self._changed.wait_for(lambda: not self._tasks and not self._busy)
             self._raise_error()
+
+    def _has_room_for(self, cost: int) -> bool:
+        is_within = self._pending_bytes + cost <= self._limit and len(self._tasks) < MAX_PENDING_TASKS
+        return is_within or not self._tasks
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -9,7 +9,7 @@ from surgery.extraction.reader_pool import read_ahead
 from surgery.extraction.run_plan import ShareResult
 from surgery.extraction.sink_pipeline import SinkPipeline
 from surgery.inputs import explain_size_mismatch, group_into_batches
-from surgery.output import Failure, Progress
+from surgery.output import Failure, Progress, merge_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +38,7 @@ def run_share(
     returns true after a batch, the rest is left.
     """
     failures = plan.inputs.failures  # those of images that can't be read are added by `read`
+    earlier = len(plan.finished)
     pipeline = SinkPipeline(plan.folder, manifest, writers)
     share = ShareResult(failures=failures, notes=plan.inputs.notes)
     try:
@@ -49,17 +50,19 @@ def run_share(
         with pipeline.open(plan.sinks, watches), items as inputs:
             started = 0
             try:
-                for batch in group_into_batches(inputs, plan.batch_size, plan.inputs.lists):
+                for batch in group_into_batches(inputs, plan.batch_size, plan.inputs.lists, plan.finished):
                     reason = explain_size_mismatch(plan.original, batch.main) or _run_batch(
                         model, pipeline, manifest, batch
                     )
                     plan.interrupts.allow()
                     if reason:
                         failures += [Failure(str(item.path), reason, item.number) for item in batch.inputs]
+                        for item in batch.inputs:
+                            merge_notes(share.notes, item.notes)
                         continue
                     started += len(batch.inputs)
                     total = len(plan.inputs.named_paths)
-                    on_progress(Progress(started, len(failures), total, batch.inputs[-1].name))
+                    on_progress(Progress(earlier + started, len(failures), total, batch.inputs[-1].name))
                     if is_stopped():
                         share.interrupted = True
                         break
@@ -77,9 +80,7 @@ def run_share(
             share.interrupted = True
         else:
             share.error = error
-    recorder = pipeline.recorder
-    share.images, share.summaries, share.overview = recorder.images, recorder.summaries, recorder.overview
-    share.not_reached = recorder.not_reached
+    share.images = pipeline.recorder.images
     return share
 
 

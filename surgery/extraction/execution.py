@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,7 @@ from surgery.extraction.batch_loop import run_share
 from surgery.extraction.run_plan import ShareResult, TotalResult
 from surgery.extraction.worker_processes import picklable_error, run_workers
 from surgery.extraction.writer_pool import WriterPool
-from surgery.inputs import Notes, format_notes, merge_notes
-from surgery.output import OperationSummary, Progress, has_finished_images, in_order_of_execution, merge_summaries
+from surgery.output import Progress, Tally, has_finished_images, merge_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,14 +29,11 @@ def run_in_this_process(
     plan: RunPlan, manifest: Manifest, watches: Sequence[Write], on_progress: ProgressCallback | None
 ) -> TotalResult:
     """Run all images in this process, with threads that read in advance and threads that write."""
+    if not (numbers := plan.unfinished_numbers()):
+        return _finish_run(plan, manifest, [])
     with WriterPool(plan.writer_threads) as writers:
         share = run_share(
-            plan,
-            range(len(plan.inputs.named_paths)),
-            manifest,
-            writers,
-            watches=watches,
-            on_progress=on_progress or (lambda _: None),
+            plan, numbers, manifest, writers, watches=watches, on_progress=on_progress or (lambda _: None)
         )
     return _finish_run(plan, manifest, [share])
 
@@ -47,15 +43,14 @@ def run_in_worker_processes(
 ) -> TotalResult:
     """Run the images in `jobs` processes, which take turns at the batches."""
     plan.interrupts.hold()  # what workers send must be read to its end; they are asked to end instead
-    shares, started = _run_leading_batches(plan, manifest)
-    total = len(plan.inputs.named_paths)
-    if started == total or any(share.error is not None or share.interrupted for share in shares):
+    shares, numbers = _run_leading_batches(plan, manifest)
+    if not numbers or any(share.error is not None or share.interrupted for share in shares):
         return _finish_run(plan, manifest, shares)
     manifests = [manifest.for_worker() for _ in range(jobs)]
-    total_progress = _TotalProgress(total, on_progress)
+    total_progress = _TotalProgress(plan, on_progress)
 
     def work(number: int, send: Callable[[Any], None], stop: StopSignal) -> ShareResult:
-        own = [image for image in range(started, total) if image // plan.batch_size % jobs == number]
+        own = [image for image in numbers if image // plan.batch_size % jobs == number]
         # One thread for everything: the other cores have worker processes of their own.
         with WriterPool(0) as writers:
             share = run_share(plan, own, manifests[number], writers, on_progress=send, is_stopped=stop.is_set)
@@ -83,8 +78,9 @@ def run_in_worker_processes(
 class _TotalProgress:
     """Adds up the progress of worker processes."""
 
-    def __init__(self, total: int, on_progress: ProgressCallback | None) -> None:
-        self._total = total
+    def __init__(self, plan: RunPlan, on_progress: ProgressCallback | None) -> None:
+        self._total = len(plan.inputs.named_paths)
+        self._earlier = len(plan.finished)
         self._on_progress = on_progress
         self._by_worker: dict[int, Progress] = {}
 
@@ -92,70 +88,53 @@ class _TotalProgress:
         """Report the progress of all workers after one of them has sent its own."""
         self._by_worker[worker] = progress
         if self._on_progress is not None:
-            done = sum(each.done for each in self._by_worker.values())
+            done = self._earlier + sum(each.done - self._earlier for each in self._by_worker.values())
             failed = sum(each.failed for each in self._by_worker.values())
             self._on_progress(Progress(done, failed, self._total, progress.image))
 
 
-def _run_leading_batches(plan: RunPlan, manifest: Manifest) -> tuple[list[ShareResult], int]:
+def _run_leading_batches(plan: RunPlan, manifest: Manifest) -> tuple[list[ShareResult], list[int]]:
     """Run batches until one succeeds, if a sink decides something for all images from the first image.
 
-    Worker processes then start with that decision, which is in `OutputFolder.shared`. Return what was done, and how
-    many images were started.
+    Worker processes then start with that decision, which is in `OutputFolder.shared`. Return what was done, and the
+    numbers of the images that are left.
     """
     shares: list[ShareResult] = []
-    notes = plan.inputs.notes
-    started, total, threads = 0, len(plan.inputs.named_paths), torch.get_num_threads()
-    if not any(getattr(sink, "decides_on_first_image", False) for sink in plan.sinks):
-        return shares, started
+    numbers, threads = plan.unfinished_numbers(), torch.get_num_threads()
+    if plan.finished or not any(getattr(sink, "decides_on_first_image", False) for sink in plan.sinks):
+        return shares, numbers
     torch.set_num_threads(1)  # a fork of a process with several threads of torch would wait for them forever
     try:
-        while started < total and not any(share.images or share.error or share.interrupted for share in shares):
-            batch = range(started, min(started + plan.batch_size, total))
-            plan.inputs.failures, plan.inputs.notes = [], notes
-            notes = {}  # so that notes from before the run are in one share only
+        while numbers and not any(share.images or share.error or share.interrupted for share in shares):
+            batch, numbers = numbers[: plan.batch_size], numbers[plan.batch_size :]
             with WriterPool(0) as writers:
                 shares.append(run_share(plan, batch, manifest, writers))
-            started = batch.stop
+            plan.inputs.failures, plan.inputs.notes = [], {}
     finally:
         torch.set_num_threads(threads)
-        plan.inputs.failures, plan.inputs.notes = [], notes
-    return shares, started
+    return shares, numbers
 
 
 def _finish_run(plan: RunPlan, manifest: Manifest, shares: Sequence[ShareResult]) -> TotalResult:
     """Write the manifest of all shares and return their combined result. Raise the error of a share."""
-    summaries: dict[str, OperationSummary] = {}
-    notes: Notes = {}
-    not_reached: Counter[str] = Counter()
+    notes = dict(plan.notes)
     for share in shares:
-        not_reached += share.not_reached
-        merge_summaries(summaries, share.summaries)
         merge_notes(notes, share.notes)
-    ordered = in_order_of_execution(summaries.values())
-    if notes:
-        manifest.record_notes(format_notes(notes))
-    failures = sorted((failure for share in shares for failure in share.failures), key=lambda failure: failure.number)
+    failures = sorted((failure for share in shares for failure in share.failures), key=attrgetter("number"))
     error = next((share.error for share in shares if share.error is not None), None)
     interrupted = error is not None or any(share.interrupted for share in shares)
-    files = 0
-    if has_finished_images(plan.workspace.path):  # otherwise the folder stays as it was
+    tally = Tally()
+    if not shares and manifest.is_complete:  # nothing was left to do
+        tally = manifest.tally()
+    elif plan.finished or has_finished_images(plan.workspace.path):  # otherwise the folder stays as it was
         try:
-            files = manifest.write(ordered, failures, interrupted=interrupted, error=error)
+            tally = manifest.write(failures, interrupted=interrupted, error=error, notes=notes)
             if failures or interrupted:
-                plan.workspace.remove_unlisted_files()
+                plan.workspace.remove_unfinished_files(tally.finished)
         except OutputError:
             if error is None:
                 raise
     if error is not None:
         raise error
-    return TotalResult(
-        images=sum(share.images for share in shares),
-        files=files,
-        failures=tuple(failures),
-        summaries=ordered,
-        not_reached=not_reached,
-        notes=notes,
-        overview=next((share.overview for share in shares if share.overview is not None), None),
-        interrupted=interrupted,
-    )
+    merge_notes(notes, tally.notes)
+    return TotalResult(tally, tuple(failures), notes, interrupted)

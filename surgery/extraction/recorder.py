@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import itemgetter
@@ -10,7 +9,15 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from surgery.extraction.sink_group import SinkGroup, locate_errors
-from surgery.output import OperationSummary, count_picture_parts, merge_facts, merge_summaries
+from surgery.output import (
+    OperationSummary,
+    Tally,
+    as_json,
+    count_picture_parts,
+    merge_facts,
+    merge_notes,
+    merge_summaries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +55,7 @@ class Lane:
             operation = activation.operation
             if operation.path != activation.path:  # one of several tensors in the value
                 operation = replace(operation, path=activation.path)
-            has_several_files = len(files) > 1 and files[1][1] is activation
+            has_several_files = len(files) > 1 and files[1].activation is activation
             parts = count_picture_parts(activation) if has_several_files else 1
             batch = self.sinks.folder.batch
             summary = OperationSummary(operation, activation.facts, activation.layout, parts, batch)
@@ -74,22 +81,21 @@ class FinishedBatch:
 class Recorder:
     """Gives activations without values to the deferred sinks, then records them in the manifest.
 
-    Each lane is for one thread. What is recorded does not depend on the number of lanes. `images`, `summaries`,
-    `not_reached` and `overview` cover the images whose files are all written.
+    Each lane is for one thread. What is recorded does not depend on the number of lanes. `images` counts the images
+    whose files are all written.
     """
 
     def __init__(self, folder: OutputFolder, manifest: Manifest, lanes: int = 1) -> None:
         self.lanes = tuple(Lane(folder.for_background_thread()) for _ in range(lanes))
         self.images = 0
-        self.summaries: dict[str, OperationSummary] = {}
-        self.not_reached: Counter[str] = Counter()
-        """How many images did not reach an operation, by its path."""
-        self.overview: str | None = None
-        """The first file of several activations, such as a sheet."""
         self.unfinished: list[str] = []
         """Images that the model has started and whose files are not all written."""
         self._manifest = manifest
         self._folder = folder.for_background_thread()
+        self._summaries: dict[str, OperationSummary] = {}
+        """Of the images that are finished."""
+        self._shared = b""
+        """What sinks had decided for all images when it was recorded last, as JSON."""
 
     def write(self, lane: int, activations: Iterable[tuple[Activation, Sequence[WrittenFile]]], batch: int) -> None:
         """Write and record activations, each with the files that other sinks have written. `batch` is its number."""
@@ -133,16 +139,34 @@ class Recorder:
             self._manifest.add_activation(activation, written)
         files = [*batch.written, *(file for lane in lanes for file in lane.files)]
         self._manifest.add_files(files)
-        self.overview = self.overview or next((name for name, activation in files if activation is None), None)
         self._folder.batch = batch.inputs[0].number
         for item, size in zip(batch.inputs, batch.sizes, strict=True):
             self._manifest.finish_image(item.name, item.path, size, item.number, batch.not_reached)
+        self._manifest.commit(self._tally(batch, files, _merge_lanes(lanes)))
+        for item in batch.inputs:
             self.unfinished.remove(item.name)
             self._folder.forget_image(item.name)
         self._folder.forget_image(None)
-        merge_summaries(self.summaries, _merge_lanes(lanes))
         self.images += len(batch.inputs)
-        self.not_reached.update(dict.fromkeys(batch.not_reached, len(batch.inputs)))
+
+    def _tally(
+        self, batch: FinishedBatch, files: Sequence[WrittenFile], summaries: dict[str, OperationSummary]
+    ) -> Tally:
+        """Return what a batch adds to what the finished images add up to, beside what the manifest counts."""
+        tally = Tally()
+        overview = next((file.name for file in files if file.activation is None), None)
+        if overview is not None and not self.images:
+            tally.overview = batch.inputs[0].number, overview
+        for item in batch.inputs:
+            merge_notes(tally.notes, item.notes)
+        before = dict(self._summaries)
+        merge_summaries(self._summaries, summaries)
+        tally.summaries = {
+            path: summary for path, summary in summaries.items() if self._summaries[path] != before.get(path)
+        }
+        if self._folder.shared and (shared := as_json(self._folder.shared)) != self._shared:
+            self._shared, tally.shared = shared, self._folder.shared
+        return tally
 
 
 def _merge_lanes(lanes: Sequence[LaneBatch]) -> dict[str, OperationSummary]:

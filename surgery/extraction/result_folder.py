@@ -71,6 +71,6 @@ def write_files(
             interrupts.hold()
             written = folder.take_written()
             manifest.set_run_files(written)
-            manifest.write([], [], interrupted=False)
+            manifest.write([], interrupted=False)
             workspace.discard_previous_run()
-    return tuple(name for name, _ in written)
+    return tuple(file.name for file in written)

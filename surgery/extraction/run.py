@@ -18,6 +18,7 @@ from surgery.extraction.measuring import describe_measures
 from surgery.extraction.model_preparation import copy_for_run, edit_for_run, insert_extractors, trace_for_run
 from surgery.extraction.named_stages import StageResolver
 from surgery.extraction.output_parts import parse_scalar
+from surgery.extraction.resumption import describe_plan, find_finished
 from surgery.extraction.run_plan import RunPlan
 from surgery.extraction.run_settings import (
     check_gradients,
@@ -30,11 +31,20 @@ from surgery.extraction.run_settings import (
 from surgery.extraction.sink_completion import check_sinks, complete_sinks
 from surgery.extraction.watchers import WatcherList
 from surgery.graph import trace_info
-from surgery.inputs import find_inputs, format_notes, read_example
+from surgery.inputs import find_inputs, read_example
 from surgery.interrupts import watch_interrupts
 from surgery.layouts import make_layout_rules
 from surgery.models import get_provenance
-from surgery.output import Manifest, OutputFolder, Report, RunStart, acquire_workspace, check_overwrite, graph_entry
+from surgery.output import (
+    Manifest,
+    OutputFolder,
+    Report,
+    RunStart,
+    acquire_workspace,
+    check_overwrite,
+    format_notes,
+    graph_entry,
+)
 from surgery.rewriting import ALL_OPERATIONS, find_extractors
 from surgery.text import WORK_FOLDER, describe_stage
 from surgery.tracing import unwrap_model
@@ -108,7 +118,7 @@ def extract(
       a selection and an edit, in the order in which they are applied. The edited values are operations with a prime,
       ``up3.cat'``. See `surgery.edit`; `surgery.editing.read_edits` returns those of an earlier run.
     - `reference`: Images for edits that compute their replacement from a reference run, read as the others are.
-    - `out`: The folder for files and manifest, made if missing. See below for a folder that holds a run.
+    - `out`: The folder for files and manifest, made if missing. If it holds a part of this run, the run goes on.
     - `normalizer`, `tiler`, `colormap`, `transforms`: How pictures are drawn.
     - `layout`: How values are read as maps, such as ``surgery.layouts.ChannelsLast()``: for every operation that it
       fits, or a mapping from selections to layouts. By default the axes of each value are tracked through the graph, or
@@ -148,7 +158,7 @@ def extract(
     - `allow`: Hazards to allow while tracing, as in `surgery.trace`.
     - `front_end`: How the model is traced, as in `surgery.trace`. The first image that can be read is the example.
     - `source`: Where the model comes from, for the manifest.
-    - `overwrite`: Whether to replace a run in the folder.
+    - `overwrite`: Whether to replace a run in the folder, and not to go on with it.
     - `watchers`: Functions to call during the run. One that raises an error is not called again, and is reported.
     - `plugins`: Where names of stages are looked up; by default the plugins that the command line finds.
     - `progress`: Called after each batch.
@@ -156,9 +166,10 @@ def extract(
     Normalizer, tiler, colormap, transforms, measures, sinks and readers are values, or names that plugins offer, with
     options: ``normalizer="percentile:low=2"``, ``sinks=["png", "npz"]``.
 
-    Raises OutputError for a folder that holds a run, unless `overwrite` is true. Then the files that its manifest
-    lists, and no others, are removed when the first image of the new run is finished. A run that finishes no image
-    leaves the folder as it was. Two runs can't write to one folder at the same time.
+    The same call goes on with a run that was stopped, by Ctrl-C, an error, a kill or a power cut: finished images are
+    not run again, and the files become those of a run that nothing has stopped. Raises OutputError if the folder holds
+    another run, and names the first difference. With `overwrite`, the files that its manifest lists, and no others, are
+    removed when the first image of the new run is finished. Two runs can't write to one folder at the same time.
 
     An image that can't be read, or that the model can't take, is skipped and reported. Any other error is raised after
     the finished images are recorded. Ctrl-C ends the run, and the finished images stay; the report says that it was
@@ -193,7 +204,7 @@ def extract(
         value_range=range,
     )
     files, reference_files = find(images), find(reference) if reference else None
-    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
+    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists(), can_go_on=True)
     subject = copy_for_run(original, mode, device)
     example = read_example(subject, files, device)
     tracing = {"leaves": leaves, "allow": allow, "front_end": front_end}
@@ -223,10 +234,13 @@ def extract(
         trace=info,
         weights=provenance.describe_weights(original),
         graph=graph_entry(edited, subject, input_names or ()),
+        plan=describe_plan(
+            files, operations, resolved_sinks, {"device": str(device), "output": output, "stats": stats, "size": size}
+        ),
     )
     with (
         watch_interrupts(held=True) as interrupts,
-        acquire_workspace(Path(out), overwrite=overwrite, inputs=files.all_paths()) as workspace,
+        acquire_workspace(Path(out), overwrite=overwrite, inputs=files.all_paths(), head=manifest.head) as workspace,
     ):
         interrupts.allow()
         folder = OutputFolder(out, manifest.about, workspace)
@@ -244,6 +258,8 @@ def extract(
             folder=folder,
             workspace=workspace,
             inputs=opened_inputs,
+            notes=files.notes,
+            finished=find_finished(folder, opened_inputs, resolved_sinks),
             fixed_inputs=files.values_for(subject, device),
             input_names=None if input_names is None else frozenset(input_names),
             batch_size=batch_size,
@@ -259,7 +275,7 @@ def extract(
         )
         with manifest.recording(workspace, operations):
             watcher_list.started(RunStart(folder.path, files.paths, operations, folder.about))
-            workers = count_workers(jobs, len(files.paths), batch_size)
+            workers = count_workers(jobs, len(files.paths) - len(plan.finished), batch_size)
             if workers == 1:
                 result = run_in_this_process(plan, manifest, watcher_list.writes, progress)
             else:
@@ -268,16 +284,17 @@ def extract(
     trace_notes = () if info.front_end == "symbolic" and info.is_verified else ("; ".join(info.describe()),)
     report = Report(
         folder=folder.path,
-        images=result.images,
-        files=result.files,
+        images=len(result.tally.finished),
+        files=result.tally.files,
         failed=result.failures,
-        summaries=result.summaries,
+        summaries=result.tally.ordered_summaries(),
         seconds=time.perf_counter() - started,
         hazards=info.hazards,
         trace=info,
-        not_reached=result.not_reached,
+        not_reached=result.tally.not_reached,
         notes=(*model_notes, *trace_notes, *format_notes(result.notes)),
         interrupted=result.interrupted or interrupts.received,
-        overview=None if result.overview is None else folder.path / result.overview,
+        overview=None if result.tally.overview is None else folder.path / result.tally.overview[1],
+        finished_before=len(plan.finished),
     )
     return watcher_list.finished(complete_sinks(resolved_sinks, report))

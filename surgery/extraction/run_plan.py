@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.extraction.output_parts import Scalar
-    from surgery.inputs import InputStream, Notes
+    from surgery.inputs import InputStream
     from surgery.interrupts import Interrupts
-    from surgery.output import Failure, OperationSummary, OutputFolder, WorkerState, Workspace
+    from surgery.output import Failure, Notes, OutputFolder, Tally, WorkerState, Workspace
     from surgery.stages import Limits, Measure, Recipe, Sink
 
 
@@ -38,6 +37,10 @@ class RunPlan:
     folder: OutputFolder
     workspace: Workspace
     inputs: InputStream
+    notes: Notes
+    """What was noted while the files were found."""
+    finished: frozenset[int]
+    """The numbers of the images that an earlier run has finished."""
     fixed_inputs: Mapping[str, Any]
     """The inputs that are the same for every batch, by name."""
     input_names: frozenset[str] | None
@@ -60,6 +63,10 @@ class RunPlan:
     interrupts: Interrupts
     """What Ctrl-C does: raised while images run, held while the folder is opened and closed."""
 
+    def unfinished_numbers(self) -> list[int]:
+        """Return the numbers of the images that are to be run."""
+        return [number for number in range(len(self.inputs.named_paths)) if number not in self.finished]
+
 
 @dataclass(slots=True)
 class ShareResult:
@@ -69,12 +76,7 @@ class ShareResult:
     """Images whose files are all written."""
     failures: list[Failure] = field(default_factory=list)
     notes: Notes = field(default_factory=dict)
-    summaries: dict[str, OperationSummary] = field(default_factory=dict)
-    """By the path of the operation."""
-    not_reached: Counter[str] = field(default_factory=Counter)
-    """How many images did not reach an operation, by its path."""
-    overview: str | None = None
-    """The first file that shows a whole image, such as a sheet."""
+    """What was noted about images that failed."""
     interrupted: bool = False
     error: BaseException | None = None
     worker_state: WorkerState | None = None
@@ -85,13 +87,8 @@ class ShareResult:
 class TotalResult:
     """What all processes of a run did together."""
 
-    images: int
-    files: int
+    tally: Tally
+    """What the finished images add up to, those of an earlier run too."""
     failures: tuple[Failure, ...]
-    summaries: tuple[OperationSummary, ...]
-    not_reached: Mapping[str, int]
-    """How many images did not reach an operation, by its path."""
     notes: Notes
-    overview: str | None
-    """The first file that shows a whole image, such as a sheet."""
     interrupted: bool

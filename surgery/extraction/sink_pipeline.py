@@ -69,7 +69,7 @@ class SinkPipeline:
         finally:
             written = [file for group in (self._sinks, *lanes) for file in group.folder.take_written()]
             dropped = tuple(self._dropped_places)
-            self._manifest.set_run_files([entry for entry in written if not entry[0].startswith(dropped)])
+            self._manifest.set_run_files([file for file in written if not file.name.startswith(dropped)])
 
     def start_batch(self, inputs: Sequence[Input]) -> None:
         """Prepare for the activations of a batch."""

@@ -18,10 +18,7 @@ from .model_inputs import input_channels as input_channels
 from .model_inputs import input_dtype as input_dtype
 from .model_inputs import model_preprocessing as model_preprocessing
 from .model_inputs import model_size as model_size
-from .notes import Notes as Notes
 from .notes import collect_notes as collect_notes
-from .notes import format_notes as format_notes
-from .notes import merge_notes as merge_notes
 from .other_inputs import FilePatterns as FilePatterns
 from .run_inputs import RunInputs as RunInputs
 from .run_inputs import find_inputs as find_inputs

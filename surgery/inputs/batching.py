@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Mapping
 
     from surgery.inputs.input_stream import Input, InputValues
 
@@ -63,17 +63,24 @@ def to_model(value: Any, device: str | torch.device, dtype: torch.dtype | None) 
 
 
 def group_into_batches(
-    items: Iterable[tuple[Input, InputValues]], size: int, lists: Collection[str] = ()
+    items: Iterable[tuple[Input, InputValues]],
+    size: int,
+    lists: Collection[str] = (),
+    finished: Container[int] = (),
 ) -> Iterator[Batch]:
     """Yield batches of at most `size` images that follow each other and have one shape.
 
     A batch never spans two groups of `size` images, counted from the start of the run, so that the batch of an image
     does not depend on how a run is divided among processes. Inputs that `lists` names may differ in shape.
+
+    `finished` are the numbers of the images that an earlier run has finished. They end a batch as they did then.
     """
 
     def key(item: tuple[Input, InputValues]) -> Hashable:
+        number = item[0].number
+        before = sum(other in finished for other in range(number - number % size, number)) if finished else 0
         kinds = ((name, name not in lists and part.shape, part.dtype) for name, part in item[1].items())
-        return (item[0].number // size, *kinds)
+        return (number // size, before, *kinds)
 
     for _, together in groupby(items, key):
         yield Batch.from_items(together, lists)

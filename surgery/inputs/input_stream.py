@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
 from surgery.errors import ImageError, SurgeryError, first_line
-from surgery.inputs.notes import Notes, collect_notes
+from surgery.inputs.notes import collect_notes
 from surgery.interrupts import raising_interrupts
-from surgery.output import Failure
+from surgery.output import Failure, Notes, merge_notes
 from surgery.text import abbreviate_list, describe_stage, unique_image_names
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Input:
     path: Path
     number: int
     """Its place among the images of the run, from 0."""
+    notes: Notes = field(default_factory=dict)
+    """What was noted while it was read."""
 
 
 class InputStream:
@@ -49,7 +51,6 @@ class InputStream:
         main: str | None = None,
         taken: Collection[str] = (),
         others: Sequence[OtherInput] = (),
-        notes: Notes | None = None,
         reserved_names: Iterable[str] = (),
     ) -> None:
         """`main` is the parameter that receives what is in `paths`; None for the first that is not in `taken`.
@@ -60,7 +61,8 @@ class InputStream:
             zip(paths, unique_image_names((path.stem for path in paths), reserved_names), strict=True)
         )
         self.failures: list[Failure] = []
-        self.notes: Notes = dict(notes or {})
+        self.notes: Notes = {}
+        """What was noted about files that can't be read."""
         self._reader = reader
         self._parameters = parameters
         self._main = main
@@ -79,14 +81,17 @@ class InputStream:
         """
         for number in range(len(self.named_paths)) if numbers is None else numbers:
             path, name = self.named_paths[number]
+            item = Input(name, path, number)
             try:
-                values = self._read_main(path)
-                for other in self._others:
-                    values.update(self._read_named(other.name, other.paths[number], other.reader))
+                with collect_notes(item.notes):
+                    values = self._read_main(path)
+                    for other in self._others:
+                        values.update(self._read_named(other.name, other.paths[number], other.reader))
             except ImageError as error:
                 self.failures.append(Failure(str(path), str(error), number))
+                merge_notes(self.notes, item.notes)
             else:
-                yield Input(name, path, number), values
+                yield item, values
 
     def _read_main(self, path: Path) -> InputValues:
         """Return the inputs that an image's own file holds, in the order of forward's parameters."""
@@ -113,7 +118,7 @@ class InputStream:
 
     def _read_file(self, path: Path, reader: Reader) -> Tensor | Mapping[str, Tensor]:
         try:
-            with raising_interrupts(), collect_notes(self.notes):
+            with raising_interrupts():
                 values: Any = reader(path)
         except SurgeryError:
             raise

@@ -1,18 +1,17 @@
-"""Notes: what a user should know about files that were found and read, without being an error."""
+"""Notes about files while they are found and read."""
 
 from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from surgery.output import Notes, merge_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
-
-Notes: TypeAlias = "dict[str, tuple[str, int]]"
-"""The text of each note, with the first file that it applies to and the number of such files."""
 
 _current: ContextVar[Notes | None] = ContextVar("surgery_notes", default=None)
 
@@ -38,20 +37,3 @@ def collect_notes(notes: Notes) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def merge_notes(notes: Notes, more: Notes) -> None:
-    """Add the notes of `more` to `notes`.
-
-    The first file by name is kept, since several processes read the files in any order.
-    """
-    for text, (path, count) in more.items():
-        first, before = notes.get(text, (path, 0))
-        notes[text] = min(first, path), before + count
-
-
-def format_notes(notes: Notes) -> tuple[str, ...]:
-    """Return one line for each note: the first file, the number of other files, and the text."""
-    return tuple(
-        f"{path}{f' and {count - 1} more' if count > 1 else ''}: {text}" for text, (path, count) in notes.items()
-    )

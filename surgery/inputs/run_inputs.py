@@ -16,7 +16,7 @@ from surgery.inputs.image_reader import ImageReader
 from surgery.inputs.image_search import find_images, reader_suffixes
 from surgery.inputs.input_stream import InputStream
 from surgery.inputs.model_inputs import input_dtype
-from surgery.inputs.notes import Notes, collect_notes
+from surgery.inputs.notes import collect_notes
 from surgery.inputs.other_inputs import check_names, find_other_inputs, split_inputs
 from surgery.inputs.readers import ReadingOptions
 from surgery.text import describe_stage
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from surgery.inputs.image_loading import Side, Size
     from surgery.inputs.other_inputs import FilePatterns, OtherInput
+    from surgery.output import Notes
     from surgery.stages import Reader
 
 
@@ -72,7 +73,6 @@ class RunInputs:
             main=self.main,
             taken=self.other_names,
             others=self.others,
-            notes=self.notes,
             reserved_names=reserved_names,
         )
 

@@ -1,4 +1,5 @@
 from .atomic_files import write_atomically as write_atomically
+from .checksums import checksum as checksum
 from .failures import Failure as Failure
 from .folder import OutputFolder as OutputFolder
 from .folder import WrittenFile as WrittenFile
@@ -14,7 +15,11 @@ from .manifest_reader import ManifestReader as ManifestReader
 from .manifest_reader import existing_files as existing_files
 from .manifest_reader import flat_settings as flat_settings
 from .manifest_reader import has_manifest as has_manifest
+from .manifest_reader import listed_checksums as listed_checksums
 from .manifest_reader import listed_files as listed_files
+from .notes import Notes as Notes
+from .notes import format_notes as format_notes
+from .notes import merge_notes as merge_notes
 from .page_writer import write_page as write_page
 from .recovery import acquire_workspace as acquire_workspace
 from .recovery import check_overwrite as check_overwrite
@@ -25,8 +30,8 @@ from .run_events import Watcher as Watcher
 from .summaries import OperationSummary as OperationSummary
 from .summaries import count_picture_parts as count_picture_parts
 from .summaries import drawing_notes as drawing_notes
-from .summaries import in_order_of_execution as in_order_of_execution
 from .summaries import merge_facts as merge_facts
 from .summaries import merge_summaries as merge_summaries
 from .summaries import unusual_layout as unusual_layout
+from .tally import Tally as Tally
 from .workspace import Workspace as Workspace

@@ -7,10 +7,11 @@ import os
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from surgery.errors import OutputError, describe_os_error
+from surgery.output.checksums import checksum
 from surgery.output.run_directories import RunDirectories
 from surgery.text import BATCH_FOLDER, UniquePaths, sanitize_path_part, sortable_number
 
@@ -23,8 +24,16 @@ if TYPE_CHECKING:
 
     ImageCallback = Callable[[str | None], object]
 
-WrittenFile: TypeAlias = "tuple[str, Activation | None]"
-"""The name of a complete file or store, and its activation; None for a file of several activations."""
+
+class WrittenFile(NamedTuple):
+    """A complete file or store."""
+
+    name: str
+    """Relative to the folder, with ``/`` between its parts."""
+    activation: Activation | None = None
+    """What it was written of; None for a file of several activations."""
+    crc32: str | None = None
+    """The checksum of a file; None for a store."""
 
 
 class OutputFolder:
@@ -32,7 +41,7 @@ class OutputFolder:
 
     A file appears under its name only when it is complete. `about` describes the run in words (model, weights, mode,
     recipe), for sinks that write it into their files. With a `workspace`, the folder belongs to this run alone: each
-    file is in a journal before it appears, and files of others are not overwritten.
+    file is noted in it before it appears, and files of others are not overwritten.
     """
 
     def __init__(
@@ -44,7 +53,9 @@ class OutputFolder:
         self.path = Path(path)
         self.about: Mapping[str, str] = dict(about or {})
         self.shared: dict[str, Any] = {}
-        """What sinks decide for all images of a run. Worker processes start with what the first image left in it."""
+        """What sinks decide for all images of a run, in values that JSON can hold.
+
+        Worker processes, and a run that goes on after it was stopped, start with what the first images left in it."""
         self.batch = 0
         """The number of the current batch, which is the number of its first image."""
         self._workspace = workspace
@@ -106,7 +117,7 @@ class OutputFolder:
         directory_name, _, last = name.rpartition("/")
         part: Path | None = None
         try:
-            directory = self._directories.make(directory_name)
+            directory = self._directories.make(directory_name, self.batch)
             # In the workspace the name alone may be as long as a name can be. Worker processes share the token.
             place = directory.path if self._workspace is None else self._workspace.path
             part = Path(f"{place}/.{os.getpid()}-{self._token}-{next(self._part_numbers)}.part")
@@ -115,7 +126,8 @@ class OutputFolder:
             if self._workspace is not None:
                 if not directory.is_new:
                     self._directories.claim_file(name, target)
-                self._workspace.append_to_journal(name)
+                self._workspace.note_file(name, self.batch)
+            crc32 = checksum(part)
             os.replace(part, target)  # noqa: PTH105 - making a Path takes longer than renaming a small file
             part = None
         except OSError as error:
@@ -123,7 +135,7 @@ class OutputFolder:
         finally:
             if part is not None:
                 part.unlink(missing_ok=True)
-        self._written.append((name, of))
+        self._written.append(WrittenFile(name, of, crc32))
         if of is not None:
             self._unfinished_files[of.image].append(name)
 
@@ -141,14 +153,14 @@ class OutputFolder:
             if target.is_dir():
                 self._directories.check_inside(str(target))
             elif self._workspace is not None and not os.path.lexists(target):
-                self._workspace.append_to_journal(f"{name}/")
+                self._workspace.note_store(name)
         except OSError as error:
             raise OutputError(f"can't write {target}: {describe_os_error(error)}") from error
         try:
             yield target
         finally:
             if target.is_dir():
-                self._written.append((name, None))
+                self._written.append(WrittenFile(name))
 
     def when_finished(self, callback: Callable[[str | None], object]) -> None:
         """Call `callback` with the name of each image whose activations were all offered.
@@ -162,10 +174,7 @@ class OutputFolder:
         self._on_dropped.append(callback)
 
     def take_written(self) -> list[WrittenFile]:
-        """Return the files and directories that are complete since the last call, each with its activation.
-
-        Names are relative to the folder, with ``/`` between their parts.
-        """
+        """Return the files and directories that are complete since the last call."""
         written, self._written = self._written, []
         return written
 
@@ -183,6 +192,6 @@ class OutputFolder:
             with suppress(OSError):  # not empty
                 file.parent.rmdir()
                 self._directories.forget(name.rpartition("/")[0])
-        self._written = [(name, of) for name, of in self._written if of is None or of.image != image]
+        self._written = [file for file in self._written if file.activation is None or file.activation.image != image]
         for callback in self._on_dropped:
             callback(image)

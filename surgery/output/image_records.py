@@ -1,103 +1,143 @@
-"""The records of finished images in the workspace of a run, from which the manifest is made."""
+"""The records of finished images in the workspace of a run, from which the manifest is made.
+
+Each process has a file. A finished batch adds a line for each image (its number, how many files it has, and its entry
+in the manifest), a line for what belongs to the batch as a whole, and at last a line with its tally. A batch without
+that last line is not finished.
+"""
 
 from __future__ import annotations
 
-import errno
 import heapq
+import json
 import os
+import time
 from contextlib import ExitStack, closing
-from operator import itemgetter
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from surgery.errors import OutputError, describe_os_error
+from surgery.output.json_values import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+SYNC_INTERVAL = 0.2
+"""The most seconds of finished batches that a power cut can lose: the disk is asked so often to keep what it got."""
+
+
+class ImageRecord(NamedTuple):
+    """What is recorded of one finished image, or of its batch."""
+
+    number: int
+    """That of the image; of a batch, that of its first image."""
+    files: int
+    """How many files it has."""
+    entry: bytes
+    """Its entry in the manifest, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """What is recorded of one finished batch."""
+
+    tally: dict[str, Any]
+    """What it adds to the tally of the run."""
+    images: tuple[ImageRecord, ...]
+
+    @property
+    def number(self) -> int:
+        """That of its first image."""
+        return self.images[0].number if self.images else -1
 
 
 class ImageRecords:
-    """The records of one process: a file with a line for each finished image.
+    """The records of one process. Raises OutputError if the file can't be made."""
 
-    As many bytes again are reserved on the disk for the manifest. A line is written completely or not at all, even if
-    the disk is full. Raises OutputError if the files can't be made.
-    """
-
-    def __init__(self, workspace: Path, number: int, reserved_bytes: int = 0) -> None:
-        """`number` is that of the process. `reserved_bytes` are for the manifest's head."""
+    def __init__(self, workspace: Path, number: int) -> None:
+        """`number` is that of the process."""
         self._folder = workspace.parent
-        self._size = self._reserved_bytes = 0
+        self._size = 0
+        self._synced = time.monotonic()
+        self._lines: list[bytes] = []
         try:
             self._file = os.open(workspace / f"images-{number}", _NEW, 0o666)
-            self._reserve_file = os.open(workspace / f"reserve-{number}", _NEW, 0o666)
-            self._reserve_disk(reserved_bytes)
+            sync_folder(workspace)
         except OSError as error:
             raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
 
-    def add(self, number: int, files: int, entry: bytes) -> None:
-        """Append the record of an image: its number, how many files it has, and its entry in the manifest as JSON.
+    def add(self, record: ImageRecord) -> None:
+        """Add the record of an image to those of its batch."""
+        self._lines.append(b"%d\t%d\t%b\n" % record)
+
+    def commit(self, tally: dict[str, Any]) -> None:
+        """Write the records of a batch with its tally, completely or not at all.
 
         Raises OutputError if the disk is full.
         """
-        line = b"%d\t%d\t%b\n" % (number, files, entry)
+        content = b"".join([*self._lines, b"\t", as_json(tally), b"\n"])
+        self._lines.clear()
         try:
-            self._reserve_disk(len(line))
-            remaining = memoryview(line)
+            remaining = memoryview(content)
             while remaining:
                 remaining = remaining[os.write(self._file, remaining) :]
+            if time.monotonic() - self._synced > SYNC_INTERVAL:
+                self._sync()
         except OSError as error:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
             raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
-        self._size += len(line)
+        self._size += len(content)
 
     def close(self) -> None:
-        """Close the files, to which nothing more will be added."""
+        """Close the file, to which nothing more will be added."""
         os.close(self._file)
-        os.close(self._reserve_file)
 
-    def _reserve_disk(self, count: int) -> None:
-        """Reserve more bytes on the disk. Raises OSError if it is full."""
-        try:
-            if not hasattr(os, "posix_fallocate"):
-                raise OSError(errno.ENOSYS, "no posix_fallocate")  # noqa: TRY301
-            os.posix_fallocate(self._reserve_file, self._reserved_bytes, max(1, count))
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-                raise
-            os.lseek(self._reserve_file, self._reserved_bytes, os.SEEK_SET)
-            if os.write(self._reserve_file, bytes(count)) < count:
-                raise OSError(errno.ENOSPC, "No space left on device") from error
-        self._reserved_bytes += count
+    def _sync(self) -> None:
+        """Have the disk keep the file. Takes some milliseconds, and lets other threads run."""
+        getattr(os, "fdatasync", os.fsync)(self._file)
+        self._synced = time.monotonic()
 
 
 def has_finished_images(workspace: Path) -> bool:
-    """Return whether a run has finished an image."""
-    with closing(read_records(workspace)) as records:
-        return next(records, None) is not None
+    """Return whether a run has finished a batch."""
+    with closing(read_batches(workspace)) as batches:
+        return next(batches, None) is not None
 
 
-def read_records(workspace: Path) -> Generator[tuple[int, int, bytes], None, None]:
-    """Yield the number of each image in order, the number of its files, and its entry in the manifest as JSON.
-
-    Raises OSError if a file can't be read.
-    """
+def read_batches(
+    workspace: Path, is_kept: Callable[[BatchRecord], bool] = lambda _: True
+) -> Generator[BatchRecord, None, None]:
+    """Yield the finished batches of all processes in the order of their images. Raises OSError."""
     with ExitStack() as stack:
         opened = [stack.enter_context(path.open("rb")) for path in sorted(workspace.glob("images-*"))]
-        yield from heapq.merge(*map(_parse_lines, opened), key=itemgetter(0))
+        for batch in heapq.merge(*map(_parse_batches, opened), key=attrgetter("number")):
+            if is_kept(batch):
+                yield batch
 
 
-def release_reserved_disk(workspace: Path) -> None:
-    """Free the bytes that were reserved for the manifest. Raises OSError."""
-    for reserve in workspace.glob("reserve-*"):
-        os.truncate(reserve, 0)  # removing an open file would not free the disk
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep the names in a folder. Without effect where a folder can't be opened. Raises OSError."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
-def _parse_lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the image number, the number of files and the entry of each complete line."""
+def _parse_batches(file: IO[bytes]) -> Iterator[BatchRecord]:
+    """Yield each complete batch."""
+    images: list[ImageRecord] = []
     for line in file:
-        if line.endswith(b"\n"):  # a line without it was cut when its process was killed
+        if not line.endswith(b"\n"):  # cut when its process was killed
+            return
+        if line.startswith(b"\t"):
+            yield BatchRecord(json.loads(line), tuple(images))
+            images = []
+        else:
             number, files, entry = line.rstrip(b"\n").split(b"\t", 2)
-            yield int(number), int(files), entry
+            images.append(ImageRecord(int(number), int(files), entry))

@@ -1,19 +1,21 @@
-"""The manifest of a run: its records during the run, and the file `manifest.json` at the end."""
+"""The manifest of a run: its records while it goes on, and the file `manifest.json`."""
 
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from surgery.errors import OutputError, describe_os_error, first_line
-from surgery.output.image_records import ImageRecords, read_records, release_reserved_disk
+from surgery.errors import first_line
+from surgery.output.image_records import ImageRecord, ImageRecords
 from surgery.output.json_values import as_json, encodable
 from surgery.output.manifest_entries import activation_entry, operation_entry, run_entry, summary_entry, trace_entries
-from surgery.output.manifest_reader import IMAGES_LINE, flat_settings
-from surgery.output.workspace import HEAD
-from surgery.text import MANIFEST_FILE
+from surgery.output.manifest_reader import ManifestReader, flat_settings, has_manifest, listed_checksums
+from surgery.output.manifest_writer import UNFINISHED, read_tally, write_manifest
+from surgery.output.notes import format_notes, merge_notes
+from surgery.output.run_identity import PLAN
+from surgery.output.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from surgery.graph import TraceInfo
     from surgery.output.failures import Failure
     from surgery.output.folder import WrittenFile
-    from surgery.output.summaries import OperationSummary
+    from surgery.output.notes import Notes
     from surgery.output.workspace import Workspace
     from surgery.types import Activation, Operation
 
@@ -33,10 +35,8 @@ if TYPE_CHECKING:
 class WorkerState:
     """What a worker process knows for the manifest beside its records on disk."""
 
-    run_files: list[str]
-    """Files that belong to no single image."""
-    check: str | None
-    """What was compared with the original model; None for a worker that did not compare."""
+    run_files: dict[str, str | None]
+    """Files that belong to no single image, with their checksums."""
 
 
 class Manifest:
@@ -47,7 +47,14 @@ class Manifest:
         self.about = {name: str(value) for name, value in flat_settings(self.head)}
         self._open: dict[str | None, dict[str, Any]] = {}
         """Entries of unfinished images by name, and under None that of the batch."""
-        self._run_files: list[str] = []
+        self._run_files: dict[str, str | None] = {}
+        self._batch = Tally()
+        """What the batch adds up to whose images are finished next."""
+        self._operations: tuple[Operation, ...] = ()
+        self.is_complete = False
+        """Whether the manifest in the folder is of this run, which nothing has stopped."""
+        self._earlier_failures: list[dict[str, Any]] = []
+        """Those of an earlier run that this one goes on with."""
         self._workers: list[Manifest] = []
         self._workspace: Workspace
         self._records: ImageRecords
@@ -63,28 +70,36 @@ class Manifest:
         weights: str | None = None,
         trace: TraceInfo | None = None,
         graph: Mapping[str, Any] | None = None,
+        plan: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Return the manifest of a run. `source` and `weights` say where the model and its weights come from.
 
-        `trace` says how the model was traced, and `graph` is its `graph_entry`.
+        `trace` says how the model was traced, and `graph` is its `graph_entry`. `plan` says what a run must have in
+        common with this one to go on with it; None for a run that can't go on.
         """
         head = run_entry(model, source, weights, settings, recipe)
         head |= trace_entries(trace) if trace is not None else {}
-        return cls(head | ({"graph": graph} if graph is not None else {}))
+        more = {"graph": graph, PLAN: plan}
+        return cls(head | {name: value for name, value in more.items() if value is not None})
 
     @contextmanager
     def recording(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
         """Within the block, write records to the workspace. `operations` are the selected ones.
 
-        Raises OutputError if the workspace can't be written.
+        If the folder has no manifest of a run that goes on, one is written that says that the run is not finished.
+        Raises OutputError if the folder can't be written.
         """
         self._workspace = workspace
-        head = as_json({**self.head, "operations": [operation_entry(operation) for operation in operations]})
-        try:
-            (workspace.path / HEAD).write_bytes(head)
-        except OSError as error:
-            raise OutputError(f"can't write to {workspace.folder}: {describe_os_error(error)}") from error
-        self._records = ImageRecords(workspace.path, 0, reserved_bytes=4 * len(head) + (64 << 10))
+        self._operations = tuple(operations)
+        entries = [operation_entry(operation) for operation in self._operations]
+        if has_manifest(workspace.folder):
+            head = ManifestReader(workspace.folder).head
+            self._run_files, self._earlier_failures = listed_checksums(head), head["failed"]
+            self.is_complete = head["interrupted"] is False
+        else:
+            content = {**self.head, "operations": entries, "failed": [], "interrupted": True, "error": UNFINISHED}
+            write_manifest(workspace, content, Tally(), {})
+        self._records = ImageRecords(workspace.path, 0)
         try:
             yield
         finally:
@@ -104,22 +119,16 @@ class Manifest:
 
     def worker_state(self) -> WorkerState:
         """Return what the manifest of a worker knows beside its records."""
-        return WorkerState(self._run_files, self.head.get("check"))
+        return WorkerState(self._run_files)
 
     def add_worker_state(self, state: WorkerState) -> None:
         """Add what the manifest of a worker knows beside its records."""
-        self._run_files += state.run_files
-        if state.check is not None:
-            self.head["check"] = state.check
+        self._run_files |= state.run_files
 
     def record_check(self) -> None:
-        """Record that the first output is that of the original model."""
+        """Record that the output of the current batch is that of the original model."""
         without = "without the edits, " if self.head["settings"].get("edits") else ""
-        self.head["check"] = f"{without}the output of the first batch is the original model's, bit for bit"
-
-    def record_notes(self, notes: Sequence[str]) -> None:
-        """Record notes about the inputs, one line each."""
-        self.head["notes"] = notes
+        self._batch.check = f"{without}the output of the first batch is the original model's, bit for bit"
 
     def start_image(self, image: str) -> None:
         """Let files in the folder of an image belong to it, even if none is of a single activation."""
@@ -131,32 +140,48 @@ class Manifest:
 
     def add_files(self, written: Iterable[WrittenFile]) -> None:
         """Record files of several activations, such as a sheet; each belongs to the image whose folder it is in."""
-        for name, _ in written:
-            image = name.partition("/")[0]
-            self._entry(image if image in self._open else None)["files"].append(name)
+        for file in written:
+            image = file.name.partition("/")[0]
+            entry = self._entry(image if image in self._open else None)
+            entry["files"].append(file.name)
+            if file.crc32 is not None:
+                entry["crc32"][file.name] = file.crc32
 
     def set_run_files(self, written: Iterable[WrittenFile]) -> None:
         """Record the files that were written when the sinks were closed. They belong to no image."""
-        self._run_files = [name for name, _ in written]
+        self._run_files |= {file.name: file.crc32 for file in written}
 
     def finish_image(
         self, image: str, source: Path, size: tuple[int, ...], number: int, not_reached: Sequence[str] = ()
     ) -> None:
-        """Write the record of an image, and of its batch. Raises OutputError if the disk is full.
+        """Complete the entry of an image, and that of its batch. `commit` writes them.
 
         `size` is the height and width of its input, `number` its place among the images of the run. `not_reached` are
         the paths of the selected operations that it did not reach.
         """
         for name in (image, None):
-            if name in self._open:
-                entry = self._open[name]
+            if (entry := self._open.pop(name, None)) is not None:
                 files = len(entry["files"]) + sum(len(activation["files"]) for activation in entry["activations"])
+                about: dict[str, Any] = {"number": number}
                 if name is not None:
-                    about = {"name": image, "source": str(source), "size": list(size)}
-                    entry = {**about, **({"not_reached": not_reached} if not_reached else {}), **entry}
-                self._records.add(number, files, as_json(entry))
-                del self._open[name]
-        self._workspace.discard_previous_run()
+                    about |= {"name": image, "source": str(source), "size": list(size)}
+                    about |= {"not_reached": not_reached} if not_reached else {}
+                if not entry["crc32"]:
+                    del entry["crc32"]
+                self._records.add(ImageRecord(number, files, as_json({**about, **entry})))
+                self._batch.files += files
+        self._batch.finished.add(number)
+        self._batch.not_reached.update(not_reached)
+
+    def commit(self, tally: Tally | None = None) -> None:
+        """Write the records of a batch whose images are all finished, with what else the batch adds to the tally.
+
+        Raises OutputError if the disk is full.
+        """
+        batch, self._batch = self._batch, Tally()
+        batch.merge(tally or Tally())
+        self._records.commit(batch.whole_record())
+        self._workspace.finish_batch(min(batch.finished))
 
     def drop_image(self, image: str | None) -> None:
         """Forget an image that failed."""
@@ -164,63 +189,42 @@ class Manifest:
 
     def write(
         self,
-        summaries: Iterable[OperationSummary],
         failed: Iterable[Failure],
         *,
         interrupted: bool,
         error: BaseException | None = None,
-    ) -> int:
-        """Write `manifest.json`. Return the number of files of the run, itself included.
+        notes: Notes | None = None,
+    ) -> Tally:
+        """Write `manifest.json`. Return what the images add up to, with the number of all files, itself included.
 
-        Raises OutputError if it can't be written.
+        `notes` are those that belong to no finished image. Raises OutputError if it can't be written.
         """
-        content = {
-            **self.head,
-            "operations": [summary_entry(summary) for summary in summaries],
-            "failed": [asdict(failure) for failure in failed],
+        tally = read_tally(self._workspace, self._operations)
+        files = tally.files + len(self._run_files) + 1
+        tally.machine_stopped &= interrupted
+        entries = [summary_entry(summary) for summary in tally.ordered_summaries()]
+        known = [*self._earlier_failures, *map(asdict, failed)]
+        failures = {failure["number"]: failure for failure in known}
+        content = {**self.head, **({"check": tally.check} if tally.check else {})}
+        all_notes = dict(notes or {})
+        merge_notes(all_notes, tally.notes)
+        if all_notes:
+            content["notes"] = format_notes(all_notes)
+        content |= {
+            "operations": entries or [operation_entry(operation) for operation in self._operations],
+            "failed": [failures[number] for number in sorted(failures) if number not in tally.finished],
             "interrupted": interrupted,
         }
         if error is not None:
             content["error"] = first_line(error)
-        return write_manifest(self._workspace, content, self._run_files)
+        write_manifest(self._workspace, content, tally, self._run_files)
+        self._workspace.is_recorded = True
+        return replace(tally, files=files)
+
+    def tally(self) -> Tally:
+        """Return what the images add up to that an earlier run has finished, with the number of all files."""
+        tally = read_tally(self._workspace, self._operations)
+        return replace(tally, files=tally.files + len(self._run_files) + 1)
 
     def _entry(self, image: str | None) -> dict[str, Any]:
-        return self._open.setdefault(image, {"files": [], "activations": []})
-
-
-def write_manifest(workspace: Workspace, content: dict[str, Any], files: Iterable[str]) -> int:
-    """Write `manifest.json` from `content`, `files` of the whole run, and the image records of all processes.
-
-    Return the number of files of the run, the manifest included. Raises OutputError if it can't be written.
-    """
-    run_files = list(files)
-    contents = {name: _store_contents(workspace.folder / name) for name in run_files}
-    stores = {name: names for name, names in contents.items() if names is not None}
-    more: dict[str, Any] = {"files": run_files} | ({"stores": stores} if stores else {})
-    graph = content.pop("graph", None)
-    head = json.dumps(encodable({**content, **more}), indent=1, allow_nan=False).removesuffix("\n}")
-    if graph is not None:  # on one line, since it may have thousands of edges
-        head = f'{head},\n "graph": {as_json(graph).decode()}'
-    part = workspace.path / f"{MANIFEST_FILE}.part"
-    total = len(run_files) + 1
-    try:
-        release_reserved_disk(workspace.path)
-        with part.open("wb") as file:
-            file.write(head.encode() + b",\n" + IMAGES_LINE)
-            for place, (_, count, entry) in enumerate(read_records(workspace.path)):
-                file.write((b",\n" if place else b"\n") + entry)
-                total += count
-            file.write(b"\n ]\n}\n")
-        part.replace(workspace.folder / MANIFEST_FILE)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(f"can't write {workspace.folder / MANIFEST_FILE}: {describe_os_error(error)}") from error
-    return total
-
-
-def _store_contents(store: Path) -> list[str] | None:
-    """Return the files in the directory of a store, relative to it; None for a path that is a file."""
-    if not store.is_dir():
-        return None
-    return sorted(path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file())
+        return self._open.setdefault(image, {"files": [], "crc32": {}, "activations": []})

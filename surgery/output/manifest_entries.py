@@ -14,7 +14,8 @@ import torch
 
 from surgery import __version__
 from surgery.output.json_values import picture_limits
-from surgery.types import Facts
+from surgery.output.summaries import OperationSummary
+from surgery.types import Facts, LayoutDecision, Operation, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
     from surgery.graph import TraceInfo
     from surgery.output.folder import WrittenFile
-    from surgery.output.summaries import OperationSummary
-    from surgery.types import Activation, Operation
+    from surgery.types import Activation
+
+
+_LAYOUT_FLAGS = ("is_requested", "is_guessed", "is_fallback")
 
 
 def run_entry(
@@ -64,6 +67,7 @@ def operation_entry(operation: Operation) -> dict[str, Any]:
     """Return the entry of a selected operation."""
     entry = {
         "path": operation.path,
+        "name": operation.name,
         "kind": operation.kind,
         "index": operation.index,
         "source": operation.source,
@@ -74,17 +78,36 @@ def operation_entry(operation: Operation) -> dict[str, Any]:
 
 def summary_entry(summary: OperationSummary) -> dict[str, Any]:
     """Return the entry of an operation, with its layout and its facts over all images."""
-    entry = operation_entry(summary.operation)
-    if summary.layout is not None:
-        entry |= {"layout": summary.layout.name, "layout_reason": summary.layout.reason}
+    entry = operation_entry(summary.operation) | {"batch": summary.batch}
+    if summary.pictures > 1:
+        entry["pictures"] = summary.pictures
+    if (layout := summary.layout) is not None:
+        entry |= {"layout": layout.name, "layout_reason": layout.reason}
+        if flags := [flag for flag in _LAYOUT_FLAGS if getattr(layout, flag)]:
+            entry["layout_flags"] = flags
     return entry | known_facts(summary.facts)
+
+
+def read_summary(entry: Mapping[str, Any], operations: Mapping[str, Operation]) -> OperationSummary:
+    """Return the summary of an entry. `operations` are those of the model by path, which know their scopes."""
+    specs = tuple(TensorSpec(spec["key"], tuple(spec["shape"]), spec["dtype"]) for spec in entry["tensors"])
+    path, kind, index, source = (entry[name] for name in ("path", "kind", "index", "source"))
+    known = operations.get(path)
+    scopes = () if known is None else known.scopes
+    operation = Operation(entry["name"], path, kind, index, scopes, source, specs, entry.get("is_new", False))
+    layout = None
+    if "layout" in entry:
+        flags: dict[str, Any] = {flag: True for flag in _LAYOUT_FLAGS if flag in entry.get("layout_flags", ())}
+        layout = LayoutDecision(entry["layout"], entry["layout_reason"], **flags)
+    facts: dict[str, Any] = {name: entry.get(name) for name in _FACT_NAMES}
+    return OperationSummary(operation, Facts(**facts), layout, entry.get("pictures", 1), entry["batch"])
 
 
 def activation_entry(activation: Activation, written: Iterable[WrittenFile]) -> dict[str, Any]:
     """Return the entry of an activation, with the files that were written of it and the limits of its pictures."""
     files = []
-    for number, (name, of) in enumerate(written):
-        file: dict[str, Any] = {"file": name}
+    for number, (name, of, crc32) in enumerate(written):
+        file: dict[str, Any] = {"file": name} if crc32 is None else {"file": name, "crc32": crc32}
         if of is not None and number < len(of.pictures):
             file |= picture_limits(of.pictures[number])
         files.append(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -21,6 +22,7 @@ IMAGES_LINE = b' "images": ['
 """The line of a manifest after which each image has a line of its own."""
 PAGE_LIST = f"{PAGE}/files.jsonl"
 """The list of a page's files, in a run's folder or above several."""
+_NUMBER = re.compile(rb'\{"number":(\d+)[,}]')
 
 
 class ManifestReader:
@@ -97,11 +99,24 @@ class ManifestReader:
             raise self._not_a_manifest()
         return head
 
+    def numbered_entries(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the entry of each image or batch as it is in the file, with its number. Raises OutputError."""
+        try:
+            for entry in self._read_lines():
+                found = _NUMBER.match(entry)
+                yield int(found[1] if found else json.loads(entry)["number"]), entry
+        except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+            raise self._not_a_manifest() from error
+
     def _read_images(self) -> Iterator[Any]:
         if self._whole is not None:
             images = self._whole.get("images")
             yield from images if isinstance(images, list) else ()
             return
+        yield from map(json.loads, self._read_lines())
+
+    def _read_lines(self) -> Iterator[bytes]:
+        """Yield the line of each image or batch, without the comma after it."""
         with self.path.open("rb") as file:
             for line in file:
                 if line.rstrip() == IMAGES_LINE:
@@ -110,7 +125,7 @@ class ManifestReader:
                 text = line.strip()
                 if text.startswith(b"]"):
                     return
-                yield json.loads(text.removesuffix(b","))
+                yield text.removesuffix(b",")
         raise self._not_a_manifest()  # the end is missing
 
 
@@ -124,16 +139,27 @@ def flat_settings(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     yield from head["recipe"].items()
 
 
-def listed_files(entry: dict[str, Any]) -> list[str]:
+def listed_files(entry: Mapping[str, Any]) -> list[str]:
     """Return the files that are listed in the entry of an image, or in the head."""
-    found = _strings(entry.get("files"))
+    return _strings(entry.get("files")) + [file["file"] for file in _activation_files(entry)]
+
+
+def listed_checksums(entry: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the files that are listed in the entry of an image, or in the head, each with its checksum."""
+    known = entry.get("crc32")
+    checksums = known if isinstance(known, dict) else {}
+    listed = {name: checksums.get(name) for name in _strings(entry.get("files"))}
+    return listed | {file["file"]: file.get("crc32") for file in _activation_files(entry)}
+
+
+def _activation_files(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the entry of an image says about each file of a single activation."""
     activations = entry.get("activations")
     for activation in activations if isinstance(activations, list) else ():
         files = activation.get("files") if isinstance(activation, dict) else None
-        found += _strings(
-            [file.get("file") for file in files if isinstance(file, dict)] if isinstance(files, list) else ()
-        )
-    return found
+        for file in files if isinstance(files, list) else ():
+            if isinstance(file, dict) and isinstance(file.get("file"), str):
+                yield file
 
 
 def listed_page_files(folder: Path) -> Iterator[str]:

@@ -5,33 +5,46 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError, describe_os_error
-from surgery.output.image_records import has_finished_images
-from surgery.output.manifest import write_manifest
-from surgery.output.manifest_reader import ManifestReader
-from surgery.output.workspace import HEAD, Workspace
+from surgery.output.checksums import checksum
+from surgery.output.image_records import has_finished_images, read_batches
+from surgery.output.manifest_entries import summary_entry
+from surgery.output.manifest_reader import ManifestReader, existing_files, listed_checksums, listed_files
+from surgery.output.manifest_writer import UNFINISHED, read_tally, write_manifest
+from surgery.output.notes import format_notes
+from surgery.output.run_identity import PLAN, find_difference
+from surgery.output.tally import Tally
+from surgery.output.workspace import Workspace
 from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from surgery.output.image_records import BatchRecord
+
 KILLED = "the run was killed"
-"""The error in the manifest that is written for a run that was killed."""
+"""The error in the manifest of a run that was killed."""
+MACHINE_STOPPED = "the machine stopped during the run"
+"""The error in the manifest of a run during which the machine stopped."""
+_ANEW = "add --overwrite (overwrite=True) to replace it, or write to another folder"
 
 
 @contextmanager
-def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Iterator[Workspace]:
+def acquire_workspace(
+    folder: Path, *, overwrite: bool = False, inputs: Iterable[Path] = (), head: Mapping[str, Any] | None = None
+) -> Iterator[Workspace]:
     """Make a folder, and yield its workspace, which belongs to one run for as long as the block lasts.
 
-    First, a run that was killed in the folder is recovered. With `overwrite`, the files of an earlier run are removed
-    when the first image of the new run is finished; a run that finishes no image leaves the folder as it was. `inputs`
-    are the files that the run reads.
+    First, a run that was killed in the folder is recovered. With `head`, that of the manifest of the new run, the run
+    goes on with what an earlier run of the same has left in the folder. With `overwrite`, the files of an earlier run
+    are removed when the first image of the new run is finished; a run that finishes no image leaves the folder as it
+    was. `inputs` are the files that the run reads.
 
-    Raises OutputError if the folder can't be written, if another run writes to it, if it holds a run and `overwrite` is
-    false, and if one of `inputs` would be overwritten.
+    Raises OutputError if the folder can't be written, if another run writes to it, if it holds a run with which this
+    one can't go on and `overwrite` is false, and if one of `inputs` would be overwritten.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -43,14 +56,18 @@ def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable
         try:
             if workspace.has_leftovers():
                 recover(workspace)
-            check_overwrite(folder, overwrite=overwrite)
-            if os.path.lexists(folder / MANIFEST_FILE):
+            check_overwrite(folder, overwrite=overwrite, head=head)
+            if overwrite and os.path.lexists(folder / MANIFEST_FILE):
                 workspace.set_previous_run_aside(inputs)
+            elif os.path.lexists(folder / MANIFEST_FILE):
+                found = ManifestReader(folder).head
+                workspace.own_files = frozenset(listed_files(found))
+                workspace.replaces_files = Tally.from_manifest(found).machine_stopped
             workspace.open_journal()
             yield workspace
         except KeyboardInterrupt as interrupt:
             if _needs_manifest(workspace):
-                interrupt.args = (f"the next run into {folder} writes the manifest of its finished images",)
+                interrupt.args = (f"the same command goes on with the run in {folder}",)
             raise
         finally:
             _close(workspace)
@@ -60,47 +77,97 @@ def acquire_workspace(folder: Path, *, overwrite: bool = False, inputs: Iterable
                 path.rmdir()
 
 
-def check_overwrite(folder: Path, *, overwrite: bool) -> None:
-    """Raise OutputError if a folder holds a run and `overwrite` is false, or a manifest of another program."""
+def check_overwrite(
+    folder: Path, *, overwrite: bool, can_go_on: bool = False, head: Mapping[str, Any] | None = None
+) -> None:
+    """Raise OutputError if a folder holds a run and `overwrite` is false, or a manifest of another program.
+
+    A run that can go on is no error if `can_go_on` is true, before its `head` is known, or if it is that of `head`.
+    """
     if not os.path.lexists(folder / MANIFEST_FILE):
         return
     try:
-        head = ManifestReader(folder).head
+        found = ManifestReader(folder).head
     except OutputError as error:
         raise OutputError(f"{error}; move it away, or write to another folder") from error
-    if not overwrite:
-        model = head.get("model")
-        name = (model.get("source") or model.get("class")) if isinstance(model, dict) else None
-        run = f"a run of {name}" if name else "a run"
-        killed = " that was killed" if head.get("error") == KILLED else ""
-        raise OutputError(
-            f"{folder} already holds {run}{killed}; add --overwrite (overwrite=True) to replace it, or write to "
-            "another folder"
-        )
+    if overwrite:
+        return
+    if PLAN in found and can_go_on:
+        return
+    if PLAN in found and head is not None and PLAN in head:
+        if (difference := find_difference(found, head)) is not None:
+            raise OutputError(f"{folder} holds another run: {difference}; {_ANEW}")
+        return
+    model = found.get("model")
+    name = (model.get("source") or model.get("class")) if isinstance(model, dict) else None
+    run = f"a run of {name}" if name else "a run"
+    killed = " that was killed" if found.get("error") == KILLED else ""
+    raise OutputError(f"{folder} already holds {run}{killed}; {_ANEW}")
 
 
 def recover(workspace: Workspace) -> None:
     """Complete a run that was killed: write a manifest of its finished images, and remove its other files.
 
-    If it finished no image, the run that it was to overwrite is restored. Raises OutputError if that can't be done.
+    After a power cut, images whose files are not what was recorded are not finished. If no image is finished, the run
+    that was to be overwritten is restored. Raises OutputError if that can't be done.
     """
-    folder = workspace.folder
-    if not (folder / MANIFEST_FILE).exists() and has_finished_images(workspace.path):
-        try:
-            head = json.loads((workspace.path / HEAD).read_bytes())
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{workspace.path} is damaged; remove it, or write to another folder") from error
-        stores = dict.fromkeys(
-            name[:-1] for name in workspace.journal_entries() if name.endswith("/") and (folder / name).is_dir()
-        )
-        for store in stores:
-            for part in (folder / store).rglob(".*.part"):  # unfinished files of the store
-                part.unlink(missing_ok=True)
-        write_manifest(workspace, {**head, "failed": [], "interrupted": True, "error": KILLED}, stores)
-    workspace.remove_unlisted_files()
-    if not (folder / MANIFEST_FILE).exists():
+    finished = _record_finished_images(workspace) if has_finished_images(workspace.path) else set()
+    workspace.remove_unfinished_files(finished)
+    if _is_unfinished(workspace.folder):
+        (workspace.folder / MANIFEST_FILE).unlink()
+    if not (workspace.folder / MANIFEST_FILE).exists():
         workspace.restore_previous_run()
     workspace.remove_contents()
+
+
+def _record_finished_images(workspace: Workspace) -> set[int]:
+    """Write the manifest of a run that was killed. Return the numbers of its images."""
+    folder = workspace.folder
+    if not os.path.lexists(folder / MANIFEST_FILE):
+        raise OutputError(f"{workspace.path} is damaged; remove it, or write to another folder")
+    head = ManifestReader(folder).head
+    has_stopped = workspace.has_machine_stopped()
+    lost = {batch.number for batch in _remove_damaged_batches(workspace)} if has_stopped else set()
+
+    def is_kept(batch: BatchRecord) -> bool:
+        return batch.number not in lost
+
+    tally = read_tally(workspace, is_kept=is_kept)
+    if tally.finished == Tally.from_manifest(head).finished:  # killed after its manifest was written
+        return tally.finished
+    stores = [name for name in workspace.stores() if (folder / name).is_dir()]
+    for part in (part for name in stores for part in (folder / name).rglob(".*.part")):  # unfinished files of a store
+        part.unlink(missing_ok=True)
+    content = {name: value for name, value in head.items() if name not in ("progress", "files", "crc32", "stores")}
+    content |= {"operations": [summary_entry(each) for each in tally.ordered_summaries()]} if tally.summaries else {}
+    content |= {"check": tally.check} if tally.check else {}
+    content |= {"notes": format_notes(tally.notes)} if tally.notes else {}
+    content["failed"] = [failure for failure in head["failed"] if failure["number"] not in tally.finished]
+    content["interrupted"] = True
+    content["error"] = MACHINE_STOPPED if has_stopped else KILLED
+    tally.machine_stopped |= has_stopped
+    write_manifest(workspace, content, tally, listed_checksums(head) | dict.fromkeys(stores), is_kept)
+    return tally.finished
+
+
+def _remove_damaged_batches(workspace: Workspace) -> Iterator[BatchRecord]:
+    """Yield the recorded batches of which a file is not what was recorded, and remove their files."""
+    for batch in read_batches(workspace.path):
+        recorded: dict[str, str | None] = {}
+        for image in batch.images:
+            recorded |= listed_checksums(json.loads(image.entry))
+        found = dict(existing_files(workspace.folder, recorded))
+        if any(name not in found or _differs(found[name], crc32) for name, crc32 in recorded.items()):
+            for path in found.values():
+                path.unlink(missing_ok=True)
+            yield batch
+
+
+def _differs(path: Path, crc32: str | None) -> bool:
+    try:
+        return crc32 is not None and checksum(path) != crc32
+    except OSError:
+        return True
 
 
 def _close(workspace: Workspace) -> None:
@@ -108,12 +175,23 @@ def _close(workspace: Workspace) -> None:
     if _needs_manifest(workspace):  # the next run writes it
         workspace.close(keep=True)
         return
+    if not workspace.is_recorded:
+        workspace.remove_unfinished_files()
+    if _is_unfinished(workspace.folder):
+        (workspace.folder / MANIFEST_FILE).unlink(missing_ok=True)
     if not (workspace.folder / MANIFEST_FILE).exists():
-        workspace.remove_unlisted_files()
         workspace.restore_previous_run()
     workspace.close()
 
 
 def _needs_manifest(workspace: Workspace) -> bool:
-    """Return whether a run has finished images and no manifest."""
-    return not (workspace.folder / MANIFEST_FILE).exists() and has_finished_images(workspace.path)
+    """Return whether a run has finished images that its manifest does not list."""
+    return not workspace.is_recorded and has_finished_images(workspace.path)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Return whether the manifest in a folder is the one that was written when a run began."""
+    try:
+        return ManifestReader(folder).head.get("error") == UNFINISHED
+    except OutputError:
+        return False

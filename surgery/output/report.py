@@ -25,7 +25,7 @@ class Report:
 
     folder: Path
     images: int
-    """The number of finished images."""
+    """The number of finished images, those of earlier runs too."""
     files: int
     """The number of files of the run, the manifest included."""
     failed: tuple[Failure, ...]
@@ -36,7 +36,9 @@ class Report:
     hazards: tuple[Hazard, ...] = ()
     """What the trace of the model found."""
     interrupted: bool = False
-    """Whether Ctrl-C ended the run. Finished images stay."""
+    """Whether Ctrl-C ended the run. Finished images stay, and the same call goes on with the others."""
+    finished_before: int = 0
+    """How many of the images an earlier run into the folder has finished."""
     notes: tuple[str, ...] = ()
     """A line for each thing to know about the pictures, such as random weights, or an AB pair that was not cut."""
     overview: Path | None = None
@@ -77,6 +79,7 @@ class Report:
         numbers = {"image": self.images, "file": self.files, "operation": len(self.summaries)}
         counts = [format_count(number, noun) for noun, number in numbers.items()]
         counts += [f"{len(self.failed)} failed"] if self.failed else []
+        counts += [f"{self.finished_before} finished before"] if self.finished_before else []
         counts += ["interrupted"] if self.interrupted else []
         return f"{str(self.folder)!r}: {', '.join(counts)}, {self.seconds:.1f} s"
 

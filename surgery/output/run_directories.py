@@ -24,7 +24,7 @@ class RunDirectory:
 class RunDirectories:
     """Makes the directories of a run, and protects files that were there before.
 
-    With a `workspace`, each directory is in the journal before it appears, so that the next run can remove it if this
+    With a `workspace`, each directory is noted in it before it appears, so that the next run can remove it if this
     one is killed. Threads of one run share an instance.
     """
 
@@ -32,11 +32,13 @@ class RunDirectories:
         self._root = root
         self._workspace = workspace
         self._by_name: dict[str, RunDirectory] = {}
-        self._own_files: set[str] = set()
+        self._own_files: set[str] = set() if workspace is None else {*workspace.own_files}
         """Files of this run in directories that were there before."""
 
-    def make(self, name: str) -> RunDirectory:
+    def make(self, name: str, batch: int = 0) -> RunDirectory:
         """Return the directory `name`, relative to the folder; make it and its parents on the first call.
+
+        `batch` is the number of the batch that needs it.
 
         Raises OSError if it can't be made, and NotADirectoryError if it leads out of the folder.
         """
@@ -47,15 +49,15 @@ class RunDirectories:
             self._root.mkdir(parents=True, exist_ok=True)
         for part in filter(None, name.split("/")):
             path, inside = f"{path}/{part}", f"{inside}/{part}" if inside else part
-            is_new = self._make_one(path, inside)
+            is_new = self._make_one(path, inside, batch)
         made = self._by_name[name] = RunDirectory(path, is_new)
         return made
 
-    def _make_one(self, path: str, name: str) -> bool:
+    def _make_one(self, path: str, name: str, batch: int) -> bool:
         """Make a directory whose parent exists. Return whether it is new."""
         if not os.path.lexists(path):
             if self._workspace is not None:
-                self._workspace.append_to_journal(f"{name}/.")
+                self._workspace.note_file(f"{name}/.", batch)
             try:
                 os.mkdir(path)  # noqa: PTH102 - a Path takes longer
             except FileExistsError:  # another process of this run was faster
@@ -78,7 +80,8 @@ class RunDirectories:
 
         Raises FileExistsError if a file that is not this run's exists there.
         """
-        if name not in self._own_files and os.path.lexists(path):
+        is_replaced = self._workspace is not None and self._workspace.replaces_files
+        if name not in self._own_files and not is_replaced and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "a file of that name is there, which is of no run; move it away")
         self._own_files.add(name)
 

@@ -1,13 +1,13 @@
 """The folder `.surgery` in an output folder, which exists while a run writes to it.
 
-lock        held while the run lives; contains the number of its process
-journal     the name of each file, store and folder of the run, written before it appears; recovery reads it
-head.json   the beginning of the manifest
-images-N    the records of process N, a line for each finished image: its number, how many files it has, and its entry
-            in the manifest
-reserve-N   disk space for those entries in the manifest
-old/        the run that this one overwrites, until an image of this one is finished
-*.part      unfinished files
+lock          held while the run lives; contains the number of its process
+machine       since when the machine is running: after a power cut it is another time
+images-N      the records of process N: what `image_records` says
+unfinished-N  the names of the files and folders of the batch that begins with image N, each written before it appears;
+              removed when the batch is finished. Those that appear after that are in `unfinished-run`
+stores        the names of the directories in which sinks keep files of their own
+old/          the run that this one overwrites, until an image of this one is finished
+*.part        unfinished files
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock as ThreadLock
 from typing import TYPE_CHECKING
 
 from surgery.errors import OutputError, describe_os_error
 from surgery.output.locks import Lock, LockHeldError
-from surgery.output.manifest_reader import ManifestReader, existing_files, is_file_or_link
+from surgery.output.machine import machine_start
+from surgery.output.manifest_reader import ManifestReader, existing_files, is_file_or_link, listed_files
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
-HEAD = "head.json"
-_OWN = re.compile(r"lock|journal|head\.json|(images|reserve)-\d+|old|gone-\d+|.*\.part")
+_OWN = re.compile(r"lock|machine|stores|unfinished-(\d+|run)|images-\d+|old|gone-\d+|.*\.part")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_RUN = -1
+"""Stands for what belongs to no unfinished batch."""
 
 
 class Workspace:
@@ -43,6 +46,12 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / WORK_FOLDER
+        self.own_files: frozenset[str] = frozenset()
+        """The files of the whole run that goes on, which may be written anew."""
+        self.replaces_files = False
+        """Whether files that are there, and of no run, are replaced: after a power cut their run may not be known."""
+        self.is_recorded = False
+        """Whether the manifest has all that the records say."""
         self._lock = Lock(self.path / "lock")
         try:
             if self.path.is_symlink():
@@ -56,31 +65,55 @@ class Workspace:
             raise OutputError(f"can't write to {folder}: {describe_os_error(error)}") from error
         self._old = self.path / "old"
         self._has_previous_run = False
-        self._journal = -1
+        self._unfinished: dict[int, int] = {}
+        """The open files with the names of unfinished files, by the number of the batch."""
+        self._last_finished = _RUN
+        self._opening = ThreadLock()
 
     def open_journal(self) -> None:
-        """Open the journal. Raises OutputError if it can't be written."""
+        """Begin a run. Raises OutputError if the folder can't be written."""
         try:
-            self._journal = os.open(self.path / "journal", _APPEND, 0o666)
+            (self.path / "machine").write_text(machine_start(), encoding="utf-8")
         except OSError as error:
             raise OutputError(f"can't write to {self.folder}: {describe_os_error(error)}") from error
 
-    def append_to_journal(self, name: str) -> None:
-        """Record that a file is about to appear. Raises OSError if the disk is full.
+    def note_file(self, name: str, batch: int) -> None:
+        """Note that a file is about to appear while a batch is running. Raises OSError if the disk is full.
 
-        The name of a store ends with ``/``, that of a folder with ``/.``.
+        The name of a folder ends with ``/.``.
         """
-        entry = f'\n"{name}"'.encode()
-        if os.write(self._journal, entry) < len(entry):
-            raise OSError(errno.ENOSPC, "No space left on device")
+        batch = batch if batch > self._last_finished else _RUN
+        if (file := self._unfinished.get(batch)) is None:
+            with self._opening:
+                if (file := self._unfinished.get(batch)) is None:
+                    file = self._unfinished[batch] = os.open(self._names_of(batch), _APPEND, 0o666)
+        _append(file, name)
 
-    def journal_entries(self) -> Iterator[str]:
-        """Yield the names in the journal, whichever process wrote them."""
-        with suppress(FileNotFoundError), (self.path / "journal").open("rb") as journal:
-            for line in journal:
-                with suppress(ValueError):  # a line that was cut when its process was killed
-                    if isinstance(name := json.loads(line), str):
-                        yield name
+    def note_store(self, name: str) -> None:
+        """Note that a store is about to appear. Raises OSError if the disk is full."""
+        file = os.open(self.path / "stores", _APPEND, 0o666)
+        try:
+            _append(file, name)
+        finally:
+            os.close(file)
+
+    def finish_batch(self, batch: int) -> None:
+        """Forget the names of the files of a batch that is recorded, and discard the run that this one overwrites."""
+        self._last_finished = max(batch, self._last_finished)
+        if (file := self._unfinished.pop(batch, None)) is not None:
+            os.close(file)
+            self._names_of(batch).unlink(missing_ok=True)
+        self.discard_previous_run()
+
+    def stores(self) -> list[str]:
+        """Return the names of the stores that were noted."""
+        return list(dict.fromkeys(read_names(self.path / "stores")))
+
+    def has_machine_stopped(self) -> bool:
+        """Return whether the machine was started again after the run that has left this workspace."""
+        with suppress(OSError):
+            return (self.path / "machine").read_text(encoding="utf-8") != machine_start()
+        return False
 
     def set_previous_run_aside(self, inputs: Iterable[Path] = ()) -> None:
         """Move the run in the folder, as its manifest lists it, to where it can be restored from.
@@ -123,22 +156,29 @@ class Workspace:
                     _move(self._old / name, self.folder / name)
         shutil.rmtree(self._old, ignore_errors=True)
 
-    def remove_unlisted_files(self) -> list[str]:
-        """Remove files and stores that are in the journal and not in the manifest; return their names."""
-        listed: set[str] = set()
-        if (self.folder / MANIFEST_FILE).exists():
-            manifest = ManifestReader(self.folder)
-            listed = {*manifest.all_files(), *(f"{name}/" for name in manifest.stores())}
-        unlisted = [name for name in dict.fromkeys(self.journal_entries()) if name not in listed]
-        stores = [name for name in unlisted if name.endswith("/")]
-        files = [(name, path) for name, path in existing_files(self.folder, unlisted)]
-        for _, path in files:
+    def remove_unfinished_files(self, finished: Container[int] = ()) -> None:
+        """Remove the files and stores that were noted, and that no record and no manifest lists.
+
+        `finished` are the numbers of the images that are recorded.
+        """
+        head = ManifestReader(self.folder) if (self.folder / MANIFEST_FILE).exists() else None
+        stores = head.stores() if head is not None else {}
+        listed = {*listed_files(head.head)} if head is not None else set()
+        unfinished: dict[str, None] = {}
+        for path in self.path.glob("unfinished-*"):
+            number = path.name.partition("-")[2]
+            if not (number.isdigit() and int(number) in finished):
+                unfinished |= dict.fromkeys(name for name in read_names(path) if name not in listed)
+        for _, path in existing_files(self.folder, unfinished):
             path.unlink(missing_ok=True)
-        for name in stores:
+        new_stores = [name for name in self.stores() if name not in stores]
+        for name in new_stores:
             if not (self.folder / name).is_symlink():
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        remove_empty_folders(self.folder, unlisted)
-        return [name for name, _ in files] + stores
+        remove_empty_folders(self.folder, [*unfinished, *(f"{name}/" for name in new_stores)])
+
+    def _names_of(self, batch: int) -> Path:
+        return self.path / f"unfinished-{'run' if batch == _RUN else batch}"
 
     def has_leftovers(self) -> bool:
         """Return whether a run that was killed has left anything."""
@@ -154,14 +194,30 @@ class Workspace:
 
     def close(self, *, keep: bool = False) -> None:
         """Give up the output folder. With `keep`, the files stay for recovery by the next run."""
-        if self._journal >= 0:
-            os.close(self._journal)
-            self._journal = -1
+        for file in self._unfinished.values():
+            os.close(file)
+        self._unfinished.clear()
         if not keep:
             self.remove_contents()
         self._lock.release()
         with suppress(OSError):  # files are kept, or another run has the lock now
             self.path.rmdir()
+
+
+def _append(file: int, name: str) -> None:
+    """Append a name to an open file. A line that was cut, since the disk was full, does not spoil the next one."""
+    entry = f'\n"{name}"'.encode()
+    if os.write(file, entry) < len(entry):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def read_names(path: Path) -> Iterator[str]:
+    """Yield the names in a file that `_append` has written."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            with suppress(ValueError):  # a line that was cut when its process was killed
+                if isinstance(name := json.loads(line), str):
+                    yield name
 
 
 def _move(path: Path, to: Path) -> None:

@@ -92,10 +92,11 @@ class StudyFolder:
                 path.write_bytes(_encode(shown, about))
         written = self._folder.take_written()
         if sheets and self.sheet is None:
-            self.sheet = self._folder.path / written[0][0]
+            self.sheet = self._folder.path / written[0].name
         self._manifest.start_image(image.name)
         self._manifest.add_files(written)
         self._manifest.finish_image(image.name, Path(image.source or image.name), image.size, image.number)
+        self._manifest.commit()
         self._folder.forget_image(image.name)
         self._interrupts.allow()
 
@@ -124,9 +125,9 @@ class StudyFolder:
             path.write_bytes(text.getvalue().encode())
         self._manifest.set_run_files(self._folder.take_written())
         interrupted = loop.interrupted or loop.error is not None
-        self._manifest.write([], loop.failures, interrupted=interrupted, error=loop.error)
+        finished = self._manifest.write(loop.failures, interrupted=interrupted, error=loop.error).finished
         if loop.failures or interrupted:
-            self._workspace.remove_unlisted_files()
+            self._workspace.remove_unfinished_files(finished)
 
 
 @contextmanager

@@ -20,13 +20,14 @@ from surgery.inputs import (
     read_example,
     to_model,
 )
+from surgery.output import merge_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from surgery.inputs import FilePatterns, Notes, RunInputs, Side, Size
-    from surgery.output import Failure
+    from surgery.inputs import FilePatterns, RunInputs, Side, Size
+    from surgery.output import Failure, Notes
     from surgery.stages import Reader
 
 
@@ -174,7 +175,9 @@ class StudyInputs:
     def _read(self, files: RunInputs) -> Iterator[StudyImage]:
         stream = files.open()
         self.failures, self.notes = stream.failures, stream.notes
+        merge_notes(self.notes, files.notes)
         for item, parts in stream.read():
+            merge_notes(self.notes, item.notes)
             batch = Batch.from_items([(item, parts)], files.parameters.lists)
             values = batch.to(self.device, input_dtype(self.model)) | files.values_for(self.model, self.device)
             yield StudyImage(item.number, item.name, str(item.path), values, tuple(batch.values))

@@ -11,9 +11,9 @@ from surgery.editing import edit_text, fit_to_reference, resolve_edit
 from surgery.errors import EditError, ImageError, SelectionError, SurgeryError, first_line
 from surgery.extraction import StageResolver, check_settings, copy_for_run, edit_for_run, trace_for_run
 from surgery.graph import trace_info
-from surgery.inputs import format_notes
 from surgery.layouts import find_map_views
 from surgery.models import get_provenance
+from surgery.output import format_notes
 from surgery.rewriting import select_all
 from surgery.studies.memory_limits import parse_memory
 from surgery.studies.study_inputs import ReadingArguments, StudyInputs, read_reference

@@ -97,7 +97,7 @@ def simulate_run(
                     if number and failure == "in the middle":
                         batches.fail()
                     run.changed_values += batches.send(batch, number=2 * number, overwrite=overwrite)
-                    written |= {path for path, _ in output.take_written()}
+                    written |= {file.name for file in output.take_written()}
                 if failure == "at the end":
                     run.sizes_before = _list_sizes(output.path)
                     batches.fail()
@@ -109,7 +109,7 @@ def simulate_run(
             run.hides_error, run.raised = False, error
         run.sizes_after = _list_sizes(output.path)
         run.files = {name: _read_content(output.path / name) for name in run.sizes_after}
-        written |= {path for path, _ in output.take_written()}
+        written |= {file.name for file in output.take_written()}
         run.directories = tuple(f"{name}/" for name in written if (output.path / name).is_dir())
         run.stray_files = sorted(
             name for name in run.files if name not in written and not name.startswith(run.directories)

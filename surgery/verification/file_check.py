@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import first_line
 from surgery.interrupts import raising_interrupts
-from surgery.output import existing_files
+from surgery.output import checksum, existing_files
 from surgery.verification.faults import Fault
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class ExpectedContent:
     """The texts that a picture carries, by name."""
     archive_names: frozenset[str] = frozenset()
     """The values that an archive holds."""
+    crc32: str | None = None
+    """The checksum of the file."""
 
 
 def check_file(folder: Path, name: str, expected: ExpectedContent) -> Iterator[Fault]:
@@ -44,9 +46,12 @@ def check_file(folder: Path, name: str, expected: ExpectedContent) -> Iterator[F
     try:
         with raising_interrupts():
             sentences = list(_content_differences(path, expected))
+            found = None if sentences or expected.crc32 is None else checksum(path)
     except Exception as error:  # noqa: BLE001 - decoders raise many kinds of errors for a damaged file
         yield Fault("unreadable", name, f"{name} can't be read: {first_line(error)}")
     else:
+        if found is not None and found != expected.crc32:
+            sentences.append(f"is not the file that the run wrote (CRC-32 {found}, and the manifest {expected.crc32})")
         yield from (Fault("different", name, f"{name} {sentence}") for sentence in sentences)
 
 

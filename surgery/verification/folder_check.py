@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
-from surgery.output import ManifestReader, flat_settings, has_manifest, listed_files, lock_holder
+from surgery.output import (
+    ManifestReader,
+    flat_settings,
+    has_manifest,
+    listed_checksums,
+    listed_files,
+    lock_holder,
+)
 from surgery.text import MANIFEST_FILE, WORK_FOLDER, escape_surrogates, format_count
 from surgery.verification.faults import Fault, Verification
 from surgery.verification.file_check import ExpectedContent, check_file
@@ -23,7 +30,8 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     """Compare the folder of a run with its manifest.
 
     Every listed file must exist and be readable: pictures decode, and archives have a value for each operation. The
-    limits, the operation and the recipe in a PNG must be those of the manifest. No other file may exist. Raises
+    limits, the operation and the recipe in a PNG must be those of the manifest, and so must the checksum of each file,
+    but for those in stores. No other file may exist. Raises
     OutputError for a folder without a run, and for a folder that a run still writes to.
     """
     folder = Path(folder)
@@ -48,9 +56,10 @@ def _compare_with_manifest(folder: Path, faults: list[Fault]) -> Verification:
             images += "name" in image  # other entries belong to a whole batch
             listed |= set(listed_files(image))
             faults += _check_image(folder, image, settings)
+        checksums = listed_checksums(manifest.head)
         for name in manifest.run_files():
             listed.add(name)
-            faults += check_file(folder, name, ExpectedContent(settings))
+            faults += check_file(folder, name, ExpectedContent(settings, crc32=checksums.get(name)))
     except (OutputError, LookupError, TypeError, AttributeError):
         faults.append(Fault("manifest", MANIFEST_FILE, f"{MANIFEST_FILE} is damaged, or no manifest of a run"))
     else:
@@ -67,7 +76,7 @@ def _unfinished_work(folder: Path) -> Iterator[Fault]:
     work = folder / WORK_FOLDER
     if work.is_dir() and (left := [path for path in work.iterdir() if path.name != "lock"]):
         sentence = f"{WORK_FOLDER} is of a run that was killed ({format_count(len(left), 'file')})"
-        yield Fault("unfinished", WORK_FOLDER, f"{sentence}; the next run into it puts it in order")
+        yield Fault("unfinished", WORK_FOLDER, f"{sentence}; the same command goes on with it")
 
 
 def _files_in(folder: Path) -> Iterator[str]:
@@ -84,15 +93,17 @@ def _files_in(folder: Path) -> Iterator[str]:
 def _check_image(folder: Path, image: Mapping[str, Any], settings: Mapping[str, str]) -> Iterator[Fault]:
     """Check the files of one image, or those of a whole batch."""
     activations = [entry for entry in image.get("activations") or () if isinstance(entry, dict)]
+    checksums = listed_checksums(image)
     for activation in activations:
         for file in activation.get("files") or ():
             if isinstance(file, dict) and isinstance(name := file.get("file"), str):
-                expected = ExpectedContent({**settings, **_picture_text(image, activation, file)})
+                text = {**settings, **_picture_text(image, activation, file)}
+                expected = ExpectedContent(text, crc32=checksums.get(name))
                 yield from check_file(folder, name, expected)
     paths = frozenset(escape_surrogates(str(activation.get("path"))).replace("\0", "_") for activation in activations)
     for name in image.get("files") or ():
         if isinstance(name, str):
-            yield from check_file(folder, name, ExpectedContent(settings, paths))
+            yield from check_file(folder, name, ExpectedContent(settings, paths, checksums.get(name)))
 
 
 def _picture_text(image: Mapping[str, Any], activation: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_file_names_sort_in_order_and_are_safe(tmp_path: Path) -> None:
         "two/001-down.conv.png",
         "two/002-weird_name_.png",
     ]
-    assert sorted(str(name) for name, _ in place.take_written()) == names
+    assert sorted(file.name for file in place.take_written()) == names
 
 
 def test_a_tiler_of_several_pictures_writes_several_files(tmp_path: Path) -> None:
@@ -249,6 +249,6 @@ def test_a_directory_of_a_store_is_listed_once_and_only_if_it_exists(tmp_path: P
     assert place.take_written() == []
     with pytest.raises(ValueError, match="stop here"):
         fail_half_way()
-    assert [str(name) for name, of in place.take_written() if of is None] == ["values/store"]
+    assert [file.name for file in place.take_written() if file.activation is None] == ["values/store"]
     with place.directory("values/store") as path:
         assert (path / "chunk").read_text() == "whole"

@@ -21,10 +21,10 @@ from surgery.builtin.readers import TensorReader
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
-from surgery.errors import SurgeryError
-from surgery.extraction import BackgroundWriter, execution
+from surgery.extraction import BackgroundWriter
 from surgery.extraction.prefetcher import Prefetcher
 from surgery.interrupts import raising_interrupts, watch_interrupts
+from surgery.output import Manifest
 from surgery.output import manifest as manifests
 from surgery.output.image_records import ImageRecords
 from surgery.output.workspace import Workspace
@@ -89,8 +89,8 @@ def assert_complete(out: Path, images: int) -> None:
 LAST_MOMENTS: dict[str, tuple[Any, str]] = {
     "while the last files are written": (BackgroundWriter, "drain"),
     "while the writer's thread ends": (BackgroundWriter, "__exit__"),
-    "before the manifest": (execution, "merge_summaries"),
-    "in the manifest": (manifests, "read_records"),
+    "before the manifest": (Manifest, "write"),
+    "in the manifest": (manifests, "read_tally"),
     "while the folder is closed": (Workspace, "close"),
     "while the lock is released": (Workspace, "remove_contents"),
 }
@@ -125,7 +125,7 @@ def test_ctrl_c_after_the_last_image_leaves_a_complete_manifest(
 def test_a_second_ctrl_c_does_not_cut_off_what_the_first_has_begun(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pressing_in(monkeypatch, manifests, "write_manifest")
+    pressing_in(monkeypatch, Manifest, "write")
     out = tmp_path / "out"
     report = surgery.extract(Net(), photos, out=out, sinks=[Png()], progress=lambda _: press())
     assert (report.images, report.interrupted) == (1, True)
@@ -137,12 +137,13 @@ def test_ctrl_c_pressed_again_and_again_ends_the_run_and_says_what_is_left(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        pressing_in(patch, manifests, "write_manifest", presses=5)
-        with pytest.raises(KeyboardInterrupt, match=f"the next run into {out} writes the manifest of its finished"):
+        pressing_in(patch, Manifest, "write", presses=5)
+        with pytest.raises(KeyboardInterrupt, match=f"the same command goes on with the run in {out}"):
             surgery.extract(Net(), photos, out=out, sinks=[Png()])
-    with pytest.raises(SurgeryError, match="already holds a run of Net that was killed"):
-        surgery.extract(Net(), photos, out=out)
+    report = surgery.extract(Net(), photos, out=out, sinks=[Png()])
+    assert (report.images, report.finished_before, report.interrupted) == (3, 3, False)
     assert_complete(out, 3)
+    assert not json.loads((out / "manifest.json").read_text())["interrupted"]
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,11 @@ from surgery.errors import ImageError
 from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_reader import ImageReader
 from surgery.inputs.image_search import find_images
-from surgery.inputs.notes import Notes, collect_notes, format_notes
+from surgery.inputs.notes import collect_notes
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.state_dicts import to_public
 from surgery.models.pix2pix.unet import UNet
+from surgery.output import Notes, format_notes
 from surgery.plugins.registry import Plugins
 
 if TYPE_CHECKING:

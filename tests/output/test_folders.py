@@ -26,8 +26,9 @@ from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import OutputError, SurgeryError
 from surgery.output import locks
+from surgery.output import manifest as manifest_module
 from surgery.output.manifest_reader import ManifestReader
-from surgery.output.workspace import Workspace
+from surgery.output.workspace import Workspace, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,28 +89,32 @@ def store(folder: surgery.OutputFolder) -> Iterator[Any]:
 # A run into a folder that holds another
 
 
-def test_a_folder_that_holds_a_run_is_refused_in_one_line_and_stays_unchanged(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_another_run_is_refused_in_one_line_and_stays_unchanged(
+    photos: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     surgery.extract(Net(), photos, out=out, source="first")
     before = tree(out)
-    for model in (Net(), Other()):
-        with pytest.raises(OutputError) as caught:
-            surgery.extract(model, photos, out=out)
-        assert str(caught.value) == (
-            f"{out} already holds a run of first; add --overwrite (overwrite=True) to replace it, or write to another "
-            "folder"
-        )
+    with pytest.raises(OutputError) as caught:
+        surgery.extract(Other(), photos, out=out)
+    assert str(caught.value) == (
+        f"{out} holds another run: it is of the model first (Net), and this one of Other; add --overwrite "
+        "(overwrite=True) to replace it, or write to another folder"
+    )
     assert tree(out) == before
 
 
 def test_the_second_run_of_a_command_names_the_option_that_overwrites(run: Any, tmp_path: Path) -> None:
     arguments = ("extract", "--at", "down8.conv", "--sink", "png")
     assert run(*arguments).code == 0
-    result = run(*arguments)
+    again = run(*arguments)
+    assert again.code == 0
+    assert "1 image, all finished before (--overwrite begins anew), 4 files" in again.out
+    result = run(*arguments, "--seed", "1")
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "surgery: activations already holds a run of facades; add --overwrite to replace it, or write to another "
-        "folder\n"
+        "surgery: activations holds another run: it has the seed 0, and this one 1; add --overwrite to replace it, or "
+        "write to another folder\n"
     )
     assert run(*arguments, "--overwrite").code == 0
     assert_whole(tmp_path / "activations")
@@ -423,15 +428,19 @@ def test_after_a_kill_the_next_run_recovers_a_manifest_of_the_finished_images(
                 lambda: len(list(out.glob("*/sheet.png"))) >= images + jobs
             )  # a sheet is there before its image is done
         else:
-            wait_for(lambda: not (out / "manifest.json").exists() and list(out.glob("store/*/*")))
+            wait_for(lambda: list(out.glob("store/*/*")))
         workers = children(process.pid) if jobs > 1 else []
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (out / "manifest.json").exists(), "a manifest beside pictures of another run"
+        during = manifest(out)
+        assert (during["model"]["class"], during["images"]) == ("Net", []), "a manifest of another run"
+        assert (during["interrupted"], during["error"]) == (True, "the run is not finished")
     wait_for(lambda: all(map(is_gone, workers)), 2)
     assert jobs == 1 or len(workers) == jobs
     if images:
-        with pytest.raises(OutputError, match="already holds a run of Net that was killed; add --overwrite"):
+        with pytest.raises(
+            OutputError, match="holds another run: it is of the model Net, and this one of Other; add --overwrite"
+        ):
             surgery.extract(Other(), photos, out=out)
         content = manifest(out)
         assert len(content["images"]) >= images
@@ -439,8 +448,8 @@ def test_after_a_kill_the_next_run_recovers_a_manifest_of_the_finished_images(
         assert [operation["path"] for operation in content["operations"]]
         assert_whole(out, strangers=("0/mine.txt",))
     else:
-        with pytest.raises(OutputError, match="already holds a run of Other; add --overwrite"):
-            surgery.extract(Other(), photos, out=out)
+        with pytest.raises(OutputError, match="it is of the model Other, and this one of Net; add --overwrite"):
+            surgery.extract(Net(), photos, out=out)
         assert tree(out) == before, "the run that was to be replaced is not back"
     surgery.extract(Other(), photos / "1.png", out=out, sinks=[Png()], overwrite=True)
     assert_whole(out, strangers=("0/mine.txt",))
@@ -514,30 +523,32 @@ def test_an_image_whose_first_file_fails_leaves_no_folder(photos: Path, tmp_path
 def test_a_manifest_that_could_not_be_written_is_written_by_the_next_run(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> int:
-        raise OutputError("can't write manifest.json: the disk is full")
-
     out = tmp_path / "out"
+    write: Any = getattr(manifest_module, "write_manifest")  # noqa: B009 - not of its interface
+
+    def full(*arguments: Any) -> None:
+        if (out / "manifest.json").exists():
+            raise OutputError("can't write manifest.json: the disk is full")
+        write(*arguments)
+
     with monkeypatch.context() as patch:
         patch.setattr("surgery.output.manifest.write_manifest", full)
         with pytest.raises(OutputError, match="the disk is full"):
             surgery.extract(Net(), photos, out=out, sinks=[Png()])
-    assert not (out / "manifest.json").exists()
-    with pytest.raises(OutputError, match="already holds a run of Net that was killed"):
-        surgery.extract(Net(), photos, out=out)
+    assert manifest(out)["images"] == []
+    assert surgery.extract(Net(), photos, out=out, sinks=[Png()]).finished_before == 4
     assert len(manifest(out)["images"]) == 4
     assert_whole(out)
 
 
-def test_a_journal_entry_that_was_cut_is_ignored(tmp_path: Path) -> None:
+def test_a_note_of_a_file_that_was_cut_is_ignored(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     workspace.open_journal()
-    workspace.append_to_journal("0/a.png")
-    workspace.append_to_journal("store/")
-    with (workspace.path / "journal").open("ab") as file:
+    workspace.note_file("0/a.png", 0)
+    with (workspace.path / "unfinished-0").open("ab") as file:
         file.write(b'\n"0/b')
-    workspace.append_to_journal("0/c.png")
-    assert list(workspace.journal_entries()) == ["0/a.png", "store/", "0/c.png"]
+    workspace.note_file("0/c.png", 0)
+    assert list(read_names(workspace.path / "unfinished-0")) == ["0/a.png", "0/c.png"]
     workspace.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -562,14 +573,15 @@ def test_ctrl_c_leaves_the_finished_images_and_a_sound_folder(photos: Path, tmp_
     assert issubclass(OutputError, SurgeryError)
 
 
-def test_a_folder_is_in_the_journal_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_noted_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old").mkdir()
     workspace = Workspace(tmp_path)
     workspace.open_journal()
     folder = surgery.OutputFolder(tmp_path, workspace=workspace)
 
     def killed(path: str) -> None:
-        assert list(workspace.journal_entries())[-1] == f"{Path(path).relative_to(tmp_path).as_posix()}/."
+        noted = list(read_names(workspace.path / "unfinished-0"))
+        assert noted[-1] == f"{Path(path).relative_to(tmp_path).as_posix()}/."
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -577,5 +589,6 @@ def test_a_folder_is_in_the_journal_before_it_appears(tmp_path: Path, monkeypatc
         for name in ("new/x.txt", "old/deep/x.txt"):
             with pytest.raises(KeyboardInterrupt), folder.file(name):
                 pass
-    assert list(workspace.journal_entries()) == ["new/.", "old/deep/."], "a folder of others is not the run's"
+    noted = list(read_names(workspace.path / "unfinished-0"))
+    assert noted == ["new/.", "old/deep/."], "a folder of others is not the run's"
     workspace.close()

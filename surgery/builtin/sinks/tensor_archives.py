@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zipfile
@@ -73,9 +74,22 @@ class Safetensors:
                 if found := re.search(r"os error (\d+)", str(error)):
                     raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
                 raise
+            _sort_metadata(path)
 
         with _open_archives(folder, "activations.safetensors", save) as write:
             yield write
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which the library writes in an order that differs from call to call."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header[_RESERVED] = dict(sorted(header.get(_RESERVED, {}).items()))
+        content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        if len(content) == size:
+            file.seek(8)
+            file.write(content)
 
 
 @contextmanager

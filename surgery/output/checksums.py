@@ -1,0 +1,38 @@
+"""Checksums of files: CRC-32, as in ZIP archives and PNG files.
+
+A checksum finds what a disk, a copy or an editor has changed. It is no signature: who can write a file of a run can
+write its manifest too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from threading import local
+
+try:
+    from isal import isal_zlib
+except ImportError:
+    isal_zlib = None  # type: ignore[assignment]
+
+_crc32 = zlib.crc32 if isal_zlib is None else isal_zlib.crc32
+_BUFFER_BYTES = 1 << 20
+
+
+class _Buffer(local):
+    """Memory to read into, one for each thread."""
+
+    def __init__(self) -> None:
+        self.bytes = memoryview(bytearray(_BUFFER_BYTES))
+
+
+_buffer = _Buffer()
+
+
+def checksum(path: Path) -> str:
+    """Return the CRC-32 of a file as 8 hexadecimal digits. Raises OSError if it can't be read."""
+    total, buffer = 0, _buffer.bytes
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            total = _crc32(buffer[:count], total)
+    return f"{total:08x}"

@@ -1,10 +1,8 @@
-// The middle: all channels of the chosen operation, sized to the window, in an order that the user chooses. Only the
-// cells in view are in the document, and they are painted a few milliseconds a frame.
+// The middle: all channels of the chosen operation, sized to the window, in an order that the user chooses.
 "use strict";
 
 const CELL_GAP = 8;
 const CAPTION_HEIGHT = 18;
-const PAINT_BUDGET = 8; // milliseconds of a frame
 
 /** What is shown in the middle. `message` says why there is nothing. */
 const shown = {
@@ -16,10 +14,10 @@ const shown = {
 };
 
 const channelsView = {
-  /** @type {Map<number, HTMLElement>} */ cells: new Map(),
-  /** @type {HTMLElement[]} */ queue: [],
   cell: 0,
   columns: 1,
+  pitch: 1,
+  /** @type {number|null} */ hovered: null,
 };
 
 function startChannels() {
@@ -27,12 +25,12 @@ function startChannels() {
   channelsView.canvas = element("div", { class: "cells", role: "list" });
   channelsView.message = element("p", { class: "message", role: "status" });
   pane.append(channelsView.message, channelsView.canvas);
-  pane.addEventListener("scroll", () => requestAnimationFrame(drawCells), { passive: true });
+  pane.addEventListener("scroll", awaitCells, { passive: true });
   new ResizeObserver(() => placeCells()).observe(pane);
   onChange((changed) => {
     const isOther = state.view === "difference" && hasChanged(changed, "otherRun", "otherImage");
     if (hasChanged(changed, "run", "image", "operation", "view", "scale") || isOther) loadShown();
-    else if (hasChanged(changed, "colormap", "isReversed", "clip", "aroundZero")) paintAll();
+    else if (hasChanged(changed, "colormap", "isReversed", "clip", "aroundZero")) paintAllCells();
     const isMarked = state.sort === "mark" && changed.has("place");
     if (hasChanged(changed, "sort", "descending", "measuresLoaded") || isMarked) sortChannels();
     if (changed.has("cell")) placeCells();
@@ -122,9 +120,7 @@ function placeCells() {
   channelsView.message.textContent = message;
   channelsView.message.hidden = !message;
   showWholePicture();
-  for (const cell of channelsView.cells.values()) cell.remove();
-  channelsView.cells.clear();
-  channelsView.queue.length = 0;
+  clearCells();
   if (!activation || !pane.clientWidth) {
     setStyle(channelsView.canvas, { height: "0px" });
     byId("channels-pane").removeAttribute("aria-busy");
@@ -155,93 +151,9 @@ function fittingCell(channels, width, height, aspect) {
   return Math.floor((width + CELL_GAP) / Math.min(columns, Math.max(channels, 2))) - CELL_GAP;
 }
 
-function drawCells() {
-  const pane = byId("channels");
-  const { pitch, columns } = channelsView;
-  if (!shown.activation) return;
-  const first = Math.max(0, Math.floor((pane.scrollTop - pitch) / pitch)) * columns;
-  const last = Math.ceil((pane.scrollTop + pane.clientHeight + pitch) / pitch) * columns;
-  for (const [place, cell] of channelsView.cells) {
-    if (place >= first && place < last) continue;
-    cell.remove();
-    channelsView.cells.delete(place);
-  }
-  for (let place = first; place < Math.min(last, shown.order.length); place += 1) {
-    if (!channelsView.cells.has(place)) addCell(place);
-  }
-  paintQueue();
-}
-
-function addCell(place) {
-  const { activation, order } = shown;
-  const { cell, columns, pitch } = channelsView;
-  const channel = order[place];
-  const name = activation.isColor ? "red, green, blue" : `${channel}`;
-  const number = state.sort === "number" || activation.isColor ? "" : formatNumber(sortNumber(channel));
-  const made = element(
-    "button",
-    {
-      type: "button",
-      class: `cell${channel === state.channel ? " is-chosen" : ""}`,
-      role: "listitem",
-      "aria-label": cellLabel(activation, channel),
-      dataset: { channel },
-      style: {
-        left: `${CELL_GAP + (place % columns) * (cell + CELL_GAP)}px`,
-        top: `${CELL_GAP + Math.floor(place / columns) * pitch}px`,
-        width: `${cell}px`,
-      },
-      onclick: (event) => (event.shiftKey ? pin(placeOf(event, event.currentTarget.querySelector("canvas"))) : update({ channel })),
-      onpointermove: (event) => pointInCell(event, channel),
-      onpointerleave: () => {
-        channelsView.hovered = null;
-        update({ pointer: null });
-      },
-    },
-    element(
-      "span",
-      { class: "cell-map" },
-      element("canvas", {
-        style: { width: `${cell}px`, height: `${Math.round((cell * activation.height) / activation.width)}px` },
-        class: cell >= activation.width ? "is-enlarged" : null,
-      }),
-    ),
-    element("span", { class: "caption" }, element("span", { text: name }), element("span", { class: "caption-number", text: number })),
-  );
-  channelsView.cells.set(place, made);
-  channelsView.queue.push(made);
-  channelsView.canvas.append(made);
-}
-
-function cellLabel(activation, channel) {
-  if (activation.isColor) return "picture in colors";
-  return `channel ${channel}, ${formatNumber(activation.low[channel])} to ${formatNumber(activation.high[channel])}`;
-}
-
-/** Paint waiting cells for a part of a frame, and go on in the next one. */
-function paintQueue() {
-  const start = performance.now();
-  const { activation, pool } = shown;
-  if (!activation) return;
-  const colors = colorsFor(activation);
-  while (channelsView.queue.length && performance.now() - start < PAINT_BUDGET) {
-    const cell = channelsView.queue.shift();
-    if (!cell.isConnected) continue;
-    const channel = Number(cell.dataset.channel);
-    paintMap(cell.querySelector("canvas"), activation, channel, limitsOf(activation, channel, pool), colors);
-  }
-  if (channelsView.queue.length) requestAnimationFrame(paintQueue);
-  else byId("channels-pane").removeAttribute("aria-busy");
-}
-
-function paintAll() {
-  channelsView.queue = [...channelsView.cells.values()];
-  paintQueue();
-}
-
 /** Mark the chosen cell, and bring it into view. */
 function markChosenCell(isScrolled) {
-  for (const cell of channelsView.cells.values()) cell.classList.toggle("is-chosen", Number(cell.dataset.channel) === state.channel);
+  for (const cell of cellsView.cells.values()) cell.classList.toggle("is-chosen", Number(cell.dataset.channel) === state.channel);
   const place = shown.order.indexOf(state.channel);
   if (!isScrolled || place < 0) return;
   const pane = byId("channels");

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from surgery.cli.checkpoints import run_checkpoints, run_folders, split_checkpoints
 from surgery.cli.edit_options import ReferenceOptions
 from surgery.cli.extract_options import DrawingOptions, ImageOptions, OutputOptions, RunOptions
 from surgery.cli.option_groups import expand_option_groups
@@ -14,7 +15,8 @@ from surgery.cli.process_settings import tune_process
 from surgery.cli.standard_streams import print_failures, print_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from surgery.output import Report
 
@@ -24,7 +26,11 @@ def extract(
     model: ModelArgument = "facades",
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Files, folders and patterns. [dim]\\[default: a shipped input][/dim]"),
+        typer.Argument(
+            metavar="IMAGES",
+            help="Files, folders and patterns; before them, further weights files, each of which has a run of its own. "
+            "[dim]\\[default: a shipped input][/dim]",
+        ),
     ] = None,
     at: AtOption = ["*"],  # noqa: B006
     *,
@@ -36,7 +42,10 @@ def extract(
     loading: ModelOptions,
     plugin_options: PluginOptions,
 ) -> None:
-    """Run a model on images, and draw the value of every chosen operation."""
+    """Run a model on images, and draw the value of every chosen operation.
+
+    Several weights files have a run each, in a folder of its own below --out.
+    """
     tune_process()
     plugins = plugin_options.open()
     arguments = {
@@ -54,39 +63,52 @@ def extract(
     from surgery.extraction import extract as run
     from surgery.inputs import collect_notes, find_images, reader_suffixes
     from surgery.models import load_model
-    from surgery.output import Notes, format_notes
+    from surgery.output import Notes, format_notes, write_page
     from surgery.rewriting import parse_selection
 
     selections = [parse_selection(text) for text in at]
+    models, images = split_checkpoints(model, images or [], has_reader=arguments.get("reader") is not None)
     notes: Notes = {}
     with collect_notes(notes):
         has_files = images or not any(isinstance(given, list) for given in arguments["inputs"].values())
         chosen = images or [str(inputs()[0])]
         paths = find_images(chosen, reader_suffixes(arguments.get("reader"))) if has_files else []
-    network = load_model(model, part=loading.part, seed=running.seed, plugins=plugins)
-    with ProgressBar(len(paths) or None) as bar:
-        report = run(
-            network,
-            paths,
-            at=selections,
-            source=model,
-            watchers=plugins.watchers(),
-            progress=bar.advance,
-            **arguments,
-        )
-    _print_report(report, format_notes(notes))
-    for warning in report.warnings:
-        plugins.warn(warning)
-    print_failures(report.failed, report.images)
-    if report.failed or report.interrupted:
+    folders = run_folders(models, arguments.pop("out"))
+
+    def run_model(source: str, folder: Path) -> Report:
+        network = load_model(source, part=loading.part, seed=running.seed, plugins=plugins)
+        with ProgressBar(len(paths) or None, source if len(models) > 1 else "extracting") as bar:
+            return run(
+                network,
+                paths,
+                at=selections,
+                source=source,
+                out=folder,
+                watchers=plugins.watchers(),
+                progress=bar.advance,
+                **arguments,
+            )
+
+    reports = run_checkpoints(dict(zip(models, folders, strict=True)), run_model)
+    page = write_page(*(each.folder for each in reports if each.images)) if output.page and len(models) > 1 else None
+    _print_reports(reports, format_notes(notes), page)
+    for report in reports:
+        for warning in report.warnings:
+            plugins.warn(warning)
+        print_failures(report.failed, report.images)
+    if len(reports) < len(models) or any(report.failed or report.interrupted for report in reports):
         raise typer.Exit(1)
 
 
-def _print_report(report: Report, reading_notes: Iterable[str]) -> None:
+def _print_reports(reports: Sequence[Report], reading_notes: Iterable[str], page: Path | None) -> None:
+    """Print the report of one run, or a table of several, whose page is given if they have one."""
     from surgery.cli.console import open_console
-    from surgery.cli.run_views import report_view
+    from surgery.cli.run_views import report_view, runs_view
 
-    for note in (*report.hazards, *reading_notes, *report.notes):
+    hazards = [str(hazard) for report in reports for hazard in report.hazards]
+    notes = [note for report in reports for note in report.notes]
+    for note in dict.fromkeys([*hazards, *reading_notes, *notes]):
         print_note(note)
     console = open_console()
-    console.print(report_view(report, console.width), soft_wrap=False)
+    view = report_view(reports[0], console.width) if len(reports) == 1 else runs_view(reports, page, console.width)
+    console.print(view, soft_wrap=False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ProgressBar:
     """A progress bar over the images of a run, which disappears at the end."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, label: str = "extracting") -> None:
         console = open_console(stderr=True)
         self.bar = RichProgress(
             TextColumn(
@@ -31,7 +31,7 @@ class ProgressBar:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("extracting", total=total)
+        self.task = self.bar.add_task(escape_unprintable(label), total=total)
 
     def __enter__(self) -> Self:
         self.bar.start()

@@ -13,6 +13,7 @@ from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rich.console import RenderableType
     from rich.table import Table
@@ -46,6 +47,32 @@ def _finished_before(report: Report) -> list[str]:
     if report.finished_before == report.images:
         return ["all finished before (--overwrite begins anew)"]
     return [f"{report.finished_before} of them finished before"] if report.finished_before else []
+
+
+def runs_view(reports: Sequence[Report], page: Path | None, width: int) -> RenderableType:
+    """Return a view of several runs: a row for each, and their page if they have one."""
+    if not reports:
+        return Text("no run was finished", style="bold yellow")
+    rows = [_run_row(report) for report in reports]
+    table = fitted_table(rows, ["run", "images", "files", "seconds", "remarks"], width)
+    look = [Text(), Text.assemble(("look at ", "dim"), f"{page}")] if page is not None else []
+    return Group(table, *look)
+
+
+def _run_row(report: Report) -> dict[str, Text]:
+    constant = sum(summary.facts.constant_channels > 0 for summary in report.summaries)
+    not_finite = [summary.operation.path for summary in report.summaries if summary.facts.nan or summary.facts.inf]
+    remarks = [f"constant channels in {format_count(constant, 'operation')}"] if constant else []
+    remarks += [f"NaN or infinite from {not_finite[0]} on"] if not_finite else []
+    remarks += [f"{len(report.failed)} failed"] if report.failed else []
+    remarks += ["interrupted"] if report.interrupted else []
+    return {
+        "run": Text(f"{report.folder}/", style="bold green"),
+        "images": Text(f"{report.images}"),
+        "files": Text(f"{report.files}"),
+        "seconds": Text(f"{report.seconds:.1f}"),
+        "remarks": Text(", ".join(remarks), style="bold red" if not_finite else "yellow"),
+    }
 
 
 def _operation_row(summary: OperationSummary) -> dict[str, Text]:

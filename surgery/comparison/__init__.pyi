@@ -5,4 +5,5 @@ from .run_comparison import RunComparison as RunComparison
 from .run_comparison import format_relative as format_relative
 from .run_comparison import format_snr as format_snr
 from .run_names import name_runs as name_runs
+from .run_names import shorten as shorten
 from .runs import Run as Run

@@ -7,8 +7,10 @@ import os
 import re
 import stat
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from surgery.errors import OutputError, describe_os_error
 from surgery.page import INDEX, PAGE
@@ -16,7 +18,6 @@ from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 IMAGES_LINE = b' "images": ['
 """The line of a manifest after which each image has a line of its own."""
@@ -76,10 +77,12 @@ class ManifestReader:
 
     def existing(self, names: Iterable[str]) -> Iterator[str]:
         """Yield those names that are files inside the folder, or links to such files."""
-        root = os.path.realpath(self.folder)
-        for name, path in existing_files(self.folder, names):
-            if not path.is_symlink() or os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep):
-                yield name
+        root = os.path.realpath(self.folder).rstrip(os.sep) + os.sep
+        for name, path in _paths_inside(self.folder, names):
+            with suppress(OSError, ValueError):
+                mode = os.lstat(path).st_mode
+                if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and os.path.realpath(path).startswith(root)):
+                    yield name
 
     def _not_a_manifest(self) -> OutputError:
         return OutputError(f"{self.path} is not the manifest of a run")
@@ -113,7 +116,7 @@ class ManifestReader:
             images = self._whole.get("images")
             yield from images if isinstance(images, list) else ()
             return
-        yield from map(json.loads, self._read_lines())
+        yield from map(orjson.loads, self._read_lines())
 
     def _read_lines(self) -> Iterator[bytes]:
         """Yield the line of each image or batch, without the comma after it."""
@@ -189,22 +192,29 @@ def existing_files(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Pa
 
     Skips folders, and names that lead out of the folder, directly or by a link.
     """
+    for name, path in _paths_inside(folder, names):
+        if is_file_or_link(path):
+            yield name, Path(path)
+
+
+def _paths_inside(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield those names whose directories are inside the folder, with their paths. A Path of each would take longer."""
     root = os.path.realpath(folder)
     known: dict[str, bool] = {}
     for name in names:
-        parts = PurePosixPath(name).parts
+        parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts or name.startswith("/") or ".." in parts or parts[0].lower() == WORK_FOLDER or "\0" in name:
             continue
-        path = folder / name
-        home = str(path.parent)
+        path = f"{folder}/{name}"
+        home = path.rpartition("/")[0]
         if home not in known:
             real = os.path.realpath(home)
             known[home] = real == root or real.startswith(root.rstrip(os.sep) + os.sep)
-        if known[home] and is_file_or_link(path):
+        if known[home]:
             yield name, path
 
 
-def is_file_or_link(path: Path) -> bool:
+def is_file_or_link(path: str | Path) -> bool:
     """Return whether a path is a file, or a link to anything."""
     try:
         mode = os.lstat(path).st_mode

@@ -6,8 +6,8 @@ import errno
 import json
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
-from uuid import uuid4
 
 from surgery.errors import OutputError, describe_os_error
 from surgery.output.manifest_reader import PAGE_LIST, existing_files, listed_page_files
@@ -18,9 +18,10 @@ from surgery.page import picture_script, picture_script_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from surgery.page import PageFile
+
+_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class PageFolder:
@@ -34,9 +35,13 @@ class PageFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._workspace = Workspace(folder)
+        self._part = f"{self._workspace.path}/page.part"
+        """The file that is not complete yet."""
         self._directories = RunDirectories(folder, None)
         self._listed = set(listed_page_files(folder))
         self._written: dict[str, None] = {}
+        self._list = -1
+        """The open list."""
         self._is_complete = False
 
     def __enter__(self) -> Self:
@@ -50,6 +55,8 @@ class PageFolder:
 
     def __exit__(self, *error: object) -> None:
         try:
+            if self._list >= 0:
+                os.close(self._list)
             if self._is_complete:
                 self._remove_stale_files()
         finally:
@@ -69,35 +76,33 @@ class PageFolder:
         self._is_complete = is_complete
 
     def _write(self, file: PageFile) -> None:
-        if not self._written:
-            self._append_to_list(PAGE_LIST)
         home, _, last = file.name.rpartition("/")
-        target = f"{self._directories.make(home).path}/{last}"
-        if file.name not in self._listed:
-            if os.path.lexists(target):
+        directory = self._directories.make(home)
+        target = f"{directory.path}/{last}"
+        picture = f"{self.folder}/{file.picture}.png"
+        is_new = file.name not in self._listed
+        if is_new:
+            if not directory.is_new and os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, "a file of that name is there, which is of no page; move it away")
             self._append_to_list(file.name)
         self._written[file.name] = None
-        if file.picture is None:
-            content = file.content
-        else:
-            picture = f"{self.folder}/{file.picture}.png"
-            if _is_up_to_date(target, picture, file.picture):
+        content = file.content
+        if file.picture is not None:
+            if not is_new and _is_up_to_date(target, picture, file.picture):
                 return
-            with open(picture, "rb") as png:  # noqa: PTH123 - a Path takes longer than a small picture
-                content = picture_script(file.picture, png.read())
-        part = f"{self._workspace.path}/{uuid4().hex}.part"
-        with open(part, "wb", buffering=0) as script:  # noqa: PTH123
-            script.write(content)
-        os.replace(part, target)  # noqa: PTH105
+            content = picture_script(file.picture, read_whole(picture))
+        write_whole(self._part, content)
+        os.replace(self._part, target)  # noqa: PTH105
 
     def _append_to_list(self, name: str) -> None:
-        if name in self._listed:
-            return
-        home, _, last = PAGE_LIST.rpartition("/")
-        with open(f"{self._directories.make(home).path}/{last}", "ab") as listing:  # noqa: PTH123
-            listing.write(json.dumps(name).encode() + b"\n")
-        self._listed.add(name)
+        if self._list < 0:
+            home, _, last = PAGE_LIST.rpartition("/")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FLAGS
+            self._list = os.open(f"{self._directories.make(home).path}/{last}", flags, 0o666)
+            self._append_to_list(PAGE_LIST)
+        if name not in self._listed:
+            os.write(self._list, json.dumps(name).encode() + b"\n")
+            self._listed.add(name)
 
     def _remove_stale_files(self) -> None:
         stale = self._listed - self._written.keys() - {PAGE_LIST}
@@ -105,9 +110,33 @@ class PageFolder:
             path.unlink(missing_ok=True)
         remove_empty_folders(self.folder, stale)
         names = "".join(f"{json.dumps(name)}\n" for name in (PAGE_LIST, *self._written))
-        part = self._workspace.path / f"{uuid4().hex}.part"
+        part = Path(self._part)
         part.write_text(names, encoding="utf-8")
         part.replace(self.folder / PAGE_LIST)
+
+
+def read_whole(path: str) -> bytes:
+    """Return the content of a file, in half the time that a Path takes for a small one."""
+    file = os.open(path, os.O_RDONLY | _FLAGS)
+    try:
+        size = os.fstat(file).st_size
+        content = os.read(file, size)
+        while len(content) < size and (more := os.read(file, size - len(content))):  # a read returns at most 2 GiB
+            content += more
+        return content
+    finally:
+        os.close(file)
+
+
+def write_whole(path: str, content: bytes) -> None:
+    """Write the content of a file, in half the time that a Path takes for a small one. Raises OSError if it can't."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o666)
+    try:
+        remaining = memoryview(content)
+        while remaining:
+            remaining = remaining[os.write(file, remaining) :]
+    finally:
+        os.close(file)
 
 
 def _is_up_to_date(script: str, picture: str, key: str) -> bool:

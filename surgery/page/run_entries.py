@@ -146,5 +146,5 @@ def picture_names(activation: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of the files of an activation that are pictures in a folder of their own."""
     for file in entries(activation.get("files")):
         name = file.get("file")
-        if isinstance(name, str) and name.endswith(PICTURE_SUFFIX) and len(PurePosixPath(name).parts) > 1:
+        if isinstance(name, str) and name.endswith(PICTURE_SUFFIX) and "/" in name:
             yield name

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from typing import Any
 
 import orjson
+from pybase64 import b64encode
 
 _END = b'");\n'
 
@@ -25,7 +25,7 @@ def script_json(value: Any) -> bytes:
 
 def picture_script(key: str, png: bytes) -> bytes:
     """Return the script of a picture: ``surgeryPage.pixels("facade-1/003-down2.conv", "iVBORw0K...");``."""
-    return b"".join((_picture_start(key), b2a_base64(png, newline=False), _END))
+    return b"".join((_picture_start(key), b64encode(png), _END))
 
 
 def picture_script_size(key: str, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Pages that are made of the code when the site is built: the command line, the Python names, the hooks."""
+"""Pages that are made of the code when the site is built: command line, Python names, hooks, and the page of a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).parents[1]
+RUN = tempfile.TemporaryDirectory(prefix="surgery-docs-")
+"""Where the shipped model runs, for its page in the site. It is removed when the process ends."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -27,7 +30,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     for picture in sorted((ROOT / "examples" / "pictures").glob("*.png")):
         files.append(File.generated(config, f"pictures/{picture.name}", abs_src_path=str(picture)))
+    folder = run_with_page()
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        name = path.relative_to(folder).as_posix()
+        files.append(File.generated(config, f"walkthrough/{name}", abs_src_path=str(path)))
     return files
+
+
+def run_with_page() -> Path:
+    """Run the shipped model on two images, as ``surgery extract --page --measure checkerboard``; return the folder."""
+    import surgery
+    from surgery.data import inputs
+
+    folder = Path(RUN.name) / "activations"
+    if not folder.exists():  # `mkdocs serve` builds again
+        model, sinks = surgery.load_model("facades"), ("png", "page")
+        surgery.extract(model, inputs()[:2], out=folder, sinks=sinks, measures="checkerboard", source="facades")
+    return folder
 
 
 def command_line() -> str:

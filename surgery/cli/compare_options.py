@@ -82,7 +82,7 @@ class RunsOptions:
 
     def make(self, sources: Sequence[str], loading: ModelOptions, plugins: Plugins) -> list[Run]:
         """Return the runs, whose models are loaded. Raises BadParameter, and what `surgery.load_model` raises."""
-        from surgery.comparison import Run, name_runs
+        from surgery.comparison import Run, WeightStore, name_runs
 
         seeds = [_parse_seed(text) for text in _split(self.seed, "--seed")]
         varied: list[Sequence[Any]] = [
@@ -108,9 +108,11 @@ class RunsOptions:
             )
         names = name_runs(runs, plugins)
         models: dict[tuple[str, int], nn.Module] = {}
+        store = WeightStore()
         for run in runs:
             if (key := (str(run.model), run.seed)) not in models:
                 models[key] = loading.load(key[0], plugins, run.seed)
+                store.add(models[key])
         return [
             replace(run, model=models[str(run.model), run.seed], source=str(run.model), name=name)
             for run, name in zip(runs, names, strict=True)

@@ -7,3 +7,4 @@ from .run_comparison import format_snr as format_snr
 from .run_names import name_runs as name_runs
 from .run_names import shorten as shorten
 from .runs import Run as Run
+from .weight_store import WeightStore as WeightStore

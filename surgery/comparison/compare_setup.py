@@ -10,6 +10,7 @@ from torch import Tensor
 from surgery.comparison.alignment import align as align_operations
 from surgery.comparison.run_names import name_runs
 from surgery.comparison.runs import PreparedRun, Run, load_run_model
+from surgery.comparison.weight_store import WeightStore
 from surgery.errors import ImageError, ModelError
 from surgery.extraction import copy_for_run
 from surgery.graph import Operations, find_edges
@@ -52,8 +53,10 @@ class CompareSetup:
         self.described = [run.describe(plugins) for run in given]
         """What each run is, in words."""
         names = name_runs(given, plugins)
+        store = WeightStore()
         given = [
-            replace(run, model=load_run_model(run, plugins), name=name) for run, name in zip(given, names, strict=True)
+            replace(run, model=load_run_model(run, plugins, store), name=name)
+            for run, name in zip(given, names, strict=True)
         ]
         first_images = images if _is_empty(given[0].images) else given[0].images
         self.inputs = _find_inputs(given[0], first_images, reading)

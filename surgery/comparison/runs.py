@@ -20,6 +20,7 @@ from surgery.tracing import unwrap_model
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from surgery.comparison.weight_store import WeightStore
     from surgery.editing import EditRecipe
     from surgery.extraction import Mode
     from surgery.graph import Operations
@@ -137,11 +138,13 @@ class PreparedRun:
         return call_arguments(self.model, {name: values[name] for name in input_names(self.model)})
 
 
-def load_run_model(run: Run, plugins: Plugins | None) -> nn.Module:
+def load_run_model(run: Run, plugins: Plugins | None, store: WeightStore) -> nn.Module:
     """Return the model of a run, loaded if it is given by a name or a file."""
     if isinstance(run.model, nn.Module):
         return run.model
-    return load_model(run.model, seed=run.seed, plugins=plugins)
+    model = load_model(run.model, seed=run.seed, plugins=plugins)
+    store.add(model)
+    return model
 
 
 def convert(model: nn.Module, dtype: torch.dtype | str | None) -> nn.Module:

@@ -291,7 +291,7 @@ class Activation:
 def __getattr__(name: str) -> object:
     """Return a name that has moved to `surgery.stages`, for one release."""
     stages = import_module("surgery.stages")
-    if name.startswith("_") or (name not in vars(stages) and name != "Layout"):
+    if name not in (*stages.__all__, "Layout"):
         raise AttributeError(f"module 'surgery.types' has no attribute {name!r}")
     warn(f"surgery.types.{name} has moved to surgery.stages.{name}", DeprecationWarning, stacklevel=2)
     return getattr(stages, name)

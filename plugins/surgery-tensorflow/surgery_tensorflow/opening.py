@@ -11,6 +11,7 @@ from surgery.stages import LoadedNetwork
 from surgery_tensorflow.bundle import Bundle
 from surgery_tensorflow.hdf5 import open_archive, open_hdf5
 from surgery_tensorflow.keras_config import OtherNetworkError
+from surgery_tensorflow.keras_models import open_keras_model
 from surgery_tensorflow.object_graph import find_models
 from surgery_tensorflow.recognition import recognize
 from surgery_tensorflow.saved_models import read_description, read_settings
@@ -60,7 +61,10 @@ def _choose_network(path: Path, models: list[StoredModel], part: str | None) -> 
         if network is not None:
             found.append((model, network))
     if not found:
-        raise CheckpointError(_describe_unknown(path, wanted, reasons))
+        unknown = _describe_unknown(path, wanted, reasons)
+        if len(models) == 1 and (config := models[0].config) is not None and path.is_file():
+            return LoadedNetwork(open_keras_model(path, config, unknown))
+        raise CheckpointError(unknown)
     model, network = min(found, key=lambda each: not each[1].is_generator)
     others = tuple(other.name for other in models if other is not model)
     return LoadedNetwork(network.build(), part=model.name if others else "", others=others, notes=network.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -176,6 +177,35 @@ def test_files_of_other_networks_say_what_they_hold(tmp_path: Path) -> None:
     assert "is a SavedModel without variables/variables.index" in refused(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("name", ["k3/lambda.keras", "k2/lambda.h5"])
+def test_a_layer_of_python_code_is_refused_by_name(name: str) -> None:
+    assert "has twice (Lambda), which is Python code or not of Keras itself, and is not run" in refused(FILES / name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"module": "builtins", "class_name": "eval"},
+        {"module": "keras.utils", "class_name": "get_file"},
+        {"module": "mine", "class_name": "Own", "registered_name": "mine>Own"},
+        {"module": "keras.layers", "class_name": "TorchModuleWrapper"},
+    ],
+)
+def test_what_is_not_a_layer_of_keras_is_refused_by_name(change: dict[str, str], tmp_path: Path) -> None:
+    with zipfile.ZipFile(FILES / "k3/other.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+        config["config"]["layers"][1] |= change
+        with zipfile.ZipFile(tmp_path / "changed.keras", "w") as changed:
+            changed.writestr("config.json", json.dumps(config))
+            changed.writestr("model.weights.h5", archive.read("model.weights.h5"))
+    assert f"has stem ({change['class_name']}), which is Python code" in refused(tmp_path / "changed.keras")
+
+
+def test_another_model_of_keras_says_what_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)
+    assert "; other models need Keras 3, which is missing: pip install keras" in refused(FILES / "k3/other.keras")
+
+
 def test_numbers_and_tables_that_end_too_early_are_found() -> None:
     assert read_varint(b"\xac\x02", 0) == (300, 2)
     for data in (b"", b"\x80", b"\x80" * 12):
@@ -206,6 +236,7 @@ def test_the_commands_of_the_documentation_run(tmp_path: Path, monkeypatch: pyte
         shutil.copy(FILES / name, ".")
     Image.new("RGB", (512, 256)).save("facade.png")
     commands = re.findall(r"^    (surgery .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    commands.remove("surgery inspect my_model.keras")  # which needs Keras
     assert len(commands) == 5
     for command in commands:
         words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", command)]

@@ -22,7 +22,9 @@ function drawHistogram(view, activation, channel, limits, colors) {
   drawBars(view.canvas, activation, channel, histogram, limits, colors);
   const stops = Array.from({ length: 33 }, (_, i) => colorAt(low + (i / 32) * (high - low), limits, colors, activation.isColor));
   view.bar.style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
-  const zero = low < 0 && high > 0 ? [element("span", { class: "scale-zero", text: "0", style: { left: `${(100 * -low) / (high - low)}%` } })] : [];
+  const zeroAt = (100 * -low) / (high - low);
+  const isZeroApart = zeroAt > 28 && zeroAt < 75; // elsewhere it would lie on the numbers at the ends
+  const zero = isZeroApart ? [element("span", { class: "scale-zero", text: "0", style: { left: `${zeroAt}%` } })] : [];
   view.ends.replaceChildren(element("span", { text: formatNumber(low) }), ...zero, element("span", { text: formatNumber(high) }));
   const specials = [NAN, MINUS_INFINITY, PLUS_INFINITY].filter((code) => histogram[code] && !activation.isColor);
   const unusual = specials.map((code) => `${count(histogram[code], "value")} ${SPECIAL_NAMES[code]}`);

@@ -83,7 +83,8 @@ def _files_matching(path: Path, pattern: str, suffixes: Collection[str], descrip
 def _with_suffixes(source: Path, files: Sequence[Path], suffixes: Collection[str]) -> list[Path]:
     """Return the files with one of the suffixes that are not hidden, and note how many others there are."""
     selected = [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
-    others = [file for file in files if file not in set(selected)]
+    chosen = set(selected)
+    others = [file for file in files if file not in chosen]
     if others and selected:
         count = "1 other file is" if len(others) == 1 else f"{len(others)} other files are"
         add_note(source, f"{count} left out: {_list_names(others)}")

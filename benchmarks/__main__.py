@@ -108,11 +108,12 @@ def compare_cases(*, quick: bool) -> None:
 
 
 def compare_default() -> None:
-    """Print what the default run costs, pictures and sheets, beside a plain forward and the pictures alone."""
+    """Print what the default run costs, pictures and sheets, beside a plain forward, pictures alone, and statistics."""
     cases = [
         baseline_case("plain forward, batch 8", "plain", 8, 40, 8),
         surgery_case("surgery, batch 8", 8, 40, "--batch-size", "8"),
         surgery_case("surgery, batch 8, and sheets", 8, 40, "--batch-size", "8", "--sink", "sheet"),
+        surgery_case("surgery, batch 8, statistics alone", 8, 40, "--batch-size", "8", sink="stats"),
     ]
     print_costs(measure_cases(cases, 5))
 

@@ -114,9 +114,9 @@ def weights_file() -> Path:
     return path
 
 
-def surgery_case(name: str, few: int, many: int, *options: str, threads: int = 1) -> Case:
+def surgery_case(name: str, few: int, many: int, *options: str, threads: int = 1, sink: str = "png") -> Case:
     """Return a case of `surgery extract`: a PNG for each of the 55 operations, the input and the output."""
-    command = (sys.executable, "-m", "surgery", "extract", "{model}", "{files}", "--sink", "png", "--no-check")
+    command = (sys.executable, "-m", "surgery", "extract", "{model}", "{files}", "--sink", sink, "--no-check")
     return Case(name, (*command, "-o", "{out}", *options), few, many, threads)
 
 

@@ -9,12 +9,16 @@ from .colored_lines import color_lines as color_lines
 from .colormap_catalog import COLORMAPS as COLORMAPS
 from .declared_attributes import declared_attribute as declared_attribute
 from .extremes import find_extremes as find_extremes
+from .histograms import Histograms as Histograms
+from .histograms import find_histograms as find_histograms
 from .labels import draw_labels as draw_labels
 from .limits import check_limits as check_limits
 from .limits import find_limits as find_limits
 from .maps import replace_nonfinite as replace_nonfinite
 from .measures import apply_measure as apply_measure
 from .measures import fit_measure as fit_measure
+from .moments import Moments as Moments
+from .moments import find_moments as find_moments
 from .palettes import SPECIAL_CODES as SPECIAL_CODES
 from .palettes import make_palette as make_palette
 from .picture_sizes import LABEL_HEIGHT as LABEL_HEIGHT

@@ -16,7 +16,7 @@ except ImportError:
 if TYPE_CHECKING:
     from torch import Tensor
 
-if not hasattr(_kernels, "color_lines"):  # an editable install may contain an older build
+if not hasattr(_kernels, "find_moments"):  # an editable install may contain an older build
     _kernels = None  # type: ignore[assignment]
 kernels = _kernels
 

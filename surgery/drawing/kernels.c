@@ -125,6 +125,64 @@ VECTORIZED static bool find_extremes_of_rows(
     return finite;
 }
 
+/* ---- moments ---- */
+
+#define SUMS 8 /* a sum is made of as many sums, of every eighth term each, which are added in pairs */
+
+INLINE double add_sums(const double *sums)
+{
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+INLINE double sum_of_values(const float *values, Py_ssize_t size)
+{
+    double sums[SUMS] = {0};
+    Py_ssize_t i = 0;
+    for (; i + SUMS <= size; i += SUMS)
+        for (int part = 0; part < SUMS; part++)
+            sums[part] += values[i + part];
+    for (int part = 0; i < size; i++, part++)
+        sums[part] += values[i];
+    return add_sums(sums);
+}
+
+INLINE double sum_of_squares(const float *values, Py_ssize_t size, double mean)
+{
+    double sums[SUMS] = {0};
+    Py_ssize_t i = 0;
+    for (; i + SUMS <= size; i += SUMS)
+        for (int part = 0; part < SUMS; part++) {
+            double distance = values[i + part] - mean;
+            sums[part] += distance * distance;
+        }
+    for (int part = 0; i < size; i++, part++) {
+        double distance = values[i] - mean;
+        sums[part] += distance * distance;
+    }
+    return add_sums(sums);
+}
+
+/* Find mean, sum of the squared distances to it, least, greatest and number of zeros of each row: five arrays of `rows`
+   numbers. A row is read three times while it is in the cache. Returns false if a value is not finite. */
+VECTORIZED static bool find_moments_of_rows(const float *values, Py_ssize_t rows, Py_ssize_t size, double *moments)
+{
+    for (Py_ssize_t row = 0; row < rows; row++, values += size) {
+        float least, greatest;
+        if (!find_row_extremes(values, size, &least, &greatest))
+            return false;
+        Py_ssize_t zeros = 0;
+        for (Py_ssize_t i = 0; i < size; i++)
+            zeros += values[i] == 0;
+        double mean = sum_of_values(values, size) / size;
+        moments[row] = mean;
+        moments[rows + row] = sum_of_squares(values, size, mean);
+        moments[2 * rows + row] = least;
+        moments[3 * rows + row] = greatest;
+        moments[4 * rows + row] = (double)zeros;
+    }
+    return true;
+}
+
 /* ---- codes from values ---- */
 
 /* The code of a value is the whole part of (value - low) * scale + rounding. */
@@ -448,6 +506,26 @@ static PyObject *tile_codes(PyObject *module, PyObject *arguments)
     return wrong ? NULL : Py_NewRef(Py_None);
 }
 
+/* find_moments(values, moments): write the moments (5, rows) of rows of equal size. Returns False if a value is not
+   finite; then the moments are meaningless. */
+static PyObject *find_moments(PyObject *module, PyObject *arguments)
+{
+    Py_buffer values, moments;
+    if (!PyArg_ParseTuple(arguments, "y*w*", &values, &moments))
+        return NULL;
+    Py_ssize_t rows = moments.len / (5 * sizeof(double)), count = values.len / sizeof(float);
+    bool wrong = raise_if(rows < 1 || count < rows || count % rows || moments.len % (5 * sizeof(double)));
+    bool finite = false;
+    if (!wrong) {
+        Py_BEGIN_ALLOW_THREADS
+        finite = find_moments_of_rows(values.buf, rows, count / rows, moments.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&moments);
+    return wrong ? NULL : PyBool_FromLong(finite);
+}
+
 /* color_lines(lines, palette, canvas): write the colors of codes (H, 1 + W) to a canvas (H, 1 + 3 * W). The palette is
    (256, 3). The first byte of each line is copied. */
 static PyObject *color_lines(PyObject *module, PyObject *arguments)
@@ -473,6 +551,7 @@ static PyMethodDef methods[] = {
     {"find_extremes", find_extremes, METH_VARARGS, NULL},
     {"quantize", quantize, METH_VARARGS, NULL},
     {"quantize_between_extremes", quantize_between_extremes, METH_VARARGS, NULL},
+    {"find_moments", find_moments, METH_VARARGS, NULL},
     {"color_lines", color_lines, METH_VARARGS, NULL},
     {"tile_codes", tile_codes, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -191,7 +191,7 @@ def test_plugins_lists_what_is_offered_by_whom(run: Any) -> None:
     listed = json.loads(run("plugins", "--json", "--plugin", EMBER).out)
     assert [entry["name"] for entry in listed] == ["surgery", "ember.py"]
     assert listed[1]["colormaps"] == ["ember"]
-    assert listed[0]["sinks"] == ["png", "sheet", "page", "npz", "safetensors"]
+    assert listed[0]["sinks"] == ["png", "sheet", "page", "npz", "safetensors", "stats"]
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -39,7 +39,7 @@ STAGES = {
     "edit": ("zero", "mean", "scale", "clamp", "noise", "shuffle", "blur", "replace"),
     "measure": ("dead", "checkerboard", "saturated", "rank", "mode-gap", "overlap", "aliasing", "periodic"),
     "colormap": ("viridis", "magma", "cmap:viridis"),
-    "sink": ("png", "sheet", "npz", "safetensors"),
+    "sink": ("png", "sheet", "npz", "safetensors", "stats"),
     "reader": ("image", "tensor"),
     "model": ("facades", "unet_128", "patchgan_pixel", "torchvision/resnet18", "torchvision", "torch.nn:Identity"),
 }

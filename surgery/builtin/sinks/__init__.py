@@ -1,4 +1,4 @@
-"""The sinks that come with the project: pictures, overview sheets, the page for a browser, archives of values."""
+"""The sinks that come with the project: pictures, sheets, the page for a browser, archives and statistics of values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from surgery.builtin.sinks.page import Page
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
+from surgery.builtin.sinks.statistics import Statistics
 from surgery.builtin.sinks.tensor_archives import Npz, Safetensors
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ SINKS: dict[str, Sink] = {
     "page": Page(),
     "npz": Npz(),
     "safetensors": Safetensors(),
+    "stats": Statistics(),
 }
 
-__all__ = ["SINKS", "Npz", "Page", "Png", "Safetensors", "Sheet"]
+__all__ = ["SINKS", "Npz", "Page", "Png", "Safetensors", "Sheet", "Statistics"]

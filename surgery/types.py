@@ -136,8 +136,7 @@ class Picture:
     label: str | None = None
     """The part of its file name that distinguishes it from other pictures of the same activation: ``part1``."""
     tiles: Mapping[str, int] | None = None
-    """Where its maps are, row by row: the number of `maps`, `height` and `width` of a map, `columns`, the `factor` of
-    enlargement, the `gap` between maps, and pixels above each for a label (`top`). None if that is unknown."""
+    """Where its `maps` are: `height`, `width`, `columns`, `factor`, `gap`, `top` (for a label); None if unknown."""
 
     def __post_init__(self) -> None:
         # `replace(picture, pixels=...)` must not keep the scanlines of the former pixels.
@@ -156,6 +155,10 @@ class Picture:
     def __repr__(self) -> str:
         height, width = self.pixels.shape[:2]
         return f"Picture({width}x{height}, {'RGB' if self.palette is None else 'palette'})"
+
+    def _repr_html_(self) -> str:
+        """Return HTML for a notebook."""
+        return f"<div>{escape_html(repr(self))}</div>{image_tag(self.image(), 768)}"
 
     def _repr_png_(self) -> bytes:
         """Return a PNG for a notebook, at most 2048 pixels wide and high."""

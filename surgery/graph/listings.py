@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from surgery.text import MAX_PICTURES, Html, html_table
+from surgery.text import MAX_PICTURES, Html, format_count, html_table
 from surgery.types import Activation, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 T = TypeVar("T")
 
@@ -38,6 +38,22 @@ class Operations(Listing[Operation]):
         """Return an HTML table for a notebook."""
         rows = [(o.index, o.path, o.kind, "" if o.tensors is None else o.shapes(), o.source or "") for o in self]
         return html_table(f"{len(self)} operations", ("", "operation", "kind", "shape", "line"), rows)
+
+
+def model_html(name: str, listed: Operations, extracted: Collection[str], edited: Collection[str] = ()) -> str:
+    """Return the table of a traced or rewritten model for a notebook.
+
+    `extracted` and `edited` are the paths of operations behind which an extractor is, and of edited values.
+    """
+    rows = []
+    for operation in listed:
+        marks = ["◉ extracted"] if operation.path in extracted else []
+        marks += ["◆ edited"] if operation.path in edited else []
+        shapes = "" if operation.tensors is None else operation.shapes()
+        rows.append((operation.index, operation.path, operation.kind, shapes, operation.source or "", " ".join(marks)))
+    counts = [format_count(len(listed), "operation"), *([f"{len(extracted)} extracted"] if extracted else [])]
+    title = f"{name}: {', '.join([*counts, *([f'{len(edited)} edited'] if edited else [])])}"
+    return html_table(title, ("", "operation", "kind", "shape", "line", ""), rows)
 
 
 class Activations(Listing[Activation]):

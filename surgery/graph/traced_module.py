@@ -18,6 +18,7 @@ from surgery.graph.deep_copy import copy_module
 from surgery.graph.exported import is_export
 from surgery.graph.graph_copies import copy_graph
 from surgery.graph.graph_records import GraphRecord, from_record, to_record
+from surgery.graph.listings import model_html
 from surgery.graph.trace_info import TraceInfo, info_of, set_info
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ class TracedModule(fx.GraphModule):
         if graph is not self.graph:
             self.graph = graph
         return self
+
+    def _repr_html_(self) -> str:
+        """Return a table of the operations for a notebook."""
+        from surgery.graph.nodes import InsertedModule as Inserted
+        from surgery.graph.nodes import InsertedOperation, operations
+
+        modules: list[Any] = [
+            each for each in self.modules() if isinstance(each, Inserted) and hasattr(each, "operation")
+        ]
+        edited = {module.operation.path for module in modules if isinstance(module, InsertedOperation)}
+        extracted = {module.operation.path for module in modules if module.returns_its_input}
+        return model_html(type(self).__name__, operations(self), extracted, edited)
 
     def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
         """Load a state, as of any module.

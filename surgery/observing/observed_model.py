@@ -27,6 +27,7 @@ from surgery.graph import (
     inner_model,
     input_names,
     leaf_rule,
+    model_html,
     operations,
     run_model,
     trace_info,
@@ -86,6 +87,15 @@ class ObservedModel(DerivedModel):
         if "torch._dynamo" in sys.modules:  # which would compile the model's own functions
             return _without_compiler()(self, args, kwargs)
         return _run_with_extractors(self, args, kwargs)
+
+    def _repr_html_(self) -> str:
+        """Return what the model's own class shows in a notebook, else a table of the operations."""
+        inner: Any = inner_model(self)
+        if hasattr(inner, "_repr_html_"):
+            return str(inner._repr_html_())
+        observation = observation_of(self)
+        name = type(inner).__name__
+        return model_html(name, observation.operations, observation.extractors.keys(), observation.edits.keys())
 
     def train(self, mode: bool = True) -> ObservedModel:
         """Set the mode of the model, and of the modules that edit its values."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 from warnings import warn
 
 from surgery.output.summaries import way_notes
+from surgery.page import INDEX
 from surgery.text import MAX_TABLE_ROWS, escape_html, format_count, html_table, image_tag
 
 if TYPE_CHECKING:
@@ -93,7 +95,13 @@ class Report:
         failures = [f"{failure.path}: {failure.reason}" for failure in self.failed]
         lines = [*failures, *map(str, self.hazards), *self.notes, *self.way_notes(), *self.warnings]
         messages = "".join(f"<div>{escape_html(line)}</div>" for line in lines[:MAX_TABLE_ROWS])
-        return html_table(self._title(), header, rows) + messages + self._sheet()
+        return html_table(self._title(), header, rows) + messages + self._page_link() + self._sheet()
+
+    def _page_link(self) -> str:
+        page = self.folder / INDEX
+        if not page.is_file():
+            return ""
+        return f'<div><a href="{escape_html(quote(page.as_posix()))}" target="_blank">walk through the run</a></div>'
 
     def _sheet(self) -> str:
         from PIL import Image

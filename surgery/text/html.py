@@ -18,6 +18,8 @@ MAX_TABLE_ROWS = 60
 """The rows of a table that are shown."""
 MAX_PICTURES = 12
 """The activations of a list that are shown with their pictures."""
+MAX_IMAGE_BYTES = 150_000
+"""The size of the PNG file of an image in HTML, before it is encoded as text."""
 _CELL_STYLE = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
 
@@ -33,8 +35,16 @@ def escape_html(text: object) -> Html:
 
 
 def image_tag(image: Image.Image, max_side: int) -> Html:
-    """Return an image as an HTML tag that contains its data; a side longer than `max_side` pixels is scaled down."""
-    data = b64encode(encode_png(image, max_side)).decode()
+    """Return an image as an HTML tag that contains its data; a side longer than `max_side` pixels is scaled down.
+
+    So is an image of more than `MAX_IMAGE_BYTES`.
+    """
+    side = min(max_side, max(image.size))
+    png = encode_png(image, side)
+    while len(png) > MAX_IMAGE_BYTES:
+        side = side * 3 // 4
+        png = encode_png(image, side)
+    data = b64encode(png).decode()
     return Html(f'<img style="image-rendering:pixelated" src="data:image/png;base64,{data}">')
 
 

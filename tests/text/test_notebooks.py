@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
+from surgery.builtin import Zero
 from surgery.graph.listings import Listing
 from surgery.models.pix2pix.unet import UNet
 from surgery.output import Failure, Report, RunStart
@@ -150,3 +151,50 @@ def test_tables_are_bounded() -> None:
     shown = html_table("", ["a"], [[number] for number in range(1000)])
     assert shown.count("<tr>") == MAX_TABLE_ROWS + 1
     assert f"and {1000 - MAX_TABLE_ROWS} more" in shown
+
+
+def test_a_rewritten_model_shows_its_operations_and_extractors(model: nn.Module) -> None:
+    traced = surgery.trace(model, torch.zeros(1, 3, 64, 64))
+    opened = surgery.insert(traced, surgery.select(traced, "op:cat"))
+    shown = opened._repr_html_()
+    assert "UNet: 39 operations, 5 extracted" in shown
+    assert shown.count("◉ extracted") == 5
+    edited = surgery.edit(traced, surgery.path("up3.cat"), Zero())
+    assert "UNet: 40 operations, 1 edited" in edited._repr_html_()
+    assert "extracted" not in traced._repr_html_()
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu() if x.sum() > 0 else x.tanh()
+
+
+class Shown(Branching):
+    def _repr_html_(self) -> str:
+        return "<b>mine</b>"
+
+
+def test_an_observed_model_shows_its_operations_unless_its_class_shows_something(model: nn.Module) -> None:
+    traced = surgery.trace(Branching(), torch.ones(1, 3, 8, 8))
+    opened = surgery.insert(traced, surgery.select(traced, "relu"))
+    assert "1 extracted" in opened._repr_html_()
+    assert "relu" in opened._repr_html_()
+    assert surgery.trace(Shown(), torch.ones(1, 3, 8, 8))._repr_html_() == "<b>mine</b>"
+
+
+def test_a_picture_shows_itself_in_at_most_200_kilobytes(opened: Any) -> None:
+    picture = surgery.draw(torch.rand(1, 64, 256, 256))[0]
+    shown = picture._repr_html_()
+    assert shown.startswith("<div>Picture(")
+    assert len(shown) < 205_000
+    assert max(pictures(shown)[0].size) > 150
+
+
+def test_a_report_links_to_its_page(model: nn.Module, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    folder = tmp_path / "<o>'#"
+    report = surgery.extract(model, tmp_path / "a.png", out=folder, at="op:cat")
+    assert "walk through the run" not in report._repr_html_()
+    report.page()
+    (address,) = re.findall(r'<a href="([^"]*)"', report._repr_html_())
+    assert address.endswith("/%3Co%3E%27%23/index.html")

@@ -9,6 +9,7 @@ import typer
 from surgery.cli.checkpoints import run_checkpoints, run_folders, split_checkpoints
 from surgery.cli.edit_options import ReferenceOptions
 from surgery.cli.extract_options import DrawingOptions, ImageOptions, OutputOptions, RunOptions
+from surgery.cli.input_options import read_standard_input
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import AtOption, ModelArgument, ModelOptions, PluginOptions
 from surgery.cli.process_settings import tune_process
@@ -28,8 +29,8 @@ def extract(
         list[str] | None,
         typer.Argument(
             metavar="IMAGES",
-            help="Files, folders and patterns; before them, further weights files, each of which has a run of its own. "
-            "[dim]\\[default: a shipped input][/dim]",
+            help="Files, folders, patterns, a list of files (@list.txt), or - for a list from standard input; before "
+            "them, further weights files, each of which has a run of its own. [dim]\\[default: a shipped input][/dim]",
         ),
     ] = None,
     at: AtOption = ["*"],  # noqa: B006
@@ -71,7 +72,7 @@ def extract(
     notes: Notes = {}
     with collect_notes(notes):
         has_files = images or not any(isinstance(given, list) for given in arguments["inputs"].values())
-        chosen = images or [str(inputs()[0])]
+        chosen = read_standard_input(images) if images else [str(inputs()[0])]
         paths = find_images(chosen, reader_suffixes(arguments.get("reader"))) if has_files else []
     folders = run_folders(models, arguments.pop("out"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -103,6 +104,26 @@ class InputOptions:
         if given is not None:
             return given
         return preprocessing.limits if preprocessing is not None else (-1.0, 1.0)
+
+
+def read_standard_input(images: list[str]) -> list[str | Path]:
+    """Return names of images with ``-`` replaced by the paths that standard input lists.
+
+    Raises ImageError for a standard input that lists none, and BadParameter for one that is a terminal.
+    """
+    from surgery.inputs import parse_list
+
+    given: list[str | Path] = []
+    for number, name in enumerate(images):
+        if name != "-":
+            given.append(name)
+        elif sys.stdin is None or sys.stdin.isatty():
+            raise typer.BadParameter("- reads the paths of images from standard input, which is a terminal")
+        elif "-" in images[:number]:
+            raise typer.BadParameter("- is given twice, and standard input can be read once")
+        else:
+            given += parse_list(sys.stdin.buffer.read(), "standard input")
+    return given
 
 
 def parse_inputs(texts: list[str]) -> dict[str, Any]:

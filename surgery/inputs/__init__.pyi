@@ -20,6 +20,7 @@ from .model_inputs import model_preprocessing as model_preprocessing
 from .model_inputs import model_size as model_size
 from .notes import collect_notes as collect_notes
 from .other_inputs import FilePatterns as FilePatterns
+from .path_lists import parse_list as parse_list
 from .run_inputs import RunInputs as RunInputs
 from .run_inputs import find_inputs as find_inputs
 from .run_inputs import read_batches as read_batches

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from surgery.errors import ImageError, describe_os_error
 from surgery.inputs.decoding import decodable_suffixes
 from surgery.inputs.notes import add_note
+from surgery.inputs.path_lists import is_list, read_list
 from surgery.output import has_manifest
 
 if TYPE_CHECKING:
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 def find_images(
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], suffixes: Collection[str] | None = None
 ) -> list[Path]:
-    """Return the paths of the image files that `images` names: files, folders, and patterns such as ``facades/*.png``.
+    """Return the paths of the image files that `images` names: files, folders, patterns and lists.
 
-    The paths are in the order of `images`; those from one folder or pattern are sorted. A folder gives the files
-    directly in it. A file that is named by its path is in the list whether it exists or not.
+    A pattern is such as ``facades/*.png``, and a list such as ``@list.txt``: a text with a path on each line. The paths
+    are in the order of `images`; those from one folder or pattern are sorted. A folder gives the files directly in it.
+    A file that is named by its path is in the list whether it exists or not.
 
     `suffixes` (lower case, with the dot) select files from folders and from patterns without a suffix; None selects
     image files. Hidden files and files with other suffixes are skipped, and a note says so. A pattern with ``**``
     skips folders that hold a finished run.
 
-    Raises ImageError for an empty name, and for a folder or a pattern without a matching file.
+    Raises ImageError for an empty name, for a folder or a pattern without a matching file, and for a list that can't
+    be read.
     """
     items = [images] if isinstance(images, (str, os.PathLike)) else images
     wanted = decodable_suffixes() if suffixes is None else suffixes
@@ -37,6 +40,9 @@ def find_images(
     for item in items:
         if not str(item).strip():
             raise ImageError("the name of an image is empty; is a variable of the shell not set?")
+        if isinstance(item, str) and is_list(item):
+            paths += read_list(item)
+            continue
         path = Path(item)
         try:
             is_folder, exists = path.is_dir(), path.exists()

@@ -7,7 +7,7 @@ unfinished-N  the names of the files and folders of the batch that begins with i
               removed when the batch is finished. Those that appear after that are in `unfinished-run`
 stores        the names of the directories in which sinks keep files of their own
 old/          the run that this one overwrites, until an image of this one is finished
-*.part        unfinished files
+*.part, .tmp* unfinished files; safetensors names its own
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from surgery.text import MANIFEST_FILE, WORK_FOLDER
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
-_OWN = re.compile(r"lock|machine|stores|unfinished-(\d+|run)|images-\d+|old|gone-\d+|.*\.part")
+_OWN = re.compile(r"lock|machine|stores|unfinished-(\d+|run)|images-\d+|old|gone-\d+|.*\.part|\.tmp\w+")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _RUN = -1
 """Stands for what belongs to no unfinished batch."""

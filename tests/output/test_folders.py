@@ -573,6 +573,16 @@ def test_ctrl_c_leaves_the_finished_images_and_a_sound_folder(photos: Path, tmp_
     assert issubclass(OutputError, SurgeryError)
 
 
+@pytest.mark.parametrize("name", ["x.part", ".tmpIRDBt8"])
+def test_unfinished_files_of_a_run_that_was_killed_are_removed(photos: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    (out / ".surgery").mkdir(parents=True)
+    (out / ".surgery" / name).write_bytes(b"half")
+    surgery.extract(Net(), photos / "0.png", out=out, sinks=[Png()])
+    assert_whole(out)
+    assert not (out / ".surgery").exists()
+
+
 def test_a_folder_is_noted_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old").mkdir()
     workspace = Workspace(tmp_path)

@@ -18,16 +18,19 @@ import copy
 import time
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 
 import surgery
 from surgery.cli.process_settings import tune_process
+from surgery.comparison.compare_loop import CompareLoop
 from surgery.data import inputs
+from surgery.studies.memory_limits import MemoryMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
@@ -63,6 +66,35 @@ def run_comparison(model: nn.Module, other: nn.Module, images: Tensor, *, own: b
     return (marks[-1] - marks[0]) / (len(marks) - 1)
 
 
+def measure_memory(run: Callable[[], object], models: Sequence[nn.Module]) -> int:
+    """Return the most bytes of tensors that are there at once, without those of the models."""
+    with MemoryMeter() as meter:
+        for model in models:
+            for tensor in (*model.parameters(), *model.buffers()):
+                meter._sizes[tensor.untyped_storage()._cdata] = 0  # noqa: SLF001 - known, and not counted
+        run()
+    peak: int = meter.peak
+    return peak
+
+
+def measure_memories(model: nn.Module, other: nn.Module, image: Tensor) -> tuple[int, int, int]:
+    """Return the bytes of all values of a run, those of a forward at its peak, and those of a comparison."""
+    traced = surgery.trace(model, image)
+    opened = surgery.insert(traced, surgery.select(traced, "*"))
+    with torch.no_grad():
+        values = sum(activation.values.nbytes for activation in surgery.record(opened, image))
+        forward = measure_memory(partial(model, image), [model])
+    peaks: list[int] = []
+    run_image = CompareLoop._run_image  # noqa: SLF001
+
+    def measured(loop: CompareLoop, *given: Any) -> None:
+        peaks.append(measure_memory(partial(run_image, loop, *given), [model, other]))
+
+    with mock.patch.object(CompareLoop, "_run_image", measured):
+        surgery.compare([model, other], image)
+    return values, forward, max(peaks)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comparing", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -73,6 +105,7 @@ def main() -> None:
     images = surgery.load_image(inputs()[0], size=256).repeat(options.images, 1, 1, 1)
     print("| model | way | CPU of an image | / forward |")
     print("| --- | --- | --: | --: |")
+    memories: list[str] = []
     for name, described in MODELS.items():
         model = surgery.load_model(name).eval()
         other = change_weights(model)
@@ -88,6 +121,11 @@ def main() -> None:
         for way, seconds in times.items():
             ratio = median(one / base for one, base in zip(seconds, times["one forward"], strict=True))
             print(f"| {described} | {way} | {median(seconds) * 1e3:.1f} ms | {ratio:.2f} |")
+        values, forward, compared = measure_memories(model, other, images[:1])
+        memories.append(f"| {described} | {values / 1e6:.1f} | {forward / 1e6:.1f} | {compared / 1e6:.1f} |")
+    print("\n| model | all values, MB | a forward at its peak | a comparison at its peak |")
+    print("| --- | --: | --: | --: |")
+    print("\n".join(memories))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def compare(
     tracing = {"leaves": leaves, "allow": allow, "front_end": front_end}
     setup = CompareSetup(runs, images, at, align, reading, tracing, plugins)
     beside = SideBySide(setup.runs, setup.chosen, setup.counterparts, own=own)
-    table = PairTable(setup.runs, setup.chosen, setup.counterparts)
+    table = PairTable(setup.runs, setup.chosen, setup.counterparts, setup.inputs.total)
     loop = CompareLoop(setup, beside, table)
     settings = {"own": own, "threshold": threshold, "top": top, "channels": channels}
     with open_compare_folder(out, setup, settings, overwrite=overwrite) as folder:

@@ -7,13 +7,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from surgery.comparison.own_differences import NOTHING
 from surgery.comparison.pair_measures import PairMeasures, as_real, mean_and_worst, measure_pair, paired_tensors
 from surgery.comparison.row_sums import ratio, square_distance
 from surgery.comparison.run_comparison import ComparedOperation
-from surgery.comparison.similarity import LinearCka
+from surgery.comparison.similarity import MIN_IMAGES, LinearCka
 from surgery.graph import named_tensors
 from surgery.layouts import MapView, find_map_views
 
@@ -55,7 +56,10 @@ class PairTable:
         runs: Sequence[PreparedRun],
         chosen: Sequence[Operation],
         counterparts: Sequence[Mapping[str, Operation]],
+        images: int,
     ) -> None:
+        """`images` is their number: of too few, no similarity is computed."""
+        self._has_similarity = images >= MIN_IMAGES
         self._runs = runs
         self._chosen = chosen
         self._counterparts = counterparts
@@ -123,7 +127,8 @@ class PairTable:
         if first is None or second is None:
             return _Measured(reason=f"not reached in {self._runs[0 if first is None else place].name}")
         maps = None
-        if isinstance(first, Tensor) and isinstance(second, Tensor) and first.is_floating_point():
+        is_tensor = isinstance(first, Tensor) and isinstance(second, Tensor)
+        if self._has_similarity and is_tensor and first.is_floating_point():
             maps = tuple(
                 self.maps(each, step.operation, value).float() for each, value in ((0, first), (place, second))
             )
@@ -172,7 +177,7 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _shares(first: Tensor, second: Tensor, own: Tensor) -> tuple[float, float]:
-    norm = math.sqrt(float(first.double().square().sum()))
+    norm = float(torch.linalg.vector_norm(first, dtype=torch.float64))
     return tuple(ratio(math.sqrt(square_distance(one, other)), norm) for one, other in ((own, first), (second, own)))  # type: ignore[return-value]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
 from surgery_video.__main__ import main
 from surgery_video.comparisons import animate_comparison
 from torch import nn
@@ -26,13 +27,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def frames_of(file: Path) -> list[np.ndarray]:
+def frames_of(file: Path) -> list[NDArray[np.uint8]]:
     with Image.open(file) as image:
-        frames = []
-        for number in range(image.n_frames):
-            image.seek(number)
-            frames.append(np.asarray(image.convert("RGB")))
-    return frames
+        return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
 
 
 def test_the_frames_are_the_pictures_of_the_runs_in_order(compared: Path, tmp_path: Path) -> None:

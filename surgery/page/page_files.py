@@ -66,6 +66,12 @@ def run_files(run: RunFolder, found: RunEntries) -> Iterator[PageFile]:
             yield PageFile(name, data_script("measures", entry.folder, measures))
 
 
+def picture_of_script(name: str) -> str | None:
+    """Return the picture, without its suffix, whose script has this name; None for another file."""
+    start, end = f"{PAGE}/pixels/", ".js"
+    return name[len(start) : -len(end)] if name.startswith(start) and name.endswith(end) else None
+
+
 def page_files(runs: Sequence[tuple[str, str, RunEntries]], version: str) -> Iterator[PageFile]:
     """Yield the files of a page that shows runs: the application, their data, and ``index.html`` at the end.
 

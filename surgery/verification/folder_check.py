@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
 from surgery.output import (
     ManifestReader,
+    existing_files,
     flat_settings,
     has_manifest,
     listed_checksums,
     listed_files,
     lock_holder,
 )
+from surgery.page import picture_of_script, picture_script
 from surgery.text import MANIFEST_FILE, WORK_FOLDER, escape_surrogates, format_count
 from surgery.verification.faults import Fault, Verification
 from surgery.verification.file_check import ExpectedContent, check_file
@@ -60,6 +63,7 @@ def _compare_with_manifest(folder: Path, faults: list[Fault]) -> Verification:
         for name in manifest.run_files():
             listed.add(name)
             faults += check_file(folder, name, ExpectedContent(settings, crc32=checksums.get(name)))
+            faults += _check_script(folder, name)
     except (OutputError, LookupError, TypeError, AttributeError):
         faults.append(Fault("manifest", MANIFEST_FILE, f"{MANIFEST_FILE} is damaged, or no manifest of a run"))
     else:
@@ -69,6 +73,18 @@ def _compare_with_manifest(folder: Path, faults: list[Fault]) -> Verification:
             if name not in listed
         )
     return Verification(folder, images, len(listed), tuple(faults))
+
+
+def _check_script(folder: Path, name: str) -> Iterator[Fault]:
+    """Check that a script of the page holds the picture as it is."""
+    picture = picture_of_script(name)
+    files = dict(existing_files(folder, [name, f"{picture}.png"])) if picture is not None else {}
+    if picture is None or len(files) < 2:  # what is missing has a fault of its own
+        return
+    with suppress(OSError):  # what can't be read has one too
+        if files[name].read_bytes() != picture_script(picture, files[f"{picture}.png"].read_bytes()):
+            sentence = f"{name} does not hold {picture}.png as it is; `surgery view` brings the page up to date"
+            yield Fault("different", name, sentence)
 
 
 def _unfinished_work(folder: Path) -> Iterator[Fault]:

@@ -56,6 +56,18 @@ def test_a_page_belongs_to_its_run(out: Path) -> None:
     }
 
 
+def test_verify_finds_a_script_that_is_not_of_its_picture(out: Path) -> None:
+    surgery.write_page(out)
+    script = out / "page" / "pixels" / "facade-1" / "001-0.js"
+    script.write_bytes(script.read_bytes().replace(b"A", b"B", 1))
+    (fault,) = surgery.verify(out).faults
+    assert (fault.kind, fault.file) == ("different", "page/pixels/facade-1/001-0.js")
+    script.touch()
+    (out / "facade-1" / "001-0.png").touch()
+    surgery.write_page(out)
+    assert surgery.verify(out).sound
+
+
 def test_a_report_and_the_sink_make_the_same_page(finished: Path, tmp_path: Path) -> None:
     by_sink = extract(tmp_path / "a", "png", "page")
     assert by_sink.overview == tmp_path / "a" / "index.html"

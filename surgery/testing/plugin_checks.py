@@ -105,7 +105,9 @@ def _find_violations(
         from surgery.models import WEIGHTS_SUFFIXES
 
         suffixes = (*WEIGHTS_SUFFIXES, *getattr(value, "suffixes", ()))
-        return checkpoint_violations(value, [file for file in files if file.suffix.lower() in suffixes])
+        recognizes = getattr(value, "recognizes_folder", lambda _: False)
+        own = [file for file in files if (recognizes(file) if file.is_dir() else file.suffix.lower() in suffixes)]
+        return checkpoint_violations(value, own)
     return _CHECKS[kind](value)
 
 

@@ -111,7 +111,7 @@ def _open_file(path: Path, source: Path | io.BytesIO) -> Iterator[h5py.File]:
 
 def _read_model(path: Path, file: h5py.File, config: Mapping[str, Any] | None) -> StoredModel:
     if config is None and isinstance(text := file.attrs.get("model_config"), (str, bytes)):
-        config = _parse_config(path, text)
+        config = {**_parse_config(path, text), "keras_version": str(file.attrs.get("keras_version", ""))}
     root = _child_group(file, "model_weights") or file
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         layers = _read_named_layers(path, root)

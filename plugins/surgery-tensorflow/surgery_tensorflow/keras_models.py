@@ -6,6 +6,7 @@ What a file says is checked before Keras sees it: only classes of Keras are buil
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import CheckpointError
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-_CODE = ("Lambda", "__lambda__", "function", "TFOpLambda", "SlicingOpLambda", "TorchModuleWrapper", "JaxLayer")
-"""Classes that hold Python code, or run what is imported by name."""
+_CODE = (
+    *("Lambda", "__lambda__", "function", "TFOpLambda", "SlicingOpLambda", "TorchModuleWrapper", "JaxLayer"),
+    *("StringLookup", "IntegerLookup", "TextVectorization"),
+)
+"""Classes that hold Python code, or that import or read what a description names."""
+_MODEL_MODULES = {"Functional": "keras.src.models.functional", "Sequential": "keras"}
+"""Where Keras 3 has the classes of models."""
 _IGNORED = ("_initializer", "_regularizer", "_constraint")
 """Ends of the names of options that concern training alone."""
 _KERAS_2_DEFAULTS = (("groups", 1), ("softmax_robust_masking", False))
@@ -36,7 +42,9 @@ def open_keras_model(path: Path, config: Mapping[str, Any], unknown: str) -> nn.
     another backend, and if Keras can't load the model.
     """
     if (name := next(_iterate_foreign_classes(config, 0), None)) is not None:
-        raise CheckpointError(f"{path} has {name}, which is Python code or not of Keras itself, and is not run")
+        raise CheckpointError(
+            f"{path} has {name}, which is Python code, reads files or is not of Keras itself, and is not run"
+        )
     keras = _import_keras(unknown)
     from surgery_tensorflow.keras_graph import KerasModel
 
@@ -45,7 +53,7 @@ def open_keras_model(path: Path, config: Mapping[str, Any], unknown: str) -> nn.
         kind = keras.Sequential if described["class_name"] == "Sequential" else keras.Model
         model = kind.from_config(described["config"])
         model.load_weights(str(path))
-        return KerasModel(model, fixes_training=_is_of_keras_2(described))
+        return KerasModel(model, fixes_training=_is_of_keras_2(config))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # whatever Keras raises for a description or weights that don't fit
@@ -68,9 +76,7 @@ def _import_keras(unknown: str) -> Any:
 
 def _is_of_keras_2(config: Mapping[str, Any]) -> bool:
     """Return whether Keras 2 wrote a description. There a layer may be in train mode whatever the mode of the model."""
-    if "module" in config:
-        return ".engine." in str(config["module"])
-    return all("module" not in layer for layer in config["config"]["layers"])
+    return str(config.get("keras_version", "")).startswith("2") or ".engine." in str(config.get("module"))
 
 
 def _adapt_description(node: Any) -> Any:
@@ -86,6 +92,8 @@ def _adapt_description(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     adapted: dict[str, Any] = {}
+    if "module" in node and node.get("class_name") in _MODEL_MODULES:
+        node = {**node, "module": _MODEL_MODULES[node["class_name"]]}
     for key, value in node.items():
         if key.endswith("_initializer"):
             adapted[key] = "zeros"
@@ -119,8 +127,10 @@ def _is_foreign(node: Mapping[str, Any]) -> bool:
     kind, module, registered = node["class_name"], node.get("module"), node.get("registered_name")
     if kind in _CODE or not isinstance(kind, str):
         return True
-    if kind in ("__keras_tensor__", "__tensor__", "__numpy__", "__tuple__", "Functional", "Model", "Sequential"):
+    if kind in ("__keras_tensor__", "__tensor__", "__numpy__", "__tuple__"):
         return False
+    if kind in ("Functional", "Model", "Sequential") and module is not None:
+        return re.fullmatch(r"(tf_)?keras(\.models|\.src\.(models|engine)\.\w+)?", str(module)) is None
     if module is None and registered is None:  # as Keras 2 writes it
         return ">" in kind
     own = ("keras", "keras.layers", "keras.activations", "keras.dtype_policies", "keras.models")

@@ -91,7 +91,8 @@ def _describe_unknown(path: Path, models: Sequence[StoredModel], reasons: Sequen
     if reasons:
         return f"{path} is not a pix2pix network of {known}: {reasons[0]}"
     shown = _abbreviate(layers)
-    return f"{path} has {len(layers)} layers, which are not those of a pix2pix network of {known}: {shown}"
+    count = "1 layer, which is not one" if len(layers) == 1 else f"{len(layers)} layers, which are not those"
+    return f"{path} has {count} of a pix2pix network of {known}: {shown}"
 
 
 def _abbreviate(names: Sequence[str], most: int = 4) -> str:

@@ -107,3 +107,17 @@ def test_another_model_of_keras_opens_under_the_names_of_its_layers(tmp_path: Pa
     with torch.no_grad():
         assert not torch.equal(network.train()(x), network(x))  # dropout
         assert torch.equal(network.eval()(x), own["classes"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
+def test_an_hdf5_file_of_another_model_opens(tmp_path: Path) -> None:
+    import keras
+
+    layers = [keras.layers.Conv2D(4, 3, name="stem"), keras.layers.BatchNormalization(name="norm")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model.save(tmp_path / "other.h5")
+    x = torch.rand(1, 3, 8, 8)
+    network = READER(tmp_path / "other.h5", {}).model.eval()
+    assert list(values(network, x)) == ["stem", "norm"]
+    with torch.no_grad():
+        assert torch.allclose(network(x), model(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), rtol=1e-5, atol=1e-6)

@@ -148,7 +148,6 @@ def test_the_comparison_with_other_tools_has_the_figures_that_were_measured() ->
     rows = {
         "plain forward": "plain forward, batch 1",
         "`surgery`, a PNG for each operation": "surgery, batch 1",
-        "`surgery`, the overview sheet alone": "surgery, batch 1, overview sheet",
         "forward hooks, `clamp(0, 1)`, `save_image`": "hooks, clamp, save_image",
         "torchvision's extractor, `make_grid`, `save_image`": "torchvision, make_grid, save_image",
         "forward hooks, matplotlib subplots": "hooks, matplotlib subplots",

@@ -70,7 +70,7 @@ def run_again(
 ) -> None:
     """Run again into a folder with a store: after a killed run, and without the manifest of the first run."""
     if (out / ".surgery").exists():
-        with pytest.raises(OutputError, match="that was killed"):  # now what it left is in order
+        with pytest.raises(OutputError, match="holds another run"):  # now what it left is in order
             run(images, out, model, sink, **options)
     (out / "manifest.json").unlink(missing_ok=True)
     run(images, out, model, sink, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,22 +12,34 @@ from surgery.cli.options import JsonOption
 from surgery.cli.standard_streams import print_message, print_output
 from surgery.text import format_count
 
+if TYPE_CHECKING:
+    from surgery.verification import Verification
+
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")] = Path("activations"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder of a run, or one whose folders hold runs.")
+    ] = Path("activations"),
     as_json: JsonOption = False,
 ) -> None:
     """Compare a folder with its manifest: missing, unlisted and damaged files, and pictures that contradict it."""
+    from surgery.output import find_runs
     from surgery.verification import verify as run
 
-    verification = run(folder)
+    verifications = [run(each) for each in find_runs(folder)]
     if as_json:
-        print_output(json.dumps(verification.record(), indent=1))
+        records = [verification.record() for verification in verifications]
+        print_output(json.dumps(records[0] if verifications[0].folder == folder else records, indent=1))
     else:
-        for fault in verification.faults:
-            print_message(fault.sentence)
-        counts = f"{format_count(verification.images, 'image')}, {format_count(verification.files, 'file')}"
-        problems = format_count(len(verification.faults), "problem") if verification.faults else "matches the manifest"
-        print_output(f"{folder}/  {counts}  {problems}")
-    if not verification.sound:
+        for verification in verifications:
+            _print(verification)
+    if not all(verification.sound for verification in verifications):
         raise typer.Exit(1)
+
+
+def _print(verification: Verification) -> None:
+    for fault in verification.faults:
+        print_message(fault.sentence)
+    counts = f"{format_count(verification.images, 'image')}, {format_count(verification.files, 'file')}"
+    problems = format_count(len(verification.faults), "problem") if verification.faults else "matches the manifest"
+    print_output(f"{verification.folder}/  {counts}  {problems}")

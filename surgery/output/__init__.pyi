@@ -13,6 +13,7 @@ from .manifest import Manifest as Manifest
 from .manifest import WorkerState as WorkerState
 from .manifest_reader import ManifestReader as ManifestReader
 from .manifest_reader import existing_files as existing_files
+from .manifest_reader import find_runs as find_runs
 from .manifest_reader import flat_settings as flat_settings
 from .manifest_reader import has_manifest as has_manifest
 from .manifest_reader import listed_checksums as listed_checksums

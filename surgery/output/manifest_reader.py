@@ -14,7 +14,7 @@ import orjson
 
 from surgery.errors import OutputError, describe_os_error
 from surgery.page import INDEX, PAGE
-from surgery.text import MANIFEST_FILE, WORK_FOLDER
+from surgery.text import MANIFEST_FILE, WORK_FOLDER, natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -176,6 +176,18 @@ def listed_page_files(folder: Path) -> Iterator[str]:
             name = json.loads(line)
             if isinstance(name, str) and (name == INDEX or name.startswith(f"{PAGE}/")):
                 yield name
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Return a folder itself, or those in it that hold runs if it holds none. Raises OutputError if there is none."""
+    if not folder.is_dir():
+        raise OutputError(f"there is no folder {folder}")
+    if os.path.lexists(folder / MANIFEST_FILE) or (folder / WORK_FOLDER).is_dir():
+        return [folder]
+    inside = sorted((each for each in folder.iterdir() if has_manifest(each)), key=lambda each: natural_key(each.name))
+    if not inside:
+        raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it, nor in a folder in it")
+    return inside
 
 
 def has_manifest(folder: Path) -> bool:

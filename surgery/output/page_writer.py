@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from surgery import __version__
 from surgery.errors import OutputError
-from surgery.output.manifest_reader import ManifestReader, has_manifest
+from surgery.output.manifest_reader import ManifestReader, find_runs, has_manifest
 from surgery.output.page_folder import PageFolder
 from surgery.page import INDEX, RunEntries, page_files, run_files
-from surgery.text import MANIFEST_FILE, WORK_FOLDER, natural_key
+from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def write_page(*folders: str | os.PathLike[str]) -> Path:
     Raises OutputError for a folder without a finished run or without PNG files, for a run that another process still
     writes to, and where a file that belongs to no page would be overwritten.
     """
-    paths = list(dict.fromkeys(run for folder in folders for run in _find_runs(Path(folder))))
+    paths = list(dict.fromkeys(run for folder in folders for run in find_runs(Path(folder))))
     if not paths:
         raise OutputError("a page needs the folder of a run")
     with ExitStack() as stack:
@@ -41,18 +41,6 @@ def write_page(*folders: str | os.PathLike[str]) -> Path:
                 page_files([(name, f"{name}/", run) for name, run in zip(names, runs, strict=True)], __version__)
             )
         return home / INDEX
-
-
-def _find_runs(folder: Path) -> list[Path]:
-    """Return a folder itself, or those in it that hold runs if it holds none. Raises OutputError if there is none."""
-    if not folder.is_dir():
-        raise OutputError(f"there is no folder {folder}")
-    if has_manifest(folder) or (folder / WORK_FOLDER).is_dir():
-        return [folder]
-    inside = sorted((each for each in folder.iterdir() if has_manifest(each)), key=lambda each: natural_key(each.name))
-    if not inside:
-        raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it, nor in a folder in it")
-    return inside
 
 
 def _write_run(page: PageFolder) -> RunEntries:

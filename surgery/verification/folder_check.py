@@ -34,24 +34,24 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
 
     Every listed file must exist and be readable: pictures decode, and archives have a value for each operation. The
     limits, the operation and the recipe in a PNG must be those of the manifest, and so must the checksum of each file,
-    but for those in stores. No other file may exist. Raises
-    OutputError for a folder without a run, and for a folder that a run still writes to.
+    but for those in stores. No other file may exist. In the folder of a run that was stopped and left files to
+    recover, nothing else is compared. Raises OutputError for a folder without a run, and for a folder that a run still
+    writes to.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise OutputError(f"there is no folder {folder}")
     if holder := lock_holder(folder / WORK_FOLDER / "lock"):
         raise OutputError(f"a run writes to {folder} ({holder}); verify it when that is done")
-    faults = list(_unfinished_work(folder))
+    if unfinished := list(_unfinished_work(folder)):
+        return Verification(folder, 0, 1, tuple(unfinished))
     if os.path.lexists(folder / MANIFEST_FILE):
-        return _compare_with_manifest(folder, faults)
-    if not faults:
-        raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it")
-    return Verification(folder, 0, 1, tuple(faults))
+        return _compare_with_manifest(folder)
+    raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it")
 
 
-def _compare_with_manifest(folder: Path, faults: list[Fault]) -> Verification:
-    images, listed = 0, {MANIFEST_FILE}
+def _compare_with_manifest(folder: Path) -> Verification:
+    images, listed, faults = 0, {MANIFEST_FILE}, list[Fault]()
     try:
         manifest = ManifestReader(folder)
         settings = {name: str(value) for name, value in flat_settings(manifest.head)}
@@ -88,10 +88,10 @@ def _check_script(folder: Path, name: str) -> Iterator[Fault]:
 
 
 def _unfinished_work(folder: Path) -> Iterator[Fault]:
-    """Yield a fault if a killed run has left files to recover."""
+    """Yield a fault if a run that was stopped has left files to recover."""
     work = folder / WORK_FOLDER
     if work.is_dir() and (left := [path for path in work.iterdir() if path.name != "lock"]):
-        sentence = f"{WORK_FOLDER} is of a run that was killed ({format_count(len(left), 'file')})"
+        sentence = f"{WORK_FOLDER} is of a run that was stopped ({format_count(len(left), 'file')})"
         yield Fault("unfinished", WORK_FOLDER, f"{sentence}; the same command goes on with it")
 
 

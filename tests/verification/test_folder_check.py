@@ -135,7 +135,7 @@ def cut(name: str) -> Callable[[Path], int]:
             lambda out: (out / ".surgery").mkdir() or (out / ".surgery/x.part").touch(),
             "unfinished",
             ".surgery",
-            "killed",
+            "stopped",
         ),
         (lambda out: (out / "manifest.json").write_text("{}"), "manifest", "manifest.json", "is damaged"),
         (cut("manifest.json"), "manifest", "manifest.json", "is damaged"),
@@ -196,3 +196,29 @@ def test_the_command_reports_a_sound_folder_in_one_line(run: Any, out: Path) -> 
     assert (result.code, result.err) == (0, "")
     assert result.out.endswith(f"2 images, {surgery.verify(out).files} files  matches the manifest\n")
     assert json.loads(run("verify", out, "--json").out)["sound"]
+
+
+def test_a_run_that_was_stopped_is_one_problem(out: Path, run: Any) -> None:
+    (out / ".surgery").mkdir()
+    (out / ".surgery/images-0").write_text("")
+    (out / "a/001-mul.png").unlink()
+    result = run("verify", out)
+    assert result.code == 1
+    assert result.err == "surgery: .surgery is of a run that was stopped (1 file); the same command goes on with it\n"
+
+
+def test_the_command_verifies_each_run_in_a_folder_of_runs(out: Path, tmp_path: Path, run: Any) -> None:
+    runs = tmp_path / "runs"
+    for name in ("epoch-10", "epoch-9"):
+        shutil.copytree(out, runs / name)
+    assert [line.split("  ")[0] for line in run("verify", runs).out.splitlines()] == [
+        f"{runs}/epoch-9/",
+        f"{runs}/epoch-10/",
+    ]
+    (runs / "epoch-9/a/001-mul.png").unlink()
+    result = run("verify", runs, "--json")
+    assert result.code == 1
+    assert [record["sound"] for record in json.loads(result.out)] == [False, True]
+    (tmp_path / "empty").mkdir()
+    result = run("verify", tmp_path / "empty")
+    assert "holds no run: there is no manifest.json in it, nor in a folder in it" in result.err

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from surgery import file_name
 from surgery.errors import OutputError
-from surgery.text import file_name
 from surgery.types import Picture
 from surgery_video.animation import animate
 from surgery_video.formats import SUFFIXES, Format

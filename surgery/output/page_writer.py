@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from surgery import __version__
 from surgery.errors import OutputError
-from surgery.output.manifest_reader import ManifestReader, find_runs, has_manifest
+from surgery.output.manifest_reader import ManifestReader, find_runs
 from surgery.output.page_folder import PageFolder
 from surgery.page import INDEX, RunEntries, page_files, run_files
 from surgery.text import MANIFEST_FILE
@@ -46,7 +46,7 @@ def write_page(*folders: str | os.PathLike[str]) -> Path:
 def _write_run(page: PageFolder) -> RunEntries:
     """Write the page of one run."""
     folder = page.folder
-    if not has_manifest(folder):
+    if not os.path.lexists(folder / MANIFEST_FILE):
         raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it")
     run = ManifestReader(folder)
     found = RunEntries(run.head)

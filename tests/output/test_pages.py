@@ -205,6 +205,20 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     assert files(tmp_path) == set()
 
 
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"surgery": 1}', '{"name": "a manifest of something else"}'])
+def test_a_manifest_of_something_else_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(OutputError, match=r"manifest\.json is not the manifest of a run"):
+        surgery.write_page(tmp_path)
+    assert files(tmp_path) == {"manifest.json"}
+
+
+def test_a_manifest_that_was_formatted_anew_has_a_page(out: Path) -> None:
+    manifest = out / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text(encoding="utf-8"))), encoding="utf-8")
+    assert surgery.write_page(out) == out / "index.html"
+
+
 def test_a_folder_that_a_run_writes_to_has_no_page(out: Path) -> None:
     (out / ".surgery").mkdir()
     lock = Lock(out / ".surgery" / "lock")

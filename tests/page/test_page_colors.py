@@ -141,12 +141,21 @@ def test_runs_stand_beside_each_other_and_their_difference_is_shown(runs: Path, 
     assert captions == ["plain", "edited"]
     readings = page.evaluate("() => enlargedView.panels.map((panel) => readAt(panel.activation, 3, state.place))")
     plain, edited = (each["value"] for each in readings)
+    page.evaluate("update({ place: null })")
+    ends = page.evaluate("() => enlargedView.panels.map((panel) => formatNumber(panel.activation.low[3], 3))")
+    shown = page.locator(".panel-reading").all_inner_texts()
+    assert [each.split(" … ")[0] for each in shown] == ends  # each has a scale of its own, and says which
+    page.evaluate("update({ place: [0.5, 0.5] })")
     assert abs(plain - edited) > sum(each["error"] for each in readings)
     page.get_by_label("View").select_option("difference")
     page.wait_for_function("() => enlargedView.panels.length === 3")
     difference = page.evaluate("() => readAt(shown.activation, 3, state.place).value")
     assert difference == pytest.approx(plain - edited)
     assert "minus=run:edited" in page.evaluate("location.hash")
+    page.keyboard.press(">")
+    page.wait_for_function("() => location.hash.includes('minus=run:plain')")
+    page.wait_for_function("() => document.querySelector('.panel figcaption span').textContent === 'edited'")
+    assert page.evaluate("() => readAt(shown.activation, 3, state.place).value") == pytest.approx(edited - plain)
 
 
 def test_another_run_keeps_what_is_seen(runs: Path, open_page: Opener) -> None:

@@ -118,6 +118,11 @@ def test_operations_are_filtered_by_kind_remark_and_measure(facades: Path, open_
     page.evaluate("chooseOperation('up4.deconv')")
     bar = page.locator(".node[data-path='up4.deconv'] .measure")
     assert bar.inner_text().startswith("! 0.6")  # in words too, not by color alone
+    page.get_by_text(f"first of {len(matches)} above").click()
+    assert shown_operation(page) == "up5.deconv"
+    page.get_by_label("Threshold of the measure").fill("2")
+    page.keyboard.press("Tab")
+    assert page.get_by_text("none above").is_disabled()
 
 
 def test_modules_fold_and_unfold_and_a_link_into_one_unfolds_it(facades: Path, open_page: Opener) -> None:
@@ -264,6 +269,26 @@ def test_a_link_to_what_there_is_not_shows_what_there_is(facades: Path, open_pag
         assert page.locator(".cell").count() > 0
 
 
+def test_a_link_with_names_of_no_choice_leaves_each_choice_as_it_is(facades: Path, open_page: Opener) -> None:
+    parts = ("colors", "scale", "sort", "view", "clip", "measure", "run", "image", "place", "minus")
+    page = open_page(facades)
+    for name in ("constructor", "__proto__", "toString", "nonsense", "measure:__proto__", "runs"):
+        link = "#op=up2.cat&" + "&".join(f"{part}={name}" for part in parts)
+        page.evaluate("(link) => (location.hash = link)", link)
+        page.wait_for_function("() => location.hash === '#op=up2.cat&image=facade-1'")
+        settle(page)
+        assert page.locator("select").evaluate_all("(boxes) => boxes.every((box) => box.selectedIndex >= 0)")
+
+
+def test_a_link_to_the_difference_of_an_image_and_itself_shows_another_difference(
+    facades: Path, open_page: Opener
+) -> None:
+    page = open_page(facades, "#op=up2.cat&image=facade-2&view=difference&minus=image:facade-2")
+    page.wait_for_function("() => location.hash.endsWith('minus=image:facade-1')")
+    page.keyboard.press("[")
+    page.wait_for_function("() => location.hash.includes('image=facade-1&view=difference&minus=image:facade-2')")
+
+
 def test_every_control_has_a_name_and_a_picture_a_text(facades: Path, open_page: Opener) -> None:
     page = open_page(facades, "#op=up7.act&channel=0&place=0.5,0.5&measure=checkerboard")
     page.wait_for_selector(".place-item")
@@ -287,7 +312,7 @@ def check_widths(page: Page, width: int) -> None:
     for pane in ("graph", "channels", "facts"):
         page.evaluate("(name) => showPane(name)", pane)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for each in ("#channels-pane", "#facts-pane", "#operation-head"):
+    for each in ("#toolbar", "#search", "#channels-pane", "#facts-pane", "#operation-head", ".channel-facts"):
         box = page.locator(each).evaluate("each => [each.scrollWidth, each.clientWidth]")
         assert box[0] <= box[1]
 
@@ -296,6 +321,13 @@ def test_on_a_phone_one_pane_is_shown_at_a_time(facades: Path, open_page: Opener
     page = open_page(facades, size=(390, 844))
     assert page.locator("#graph-pane").is_visible()
     assert page.locator("#channels-pane").is_hidden()
+    assert page.get_by_label("Colormap").is_hidden()
+    page.get_by_label("Comparison, scale and colors").click()
+    page.get_by_label("Colormap").select_option("magma")
+    assert page.evaluate("state.colormap") == "magma"
+    assert page.locator("#toolbar").evaluate("(bar) => bar.scrollWidth <= bar.clientWidth")
+    page.get_by_label("Comparison, scale and colors").click()
+    assert page.get_by_label("Colormap").is_hidden()
     page.locator(".node[data-path='down2.conv']").click()
     assert page.locator("#channels-pane").is_visible()
     page.get_by_role("button", name="Facts").click()

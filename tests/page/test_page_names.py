@@ -103,6 +103,39 @@ def test_missing_pixels_are_said_and_the_page_goes_on(facades: Path, tmp_path: P
     open_page.faults.clear()
 
 
+def test_damaged_pixels_are_said(facades: Path, tmp_path: Path, open_page: Opener) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(facades, folder)
+    damages: dict[str, Callable[[str], str]] = {
+        "002-down2.act": lambda text: text[: len(text) // 2],
+        "003-down2.conv": lambda text: f'{text[:-400]}");',
+        "004-down2.norm": lambda text: text.replace("/", "@"),
+        "005-down3.act": lambda text: text.replace("/", "A"),
+    }
+    for name, damage in damages.items():
+        script = folder / "page" / "pixels" / "facade-1" / f"{name}.js"
+        start, text = script.read_text(encoding="utf-8").split(", ")
+        script.write_text(f"{start}, {damage(text)}", encoding="utf-8")
+    page = open_page(folder, "#op=down1.conv&image=facade-1")
+    for name in damages:
+        page.keyboard.press("ArrowDown")
+        message = f"page/pixels/facade-1/{name}.js is damaged; run `surgery view` on the folder"
+        page.wait_for_function("(text) => document.querySelector('.message').textContent === text", arg=message)
+    assert all("unexpected token" in fault for fault in open_page.faults)
+    open_page.faults.clear()
+
+
+@pytest.mark.parametrize("name", ["run.js", "app/png.js", "app/main.js"])
+def test_a_missing_part_of_the_page_is_said(facades: Path, tmp_path: Path, open_page: Opener, name: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(facades, folder)
+    (folder / "page" / name).unlink()
+    page = open_page(folder, size=(390, 844))
+    assert page.locator(".message").inner_text() == f"page/{name} is missing: run `surgery view` on the folder"
+    assert all("ERR_FILE_NOT_FOUND" in fault for fault in open_page.faults)
+    open_page.faults.clear()
+
+
 def test_an_operation_that_was_not_drawn_says_so(
     changed_run: Callable[[Callable[[dict[str, Any]], None]], Path], open_page: Opener
 ) -> None:

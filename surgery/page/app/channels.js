@@ -71,19 +71,25 @@ async function loadShown() {
 function loadOther() {
   const run = surgeryPage.runs[state.otherRun];
   if (run !== currentRun()) return loadOfRun(run, currentImage().name, state.operation);
+  if (!run.images[state.otherImage]) throw new UnreadablePicture("this run has no other image");
   return loadActivation(run, run.images[state.otherImage], currentOperation());
 }
 
-/** The orders of channels: what each sorts by. @returns {[string, string][]} */
+/** The orders of the channels of any operation. */
+const SORT_CHOICES = [
+  ["number", "sort: number"],
+  ["contrast", "sort: contrast"],
+  ["range", "sort: range"],
+  ["mean", "sort: mean"],
+  ["mark", "sort: value at the mark"],
+];
+
+/** The orders of channels: what each sorts by. @returns {[string, string, boolean?][]} */
 function sortChoices() {
   const channels = shown.activation?.channels ?? 0;
   const measures = measureNames().filter((name) => measureNumbers(name, state.operation)?.length === channels && channels > 1);
   return [
-    ["number", "sort: number"],
-    ["contrast", "sort: contrast"],
-    ["range", "sort: range"],
-    ["mean", "sort: mean"],
-    ["mark", "sort: value at the mark", state.place === null],
+    ...SORT_CHOICES.map(([name, text]) => (name === "mark" && !state.place ? [name, `${text} (mark a place first)`, true] : [name, text])),
     ...measures.map((name) => [`measure:${name}`, `sort: ${name}`]),
   ];
 }

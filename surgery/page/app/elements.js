@@ -69,6 +69,7 @@ const ICON_PATHS = {
   brightest: "M8 3v10M3.5 7.5 8 3l4.5 4.5",
   darkest: "M8 3v10M3.5 8.5 8 13l4.5-4.5",
   reverse: "M3 5.5h9l-2.5-2.5M13 10.5H4l2.5 2.5",
+  sliders: "M2.5 5h6M12 5h1.5M8.5 3.2v3.6h3.5v-3.6zM2.5 11h1.5M7.5 11h6M4 9.2v3.6h3.5v-3.6z",
   fold: "M4 6l4 4 4-4",
 };
 

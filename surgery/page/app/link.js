@@ -8,15 +8,15 @@ const LINK_PARTS = {
   op: { write: () => state.operation, read: (text) => ({ operation: text }) },
   channel: { write: () => state.channel, read: (text) => ({ channel: wholeNumber(text) }) },
   image: { write: () => currentImage()?.name, read: null },
-  view: { write: () => unless(state.view, "single"), read: (text) => (["images", "runs", "difference"].includes(text) ? { view: text } : {}) },
+  view: { write: () => unless(state.view, "single"), read: (text) => (isPossible(viewChoices(), text) ? { view: text } : {}) },
   minus: { write: () => (state.view === "difference" ? otherName() : null), read: readOther },
   place: { write: () => state.place?.map((each) => Number(each.toFixed(5))).join(",") ?? null, read: readPlace },
-  colors: { write: () => unless(state.colormap, "drawn"), read: (text) => (text in surgeryPage.colormapTable ? { colormap: text } : {}) },
+  colors: { write: () => unless(state.colormap, "drawn"), read: (text) => (Object.hasOwn(surgeryPage.colormapTable, text) ? { colormap: text } : {}) },
   reversed: { write: () => (state.isReversed ? 1 : null), read: (text) => ({ isReversed: text === "1" }) },
-  scale: { write: () => unless(state.scale, "channel"), read: (text) => (SCALE_CHOICES.some(([name]) => name === text) ? { scale: text } : {}) },
-  clip: { write: () => unless(state.clip, 0), read: (text) => (CLIP_CHOICES.some(([name]) => name === text) ? { clip: Number(text) } : {}) },
+  scale: { write: () => unless(state.scale, "channel"), read: (text) => (isPossible(SCALE_CHOICES.filter(isPossibleScale), text) ? { scale: text } : {}) },
+  clip: { write: () => unless(state.clip, 0), read: (text) => (isPossible(CLIP_CHOICES, text) ? { clip: Number(text) } : {}) },
   zero: { write: () => (state.aroundZero ? 1 : null), read: (text) => ({ aroundZero: text === "1" }) },
-  sort: { write: () => unless(state.sort, "number"), read: (text) => ({ sort: text, descending: true }) },
+  sort: { write: () => unless(state.sort, "number"), read: (text) => (isOrder(text) ? { sort: text, descending: true } : {}) },
   search: { write: () => unless(state.query, ""), read: (text) => ({ query: text }) },
   measure: { write: () => unless(state.measure, ""), read: (text) => (measureNames().includes(text) ? { measure: text, threshold: thresholdOf(text) } : {}) },
 };
@@ -28,7 +28,10 @@ let writtenLink = "";
 
 function startLink() {
   addEventListener("hashchange", () => {
-    if (location.hash !== writtenLink) readLink();
+    if (location.hash === writtenLink) return;
+    writtenLink = location.hash;
+    readLink();
+    queueMicrotask(() => writeLink(new Set())); // behind the changes, which there may be none of
   });
   onChange(writeLink);
 }
@@ -39,6 +42,15 @@ function unless(value, otherwise) {
 
 function indexOfName(list, key, name) {
   return Math.max(0, list.findIndex((each) => each[key] === name));
+}
+
+function isPossible(choices, text) {
+  return choices.some(([name]) => name === text);
+}
+
+/** Whether a text names an order of channels, in any operation. */
+function isOrder(text) {
+  return SORT_CHOICES.some(([name]) => name === text) || measureNames().some((name) => text === `measure:${name}`);
 }
 
 function wholeNumber(text) {

@@ -59,8 +59,17 @@ function hold(key, size) {
 async function readActivation(run, image, operation) {
   const names = pictureNames(operation, image);
   if (!names.length) throw new UnreadablePicture(operation.picture.length ? "this operation did not run for this image" : "this operation was not drawn");
-  const texts = await Promise.all(names.map((name) => loadScript(addressOf(run, "page/pixels", pictureFolder(image, name), `${name}.js`))));
-  return new Activation(await Promise.all(texts.map((text) => decodePng(bytesOfBase64(text)))), operation);
+  const pngs = await Promise.all(names.map((name) => readPng(addressOf(run, "page/pixels", pictureFolder(image, name), `${name}.js`))));
+  return new Activation(pngs, operation);
+}
+
+async function readPng(address) {
+  const text = await loadScript(address);
+  try {
+    return await decodePng(bytesOfBase64(text));
+  } catch {
+    throw unusable(address, "is damaged");
+  }
 }
 
 /** Run a script of the run and return what it hands over: the base64 text of a PNG, or measures. @returns {Promise<any>} */
@@ -74,12 +83,12 @@ function loadScript(address) {
       action();
     };
     waitingScripts.set(script, (given) => (text = given));
-    script.onload = () => finish(() => (text === null ? reject(missing(address)) : resolve(text)));
-    script.onerror = () => finish(() => reject(missing(address)));
+    script.onload = () => finish(() => (text === null ? reject(unusable(address, "is damaged")) : resolve(text)));
+    script.onerror = () => finish(() => reject(unusable(address, "is missing")));
     document.head.append(script);
   });
 }
 
-function missing(address) {
-  return new UnreadablePicture(`${decodeURIComponent(address)} is missing; run \`surgery view\` on the folder`);
+function unusable(address, why) {
+  return new UnreadablePicture(`${decodeURIComponent(address)} ${why}; run \`surgery view\` on the folder`);
 }

@@ -45,8 +45,10 @@ function startDivider() {
 }
 
 function start() {
+  if (missingScripts.length) return;
   if (!surgeryPage.runs.length) {
-    byId("channels").append(element("p", { class: "message", text: "page/run.js is missing: run `surgery view` on the folder" }));
+    document.body.dataset.pane = "channels";
+    byId("channels").append(element("p", { class: "message", text: "page/run.js is damaged: run `surgery view` on the folder" }));
     return;
   }
   for (const startPart of [startTabs, startDivider, startSearch, startGraph, startChannels, startEnlarged, startFacts, startToolbar, startLink, startKeys]) startPart();

@@ -7,7 +7,7 @@ function startSearch() {
   const box = element("input", {
     type: "search",
     id: "query",
-    placeholder: "Search:  up*.conv   op:cat   inside:up3",
+    placeholder: "up*.conv, op:cat",
     "aria-label": "Search operations by the selection language",
     title: "Patterns of paths with * and ?, op:KIND, inside:MODULE, joined by & | ~ and ( )   [ / ]",
     autocomplete: "off",
@@ -36,7 +36,7 @@ function startSearch() {
     searchView.filters,
   );
   onChange((changed) => {
-    if (hasChanged(changed, "run", "measure", "remark", "kind")) drawFilters();
+    if (hasChanged(changed, "run", "measure", "remark", "kind", "image", "threshold", "measuresLoaded")) drawFilters();
     if (hasChanged(changed, "query", "kind", "remark", "run", "image", "measure", "threshold", "measuresLoaded")) search();
   });
 }
@@ -60,9 +60,9 @@ function drawFilters() {
       state.remark,
       (remark) => update(remark.startsWith("measure:") ? { remark, measure: remark.slice(8) } : { remark }),
     ),
-    measureSelect(measures),
-    ...(state.measure ? [thresholdBox()] : []),
     button("fold / unfold", "Fold or unfold all modules (F)", toggleAllSegments, { class: "quiet" }),
+    measureSelect(measures),
+    ...(state.measure ? [thresholdBox(), firstAbove()] : []),
   );
 }
 
@@ -88,6 +88,14 @@ function thresholdBox() {
     onchange: () => update({ threshold: Number(box.value) }),
   });
   return box;
+}
+
+/** How many operations are above the threshold; a click leads to the first of them. */
+function firstAbove() {
+  const above = currentRun().operations.filter((operation) => isAboveThreshold(state.measure, operation));
+  const options = { class: "link", disabled: !above.length };
+  const text = above.length ? `first of ${above.length} above` : "none above";
+  return button(text, "Go to the first operation above the threshold", () => chooseOperation(above[0].path), options);
 }
 
 /** A remark without its numbers: "3 constant channels" -> "constant channels". */

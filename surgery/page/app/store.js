@@ -47,6 +47,22 @@ const surgeryPage = {
 /** Script elements that are being loaded -> what takes their pixels. @type {Map<Element, (content: any) => void>} */
 const waitingScripts = new Map();
 
+/** The scripts of the page that could not be loaded, by their addresses. @type {string[]} */
+const missingScripts = [];
+
+addEventListener(
+  "error",
+  ({ target }) => {
+    if (!(target instanceof HTMLScriptElement) || waitingScripts.has(target)) return;
+    const address = target.getAttribute("src");
+    document.body.dataset.pane = "channels";
+    missingScripts.push(address);
+    const text = `${address} is missing: run \`surgery view\` on the folder`;
+    document.getElementById("channels").append(Object.assign(document.createElement("p"), { className: "message", textContent: text }));
+  },
+  true,
+);
+
 /** What is shown. `channel` is null while all channels are shown; `place` is [u, v], each from 0 to 1. */
 const state = {
   run: 0,

@@ -2,10 +2,10 @@
 "use strict";
 
 const SCALE_CHOICES = [
-  ["channel", "scale: each channel"],
-  ["operation", "scale: one for the operation"],
-  ["images", "scale: one for all images"],
-  ["runs", "scale: one for all runs"],
+  ["channel", "scale: channel"],
+  ["operation", "scale: operation"],
+  ["images", "scale: all images"],
+  ["runs", "scale: all runs"],
 ];
 const CLIP_CHOICES = [
   ["0", "all values"],
@@ -18,6 +18,8 @@ const CLIP_CHOICES = [
 function startToolbar() {
   onChange((changed) => {
     const names = ["run", "image", "view", "otherRun", "otherImage", "scale", "clip", "aroundZero", "colormap", "isReversed", "shown"];
+    const isDifference = state.view === "difference" && hasChanged(changed, "run", "image", "view", "otherRun", "otherImage");
+    if (isDifference && state.otherRun === state.run && state.otherImage === state.image) update(anotherThanShown());
     if (hasChanged(changed, ...names)) drawToolbar();
   });
 }
@@ -30,16 +32,33 @@ function drawToolbar() {
     element("div", { class: "brand", title: `surgery ${surgeryPage.version}` }, element("strong", { text: runs.length > 1 ? "surgery" : run.label })),
     ...(runs.length > 1 ? [stepper("Run", runs.map((each) => each.label), state.run, (index) => chooseRun(index), "< >")] : []),
     stepper("Image", run.images.map((each) => each.name), state.image, (image) => update({ image }), "[ ]"),
-    viewControl(),
-    element("span", { class: "spring" }),
-    selectBox("Scale", SCALE_CHOICES.filter(isPossibleScale), state.scale, (scale) => update({ scale })),
-    selectBox("Values on the scale", CLIP_CHOICES, String(state.clip), (clip) => update({ clip: Number(clip) })),
-    zeroToggle(),
-    colormapControl(),
-    iconButton("theme", "Dark or light (T)", toggleTheme),
-    button("?", "Keys (?)", showKeys, { class: "icon-button" }),
+    drawingToggle(),
+    element(
+      "div",
+      { id: "drawing" },
+      viewControl(),
+      element("span", { class: "spring" }),
+      selectBox("What shares a scale", SCALE_CHOICES.filter(isPossibleScale), state.scale, (scale) => update({ scale })),
+      selectBox("Values on the scale", CLIP_CHOICES, String(state.clip), (clip) => update({ clip: Number(clip) })),
+      zeroToggle(),
+      colormapControl(),
+      iconButton("theme", "Dark or light (T)", toggleTheme),
+      button("?", "Keys (?)", showKeys, { class: "icon-button" }),
+    ),
   );
   if (focused) byId("toolbar").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
+}
+
+/** On a phone: shows what is compared, the scale and the colors, which are hidden at first. */
+function drawingToggle() {
+  const toggle = () => {
+    const isOpen = byId("toolbar").classList.toggle("is-open");
+    made.setAttribute("aria-expanded", String(isOpen));
+  };
+  const isOpen = byId("toolbar").classList.contains("is-open");
+  const made = iconButton("sliders", "Comparison, scale and colors", toggle, { "aria-expanded": String(isOpen), "aria-controls": "drawing" });
+  made.classList.add("drawing-toggle");
+  return made;
 }
 
 function isPossibleScale([scale]) {
@@ -75,19 +94,26 @@ function chooseRun(index) {
   const run = surgeryPage.runs[index];
   const name = currentImage()?.name;
   const image = Math.max(0, run.images.findIndex((each) => each.name === name));
-  update({ run: index, image });
+  const isOfRuns = state.otherRun !== state.run;
+  const otherRun = isOfRuns ? (index === state.otherRun ? state.run : state.otherRun) : index;
+  update({ run: index, image, otherRun });
+}
+
+/** What can be shown at once: one activation, several, or a difference. @returns {[string, string][]} */
+function viewChoices() {
+  const [images, runs] = [currentRun().images.length, surgeryPage.runs.length];
+  return [
+    ["single", "one at a time"],
+    ...(images > 1 ? [["images", "images side by side"]] : []),
+    ...(runs > 1 ? [["runs", "runs side by side"]] : []),
+    ...(images > 1 || runs > 1 ? [["difference", "difference"]] : []),
+  ];
 }
 
 /** Single, side by side, difference; and what is subtracted. */
 function viewControl() {
-  const [images, runs] = [currentRun().images.length, surgeryPage.runs.length];
-  if (images < 2 && runs < 2) return "";
-  const choices = [
-    ["single", "one at a time"],
-    ...(images > 1 ? [["images", "images side by side"]] : []),
-    ...(runs > 1 ? [["runs", "runs side by side"]] : []),
-    ["difference", "difference"],
-  ];
+  const choices = viewChoices();
+  if (choices.length < 2) return "";
   const select = selectBox("View", choices, state.view, chooseView);
   if (state.view !== "difference") return select;
   const others = [];
@@ -102,9 +128,13 @@ function viewControl() {
 }
 
 function chooseView(view) {
-  if (view !== "difference") return update({ view });
-  const other = surgeryPage.runs.length > 1 ? { otherRun: state.run ? 0 : 1 } : { otherRun: state.run, otherImage: state.image ? 0 : 1 };
-  update({ view, ...other });
+  update(view === "difference" ? { view, ...anotherThanShown() } : { view });
+}
+
+/** Another run, or another image if there is one run, to subtract at first. */
+function anotherThanShown() {
+  if (surgeryPage.runs.length > 1) return { otherRun: state.run ? 0 : 1 };
+  return { otherRun: state.run, otherImage: state.image ? 0 : 1 };
 }
 
 function chooseOther(value) {

@@ -50,7 +50,7 @@ function readPanels() {
   for (const panel of enlargedView.panels) {
     const isRead = place !== null && channel < panel.activation.channels;
     panel.marker.hidden = !isRead;
-    panel.reading.textContent = isRead && enlargedView.panels.length > 1 ? describeReading(panel.activation, channel, place) : "";
+    panel.reading.textContent = enlargedView.panels.length > 1 ? describePanel(panel.activation, channel, isRead ? place : null) : "";
     if (isRead) placeMarker(panel, place);
   }
   const { value, where } = enlargedView;
@@ -62,6 +62,15 @@ function readPanels() {
   const reading = place && readAt(activation, channel, place);
   markHistogram(enlargedView.histogram, reading ? reading.value : Number.NaN);
   readSamePlace(place);
+}
+
+/** The value of a panel at the place; without a place, the ends of its scale. */
+function describePanel(activation, channel, place) {
+  if (place) return describeReading(activation, channel, place);
+  if (activation.isColor || channel >= activation.channels) return "";
+  return panelLimits(activation, channel)
+    .map((each) => formatNumber(each, 3))
+    .join(" … ");
 }
 
 /** Mark the place on all thumbnails or cells of an element. */

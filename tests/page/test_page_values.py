@@ -78,6 +78,9 @@ def test_a_vector_is_one_map_of_its_elements(
     point_at(page, 3, 5, 8)
     assert "element 43" in page.locator(".where").inner_text()
     assert abs(shown_value(page)[0] - expected[43]) <= 2 * errors[0]
+    page.evaluate("update({ channel: null, pointer: null })")
+    assert page.locator(".caption").inner_text() == "all elements"
+    assert page.locator("#readout").inner_text() == "a vector of 1×64×1×1"
 
 
 @pytest.mark.parametrize(("path", "size", "column", "row"), [("up2.cat", 128, 17, 99), ("up7.cat", 4, 0, 3)])

@@ -94,13 +94,13 @@ function fillCell(cell, place) {
   setStyle(cell, { width: `${side}px`, transform: `translate(${left}px, ${top}px)` });
   setStyle(cell.canvas, { width: `${side}px`, height: `${Math.round((side * activation.height) / activation.width)}px` });
   cell.canvas.classList.toggle("is-enlarged", side >= activation.width);
-  cell.nameText.textContent = activation.isColor ? "red, green, blue" : `${channel}`;
+  cell.nameText.textContent = activation.isColor ? "red, green, blue" : activation.isVector ? "all elements" : `${channel}`;
   cell.numberText.textContent = state.sort === "number" || activation.isColor ? "" : formatNumber(sortNumber(channel));
 }
 
 function cellLabel(activation, channel) {
   if (activation.isColor) return "picture in colors";
-  return `channel ${channel}, ${formatNumber(activation.low[channel])} to ${formatNumber(activation.high[channel])}`;
+  return `${activation.isVector ? "all elements" : `channel ${channel}`}, ${formatNumber(activation.low[channel])} to ${formatNumber(activation.high[channel])}`;
 }
 
 /** Paint waiting cells for a part of this frame, and go on in the next one. */

@@ -156,7 +156,7 @@ function colormapControl() {
     if (category === "qualitative" || COMMON_COLORMAPS.includes(name)) continue; // the former have no order
     groups.set(category, [...(groups.get(category) ?? []), [name, name]]);
   }
-  const choices = [["drawn", "colors: as drawn"], ...[...groups].map(([label, options]) => ({ label, options }))];
+  const choices = [["drawn", "as drawn"], ...[...groups].map(([label, options]) => ({ label, options }))];
   const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
   if (shown.activation) swatch.style.background = gradientOf(colorsFor(shown.activation));
   const select = selectBox("Colormap", choices, state.colormap, (colormap) => update({ colormap }));

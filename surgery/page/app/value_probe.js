@@ -98,8 +98,8 @@ function drawReadout() {
   const place = state.pointer ?? state.place;
   const line = byId("readout");
   if (!activation || channel === null || channel === undefined || !place || channel >= activation.channels) {
-    const total = activation && !activation.isColor && !activation.isVector ? `${count(activation.channels, "channel")} of ${activation.height}×${activation.width}` : "";
-    line.textContent = total;
+    const size = activation && `${activation.height}×${activation.width}`;
+    line.textContent = !activation || activation.isColor ? "" : activation.isVector ? `a vector of ${formatShape(currentOperation().shape)}` : `${count(activation.channels, "channel")} of ${size}`;
     return;
   }
   const name = activation.isColor || activation.isVector ? "" : `channel ${channel}  ·  `;

@@ -16,8 +16,11 @@ from .diagnosis import diagnose as diagnose
 from .diagnosis import trace_back as trace_back
 from .editing import edit as edit
 from .errors import SurgeryError as SurgeryError
+from .extraction import Estimate as Estimate
+from .extraction import OperationEstimate as OperationEstimate
 from .extraction import Output as Output
 from .extraction import draw as draw
+from .extraction import estimate as estimate
 from .extraction import extract as extract
 from .extraction import grad_cam as grad_cam
 from .extraction import record as record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -14,7 +14,7 @@ from surgery.errors import SurgeryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from surgery.output import Report
+T = TypeVar("T")
 
 
 def split_checkpoints(model: str, given: Sequence[str], *, has_reader: bool) -> tuple[list[str], list[str]]:
@@ -54,14 +54,14 @@ def run_folders(models: Sequence[str], out: Path) -> list[Path]:
     return [out / name for name in unique_image_names(names, reserved=("page", "index.html"))]
 
 
-def run_checkpoints(folders: Mapping[str, Path], run: Callable[[str, Path], Report]) -> list[Report]:
-    """Run models, each into its folder, and return their reports. One of several that fails is reported and left out.
+def run_checkpoints(folders: Mapping[str, Path], run: Callable[[str, Path], T]) -> list[T]:
+    """Run models, each into its folder, and return what it returns of each.
 
-    Ctrl-C ends with the run that it interrupts.
+    One of several that fails is reported and left out. Ctrl-C ends with the run that it interrupts.
     """
     if len(folders) == 1:
         return [run(model, folder) for model, folder in folders.items()]
-    reports: list[Report] = []
+    reports: list[T] = []
     for model, folder in folders.items():
         try:
             reports.append(run(model, folder))
@@ -69,7 +69,7 @@ def run_checkpoints(folders: Mapping[str, Path], run: Callable[[str, Path], Repo
             reason = str(error)
             print_message(reason if model in reason else f"{model}: {reason}")
             continue
-        if reports[-1].interrupted:
+        if getattr(reports[-1], "interrupted", False):
             break
     return reports
 

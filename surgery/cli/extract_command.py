@@ -8,17 +8,19 @@ import typer
 
 from surgery.cli.checkpoints import run_checkpoints, run_folders, split_checkpoints
 from surgery.cli.edit_options import ReferenceOptions
+from surgery.cli.estimate_options import EstimateOptions
 from surgery.cli.extract_options import DrawingOptions, ImageOptions, OutputOptions, RunOptions
 from surgery.cli.input_options import read_standard_input
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import AtOption, ModelArgument, ModelOptions, PluginOptions
 from surgery.cli.process_settings import tune_process
-from surgery.cli.standard_streams import print_failures, print_note
+from surgery.cli.standard_streams import print_failures, print_message, print_note, print_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from surgery.extraction import Estimate
     from surgery.output import Report
 
 
@@ -40,13 +42,15 @@ def extract(
     drawing: DrawingOptions,
     reading: ImageOptions,
     running: RunOptions,
+    pricing: EstimateOptions,
     loading: ModelOptions,
     plugin_options: PluginOptions,
 ) -> None:
     """Run a model on images, and draw the value of every chosen operation.
 
-    Several weights files have a run each, in a folder of its own below --out.
+    Several weights files have a run each, in a folder of its own below --out. With --dry-run nothing is run or written.
     """
+    pricing.check()
     tune_process()
     plugins = plugin_options.open()
     arguments = {
@@ -61,6 +65,7 @@ def extract(
     }
     from surgery.cli.progress import ProgressBar
     from surgery.data import inputs
+    from surgery.extraction import estimate
     from surgery.extraction import extract as run
     from surgery.inputs import collect_notes, find_images, reader_suffixes
     from surgery.models import load_model
@@ -76,6 +81,17 @@ def extract(
         paths = find_images(chosen, reader_suffixes(arguments.get("reader"))) if has_files else []
     folders = run_folders(models, arguments.pop("out"))
 
+    def estimate_model(source: str, folder: Path) -> Estimate:
+        network = load_model(source, part=loading.part, seed=running.seed, plugins=plugins)
+        return estimate(network, paths, at=selections, source=source, out=folder, sample=pricing.sample, **arguments)
+
+    if pricing.dry_run:
+        estimates = run_checkpoints(dict(zip(models, folders, strict=True)), estimate_model)
+        fits = _print_estimates(estimates, format_notes(notes), as_json=pricing.json)
+        if len(estimates) < len(models) or not (fits or pricing.force):
+            raise typer.Exit(1)
+        return
+
     def run_model(source: str, folder: Path) -> Report:
         network = load_model(source, part=loading.part, seed=running.seed, plugins=plugins)
         with ProgressBar(len(paths) or None, source if len(models) > 1 else "extracting") as bar:
@@ -87,6 +103,7 @@ def extract(
                 out=folder,
                 watchers=plugins.watchers(),
                 progress=bar.advance,
+                force=pricing.force,
                 **arguments,
             )
 
@@ -99,6 +116,26 @@ def extract(
         print_failures(report.failed, report.images)
     if len(reports) < len(models) or any(report.failed or report.interrupted for report in reports):
         raise typer.Exit(1)
+
+
+def _print_estimates(estimates: Sequence[Estimate], reading_notes: Iterable[str], *, as_json: bool) -> bool:
+    """Print what runs will need. Return whether each fits on its disk."""
+    from surgery.cli.console import open_console
+    from surgery.cli.estimate_view import estimate_view
+    from surgery.output import as_json as encode
+
+    for note in reading_notes:
+        print_note(note)
+    for each in estimates:
+        if as_json:
+            print_output(encode(each.content()).decode())
+        else:
+            console = open_console()
+            console.print(estimate_view(each, console.width), soft_wrap=False)
+    lacks = [line for each in estimates if (line := each.explain_lack_of_space()) is not None]
+    for line in lacks:
+        print_message(line)
+    return not lacks
 
 
 def _print_reports(reports: Sequence[Report], reading_notes: Iterable[str], page: Path | None) -> None:

@@ -21,10 +21,13 @@ MIN_COLUMN_WIDTH = 12
 _RIGHT_ALIGNED = ("", "size", "range")
 
 
-def fitted_table(rows: Sequence[dict[str, Text]], columns: Sequence[str], width: int) -> Table:
+def fitted_table(
+    rows: Sequence[dict[str, Text]], columns: Sequence[str], width: int, right: Sequence[str] = _RIGHT_ALIGNED
+) -> Table:
     """Return a table of the leading columns that fit `width` characters, without empty columns.
 
     `columns` are in the order of their importance. The first column is always there; the last may be cut.
+    Those in `right` are aligned to the right.
     """
     table = plain_table()
     room = width
@@ -36,7 +39,7 @@ def fitted_table(rows: Sequence[dict[str, Text]], columns: Sequence[str], width:
         if number and room < min(needed, MIN_COLUMN_WIDTH):
             break
         column_width = min(needed, max(room, MIN_COLUMN_WIDTH))
-        justify: JustifyMethod = "right" if column in _RIGHT_ALIGNED else "left"
+        justify: JustifyMethod = "right" if column in right else "left"
         table.add_column(column, width=column_width, no_wrap=True, overflow="ellipsis", justify=justify)
         room -= column_width + 2
     for row in rows:

@@ -1,5 +1,6 @@
 from .background_writer import BackgroundWriter as BackgroundWriter
 from .class_activation import grad_cam as grad_cam
+from .estimation import estimate as estimate
 from .gradients import GradientRecorder as GradientRecorder
 from .gradients import call_scalar as call_scalar
 from .gradients import clone_for_gradients as clone_for_gradients
@@ -15,6 +16,8 @@ from .recording import record as record
 from .result_folder import make_manifest as make_manifest
 from .result_folder import write_files as write_files
 from .run import extract as extract
+from .run_estimate import Estimate as Estimate
+from .run_estimate import OperationEstimate as OperationEstimate
 from .run_settings import Mode as Mode
 from .run_settings import check_settings as check_settings
 from .tensor_pictures import draw as draw

@@ -8,8 +8,9 @@ from surgery.extraction.model_runner import ModelRunner
 from surgery.extraction.reader_pool import read_ahead
 from surgery.extraction.run_plan import ShareResult
 from surgery.extraction.sink_pipeline import SinkPipeline
+from surgery.extraction.trial import current_trial
 from surgery.inputs import explain_size_mismatch, group_into_batches
-from surgery.output import Failure, Progress, merge_notes
+from surgery.output import Failure, Progress, check_space, merge_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +44,7 @@ def run_share(
     share = ShareResult(failures=failures, notes=plan.inputs.notes)
     try:
         plan.interrupts.allow()
-        model = ModelRunner(plan, pipeline.write)
+        model = _make_runner(plan, pipeline)
         items = read_ahead(
             lambda number: plan.inputs.read([number]), image_numbers, plan.batch_size, plan.reader_threads
         )
@@ -60,6 +61,10 @@ def run_share(
                         for item in batch.inputs:
                             merge_notes(share.notes, item.notes)
                         continue
+                    if not started and not plan.force:
+                        writers.drain()
+                        left = len(plan.inputs.named_paths) - earlier - len(batch.inputs)
+                        check_space(plan.folder.path, pipeline.disk_bytes, len(batch.inputs), left)
                     started += len(batch.inputs)
                     total = len(plan.inputs.named_paths)
                     on_progress(Progress(earlier + started, len(failures), total, batch.inputs[-1].name))
@@ -82,6 +87,18 @@ def run_share(
             share.error = error
     share.images = pipeline.recorder.images
     return share
+
+
+def _make_runner(plan: RunPlan, pipeline: SinkPipeline) -> ModelRunner:
+    """Return what runs the batches; in a trial that doesn't run the model, what rehearses them."""
+    trial = current_trial()
+    if trial is None or trial.runs_model:
+        return ModelRunner(plan, pipeline.write)
+    from surgery.extraction.rehearsal import RehearsedRunner  # its imports take a while
+
+    runner = RehearsedRunner(plan, pipeline.write)
+    runner.trial = trial
+    return runner
 
 
 def _run_batch(model: ModelRunner, pipeline: SinkPipeline, manifest: Manifest, batch: Batch) -> str | None:

@@ -10,6 +10,7 @@ import torch
 from surgery.errors import OutputError
 from surgery.extraction.batch_loop import run_share
 from surgery.extraction.run_plan import ShareResult, TotalResult
+from surgery.extraction.trial import choosing_images
 from surgery.extraction.worker_processes import picklable_error, run_workers
 from surgery.extraction.writer_pool import WriterPool
 from surgery.output import Progress, Tally, has_finished_images, merge_notes
@@ -31,10 +32,8 @@ def run_in_this_process(
     """Run all images in this process, with threads that read in advance and threads that write."""
     if not (numbers := plan.unfinished_numbers()):
         return _finish_run(plan, manifest, [])
-    with WriterPool(plan.writer_threads) as writers:
-        share = run_share(
-            plan, numbers, manifest, writers, watches=watches, on_progress=on_progress or (lambda _: None)
-        )
+    with choosing_images(numbers) as chosen, WriterPool(plan.writer_threads) as writers:
+        share = run_share(plan, chosen, manifest, writers, watches=watches, on_progress=on_progress or (lambda _: None))
     return _finish_run(plan, manifest, [share])
 
 

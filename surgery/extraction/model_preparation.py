@@ -9,7 +9,8 @@ import torch
 
 from surgery.eager import ExampleError, bind_example
 from surgery.editing import apply_edits
-from surgery.errors import ModelError, TraceError
+from surgery.errors import ModelError, TraceError, first_line
+from surgery.extraction.trial import ADVICE, current_trial
 from surgery.graph import copy_sharing_parameters, unshare_parameters
 from surgery.inputs import as_example, read_batches
 from surgery.interrupts import raising_interrupts
@@ -44,8 +45,17 @@ def copy_for_run(model: nn.Module, mode: Mode, device: str | torch.device) -> nn
 
 def trace_for_run(model: nn.Module, tracing: Mapping[str, Any], example: Mapping[str, Any] | None) -> nn.Module:
     """Trace a model. `tracing` are arguments of `surgery.trace`, and `example` are inputs by name."""
-    with raising_interrupts():
-        return _trace(model, example, tracing)
+    trial = current_trial()
+    if trial is None or trial.runs_model:
+        with raising_interrupts():
+            return _trace(model, example, tracing)
+    if tracing.get("front_end") == "observed":
+        raise TraceError(f"an observed model has to run once for its operations to be known; {ADVICE}")
+    try:
+        with raising_interrupts():
+            return trace(model, **tracing)
+    except TraceError as error:
+        raise TraceError(f"the model has no graph without a run of it ({first_line(error)}); {ADVICE}") from error
 
 
 def edit_for_run(
@@ -62,6 +72,9 @@ def edit_for_run(
     """Apply edits to a traced model. `reference` are the inputs of their reference run, which `model` tells to read."""
     if not edits and reference is None:
         return traced
+    trial = current_trial()
+    if reference is not None and trial is not None and not trial.runs_model:
+        raise ModelError(f"an edit with reference images needs a run of the model; {ADVICE}")
     batches = None if reference is None else list(read_batches(model, reference, device))
     return apply_edits(traced, edits, layout=layout, reference=batches, seed=seed, plugins=plugins)
 

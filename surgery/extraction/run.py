@@ -105,6 +105,7 @@ def extract(
     front_end: FrontEnd | Literal["auto"] = "auto",
     source: str | None = None,
     overwrite: bool = False,
+    force: bool = False,
     watchers: Sequence[Watcher] = (),
     plugins: Plugins | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -154,11 +155,11 @@ def extract(
     - `reader_threads`, `writer_threads`: How many threads read images, and draw and write files, beside the model; with
       0 it is done in the model's own. The files do not depend on it. Several writers need sinks that keep images apart.
     - `check`: Whether the original runs on the first batch too. Its output must be the same, bit for bit.
-    - `leaves`: Modules to keep whole while tracing, as in `surgery.trace`.
-    - `allow`: Hazards to allow while tracing, as in `surgery.trace`.
+    - `leaves`, `allow`: Modules to keep whole and hazards to allow while tracing, as in `surgery.trace`.
     - `front_end`: How the model is traced, as in `surgery.trace`. The first image that can be read is the example.
     - `source`: Where the model comes from, for the manifest.
     - `overwrite`: Whether to replace a run in the folder, and not to go on with it.
+    - `force`: Whether to go on if the first batch shows that the files of all images won't fit on the disk.
     - `watchers`: Functions to call during the run. One that raises an error is not called again, and is reported.
     - `plugins`: Where names of stages are looked up; by default the plugins that the command line finds.
     - `progress`: Called after each batch.
@@ -180,8 +181,7 @@ def extract(
     watcher_list = WatcherList(watchers)
     gradients = "output" if grad_cam and gradients is None else gradients
     scalar = None if gradients is None else parse_scalar(gradients)
-    if scalar is not None:
-        check_gradients(output=output, jobs=jobs)
+    check_gradients(scalar, output=output, jobs=jobs)
     stages = StageResolver(plugins)
     main_reader: Reader | None = None if reader is None else stages.resolve("reader", reader)
     resolved_sinks: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
@@ -207,8 +207,7 @@ def extract(
     check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists(), can_go_on=True)
     subject = copy_for_run(original, mode, device)
     example = read_example(subject, files, device)
-    tracing = {"leaves": leaves, "allow": allow, "front_end": front_end}
-    traced = trace_for_run(subject, tracing, example)
+    traced = trace_for_run(subject, {"leaves": leaves, "allow": allow, "front_end": front_end}, example)
     edited = edit_for_run(traced, edits, layout, reference_files, subject, device=device, seed=seed, plugins=plugins)
     rewritten = insert_extractors(edited, at, output=output)
     input_names = None if example is None else tuple(example)
@@ -271,6 +270,7 @@ def extract(
             grad_cam=grad_cam,
             reader_threads=reader_threads,
             writer_threads=writer_threads,
+            force=force,
             interrupts=interrupts,
         )
         with manifest.recording(workspace, operations):

@@ -60,6 +60,8 @@ class RunPlan:
     """Threads that read inputs in advance; 0 for the model's own."""
     writer_threads: int
     """Threads that draw and write files; 0 for the model's own."""
+    force: bool
+    """Whether images are run that won't fit on the disk."""
     interrupts: Interrupts
     """What Ctrl-C does: raised while images run, held while the folder is opened and closed."""
 

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from surgery.errors import ImageError, ModelError
+from surgery.extraction.trial import ADVICE, current_trial
 from surgery.inputs import Side
 from surgery.models import check_seed
 from surgery.text import describe_stage
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from surgery.extraction.output_parts import Scalar
     from surgery.extraction.watchers import WatcherList
     from surgery.stages import Sink
 
@@ -70,8 +72,13 @@ def check_threads(reader_threads: int, writer_threads: int, jobs: int, sinks: Se
             )
 
 
-def check_gradients(*, output: bool, jobs: int) -> None:
-    """Raise ModelError for a run with gradients that has no output, or several processes."""
+def check_gradients(scalar: Scalar | None, *, output: bool, jobs: int) -> None:
+    """Raise ModelError for a run with gradients that has no output, several processes, or a model that is not run."""
+    if scalar is None:
+        return
+    trial = current_trial()
+    if trial is not None and not trial.runs_model:
+        raise ModelError(f"gradients need a run of the model; {ADVICE}")
     if not output:
         raise ModelError("gradients are those of the output; leave out --no-output (output=False)")
     if jobs > 1:

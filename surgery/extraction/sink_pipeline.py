@@ -71,6 +71,11 @@ class SinkPipeline:
             dropped = tuple(self._dropped_places)
             self._manifest.set_run_files([file for file in written if not file.name.startswith(dropped)])
 
+    @property
+    def disk_bytes(self) -> int:
+        """What the files that were written take on the disk, once the writers are drained."""
+        return sum(group.folder.disk_bytes for group in (self._sinks, *(lane.sinks for lane in self.recorder.lanes)))
+
     def start_batch(self, inputs: Sequence[Input]) -> None:
         """Prepare for the activations of a batch."""
         count = len(self.recorder.lanes)

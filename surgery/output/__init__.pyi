@@ -1,5 +1,9 @@
 from .atomic_files import write_atomically as write_atomically
 from .checksums import checksum as checksum
+from .disk_space import check_space as check_space
+from .disk_space import explain_lack_of_space as explain_lack_of_space
+from .disk_space import free_space as free_space
+from .disk_space import round_to_blocks as round_to_blocks
 from .failures import Failure as Failure
 from .folder import OutputFolder as OutputFolder
 from .folder import WrittenFile as WrittenFile

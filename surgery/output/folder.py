@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from surgery.errors import OutputError, describe_os_error
 from surgery.output.checksums import checksum
+from surgery.output.disk_space import round_to_blocks
 from surgery.output.run_directories import RunDirectories
 from surgery.text import BATCH_FOLDER, UniquePaths, sanitize_path_part, sortable_number
 
@@ -58,6 +59,8 @@ class OutputFolder:
         Worker processes, and a run that goes on after it was stopped, start with what the first images left in it."""
         self.batch = 0
         """The number of the current batch, which is the number of its first image."""
+        self.disk_bytes = 0
+        """What the files of this thread take on the disk, without those in stores."""
         self._workspace = workspace
         self._directories = RunDirectories(self.path, workspace)
         self._names = UniquePaths()
@@ -127,7 +130,7 @@ class OutputFolder:
                 if not directory.is_new:
                     self._directories.claim_file(name, target)
                 self._workspace.note_file(name, self.batch)
-            crc32 = checksum(part)
+            crc32, size = checksum(part), os.stat(part).st_size  # noqa: PTH116 - faster than a Path
             os.replace(part, target)  # noqa: PTH105 - making a Path takes longer than renaming a small file
             part = None
         except OSError as error:
@@ -135,6 +138,7 @@ class OutputFolder:
         finally:
             if part is not None:
                 part.unlink(missing_ok=True)
+        self.disk_bytes += round_to_blocks(size)
         self._written.append(WrittenFile(name, of, crc32))
         if of is not None:
             self._unfinished_files[of.image].append(name)

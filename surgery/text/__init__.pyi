@@ -19,5 +19,6 @@ from .html import escape_html as escape_html
 from .html import html_table as html_table
 from .html import image_tag as image_tag
 from .lists import abbreviate_list as abbreviate_list
+from .lists import format_bytes as format_bytes
 from .lists import format_count as format_count
 from .lists import natural_key as natural_key

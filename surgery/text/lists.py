@@ -18,6 +18,14 @@ def format_count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def format_bytes(number: float) -> str:
+    """Return a number of bytes with three digits and a decimal unit: ``812 B``, ``4.07 MB``."""
+    unit, *larger = ("B", "kB", "MB", "GB", "TB", "PB")
+    while number >= 999.5 and larger:
+        number, unit, *larger = number / 1000, *larger
+    return f"{number:.0f} {unit}" if unit == "B" or number >= 99.95 else f"{number:.3g} {unit}"
+
+
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts texts by the numbers in them: ``5_net_G.pth``, ``10_net_G.pth``, ``latest_net_G.pth``."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", text)]

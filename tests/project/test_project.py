@@ -45,9 +45,10 @@ def test_only_plugins_know_pluggy_and_only_the_terminal_knows_rich_and_typer() -
 def test_the_public_names_are_these() -> None:
     names = (
         "Ablation AblationStudy Activation ActivationExtractor Certificate ComparedOperation Diagnosis "
-        "DiagnosisRow Finding Maximized Operation Output OutputFolder Patch PatchStudy Picture PixelField "
+        "DiagnosisRow Estimate Finding Maximized Operation OperationEstimate Output OutputFolder Patch PatchStudy "
+        "Picture PixelField "
         "PixelTrace Report Run RunComparison Selection SurgeryError Verification ablate as_outputs certify "
-        "compare cut diagnose draw edit extract file_name find_again grad_cam hookimpl insert inside "
+        "compare cut diagnose draw edit estimate extract file_name find_again grad_cam hookimpl insert inside "
         "load_image load_model maximize op operations patch path record remove_edits replace select show "
         "trace trace_back verify write_page"
     )

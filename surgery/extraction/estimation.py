@@ -54,9 +54,9 @@ def estimate(
       shapes are computed by torch's fake tensors, and the sinks draw and write one batch of noise in place of values.
     - `settings`: The other arguments of `surgery.extract`. `jobs`, `watchers`, `overwrite` and `check` have no effect.
 
-    Values, pixels and files are exact if all images have the size of the first, and if none fails. Bytes are scaled
-    from the sample. Without a sample they are those of noise, which compresses least, so that they are about the most
-    that the run can need. What a store such as Zarr holds for all images is scaled too.
+    Values, pixels and files are exact if all images have the size of the first, and if none fails. In a store such as
+    Zarr's, all files but the JSON are taken to grow with the images. Bytes are scaled from the sample. Without a sample
+    they are those of noise, which compresses least, so that they are about the most that the run can need.
 
     Raises ModelError or TraceError for a model that needs values to run or to be traced, and for gradients, if `sample`
     is 0; otherwise what `surgery.extract` raises.
@@ -124,7 +124,10 @@ def _measure(folder: Path, report: Report, total: int, batch_size: int) -> tuple
     other = by_path[OTHER]
     stored = {f"{store}/{name}" for store, names in manifest.stores().items() for name in names}
     growth = Fraction(total, report.images)
-    other.add(folder, stored, growth)
+    for name in stored:
+        last = name.rpartition("/")[2]
+        describes_store = last.startswith(".") or last.endswith(".json")  # zarr.json, .zarray: one however many images
+        other.add(folder, [name], Fraction(1) if describes_store else growth)
     for name in manifest.run_files():
         if name in stored:
             continue

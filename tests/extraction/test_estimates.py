@@ -6,6 +6,8 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -197,6 +199,30 @@ def test_wrong_arguments_are_errors_of_one_line(photos: Path, tmp_path: Path) ->
         surgery.estimate(Net(), tmp_path / "bad.png")
     with pytest.raises(TypeError, match="colour"):
         surgery.estimate(Net(), photos, colour="red")
+
+
+class Store:
+    """A sink that keeps a description, and a file for each activation, in a directory of its own."""
+
+    @contextmanager
+    def __call__(self, folder: surgery.OutputFolder, /) -> Iterator[Any]:
+        with folder.directory("store") as path:
+            path.mkdir(exist_ok=True)
+            (path / "zarr.json").write_text("{}")
+
+            def write(activation: surgery.Activation) -> None:
+                (path / f"{activation.image}-{activation.path}").write_bytes(bytes(100))
+
+            yield write
+
+
+@pytest.mark.parametrize("sample", [0, 2])
+def test_the_chunks_of_a_store_grow_with_the_images_and_its_description_does_not(
+    photos: Path, tmp_path: Path, sample: int
+) -> None:
+    estimate = surgery.estimate(Net(), photos, at="conv", sinks=Store(), sample=sample)
+    surgery.extract(Net(), photos, at="conv", sinks=Store(), out=tmp_path / "out")
+    assert estimate.files == written(tmp_path / "out")[2] == 3 * 4 + 2
 
 
 def leave_free(monkeypatch: pytest.MonkeyPatch, free: int, total: int = 1 << 40) -> None:

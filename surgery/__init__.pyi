@@ -29,6 +29,7 @@ from .inputs import load_image as load_image
 from .models import load_model as load_model
 from .output import OutputFolder as OutputFolder
 from .output import Report as Report
+from .output import merge as merge
 from .output import write_page as write_page
 from .plugins import hookimpl as hookimpl
 from .rewriting import ActivationExtractor as ActivationExtractor

@@ -14,6 +14,7 @@ from surgery.cli.compare_command import compare
 from surgery.cli.diagnose_command import diagnose
 from surgery.cli.extract_command import extract
 from surgery.cli.maximize_command import maximize
+from surgery.cli.merge_command import merge
 from surgery.cli.model_commands import check, inspect
 from surgery.cli.patch_command import patch
 from surgery.cli.plugin_commands import app as plugins_app
@@ -62,6 +63,7 @@ app.command()(diagnose)
 app.command()(compare)
 app.command()(maximize)
 app.command("trace-back")(trace_back)
+app.command()(merge)
 app.command()(verify)
 app.command()(view)
 app.add_typer(plugins_app, name="plugins")

@@ -108,7 +108,8 @@ def extract(
             )
 
     reports = run_checkpoints(dict(zip(models, folders, strict=True)), run_model)
-    page = write_page(*(each.folder for each in reports if each.images)) if output.page and len(models) > 1 else None
+    has_page = output.page and len(models) > 1 and running.shard is None
+    page = write_page(*(each.folder for each in reports if each.images)) if has_page else None
     _print_reports(reports, format_notes(notes), page)
     for report in reports:
         for warning in report.warnings:

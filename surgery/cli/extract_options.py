@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surgery.cli.input_options import INPUTS, InputOptions
+from surgery.cli.shard_option import parse_shard
 
 if TYPE_CHECKING:
     from surgery.plugins import Plugins
@@ -136,6 +137,15 @@ class RunOptions(ModeOptions):
             rich_help_panel=_RUN,
         ),
     ] = 1
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Do part K of N of the run, in a folder of its own below --out; auto: as Slurm says. "
+            "`surgery merge` puts the parts together.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
     readers: Annotated[
         int,
         typer.Option(
@@ -182,6 +192,7 @@ class RunOptions(ModeOptions):
         return {
             **super().arguments(),
             "jobs": self.jobs,
+            "shard": parse_shard(self.shard),
             "reader_threads": self.readers,
             "writer_threads": self.writers,
             "output": not self.no_output,

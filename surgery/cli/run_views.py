@@ -29,7 +29,8 @@ def report_view(report: Report, width: int) -> RenderableType:
         counts[:1] += _finished_before(report)
         last_line = Text.assemble((f"{report.folder}/", "bold green"), f"  {', '.join(counts)}")
     else:
-        last_line = Text("no image was finished, and nothing was written", style="bold yellow")
+        recorded = f"; {report.folder}/ has a manifest that says so" if report.files else ", and nothing was written"
+        last_line = Text(f"no image was finished{recorded}", style="bold yellow")
     if report.interrupted:
         last_line.append("  interrupted: the finished images are complete", style="bold yellow")
         last_line.append("; the same command goes on", style="bold yellow")

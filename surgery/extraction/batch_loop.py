@@ -63,10 +63,10 @@ def run_share(
                         continue
                     if not started and not plan.force:
                         writers.drain()
-                        left = len(plan.inputs.named_paths) - earlier - len(batch.inputs)
+                        left = len(plan.numbers) - earlier - len(batch.inputs)
                         check_space(plan.folder.path, pipeline.disk_bytes, len(batch.inputs), left)
                     started += len(batch.inputs)
-                    total = len(plan.inputs.named_paths)
+                    total = len(plan.numbers)
                     on_progress(Progress(earlier + started, len(failures), total, batch.inputs[-1].name))
                     if is_stopped():
                         share.interrupted = True

@@ -84,7 +84,7 @@ def estimate(
         if not report.images:
             failed = report.failed[0] if report.failed else None
             raise ImageError("no image could be run" if failed is None else f"{failed.path}: {failed.reason}")
-        operations, disk_bytes = _measure(Path(folder), report, trial.total, batch_size)
+        operations, disk_bytes = _measure(report.folder, report, trial.total, batch_size)
     return Estimate(
         folder=Path(out),
         images=trial.total,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from surgery.errors import OutputError
 from surgery.extraction.batch_loop import run_share
+from surgery.extraction.first_images import decide_as_first_shard, one_thread, run_first_images
 from surgery.extraction.run_plan import ShareResult, TotalResult
 from surgery.extraction.trial import choosing_images
 from surgery.extraction.worker_processes import picklable_error, run_workers
@@ -32,6 +31,7 @@ def run_in_this_process(
     """Run all images in this process, with threads that read in advance and threads that write."""
     if not (numbers := plan.unfinished_numbers()):
         return _finish_run(plan, manifest, [])
+    decide_as_first_shard(plan, manifest)
     with choosing_images(numbers) as chosen, WriterPool(plan.writer_threads) as writers:
         share = run_share(plan, chosen, manifest, writers, watches=watches, on_progress=on_progress or (lambda _: None))
     return _finish_run(plan, manifest, [share])
@@ -42,7 +42,9 @@ def run_in_worker_processes(
 ) -> TotalResult:
     """Run the images in `jobs` processes, which take turns at the batches."""
     plan.interrupts.hold()  # what workers send must be read to its end; they are asked to end instead
-    shares, numbers = _run_leading_batches(plan, manifest)
+    with one_thread():
+        decide_as_first_shard(plan, manifest)
+        shares, numbers = run_first_images(plan, manifest)
     if not numbers or any(share.error is not None or share.interrupted for share in shares):
         return _finish_run(plan, manifest, shares)
     manifests = [manifest.for_worker() for _ in range(jobs)]
@@ -78,7 +80,7 @@ class _TotalProgress:
     """Adds up the progress of worker processes."""
 
     def __init__(self, plan: RunPlan, on_progress: ProgressCallback | None) -> None:
-        self._total = len(plan.inputs.named_paths)
+        self._total = len(plan.numbers)
         self._earlier = len(plan.finished)
         self._on_progress = on_progress
         self._by_worker: dict[int, Progress] = {}
@@ -92,31 +94,9 @@ class _TotalProgress:
             self._on_progress(Progress(done, failed, self._total, progress.image))
 
 
-def _run_leading_batches(plan: RunPlan, manifest: Manifest) -> tuple[list[ShareResult], list[int]]:
-    """Run batches until one succeeds, if a sink decides something for all images from the first image.
-
-    Worker processes then start with that decision, which is in `OutputFolder.shared`. Return what was done, and the
-    numbers of the images that are left.
-    """
-    shares: list[ShareResult] = []
-    numbers, threads = plan.unfinished_numbers(), torch.get_num_threads()
-    if plan.finished or not any(getattr(sink, "decides_on_first_image", False) for sink in plan.sinks):
-        return shares, numbers
-    torch.set_num_threads(1)  # a fork of a process with several threads of torch would wait for them forever
-    try:
-        while numbers and not any(share.images or share.error or share.interrupted for share in shares):
-            batch, numbers = numbers[: plan.batch_size], numbers[plan.batch_size :]
-            with WriterPool(0) as writers:
-                shares.append(run_share(plan, batch, manifest, writers))
-            plan.inputs.failures, plan.inputs.notes = [], {}
-    finally:
-        torch.set_num_threads(threads)
-    return shares, numbers
-
-
 def _finish_run(plan: RunPlan, manifest: Manifest, shares: Sequence[ShareResult]) -> TotalResult:
     """Write the manifest of all shares and return their combined result. Raise the error of a share."""
-    notes = dict(plan.notes)
+    notes = dict(plan.notes) if plan.shard is None or plan.shard.number == 1 else {}  # which all shards have
     for share in shares:
         merge_notes(notes, share.notes)
     failures = sorted((failure for share in shares for failure in share.failures), key=attrgetter("number"))
@@ -125,7 +105,8 @@ def _finish_run(plan: RunPlan, manifest: Manifest, shares: Sequence[ShareResult]
     tally = Tally()
     if not shares and manifest.is_complete:  # nothing was left to do
         tally = manifest.tally()
-    elif plan.finished or has_finished_images(plan.workspace.path):  # otherwise the folder stays as it was
+    elif plan.finished or has_finished_images(plan.workspace.path) or (plan.shard is not None and not interrupted):
+        # otherwise the folder stays as it was; that of a shard tells that it has no image that can be run
         try:
             tally = manifest.write(failures, interrupted=interrupted, error=error, notes=notes)
             if failures or interrupted:

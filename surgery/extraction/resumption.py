@@ -13,7 +13,7 @@ from surgery.text import describe_stage, format_count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from surgery.inputs import InputStream, RunInputs
+    from surgery.inputs import RunInputs
     from surgery.output import OutputFolder
     from surgery.stages import Sink
     from surgery.types import Operation
@@ -36,16 +36,17 @@ def describe_plan(
     }
 
 
-def find_finished(folder: OutputFolder, inputs: InputStream, sinks: Iterable[Sink]) -> frozenset[int]:
+def find_finished(folder: OutputFolder, images: int, sinks: Iterable[Sink]) -> frozenset[int]:
     """Return the numbers of the images that an earlier run of the same has finished, and give the sinks its decisions.
 
-    The folder has been compared with this run. Raises OutputError if images are left that a sink can't add to it.
+    `images` is how many the run has to do. The folder has been compared with this run.
+    Raises OutputError if images are left that a sink can't add to it.
     """
     if not has_manifest(folder.path):
         return frozenset()
     earlier = Tally.from_manifest(ManifestReader(folder.path).head)
     folder.shared.update(copy.deepcopy(earlier.shared))
-    left = len(inputs.named_paths) - len(earlier.finished)
+    left = images - len(earlier.finished)
     unable = [sink for sink in sinks if not (getattr(sink, "alone", False) or getattr(sink, "resumes", False))]
     if left and unable:
         raise OutputError(

@@ -20,6 +20,7 @@ from surgery.extraction.named_stages import StageResolver
 from surgery.extraction.output_parts import parse_scalar
 from surgery.extraction.resumption import describe_plan, find_finished
 from surgery.extraction.run_plan import RunPlan
+from surgery.extraction.run_report import make_report
 from surgery.extraction.run_settings import (
     check_gradients,
     check_settings,
@@ -38,12 +39,12 @@ from surgery.models import get_provenance
 from surgery.output import (
     Manifest,
     OutputFolder,
-    Report,
     RunStart,
+    Shard,
     acquire_workspace,
     check_overwrite,
-    format_notes,
     graph_entry,
+    locate_shard,
 )
 from surgery.rewriting import ALL_OPERATIONS, find_extractors
 from surgery.text import WORK_FOLDER, describe_stage
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from surgery.graph import FrontEnd
     from surgery.inputs import FilePatterns, Side, Size
     from surgery.layouts import RequestedLayouts
-    from surgery.output import Progress, Watcher
+    from surgery.output import Progress, Report, Watcher
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
     from surgery.stages import Colormap, Measure, Normalizer, Reader, Sink, Tiler, Transform
@@ -97,6 +98,7 @@ def extract(
     gradients: Scalar | str | None = None,
     grad_cam: bool = False,
     jobs: int = 1,
+    shard: tuple[int, int] | None = None,
     reader_threads: int = 1,
     writer_threads: int = 1,
     check: bool = True,
@@ -152,6 +154,8 @@ def extract(
       if `gradients` does not say of what.
     - `jobs`: With 1, threads read images and write files beside the model. With more, so many processes share the
       batches, and write in their own threads: faster for many images on many cores.
+    - `shard`: Which part of the run to do, such as ``(2, 8)``: whole batches that follow each other, into the folder
+      ``shard-2-of-8`` in `out`. `surgery.merge` puts the parts together. Only for sinks that keep images apart.
     - `reader_threads`, `writer_threads`: How many threads read images, and draw and write files, beside the model; with
       0 it is done in the model's own. The files do not depend on it. Several writers need sinks that keep images apart.
     - `check`: Whether the original runs on the first batch too. Its output must be the same, bit for bit.
@@ -177,6 +181,7 @@ def extract(
     interrupted. What is pressed while the last files and the manifest are written takes effect after that.
     """
     started = time.perf_counter()
+    part, place = locate_shard(shard, Path(out), overwrite=overwrite)
     check_settings(mode, batch_size, side, jobs, device, seed)
     watcher_list = WatcherList(watchers)
     gradients = "output" if grad_cam and gradients is None else gradients
@@ -189,7 +194,7 @@ def extract(
     named_measures = stages.measures(measures)
     recipe = stages.recipe(normalizer, tiler, colormap, transforms)
     other_readers = {name: stages.resolve("reader", each) for name, each in readers.items()}
-    check_shareable(jobs, resolved_sinks, watcher_list)
+    check_shareable(jobs, resolved_sinks, watcher_list, part)
     check_threads(reader_threads, writer_threads, jobs, resolved_sinks)
     original = unwrap_model(model)
     find = partial(
@@ -204,7 +209,7 @@ def extract(
         value_range=range,
     )
     files, reference_files = find(images), find(reference) if reference else None
-    check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists(), can_go_on=True)
+    check_overwrite(place, overwrite=overwrite or (place / WORK_FOLDER).exists(), can_go_on=True)
     subject = copy_for_run(original, mode, device)
     example = read_example(subject, files, device)
     traced = trace_for_run(subject, {"leaves": leaves, "allow": allow, "front_end": front_end}, example)
@@ -236,15 +241,17 @@ def extract(
         plan=describe_plan(
             files, operations, resolved_sinks, {"device": str(device), "output": output, "stats": stats, "size": size}
         ),
+        shard=part,
     )
     with (
         watch_interrupts(held=True) as interrupts,
-        acquire_workspace(Path(out), overwrite=overwrite, inputs=files.all_paths(), head=manifest.head) as workspace,
+        acquire_workspace(place, overwrite=overwrite, inputs=files.all_paths(), head=manifest.head) as workspace,
     ):
         interrupts.allow()
-        folder = OutputFolder(out, manifest.about, workspace)
+        folder = OutputFolder(place, manifest.about, workspace)
         opened_inputs = files.open(name for sink in resolved_sinks for name in getattr(sink, "places", ()))
         folder.reserve_image_names(name for _, name in opened_inputs.named_paths)
+        numbers = (part or Shard(1, 1)).images(len(files.paths), batch_size)
         plan = RunPlan(
             original=original,
             rewritten=rewritten,
@@ -258,7 +265,9 @@ def extract(
             workspace=workspace,
             inputs=opened_inputs,
             notes=files.notes,
-            finished=find_finished(folder, opened_inputs, resolved_sinks),
+            finished=find_finished(folder, len(numbers), resolved_sinks),
+            numbers=numbers,
+            shard=part,
             fixed_inputs=files.values_for(subject, device),
             input_names=None if input_names is None else frozenset(input_names),
             batch_size=batch_size,
@@ -275,26 +284,10 @@ def extract(
         )
         with manifest.recording(workspace, operations):
             watcher_list.started(RunStart(folder.path, files.paths, operations, folder.about))
-            workers = count_workers(jobs, len(files.paths) - len(plan.finished), batch_size)
+            workers = count_workers(jobs, len(numbers) - len(plan.finished), batch_size)
             if workers == 1:
                 result = run_in_this_process(plan, manifest, watcher_list.writes, progress)
             else:
                 result = run_in_worker_processes(plan, manifest, workers, progress)
-    model_notes = provenance.notes(original, source or type(original).__name__)
-    trace_notes = () if info.front_end == "symbolic" and info.is_verified else ("; ".join(info.describe()),)
-    report = Report(
-        folder=folder.path,
-        images=len(result.tally.finished),
-        files=result.tally.files,
-        failed=result.failures,
-        summaries=result.tally.ordered_summaries(),
-        seconds=time.perf_counter() - started,
-        hazards=info.hazards,
-        trace=info,
-        not_reached=result.tally.not_reached,
-        notes=(*model_notes, *trace_notes, *format_notes(result.notes)),
-        interrupted=result.interrupted or interrupts.received,
-        overview=None if result.tally.overview is None else folder.path / result.tally.overview[1],
-        finished_before=len(plan.finished),
-    )
+    report = make_report(plan, result, info, provenance.notes(original, source or type(original).__name__), started)
     return watcher_list.finished(complete_sinks(resolved_sinks, report))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from surgery.extraction.output_parts import Scalar
     from surgery.inputs import InputStream
     from surgery.interrupts import Interrupts
-    from surgery.output import Failure, Notes, OutputFolder, Tally, WorkerState, Workspace
+    from surgery.output import Failure, Notes, OutputFolder, Shard, Tally, WorkerState, Workspace
     from surgery.stages import Limits, Measure, Recipe, Sink
 
 
@@ -39,6 +39,10 @@ class RunPlan:
     inputs: InputStream
     notes: Notes
     """What was noted while the files were found."""
+    numbers: range
+    """The images that this run is to do: all, or those of its shard."""
+    shard: Shard | None
+    """Which part of the run this is; None for all of it."""
     finished: frozenset[int]
     """The numbers of the images that an earlier run has finished."""
     fixed_inputs: Mapping[str, Any]
@@ -67,7 +71,7 @@ class RunPlan:
 
     def unfinished_numbers(self) -> list[int]:
         """Return the numbers of the images that are to be run."""
-        return [number for number in range(len(self.inputs.named_paths)) if number not in self.finished]
+        return [number for number in self.numbers if number not in self.finished]
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from surgery.extraction.output_parts import Scalar
     from surgery.extraction.watchers import WatcherList
+    from surgery.output import Shard
     from surgery.stages import Sink
 
 Mode: TypeAlias = Literal["eval", "train", "as-is"]
@@ -40,17 +41,17 @@ def check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str
         raise ModelError("the device 'meta' computes no values, so there is nothing to draw; use cpu or cuda")
 
 
-def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList) -> None:
+def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList, shard: Shard | None = None) -> None:
     """Raise ModelError for a sink or a watcher that needs all images in one process, if there are several."""
-    if jobs == 1:
+    if jobs == 1 and shard is None:
         return
+    others, remedy = (f"{jobs} jobs", "use one job") if shard is None else ("shards", "leave out --shard (shard=)")
     for sink in sinks:
         if not getattr(sink, "alone", False):
             raise ModelError(
-                f"sink {describe_stage(sink)} writes files of several images, which {jobs} jobs "
-                "can't share; use one job"
+                f"sink {describe_stage(sink)} writes files of several images, which {others} can't share; {remedy}"
             )
-    if watcher_list.writes:
+    if watcher_list.writes and jobs > 1:
         raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
 
 

@@ -22,6 +22,7 @@ from .manifest_reader import flat_settings as flat_settings
 from .manifest_reader import has_manifest as has_manifest
 from .manifest_reader import listed_checksums as listed_checksums
 from .manifest_reader import listed_files as listed_files
+from .merging import merge as merge
 from .notes import Notes as Notes
 from .notes import format_notes as format_notes
 from .notes import merge_notes as merge_notes
@@ -32,6 +33,8 @@ from .report import Report as Report
 from .run_events import Progress as Progress
 from .run_events import RunStart as RunStart
 from .run_events import Watcher as Watcher
+from .shards import Shard as Shard
+from .shards import locate_shard as locate_shard
 from .summaries import OperationSummary as OperationSummary
 from .summaries import count_picture_parts as count_picture_parts
 from .summaries import drawing_notes as drawing_notes

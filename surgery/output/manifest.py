@@ -15,6 +15,7 @@ from surgery.output.manifest_reader import ManifestReader, flat_settings, has_ma
 from surgery.output.manifest_writer import UNFINISHED, read_tally, write_manifest
 from surgery.output.notes import format_notes, merge_notes
 from surgery.output.run_identity import PLAN
+from surgery.output.shards import SHARD
 from surgery.output.tally import Tally
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from surgery.output.failures import Failure
     from surgery.output.folder import WrittenFile
     from surgery.output.notes import Notes
+    from surgery.output.shards import Shard
     from surgery.output.workspace import Workspace
     from surgery.types import Activation, Operation
 
@@ -71,15 +73,17 @@ class Manifest:
         trace: TraceInfo | None = None,
         graph: Mapping[str, Any] | None = None,
         plan: Mapping[str, Any] | None = None,
+        shard: Shard | None = None,
     ) -> Manifest:
         """Return the manifest of a run. `source` and `weights` say where the model and its weights come from.
 
         `trace` says how the model was traced, and `graph` is its `graph_entry`. `plan` says what a run must have in
-        common with this one to go on with it; None for a run that can't go on.
+        common with this one to go on with it; None for a run that can't go on. `shard`
+        is the part of the run that it does; None for all of it.
         """
         head = run_entry(model, source, weights, settings, recipe)
         head |= trace_entries(trace) if trace is not None else {}
-        more = {"graph": graph, PLAN: plan}
+        more = {"graph": graph, PLAN: plan, SHARD: None if shard is None else shard.entry()}
         return cls(head | {name: value for name, value in more.items() if value is not None})
 
     @contextmanager
@@ -207,6 +211,8 @@ class Manifest:
         failures = {failure["number"]: failure for failure in known}
         content = {**self.head, **({"check": tally.check} if tally.check else {})}
         all_notes = dict(notes or {})
+        if SHARD in content:  # in parts that can be added up
+            content[SHARD] = {**content[SHARD], "notes": dict(sorted(all_notes.items()))}
         merge_notes(all_notes, tally.notes)
         if all_notes:
             content["notes"] = format_notes(all_notes)

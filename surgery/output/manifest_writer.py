@@ -55,10 +55,12 @@ def write_manifest(
     tally: Tally,
     files: Mapping[str, str | None],
     is_kept: Callable[[BatchRecord], bool] = lambda _: True,
+    entries: Iterable[bytes] | None = None,
 ) -> None:
     """Write `manifest.json`, whole or not at all. The images in the manifest that is there stay in it.
 
     `content` is its head, `tally` that of all images, and `files` are those of the whole run with their checksums.
+    `entries` are those of the images, in order; by default those of the manifest that is there and of the records.
     Nothing is held in memory but a batch. Raises OutputError if the manifest can't be written.
     """
     contents = {name: _store_contents(workspace.folder / name) for name in files}
@@ -74,7 +76,7 @@ def write_manifest(
             for name, value in long.items():  # on one line, since a graph may have thousands of edges
                 file.write(f',\n "{name}": '.encode() + as_json(value))
             file.write(b",\n" + IMAGES_LINE)
-            for place, entry in enumerate(_read_entries(workspace, is_kept)):
+            for place, entry in enumerate(_read_entries(workspace, is_kept) if entries is None else entries):
                 file.write((b",\n" if place else b"\n") + entry)
             file.write(b"\n ]\n}\n")
             file.flush()

@@ -111,13 +111,22 @@ def recover(workspace: Workspace) -> None:
     After a power cut, images whose files are not what was recorded are not finished. If no image is finished, the run
     that was to be overwritten is restored. Raises OutputError if that can't be done.
     """
-    finished = _record_finished_images(workspace) if has_finished_images(workspace.path) else set()
+    has_records = has_finished_images(workspace.path)
+    finished = _record_finished_images(workspace) if has_records else _merged_images(workspace.folder)
     workspace.remove_unfinished_files(finished)
     if _is_unfinished(workspace.folder):
         (workspace.folder / MANIFEST_FILE).unlink()
     if not (workspace.folder / MANIFEST_FILE).exists():
         workspace.restore_previous_run()
     workspace.remove_contents()
+
+
+def _merged_images(folder: Path) -> set[int]:
+    """Return the images in the manifest, which a merge writes last, without records."""
+    try:
+        return Tally.from_manifest(ManifestReader(folder).head).finished
+    except (OutputError, LookupError, TypeError, ValueError, AttributeError):
+        return set()
 
 
 def _record_finished_images(workspace: Workspace) -> set[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from surgery.output.shards import SHARD, Shard
 from surgery.text import abbreviate_list, format_count
 
 if TYPE_CHECKING:
@@ -18,15 +19,15 @@ MAX_SHOWN_LENGTH = 60
 """Characters of a value in a message."""
 
 
-def find_difference(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
+def find_difference(found: Mapping[str, Any], asked: Mapping[str, Any], this: str = "this one") -> str | None:
     """Return in words the first difference between the heads of two manifests; None if they are of one run.
 
-    `found` is the one in the folder, `asked` that of the run that would go on with it.
+    `found` is the one in the folder, `asked` that of the run that would go on with it, which `this` names.
     """
     before, now = (dict(_properties(head)) for head in (found, asked))
     for name in {**now, **before}:
         if before.get(name) != now.get(name):
-            return _describe(name, before.get(name), now.get(name))
+            return _describe(name, before.get(name), now.get(name), this)
     return None
 
 
@@ -37,6 +38,8 @@ def _properties(head: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for group in (model, *(head.get(name) for name in ("settings", "recipe", PLAN, "versions"))):
         if isinstance(group, dict):
             yield from ((name, _plain(value)) for name, value in group.items() if name not in ("class", "source"))
+    shard = Shard.from_head(head)
+    yield SHARD, None if shard is None else str(shard)
     yield "version of surgery", head.get("surgery")
 
 
@@ -47,18 +50,18 @@ def _plain(value: Any) -> Any:
     return _ADDRESS.sub("", value) if isinstance(value, str) else value
 
 
-def _describe(name: str, before: Any, now: Any) -> str:
+def _describe(name: str, before: Any, now: Any, this: str) -> str:
     if name == "model":
-        return f"it is of the model {_model_name(before)}, and this one of {_model_name(now)}"
+        return f"it is of the model {_model_name(before)}, and {this} of {_model_name(now)}"
     if name == "images":
-        return f"it has {format_count(before or 0, 'image')}, and this one {now}"
+        return f"it has {format_count(before or 0, 'image')}, and {this} {now}"
     if isinstance(before, list) and isinstance(now, list):
         return _describe_lists(name, before, now)
     if name.endswith("sha256"):
         before, now = (str(value)[:_HASH_LENGTH] for value in (before, now))
         what = "weights" if name.startswith("weights") else name.removesuffix("_sha256")
-        return f"it has other {what} (SHA-256 {before}, and this one {now})"
-    return f"it has the {name.replace('_', ' ')} {_shorten(before)}, and this one {_shorten(now)}"
+        return f"it has other {what} (SHA-256 {before}, and {this} {now})"
+    return f"it has the {name.replace('_', ' ')} {_shorten(before)}, and {this} {_shorten(now)}"
 
 
 def _describe_lists(name: str, before: list[Any], now: list[Any]) -> str:

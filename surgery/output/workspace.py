@@ -7,6 +7,7 @@ unfinished-N  the names of the files and folders of the batch that begins with i
               removed when the batch is finished. Those that appear after that are in `unfinished-run`
 stores        the names of the directories in which sinks keep files of their own
 old/          the run that this one overwrites, until an image of this one is finished
+first.part/   the first images of the whole run, which a shard runs for what they decide
 *.part, .tmp* unfinished files; safetensors names its own
 """
 

@@ -49,7 +49,7 @@ def test_the_public_names_are_these() -> None:
         "Picture PixelField "
         "PixelTrace Report Run RunComparison Selection SurgeryError Verification ablate as_outputs certify "
         "compare cut diagnose draw edit estimate extract file_name find_again grad_cam hookimpl insert inside "
-        "load_image load_model maximize op operations patch path record remove_edits replace select show "
+        "load_image load_model maximize merge op operations patch path record remove_edits replace select show "
         "trace trace_back verify write_page"
     )
     assert " ".join(surgery.__all__) == names

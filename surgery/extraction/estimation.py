@@ -54,9 +54,10 @@ def estimate(
       shapes are computed by torch's fake tensors, and the sinks draw and write one batch of noise in place of values.
     - `settings`: The other arguments of `surgery.extract`. `jobs`, `watchers`, `overwrite` and `check` have no effect.
 
-    Values, pixels and files are exact if all images have the size of the first, and if none fails. In a store such as
-    Zarr's, all files but the JSON are taken to grow with the images. Bytes are scaled from the sample. Without a sample
-    they are those of noise, which compresses least, so that they are about the most that the run can need.
+    Values, pixels and files are exact if all images have the size of the first, and if none fails; those of values that
+    belong to a whole batch, if the last batch is full. In a store such as Zarr's, all files but the JSON are taken to
+    grow with the images. Bytes are scaled from the sample. Without a sample they are those of noise, which compresses
+    least, so that they are about the most that the run can need.
 
     Raises ModelError or TraceError for a model that needs values to run or to be traced, and for gradients, if `sample`
     is 0; otherwise what `surgery.extract` raises.

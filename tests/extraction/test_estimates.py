@@ -95,6 +95,17 @@ def test_values_pixels_and_files_are_those_of_the_run(
         assert estimate.seconds_per_image is estimate.seconds is None
 
 
+def test_files_of_a_whole_batch_are_counted_by_batches(photos: Path, tmp_path: Path) -> None:
+    (photos / "d.png").unlink()
+    settings: dict[str, Any] = {"sinks": "png", "batch_size": 2, "output": False, "at": "mean"}
+    estimate = surgery.estimate(Net(), photos, **settings)
+    surgery.extract(Net(), photos, out=tmp_path / "out", **settings)
+    rows, _, files, _ = written(tmp_path / "out")
+    (mean,) = (row for row in estimate.operations if row.path == "mean")
+    assert (mean.values, mean.files) == rows["mean"][::2]
+    assert (mean.files, estimate.files) == (2, files)
+
+
 class Vast(nn.Module):
     """Computes a value of 160 GB on the way."""
 

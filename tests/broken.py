@@ -534,7 +534,7 @@ BROKEN = {
     ),
     "a reader of checkpoints that gives tensors": (
         offering("checkpoint", "lambda path, state: state.get('x')"),
-        r"gives \(\) torch.float32, not a torch.nn.Module or None, given one number",
+        r"gives \(\) torch.float32, not a torch.nn.Module, a LoadedNetwork or None, given one number",
     ),
     "a reader of checkpoints that writes to the weights": (
         offering("checkpoint", "lambda path, state: [value.zero_() for value in state.values()] and None"),

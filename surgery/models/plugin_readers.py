@@ -57,7 +57,7 @@ class PluginReader:
             return found
         if isinstance(found, LoadedNetwork) and isinstance(found.model, nn.Module):
             return found
-        self._warn(f"returned {type(found).__name__}, not a torch.nn.Module or None")
+        self._warn(f"returned {type(found).__name__}, not a torch.nn.Module, a LoadedNetwork or None")
         return None
 
     def _warn(self, failure: str) -> None:

@@ -57,7 +57,7 @@ def _check_file(
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
         if is_required or first is not None:
             expected = (
-                "a torch.nn.Module, a LoadedNetwork" if is_required else "a torch.nn.Module, a LoadedNetwork or None"
+                "a torch.nn.Module or a LoadedNetwork" if is_required else "a torch.nn.Module, a LoadedNetwork or None"
             )
             yield Violation(f"gives {describe_value(first)}, not {expected}", case)
         return

@@ -255,7 +255,9 @@ def test_readers_are_tried_on_the_files_that_are_given(run: Any, tmp_path: Path)
     assert run("plugins", "check", "glow.py", "--sample", "good.pth").code == 0
     result = run("plugins", "check", "glow.py", "--sample", "good.pth", "--sample", "other.pth")
     assert result.code == 1
-    assert result.out.startswith("checkpoint glow  gives NoneType, not a torch.nn.Module, given other.pth\n")
+    assert result.out.startswith(
+        "checkpoint glow  gives NoneType, not a torch.nn.Module or a LoadedNetwork, given other.pth\n"
+    )
     (tmp_path / "words.txt").write_text("no numbers")
     assert run("plugins", "new", "rows", "--kind", "reader").code == 0
     result = run("plugins", "check", "rows.py", "--sample", "words.txt")

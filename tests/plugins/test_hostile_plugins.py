@@ -296,7 +296,7 @@ def test_a_watcher_that_raises_is_said_and_the_run_goes_on(run: Any, site: Site,
         ),
         (
             "return {'bad': lambda path, state: 'net'}",
-            "'bad' returned str, not a torch.nn.Module or None; it is passed over",
+            "'bad' returned str, not a torch.nn.Module, a LoadedNetwork or None; it is passed over",
         ),
         ("return {'bad': lambda path: None}", r"'bad' raised TypeError: .* it is passed over"),
     ],

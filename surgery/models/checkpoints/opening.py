@@ -11,7 +11,7 @@ from surgery.errors import CheckpointError
 from surgery.models.checkpoints.nearest_architecture import describe_nearest
 from surgery.models.checkpoints.pix2pix_recognition import recognize_pix2pix
 from surgery.models.checkpoints.stored_networks import find_networks, other_networks
-from surgery.models.checkpoints.weights_files import read_weights
+from surgery.models.checkpoints.weights_files import read_weights, refuse_failed_download
 from surgery.stages import LoadedNetwork
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def open_checkpoint(
     """Return what `load_checkpoint` returns, and which network of the file it is."""
     path = Path(path)
     lazy_readers = _LazyReaders((recognize_pix2pix,) if readers is None else readers)
+    refuse_failed_download(path)
     try:
         networks = find_networks(path, read_weights(path), part)
     except CheckpointError:

@@ -33,9 +33,12 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 """The first bytes of the two formats of `torch.save`."""
 
 _TENSORFLOW = "the plugin surgery-tensorflow opens networks of TensorFlow and Keras"
-_TEXT_FORMATS = (
+_FAILED_DOWNLOADS = (
     (rb"version https://git-lfs", "is a git-LFS pointer, not weights: run `git lfs pull`"),
     (rb"\s*<(!doctype|html|head|\?xml)", "is a web page, not weights: the download got the page about the file"),
+)
+_TEXT_FORMATS = (
+    *_FAILED_DOWNLOADS,
     (rb"\x1f\x8b", "is a gzip archive; unpack it first"),
 )
 _OTHER_FORMATS = (
@@ -61,6 +64,12 @@ def read_weights(path: Path) -> Any:
             return _read_safetensors(path)
     _refuse_formats(path, head, _OTHER_FORMATS)
     return _read_pickled(path, head)
+
+
+def refuse_failed_download(path: Path) -> None:
+    """Raise CheckpointError for a file, of any format by its name, that is a git-LFS pointer or a web page."""
+    if path.is_file():
+        _refuse_formats(path, _read_head(path), _FAILED_DOWNLOADS)
 
 
 def _read_head(path: Path) -> bytes:

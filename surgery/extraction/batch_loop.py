@@ -61,9 +61,9 @@ def run_share(
                         for item in batch.inputs:
                             merge_notes(share.notes, item.notes)
                         continue
-                    if not started and not plan.force:
+                    left = len(plan.numbers) - earlier - len(batch.inputs)
+                    if not started and left > 0 and not plan.force:
                         writers.drain()
-                        left = len(plan.numbers) - earlier - len(batch.inputs)
                         check_space(plan.folder.path, pipeline.disk_bytes, len(batch.inputs), left)
                     started += len(batch.inputs)
                     total = len(plan.numbers)

@@ -35,7 +35,8 @@ function startChannels() {
     if (hasChanged(changed, "sort", "descending", "measuresLoaded") || isMarked) sortChannels();
     if (changed.has("cell")) placeCells();
     if (changed.has("channel")) markChosenCell(true);
-    if (hasChanged(changed, "run", "operation", "shown", "sort", "descending", "cell", "place", "measuresLoaded")) drawHead();
+    const isFitted = changed.has("cell") && !state.cell; // otherwise the slider, which may be held, has the size
+    if (isFitted || hasChanged(changed, "run", "operation", "shown", "sort", "descending", "place", "measuresLoaded")) drawHead();
     if (hasChanged(changed, "pointer", "place", "channel", "shown")) drawReadout();
     if (hasChanged(changed, "pointer", "place")) markPlace(channelsView.canvas);
   });
@@ -202,7 +203,7 @@ function drawHead() {
           cellSlider(),
         ),
   ];
-  byId("operation-head").replaceChildren(...parts.filter(Boolean));
+  replaceContent(byId("operation-head"), ...parts.filter(Boolean));
 }
 
 function cellSlider() {

@@ -20,6 +20,14 @@ function element(tag, options = {}, ...children) {
   return made;
 }
 
+/** Replace what an element holds. The control that had the focus, by its place among the controls, has it again. */
+function replaceContent(target, ...children) {
+  const controls = () => [...target.querySelectorAll("button, input, select")];
+  const focused = controls().indexOf(document.activeElement);
+  target.replaceChildren(...children);
+  controls()[focused]?.focus();
+}
+
 /** Set style properties, among them custom ones. */
 function setStyle(target, properties) {
   for (const [name, value] of Object.entries(properties)) target.style.setProperty(name, value);

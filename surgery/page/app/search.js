@@ -52,7 +52,8 @@ function drawFilters() {
   const remarks = [...new Set(operations.flatMap((each) => (each.remarks ?? []).map(remarkKind)))].sort();
   const measures = measureNames();
   const measured = measures.map((name) => [`measure:${name}`, `${name} above threshold`]);
-  searchView.filters.replaceChildren(
+  replaceContent(
+    searchView.filters,
     selectBox("Kind", [["", "kind: all"], ...kinds.map((kind) => [kind, kind])], state.kind, (kind) => update({ kind })),
     selectBox(
       "Remark",

@@ -27,8 +27,9 @@ function startToolbar() {
 function drawToolbar() {
   const { runs } = surgeryPage;
   const run = currentRun();
-  const focused = document.activeElement?.getAttribute("aria-label");
-  byId("toolbar").replaceChildren(
+  if (byId("toolbar").querySelector("input[type=range]:active")) return; // a new slider would not follow the pointer
+  replaceContent(
+    byId("toolbar"),
     element("div", { class: "brand", title: `surgery ${surgeryPage.version}` }, element("strong", { text: runs.length > 1 ? "surgery" : run.label })),
     ...(runs.length > 1 ? [stepper("Run", runs.map((each) => each.label), state.run, (index) => chooseRun(index), "< >")] : []),
     stepper("Image", run.images.map((each) => each.name), state.image, (image) => update({ image }), "[ ]"),
@@ -46,7 +47,6 @@ function drawToolbar() {
       button("?", "Keys (?)", showKeys, { class: "icon-button" }),
     ),
   );
-  if (focused) byId("toolbar").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
 }
 
 /** On a phone: shows what is compared, the scale and the colors, which are hidden at first. */
@@ -69,6 +69,8 @@ function isPossibleScale([scale]) {
 /** Previous, a list, next, and a slider if there are many. */
 function stepper(label, names, index, choose, keys) {
   const options = names.map((name, position) => [String(position), name]);
+  const few = names.length < 2;
+  const list = few ? element("span", { class: "single", text: names[0] ?? "no image" }) : selectBox(label, options, String(index), (value) => choose(Number(value)));
   const slider = element("input", {
     type: "range",
     min: 0,
@@ -76,14 +78,17 @@ function stepper(label, names, index, choose, keys) {
     value: index,
     "aria-label": `${label} slider`,
     title: `${label} ${index + 1} of ${names.length}`,
-    oninput: () => choose(Number(slider.value)),
+    oninput: () => {
+      list.value = slider.value;
+      choose(Number(slider.value));
+    },
+    onchange: () => requestAnimationFrame(drawToolbar), // when the pointer has let go
   });
-  const few = names.length < 2;
   return element(
     "div",
     { class: "stepper", role: "group", "aria-label": label },
     few ? null : iconButton("previous", `Previous ${label.toLowerCase()} (${keys[0]})`, () => choose(clamp(index - 1, 0, names.length - 1))),
-    few ? element("span", { class: "single", text: names[0] ?? "no image" }) : selectBox(label, options, String(index), (value) => choose(Number(value))),
+    list,
     few ? null : iconButton("next", `Next ${label.toLowerCase()} (${keys.at(-1)})`, () => choose(clamp(index + 1, 0, names.length - 1))),
     names.length > 2 ? slider : null,
   );

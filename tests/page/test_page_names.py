@@ -150,6 +150,13 @@ def test_an_operation_that_was_not_drawn_says_so(
     page.wait_for_function("() => document.querySelector('.message').textContent.includes('did not run')")
 
 
+def test_a_run_that_was_stopped_says_so(
+    changed_run: Callable[[Callable[[dict[str, Any]], None]], Path], open_page: Opener
+) -> None:
+    page = open_page(changed_run(lambda run: run.update(interrupted=True)))
+    assert "this run was stopped" in page.locator("#facts-pane").inner_text()
+
+
 def test_pictures_of_an_unknown_tiler_are_shown_as_they_are(
     changed_run: Callable[[Callable[[dict[str, Any]], None]], Path], open_page: Opener
 ) -> None:
@@ -175,7 +182,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return torch.cat([torch.log(x[:, :1]), x[:, 1:2] / zero, x[:, 2:] * 0], 1), x.mean((2, 3))
 
     folder = tmp_path_factory.mktemp("odd") / "run"
-    surgery.extract(Odd(), inputs()[:2], out=folder, sinks=["png", "page"])
+    surgery.extract(Odd(), inputs()[:2], out=folder, sinks=["png", "page"], measures=["sparsity"])
     return folder
 
 
@@ -206,3 +213,6 @@ def test_a_value_that_all_images_of_a_batch_share_is_found(odd: Path, open_page:
     assert page.locator(".cell").count() == 1
     assert page.evaluate("readAt(shown.activation, 0, [0.5, 0.5]).value") == 0
     page.wait_for_selector(".node[data-path='zeros'] .crop.is-loaded")
+    page.wait_for_function("() => measureSummary('sparsity', 'zeros')?.most === 1")
+    assert page.evaluate("measureNumbers('sparsity', 'cat').length") == 3
+    assert "sparsity" in page.locator("#facts-pane").inner_text()

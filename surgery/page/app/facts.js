@@ -100,6 +100,7 @@ function runFacts() {
     ["model", [model.class, model.source].filter(Boolean).join(" from ")],
     ["weights", model.weights],
     ["SHA-256", model.weights_sha256 ? element("span", { class: "mono", title: model.weights_sha256, text: model.weights_sha256.slice(0, 16) }) : ""],
+    ["stopped", run.interrupted ? "this run was stopped, and shows the images that were finished" : ""],
     ["check", run.check],
     ["traced", trace.front_end],
     ["settings", listFact(settings, ["measures"])],

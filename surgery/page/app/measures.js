@@ -1,36 +1,44 @@
 // Measures of channels: those of the run, from its scripts, and one number of each operation for the bars in the graph.
 "use strict";
 
-/** Measures of images: path -> measure -> numbers. @type {Map<string, Object>} */
+/** Measures of images and batches by `measureKey`: path -> measure -> numbers; empty while they load. @type {Map<string, Object>} */
 const measureTables = new Map();
-const measureLoads = new Map();
 
-/** The names of the measures of a run. @returns {string[]} */
-function measureNames(run = currentRun()) {
-  return Object.keys(run.measures ?? {});
+/** The names of the measures of the run. @returns {string[]} */
+function measureNames() {
+  return Object.keys(currentRun().measures ?? {});
 }
 
-function measureKey(run, image) {
-  return `${run.id}\n${image?.folder}`;
+function measureKey(run, { folder }) {
+  return `${run.id}\n${folder}`;
+}
+
+/** What has measures of an image: itself, and the batch whose values it shares. */
+function measuredOf(image) {
+  return [image, image?.shared].filter((each) => each?.measures);
 }
 
 /** Load the measures of an image; `update` is called when they are there. */
 function needMeasures(run, image) {
-  const key = measureKey(run, image);
-  if (!image?.measures || measureLoads.has(key)) return;
-  const loading = loadScript(addressOf(run, "page/measures", `${image.folder}.js`)).then(
-    (table) => {
-      measureTables.set(key, table);
-      update({ measuresLoaded: (state.measuresLoaded ?? 0) + 1 });
-    },
-    () => {},
-  );
-  measureLoads.set(key, loading);
+  for (const each of measuredOf(image)) {
+    const key = measureKey(run, each);
+    if (measureTables.has(key)) continue;
+    measureTables.set(key, {});
+    loadScript(addressOf(run, "page/measures", `${each.folder}.js`)).then(
+      (table) => {
+        measureTables.set(key, table);
+        update({ measuresLoaded: (state.measuresLoaded ?? 0) + 1 });
+      },
+      () => {},
+    );
+  }
 }
 
 /** The numbers of a measure for an operation's channels, or null. @returns {(number|null)[]|null} */
-function measureNumbers(measure, path, run = currentRun(), image = currentImage()) {
-  return measureTables.get(measureKey(run, image))?.[path]?.[measure] ?? null;
+function measureNumbers(measure, path) {
+  const run = currentRun();
+  const tables = measuredOf(currentImage()).map((each) => measureTables.get(measureKey(run, each)));
+  return tables.find((table) => table?.[path])?.[path][measure] ?? null;
 }
 
 /** Mean and maximum of a measure over an operation's channels, or null. @returns {{mean: number, most: number}|null} */

@@ -8,7 +8,7 @@
  *   remarks?: string[], picture: string[], maps?: number[]|null, tiles?: Object|null, layout?: string,
  *   layout_reason?: string, min?: number, max?: number}} OperationEntry
  * @typedef {{name: string, folder: string, source?: string, size?: number[], input?: string|null, missing?: string[],
- *   measures?: boolean, batch?: boolean, shared?: {folder: string, pictures: string[]}}} ImageEntry
+ *   measures?: boolean, shared?: {folder: string, pictures: string[], measures?: boolean}}} ImageEntry
  * @typedef {{id: string, label: string, folder: string, images: ImageEntry[], operations: OperationEntry[],
  *   edges: number[][], model?: Object, settings?: Object, recipe?: Object|string, check?: string|null,
  *   measures?: Object, chain?: boolean}} RunEntry
@@ -33,19 +33,22 @@ const surgeryPage = {
 
   /** Takes one PNG file in base64; the script that calls it knows which. */
   pixels(_key, text) {
-    const waiting = document.currentScript && waitingScripts.get(document.currentScript);
-    if (waiting) waiting(text);
+    handOver(text);
   },
 
-  /** Takes the measures of one image: path -> measure -> a number for each channel, or one of all. */
+  /** Takes the measures of one image or batch: path -> measure -> a number for each channel, or one of all. */
   measures(_folder, table) {
-    const waiting = document.currentScript && waitingScripts.get(document.currentScript);
-    if (waiting) waiting(table);
+    handOver(table);
   },
 };
 
-/** Script elements that are being loaded -> what takes their pixels. @type {Map<Element, (content: any) => void>} */
+/** Script elements that are being loaded -> what takes their content. @type {Map<Element, (content: any) => void>} */
 const waitingScripts = new Map();
+
+/** Give the content of the script that runs now to what waits for it. */
+function handOver(content) {
+  waitingScripts.get(document.currentScript)?.(content);
+}
 
 /** The scripts of the page that could not be loaded, by their addresses. @type {string[]} */
 const missingScripts = [];
@@ -87,7 +90,6 @@ const state = {
   remark: "",
   measure: "",
   threshold: 0.2,
-  pane: "graph",
 };
 
 /** @type {((changed: Set<string>) => void)[]} */

@@ -63,7 +63,7 @@ function layOutGraph(model, open, paneWidth) {
       low = Math.min(low, rows[row].x);
       high = Math.max(high, rows[row].x);
     }
-    const pad = BOX_PAD * (1 + innerDepth(segment, open));
+    const pad = BOX_PAD * (1 + openDepth(segment, open));
     box.x = low - pad;
     box.width = high - low + nodeWidth + 2 * pad;
     box.height = place.y - box.y - NODE_GAP + BOX_PAD;
@@ -85,7 +85,7 @@ function makeRoomForLanes(edges, rows, boxes) {
   for (const edge of edges) edge.lane += missing;
 }
 
-/** How many levels of open segments there are at most. */
+/** How many levels of open segments there are at most in a segment. */
 function openDepth(segment, open) {
   let most = 0;
   for (const child of segment.children) {
@@ -93,8 +93,6 @@ function openDepth(segment, open) {
   }
   return most;
 }
-
-const innerDepth = openDepth;
 
 /** Whether a graph has skips: then room for their lanes is left. */
 function laneDemand(model) {

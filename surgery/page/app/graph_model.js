@@ -3,7 +3,7 @@
 "use strict";
 
 /**
- * @typedef {{key: string, path: string, label: string, start: number, end: number, depth: number,
+ * @typedef {{key: string, path: string, label: string, start: number, end: number,
  *   children: (Segment|number)[], parent: Segment|null}} Segment  a stretch of operations in one module
  * @typedef {{operations: OperationEntry[], positions: Map<string, number>, before: number[][], after: number[][],
  *   levels: Int16Array, deepest: number, root: Segment, around: (Segment|null)[]}} GraphModel
@@ -64,7 +64,7 @@ function mapSide(operation) {
 
 /** The modules as nested stretches of operations. A module of a single operation makes none. @returns {Segment} */
 function moduleSegments(operations, around) {
-  const root = { key: "", path: "", label: "", start: 0, end: operations.length, depth: 0, children: [], parent: null };
+  const root = { key: "", path: "", label: "", start: 0, end: operations.length, children: [], parent: null };
   const open = [root];
   const close = (depth, end) => {
     while (open.length - 1 > depth) {
@@ -81,7 +81,7 @@ function moduleSegments(operations, around) {
     for (; depth < scopes.length; depth += 1) {
       const parent = open[depth];
       const path = scopes[depth];
-      const segment = { key: `${path}#${position}`, path, label: "", start: position, end: 0, depth: depth + 1, children: [], parent };
+      const segment = { key: `${path}#${position}`, path, label: "", start: position, end: 0, children: [], parent };
       parent.children.push(segment);
       open.push(segment);
     }
@@ -92,7 +92,7 @@ function moduleSegments(operations, around) {
   return root;
 }
 
-/** Set parents, depths and labels of what is left, and the innermost segment of each operation. */
+/** Set parents and labels of what is left, and the innermost segment of each operation. */
 function nameSegments(segment, around) {
   for (const child of segment.children) {
     if (typeof child === "number") {
@@ -100,7 +100,6 @@ function nameSegments(segment, around) {
       continue;
     }
     child.parent = segment;
-    child.depth = segment.depth + 1;
     child.label = relativePath(child.path, segment.path);
     nameSegments(child, around);
   }

@@ -33,7 +33,7 @@ function startGraph() {
 }
 
 function refreshGraph(changed) {
-  if (hasChanged(changed, "run", "image", "measure", "measuresLoaded", "folds", "matches", "threshold")) layOut();
+  if (hasChanged(changed, "run", "image", "measure", "measuresLoaded", "folds", "threshold")) layOut();
   if (hasChanged(changed, "operation", "run")) showOperation();
   if (hasChanged(changed, "place", "pointer")) markPlace(graphView.canvas);
 }

@@ -11,9 +11,8 @@ const heldSizes = new Map();
 
 /** The address of a file of a run; any name of a folder or file is escaped. */
 function addressOf(run, ...names) {
-  const escaped = names.flatMap((name) => name.split("/")).map(encodeURIComponent);
-  const folder = run.folder ? `${run.folder.replace(/\/$/, "").split("/").map(encodeURIComponent).join("/")}/` : "";
-  return folder + escaped.join("/");
+  const parts = [run.folder, ...names].flatMap((each) => each.split("/")).filter(Boolean);
+  return parts.map(encodeURIComponent).join("/");
 }
 
 /** The names of an operation's pictures of an image, without their suffix. @returns {string[]} */

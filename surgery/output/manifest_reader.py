@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from surgery.errors import OutputError, describe_os_error
+from surgery.output.json_values import encodable
 from surgery.page import INDEX, PAGE
 from surgery.text import MANIFEST_FILE, WORK_FOLDER, natural_key
 
@@ -24,6 +25,7 @@ IMAGES_LINE = b' "images": ['
 PAGE_LIST = f"{PAGE}/files.jsonl"
 """The list of a page's files, in a run's folder or above several."""
 _NUMBER = re.compile(rb'\{"number":(\d+)[,}]')
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class ManifestReader:
@@ -93,11 +95,11 @@ class ManifestReader:
         with self.path.open("rb") as file:
             for line in file:
                 if line.rstrip() == IMAGES_LINE:
-                    head = json.loads(b"".join(lines).rstrip().rstrip(b",") + b"}")
+                    head = _parse(b"".join(lines).rstrip().rstrip(b",") + b"}")
                     break
                 lines.append(line)
             else:
-                head = self._whole = json.loads(b"".join(lines))
+                head = self._whole = _parse(b"".join(lines))
         if not isinstance(head, dict):
             raise self._not_a_manifest()
         return head
@@ -130,6 +132,12 @@ class ManifestReader:
                     return
                 yield text.removesuffix(b",")
         raise self._not_a_manifest()  # the end is missing
+
+
+def _parse(text: bytes) -> Any:
+    """Return the value of a JSON text, in which half of a surrogate pair, which can't be encoded, becomes text."""
+    value = json.loads(text)
+    return encodable(value) if _SURROGATE.search(text) else value
 
 
 def flat_settings(head: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

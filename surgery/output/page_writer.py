@@ -12,7 +12,7 @@ from surgery.errors import OutputError
 from surgery.output.manifest_reader import ManifestReader, find_runs
 from surgery.output.page_folder import PageFolder
 from surgery.page import INDEX, RunEntries, page_files, run_files
-from surgery.text import MANIFEST_FILE
+from surgery.text import MANIFEST_FILE, escape_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,8 @@ def write_page(*folders: str | os.PathLike[str]) -> Path:
     run has a page of its own too. A folder without a run stands for the runs in the folders in it, if there are any.
 
     Raises OutputError for a folder without a finished run or without PNG files, for a run that another process still
-    writes to, and where a file that belongs to no page would be overwritten.
+    writes to, where a file that belongs to no page would be overwritten, and for several runs if the name of one's
+    folder is not UTF-8.
     """
     paths = list(dict.fromkeys(run for folder in folders for run in find_runs(Path(folder))))
     if not paths:
@@ -64,5 +65,8 @@ def _find_home(folders: Sequence[Path]) -> tuple[Path, list[str]]:
     absolute = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100 - links stay
     home = Path(os.path.commonpath([path.parent for path in absolute]))
     names = [path.relative_to(home).as_posix() for path in absolute]
+    for name in names:
+        if escape_surrogates(name) != name:
+            raise OutputError(f"a page of several runs can't lead to {name}, whose name is not UTF-8; rename it")
     shown = Path(os.path.relpath(home))
     return home if shown.parts[:1] == ("..",) else shown, names

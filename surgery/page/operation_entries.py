@@ -30,9 +30,9 @@ class OperationList:
             path = text(node.get("path"))
             self._order.append(path)
             self._nodes.setdefault(path, _node_entry(node))
-        self._by_index: dict[Any, list[str]] = {}
+        self._by_index: dict[float, list[str]] = {}
         for path, entry in self._nodes.items():
-            self._by_index.setdefault(entry["index"], []).append(path)
+            self._by_index.setdefault(_number(entry["index"]), []).append(path)
         for summary in entries(head.get("operations")):
             self._add_facts(summary)
 
@@ -42,7 +42,7 @@ class OperationList:
         entry["picture"] += [stem for stem in stems if stem not in entry["picture"]]
         if stems and entry["maps"] is None:
             entry["maps"], entry["tiles"] = _describe_maps(activation)
-        if entry["shape"] is None and isinstance(shape := activation.get("shape"), list):
+        if entry["shape"] is None and (shape := _shape(activation)) is not None:
             entry["shape"], entry["dtype"] = [1, *shape], activation.get("dtype")
 
     def data(self) -> tuple[list[dict[str, Any]], list[tuple[int, int]] | None]:
@@ -74,14 +74,16 @@ class OperationList:
         entry["remarks"] = list(_remarks(summary))
         tensors = entries(summary.get("tensors"))
         if len(tensors) == 1:
-            entry["shape"], entry["dtype"] = tensors[0].get("shape"), tensors[0].get("dtype")
+            entry["shape"], entry["dtype"] = _shape(tensors[0]), tensors[0].get("dtype")
 
     def _entry_of(self, described: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entry of an operation, or of another value of an operation in the graph; make it if it is new."""
         path = text(described.get("path"))
         if path not in self._nodes:
             self._nodes[path] = _node_entry(described)
-            owners = [other for other in self._by_index.get(described.get("index"), ()) if path.startswith(other)]
+            owners = [
+                other for other in self._by_index.get(_number(described.get("index")), ()) if path.startswith(other)
+            ]
             if owners and self._has_graph:
                 self._owners[path] = max(owners, key=len)
             else:
@@ -110,7 +112,7 @@ def _node_entry(node: Mapping[str, Any]) -> dict[str, Any]:
         "kind": kind,
         "index": node.get("index"),
         "target": node.get("target"),
-        "shape": tensors[0].get("shape") if len(tensors) == 1 else None,
+        "shape": _shape(tensors[0]) if len(tensors) == 1 else None,
         "dtype": tensors[0].get("dtype") if len(tensors) == 1 else None,
         "source": {"file": file, "line": int(line), "text": node.get("line")} if line.isdecimal() else None,
         "modules": [text(scope) for scope in scopes] if isinstance(scopes, list) else _modules(path),
@@ -147,6 +149,10 @@ def _remarks(summary: Mapping[str, Any]) -> list[str]:
     remarks += [f"{constant}/{channels} constant"] if constant else []
     remarks += ["NaN"] if summary.get("nan") else []
     return remarks + (["infinite"] if summary.get("inf") else [])
+
+
+def _shape(described: Mapping[str, Any]) -> list[Any] | None:
+    return shape if isinstance(shape := described.get("shape"), list) else None
 
 
 def _is_pair(pair: Any, count: int) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PAGE, INDEX = "page", "index.html"
 """The folder of a page's files, and the page itself."""
 FORMAT = 1
-"""The version of the format of ``run.js``. The application shows those that it knows."""
+"""The version of the format of ``run.js``, which is written with the application that reads it."""
 
 
 class RunFolder(Protocol):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -217,6 +219,23 @@ def test_a_manifest_that_was_formatted_anew_has_a_page(out: Path) -> None:
     manifest = out / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text(encoding="utf-8"))), encoding="utf-8")
     assert surgery.write_page(out) == out / "index.html"
+
+
+def test_half_of_a_surrogate_pair_in_a_manifest_is_shown_as_text(out: Path) -> None:
+    manifest = out / "manifest.json"
+    text = json.dumps(json.loads(manifest.read_text(encoding="utf-8")))
+    manifest.write_text(text.replace('"Sequential"', '"Seq\\ud800"'), encoding="utf-8")
+    surgery.write_page(out)
+    assert r'"Seq\\ud800"' in (out / "page" / "run.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on other systems all names are text")
+def test_runs_in_folders_whose_names_are_not_utf_8_have_pages_but_do_not_share_one(out: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/epochs/\xff"))
+    shutil.copytree(out, folder)
+    assert surgery.write_page(folder) == folder / "index.html"
+    with pytest.raises(OutputError, match="whose name is not UTF-8; rename it"):
+        surgery.write_page(tmp_path / "epochs")
 
 
 def test_a_folder_that_a_run_writes_to_has_no_page(out: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.graph import find_edges, operations
+from surgery.page import page_files
 from surgery.page.run_entries import RunEntries
 from surgery.page.scripts import picture_script, picture_script_size, script_json
 from surgery.stages import Preprocessing
@@ -163,11 +164,23 @@ def test_a_manifest_without_a_graph_gives_the_chain_of_its_operations(out: Path)
     assert second["modules"] == ["first"]
 
 
-@pytest.mark.parametrize("damage", [None, 3, "x", [], [3], {}, {"operations": [{}], "edges": [[0, 5], "a", [0]]}])
+DAMAGED: list[dict[str, Any]] = [{"path": "a", "index": []}, {"path": "a.b", "index": {}}, {"tensors": [{"shape": 3}]}]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(None, 3, "x", [], [3], {}, DAMAGED),
+        {"operations": [{}], "edges": [[0, 5], "a", [0]]},
+        {"operations": DAMAGED, "edges": [[0, 1]]},
+    ],
+)
 def test_a_damaged_graph_is_no_error(out: Path, damage: object) -> None:
     manifest = json.loads((out / "manifest.json").read_bytes())
-    data = RunEntries({**manifest, "graph": damage, "operations": damage, "settings": damage}).data(0, "", "")
+    found = RunEntries({**manifest, "graph": damage, "operations": damage, "settings": damage})
+    data = found.data(0, "", "")
     assert all(0 <= end < max(1, len(data["operations"])) for edge in data["edges"] for end in edge)
+    assert [file.name for file in page_files([("", "", found)], "0")][-1] == "index.html"
 
 
 def test_texts_in_a_script_can_not_end_it() -> None:

@@ -188,14 +188,22 @@ def listed_page_files(folder: Path) -> Iterator[str]:
 
 def find_runs(folder: Path) -> list[Path]:
     """Return a folder itself, or those in it that hold runs if it holds none. Raises OutputError if there is none."""
-    if not folder.is_dir():
-        raise OutputError(f"there is no folder {folder}")
     if os.path.lexists(folder / MANIFEST_FILE) or (folder / WORK_FOLDER).is_dir():
         return [folder]
-    inside = sorted((each for each in folder.iterdir() if has_manifest(each)), key=lambda each: natural_key(each.name))
+    inside = [each for each in folder_contents(folder) if has_manifest(each)]
     if not inside:
         raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it, nor in a folder in it")
     return inside
+
+
+def folder_contents(folder: Path) -> list[Path]:
+    """Return what is in a folder, in the natural order of the names. Raises OutputError if it can't be read."""
+    try:
+        return sorted(folder.iterdir(), key=lambda each: natural_key(each.name))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise OutputError(f"there is no folder {folder}") from error
+    except OSError as error:
+        raise OutputError(f"can't read the folder {folder}: {describe_os_error(error)}") from error
 
 
 def has_manifest(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,13 @@ from surgery.errors import OutputError, describe_os_error
 from surgery.interrupts import watch_interrupts
 from surgery.output.failures import Failure
 from surgery.output.manifest_entries import summary_entry
-from surgery.output.manifest_reader import ManifestReader, has_manifest, listed_files, listed_page_files
+from surgery.output.manifest_reader import (
+    ManifestReader,
+    folder_contents,
+    has_manifest,
+    listed_files,
+    listed_page_files,
+)
 from surgery.output.manifest_writer import write_manifest
 from surgery.output.notes import Notes, format_notes, merge_notes
 from surgery.output.page_writer import write_page
@@ -23,7 +29,7 @@ from surgery.output.run_directories import RunDirectories
 from surgery.output.run_identity import find_difference
 from surgery.output.shards import SHARD, Shard
 from surgery.output.tally import Tally
-from surgery.text import MANIFEST_FILE, WORK_FOLDER, abbreviate_list, natural_key
+from surgery.text import MANIFEST_FILE, WORK_FOLDER, abbreviate_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,19 +74,12 @@ def merge(
     for part in parts:
         if os.path.realpath(part.folder) == os.path.realpath(target):
             raise OutputError(f"{target} is a shard itself; merge into another folder (-o FOLDER, out=)")
-    tally = _add_up(parts)
-    notes: Notes = {}
-    for part in parts:
-        merge_notes(
-            notes, {text: (path, count) for text, (path, count) in part.reader.head[SHARD].get("notes", {}).items()}
-        )
-    merge_notes(notes, tally.notes)
-    failed = sorted((each for part in parts for each in part.reader.head["failed"]), key=lambda each: each["number"])
+    tally, failures, notes = _add_up(parts)
     head = {name: value for name, value in parts[0].reader.head.items() if name not in (*_RESULTS, SHARD)}
     content = head | ({"check": tally.check} if tally.check else {})
     content |= {"notes": format_notes(notes)} if notes else {}
     content["operations"] = [summary_entry(summary) for summary in tally.ordered_summaries()]
-    content |= {"failed": failed, "interrupted": False}
+    content |= {"failed": [asdict(failure) for failure in failures], "interrupted": False}
     with watch_interrupts(held=True) as interrupts, acquire_workspace(target, overwrite=overwrite) as workspace:
         interrupts.allow()
         workspace.open_journal()
@@ -94,7 +93,7 @@ def merge(
         folder=target,
         images=len(tally.finished),
         files=files + 1,
-        failed=tuple(Failure(**failure) for failure in failed),
+        failed=tuple(failures),
         summaries=tally.ordered_summaries(),
         seconds=time.perf_counter() - started,
         notes=format_notes(notes),
@@ -133,25 +132,23 @@ def _find_parts(folders: Sequence[Path]) -> list[_Part]:
     return parts
 
 
-def _parts_in(folder: Path) -> Iterator[_Part]:
-    """Yield the shard that a folder is, or those that it holds. Raises OutputError if there is none."""
-    if not folder.is_dir():
-        raise OutputError(f"there is no folder {folder}")
-    has_any = False
-    inside = sorted(folder.iterdir(), key=lambda each: natural_key(each.name))
-    for each in (folder, *(inside if not _is_shard(folder) else ())):
-        if _is_shard(each):
-            has_any = True
-            reader = ManifestReader(each)
-            shard = Shard.from_head(reader.head)
-            if shard is not None:
-                yield _Part(shard, reader)
-    if not has_any:
+def _parts_in(folder: Path) -> list[_Part]:
+    """Return the shard that a folder is, or those that it holds. Raises OutputError if there is none."""
+    if (part := _read_part(folder)) is not None:
+        return [part]
+    parts = [part for each in folder_contents(folder) if (part := _read_part(each)) is not None]
+    if not parts:
         raise OutputError(f"{folder} holds no shard of a run, which `surgery extract --shard k/n` (shard=) writes")
+    return parts
 
 
-def _is_shard(folder: Path) -> bool:
-    return has_manifest(folder) and Shard.from_head(ManifestReader(folder).head) is not None
+def _read_part(folder: Path) -> _Part | None:
+    """Return the shard that a folder is; None for any other folder."""
+    if not has_manifest(folder):
+        return None
+    reader = ManifestReader(folder)
+    shard = Shard.from_head(reader.head)
+    return None if shard is None else _Part(shard, reader)
 
 
 def _choose_target(parts: Sequence[_Part]) -> Path:
@@ -165,9 +162,14 @@ def _choose_target(parts: Sequence[_Part]) -> Path:
     return next(iter(homes.values()))
 
 
-def _add_up(parts: Sequence[_Part]) -> Tally:
-    """Return what the images of all shards add up to. Raises OutputError if that is not what one run gives."""
+def _add_up(parts: Sequence[_Part]) -> tuple[Tally, list[Failure], Notes]:
+    """Return what the images of all shards add up to, those that failed, and all notes.
+
+    Raises OutputError if that is not what one run gives.
+    """
     tally = Tally()
+    failures: list[Failure] = []
+    notes: Notes = {}
     shared: dict[str, Any] = {}
     for part in parts:
         head = part.reader.head
@@ -180,12 +182,16 @@ def _add_up(parts: Sequence[_Part]) -> Tally:
             more = Tally.from_manifest(head)
             shared = _merge_decisions(shared, more.shared, part)
             tally.merge(more)
+            failures += [Failure(each["path"], each["reason"], int(each["number"])) for each in head["failed"]]
+            found = head[SHARD].get("notes", {})
+            merge_notes(notes, {text: (str(path), int(count)) for text, (path, count) in found.items()})
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise OutputError(f"{part.reader.path} is damaged; run its shard again with --overwrite") from error
     if not tally.finished:
         raise OutputError("no image was finished in any shard; their manifests say why")
     tally.shared, tally.machine_stopped = shared, False
-    return tally
+    merge_notes(notes, tally.notes)
+    return tally, sorted(failures, key=lambda failure: failure.number), notes
 
 
 def _merge_decisions(one: dict[str, Any], other: dict[str, Any], part: _Part) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _describe(name: str, before: Any, now: Any, this: str) -> str:
     if name == "images":
         return f"it has {format_count(before or 0, 'image')}, and {this} {now}"
     if isinstance(before, list) and isinstance(now, list):
-        return _describe_lists(name, before, now)
+        return _describe_lists(name, before, now, this)
     if name.endswith("sha256"):
         before, now = (str(value)[:_HASH_LENGTH] for value in (before, now))
         what = "weights" if name.startswith("weights") else name.removesuffix("_sha256")
@@ -64,9 +64,9 @@ def _describe(name: str, before: Any, now: Any, this: str) -> str:
     return f"it has the {name.replace('_', ' ')} {_shorten(before)}, and {this} {_shorten(now)}"
 
 
-def _describe_lists(name: str, before: list[Any], now: list[Any]) -> str:
-    only = {"only there": [each for each in before if each not in now]}
-    only["only here"] = [each for each in now if each not in before]
+def _describe_lists(name: str, before: list[Any], now: list[Any], this: str) -> str:
+    only = {"only in it": [each for each in before if each not in now]}
+    only[f"only in {this}"] = [each for each in now if each not in before]
     parts = [f"{where}: {abbreviate_list(values)}" for where, values in only.items() if values]
     return f"its {name} differ ({'; '.join(parts) or 'in their order'})"
 

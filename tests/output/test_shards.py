@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +21,11 @@ from torch import Tensor, nn
 import surgery
 from surgery.builtin.sinks import Npz, Page, Png, Sheet
 from surgery.errors import ModelError, OutputError
-from surgery.output import merging, recovery
+from surgery.output import find_runs, merging, recovery
 from tests.output.test_resumed_runs import ROOT, Noisy, Stop, manifest, photos, run, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["photos"]  # the fixture
 
@@ -119,6 +121,11 @@ def test_what_cant_be_merged_is_one_clear_line(photos: Path, tmp_path: Path) -> 
         OutputError, match=rf"shard-2-of-3 is of another run than {first}: it has the seed 1, and {first} 0$"
     ):
         surgery.merge(first, other / "shard-2-of-3", third, out=tmp_path / "merged")
+    run(photos, tmp_path / "png", shard=(2, 3), sinks=[Npz(), Png()])
+    with pytest.raises(OutputError, match=r"is of another run than .*: its sinks differ \(only in it: Png\(.*\)\)$"):
+        surgery.merge(first, tmp_path / "png", third, out=tmp_path / "merged")
+    with pytest.raises(OutputError, match=rf": its sinks differ \(only in {tmp_path}/png/shard-2-of-3: Png\(.*\)\)$"):
+        surgery.merge(tmp_path / "png", third, out=tmp_path / "merged")
     run(photos, tmp_path / "four", shard=(4, 4), sinks=[Npz()])
     with pytest.raises(OutputError, match=r"is shard 1 of 3, and .*shard-4-of-4 is shard 4 of 4; name the shards"):
         surgery.merge(out, tmp_path / "four", out=tmp_path / "merged")
@@ -140,6 +147,30 @@ def test_what_cant_be_merged_is_one_clear_line(photos: Path, tmp_path: Path) -> 
         surgery.merge(out, out=tmp_path / "twice", overwrite=True)
     assert tree(tmp_path / "twice") == before, "the run that was to be replaced is there again"
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("failed", [3]), ("failed", 3), ("failed", [{"number": 1}]), ("shard", {"number": 1, "of": 2, "notes": [1]})],
+)
+def test_a_damaged_manifest_of_a_shard_is_one_clear_line(photos: Path, tmp_path: Path, name: str, value: Any) -> None:
+    out = tmp_path / "out"
+    divide(photos, out, 2, sinks=[Npz()])
+    manifest = out / "shard-1-of-2" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), name: value}, indent=1))
+    with pytest.raises(OutputError, match=r"shard-1-of-2/manifest.json is damaged; run its shard again with"):
+        surgery.merge(out)
+    assert {path.name for path in out.iterdir()} == {"shard-1-of-2", "shard-2-of-2"}
+
+
+def test_a_folder_that_cant_be_read_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for merge_or_find in (surgery.merge, find_runs):
+        with pytest.raises(OutputError, match=f"^can't read the folder {tmp_path}: permission denied$"):
+            merge_or_find(tmp_path)
 
 
 def test_a_shard_that_cant_be_run_is_one_clear_line(photos: Path, tmp_path: Path) -> None:

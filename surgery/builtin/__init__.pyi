@@ -29,6 +29,7 @@ from .sinks.sheet import Sheet as Sheet
 from .sinks.sheet_page import MARGIN as MARGIN
 from .sinks.sheet_page import SheetPage as SheetPage
 from .sinks.sheet_page import SheetRow as SheetRow
+from .sinks.statistics import Statistics as Statistics
 from .sinks.text_fitting import font as font
 from .sinks.text_fitting import join_to_width as join_to_width
 from .sinks.text_fitting import shorten_to_width as shorten_to_width

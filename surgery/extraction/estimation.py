@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
+from surgery.builtin import Statistics
 from surgery.errors import ImageError, ModelError
 from surgery.extraction.run import extract
 from surgery.extraction.run_estimate import OTHER, Estimate, OperationEstimate
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 NOISE_NOTE = "the size is that of noise, which compresses least; --sample 2 (sample=2) measures that of the pictures"
 START_NOTE = "the seconds include those of the start; a sample of more images than a batch has leaves them out"
-
 
 _PAGE_PICTURES = (f"{PAGE}/pixels/", f"{PAGE}/measures/")
 """Where the page has files for each image."""
@@ -83,8 +83,9 @@ def estimate(
         if report.interrupted:
             raise KeyboardInterrupt
         if not report.images:
-            failed = report.failed[0] if report.failed else None
-            raise ImageError("no image could be run" if failed is None else f"{failed.path}: {failed.reason}")
+            if not report.failed:
+                raise ImageError("the shard has no image: the run has fewer batches than shards")
+            raise ImageError(f"{report.failed[0].path}: {report.failed[0].reason}")
         operations, disk_bytes = _measure(report.folder, report, trial.total, batch_size)
     return Estimate(
         folder=Path(out),
@@ -136,7 +137,7 @@ def _measure(folder: Path, report: Report, total: int, batch_size: int) -> tuple
             is_of_batch = name.startswith(f"{PAGE}/pixels/{BATCH_FOLDER}/")
             other.add(folder, [name], Fraction(batches, done_batches) if is_of_batch else growth)
         else:
-            is_fixed = name == INDEX or name.startswith(f"{PAGE}/app/")
+            is_fixed = name in (INDEX, *Statistics.places) or name.startswith(f"{PAGE}/app/")
             other.add(folder, [name], Fraction(1), size_factor=Fraction(1) if is_fixed else growth)
     lines = sum(len(line) + 3 for _, line in manifest.numbered_entries())
     size = manifest.path.stat().st_size

@@ -72,7 +72,8 @@ def written(folder: Path) -> tuple[dict[str, tuple[int, int, int]], int, int, in
 
 @pytest.mark.parametrize("sample", [0, 2])
 @pytest.mark.parametrize(
-    ("sinks", "batch_size"), [(("png", "sheet"), 1), (("png", "sheet"), 2), ("npz", 2), (("png", "page"), 1)]
+    ("sinks", "batch_size"),
+    [(("png", "sheet"), 1), (("png", "sheet"), 2), ("npz", 2), (("png", "page"), 1), ("stats", 1)],
 )
 def test_values_pixels_and_files_are_those_of_the_run(
     photos: Path, tmp_path: Path, sinks: Any, batch_size: int, sample: int
@@ -208,6 +209,8 @@ def test_wrong_arguments_are_errors_of_one_line(photos: Path, tmp_path: Path) ->
     (tmp_path / "bad.png").write_bytes(b"none")
     with pytest.raises(ImageError, match=r"bad\.png: "):
         surgery.estimate(Net(), tmp_path / "bad.png")
+    with pytest.raises(ImageError, match="the shard has no image: the run has fewer batches than shards"):
+        surgery.estimate(Net(), photos, shard=(1, 5))
     with pytest.raises(TypeError, match="colour"):
         surgery.estimate(Net(), photos, colour="red")
 

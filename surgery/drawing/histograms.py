@@ -102,12 +102,16 @@ def _last_filled(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _fitting_exponent(least: NDArray[np.float64], greatest: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
     """Return the least exponent ``(C,)`` with which the values from `least` to `greatest` lie in so many bins."""
-    _, largest = np.frexp(np.maximum(np.abs(least), np.abs(greatest)))
-    _, width = np.frexp((greatest - least) / bins)
-    exponent: NDArray[np.int64] = np.maximum(np.maximum(width - 2, largest - _DIGITS), _FINEST).astype(np.int64)
+    width, digits = _exponent_of((greatest - least) / bins) - 2, _exponent_of(np.maximum(abs(least), abs(greatest)))
+    exponent: NDArray[np.int64] = np.maximum(np.maximum(width, digits - _DIGITS), _FINEST).astype(np.int64)
     while True:
         low, high = (np.floor(np.ldexp(end, -exponent)) for end in (least, greatest))
         too_wide = high - low >= bins
         if not too_wide.any():
             return exponent
         exponent = exponent + too_wide
+
+
+def _exponent_of(sizes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the least e with each size below ``2**e``; for 0, which is below all, `_FINEST`."""
+    return np.where(sizes > 0, np.frexp(sizes)[1], _FINEST)

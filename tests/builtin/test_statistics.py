@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,20 @@ def test_merged_histograms_are_those_of_all_values_in_any_order() -> None:
         assert np.array_equal(merged.counts, whole.counts)
         assert np.array_equal(merged.exponent[filled], whole.exponent[filled])
         assert np.array_equal(merged.first[filled], whole.first[filled])
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-3, 5.0, float("nan")])
+def test_an_image_whose_values_are_all_equal_does_not_make_the_bins_of_others_wider(value: float) -> None:
+    base = 0.0 if math.isnan(value) else value
+    maps = torch.cat([torch.full((1, 1, 3, 3), value), torch.rand(1, 1, 3, 3) * 1e-3 + base])
+    whole = find_histograms(maps, 16)
+    merged = find_histograms(maps[:1], 16).merge(find_histograms(maps[1:], 16))
+    assert (merged.exponent, merged.first, merged.counts.tolist()) == (
+        whole.exponent,
+        whole.first,
+        whole.counts.tolist(),
+    )
+    assert (whole.counts > 0).sum() > 3
 
 
 class Net(nn.Module):

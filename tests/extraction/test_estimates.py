@@ -22,6 +22,7 @@ from torch.nn import functional as F
 import surgery
 from surgery.errors import ImageError, ModelError, OutputError, TraceError
 from surgery.extraction.run_estimate import OTHER, format_seconds
+from surgery.extraction.trial import Trial
 from surgery.text import format_bytes
 
 
@@ -201,6 +202,8 @@ def test_seconds_leave_out_the_start_if_the_sample_has_several_batches(photos: P
     assert surgery.estimate(Net(), photos, sample=2).notes == ()
     (note,) = surgery.estimate(Net(), photos, sample=1).notes
     assert "start" in note
+    trial = Trial(4, runs_model=True, started=1.0, ended=11.0, first_batch=(5.0, 2))
+    assert (trial.seconds_per_image(4), trial.seconds_per_image(2)) == (3.0, 5.0)
 
 
 def test_wrong_arguments_are_errors_of_one_line(photos: Path, tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_a_shard_that_was_stopped_goes_on_and_its_images_are_not_run_again(photo
     assert tree(tmp_path / "merged") == tree(whole)
 
 
+def test_that_the_machine_stopped_during_a_shard_does_not_show_in_the_whole_run(photos: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    run(photos, whole, sinks=[Npz()])
+    divide(photos, out, 2, sinks=[Npz()])
+    file = out / "shard-1-of-2" / "manifest.json"
+    text = file.read_text()
+    file.write_text(text.replace('"progress": {', '"progress": {"machine_stopped":true,'))
+    assert file.read_text() != text
+    surgery.merge(out, out=tmp_path / "merged")
+    assert tree(tmp_path / "merged") == tree(whole)
+
+
 def test_what_cant_be_merged_is_one_clear_line(photos: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     divide(photos, out, 3, sinks=[Npz()])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from surgery.errors import ImageError, describe_os_error
 from surgery.inputs.decoding import decodable_suffixes
 from surgery.inputs.notes import add_note
-from surgery.inputs.path_lists import is_list, read_list
+from surgery.inputs.path_lists import ListedPath, is_list, read_list
 from surgery.output import has_manifest
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def find_images(
             raise ImageError("the name of an image is empty; is a variable of the shell not set?")
         if isinstance(item, str) and is_list(item):
             paths += read_list(item)
+            continue
+        if isinstance(item, ListedPath):
+            paths.append(item)
             continue
         path = Path(item)
         try:

@@ -33,7 +33,9 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_each_line_of_a_list_is_a_path_and_never_a_pattern(content: str, paths: list[str]) -> None:
     Path("list.txt").write_bytes(content.encode())
+    Path("a.png").touch()
     assert find_images("@list.txt") == [Path(path) for path in paths]
+    assert find_images(find_images("@list.txt")) == [Path(path) for path in paths], "the command line asks twice"
     assert find_images(["x.png", "@list.txt"]) == [Path("x.png"), *(Path(path) for path in paths)]
 
 

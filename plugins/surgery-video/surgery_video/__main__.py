@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from surgery.errors import SurgeryError
+from surgery.text import format_count
 from surgery_video.comparisons import animate_comparison
 
 
@@ -17,14 +18,12 @@ def main() -> int:
     parser.add_argument("--fps", type=float, default=4)
     parser.add_argument("--format", choices=("apng", "webp"), default="apng")
     options = parser.parse_args()
-    if not 0 < options.fps <= 1000:
-        parser.error(f"the frames per second are from 0 to 1000, not {options.fps:g}")
     try:
         written = animate_comparison(options.folder, options.out, fps=options.fps, format=options.format)
     except SurgeryError as error:
         print(f"surgery_video: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    print(f"{options.out}: {len(written)} animations")  # noqa: T201
+    print(f"{options.out}: {format_count(len(written), 'animation')}")  # noqa: T201
     return 0
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from surgery.errors import RenderError
 from surgery.types import BACKGROUND
+from surgery_video.formats import check_options
 
 if TYPE_CHECKING:
     import os
@@ -38,11 +39,13 @@ def animate(
     fps: float = 4,
     format: Format = "apng",  # noqa: A002
 ) -> None:
-    """Write pictures as an animation that repeats endlessly, with `fps` frames per second.
+    """Write pictures as an animation that repeats endlessly, with `fps` frames per second, 0.1 to 100.
 
     A picture that is smaller than the largest gets background on the right and below. Raises RenderError if there is no
-    picture, if palettes differ, or if some pictures are indexed and some RGB.
+    picture, if palettes differ, or if some pictures are indexed and some RGB, and OutputError for options that are out
+    of range.
     """
+    check_options(fps, format)
     if not pictures:
         raise RenderError("an animation has at least one picture")
     size = frame_size([picture.pixels.shape[:2] for picture in pictures])

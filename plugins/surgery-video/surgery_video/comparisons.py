@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from surgery import file_name
-from surgery.errors import OutputError
+from surgery.errors import OutputError, first_line
+from surgery.output import write_atomically
 from surgery.types import Picture
 from surgery_video.animation import animate
-from surgery_video.formats import SUFFIXES, Format
+from surgery_video.formats import SUFFIXES, Format, check_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _COMPARISON = "compared.json"
 
@@ -31,8 +36,10 @@ def animate_comparison(
     A color stands for the same value in all frames. `folder` is what `surgery compare -o` or `surgery.compare(out=)`
     wrote; the files go to a folder for each image in `out`. Returns the files.
 
-    Raises OutputError for a folder without a comparison, and for one in which less than two runs were drawn.
+    Raises OutputError for a folder without a comparison, for one in which less than two runs were drawn, for files that
+    can't be read or written, and for options that are out of range.
     """
+    check_options(fps, format)
     source, target = Path(folder), Path(out)
     try:
         runs = [str(run) for run in json.loads((source / _COMPARISON).read_text(encoding="utf-8"))["runs"]]
@@ -42,9 +49,10 @@ def animate_comparison(
     for part in sorted(path for path in source.iterdir() if path.is_dir() and path.resolve() != target.resolve()):
         for name, files in _find_frames(part, runs).items():
             if len(files) > 1:
-                (target / part.name).mkdir(parents=True, exist_ok=True)
                 file = target / part.name / f"{name}{SUFFIXES[format]}"
-                animate([_read(each) for each in files], file, fps=fps, format=format)
+                pictures = [_read(each) for each in files]
+                with write_atomically(file) as unfinished:
+                    animate(pictures, unfinished, fps=fps, format=format)
                 written.append(file)
     if not written:
         raise OutputError(f"{source} has no pictures of two runs or more")
@@ -68,7 +76,7 @@ def _find_frames(folder: Path, runs: list[str]) -> dict[str, list[Path]]:
 
 
 def _read_note(file: Path) -> dict[str, Any]:
-    with Image.open(file) as image:
+    with _open(file) as image:
         try:
             note = json.loads(image.info.get("surgery", "{}"))
         except ValueError:
@@ -76,8 +84,18 @@ def _read_note(file: Path) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
+@contextmanager
+def _open(file: Path) -> Iterator[Image.Image]:
+    """Yield an image. Raises OutputError if it can't be read in the block."""
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's for a damaged PNG
+        raise OutputError(f"can't read {file}: {first_line(error)}") from error
+
+
 def _read(file: Path) -> Picture:
-    with Image.open(file) as image:
+    with _open(file) as image:
         palette = image.getpalette()
         pixels = np.asarray(image)
     limits = np.zeros(1)

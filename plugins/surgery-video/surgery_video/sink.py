@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 import surgery
 from surgery.errors import OutputError
-from surgery_video.formats import SUFFIXES, Format
+from surgery_video.formats import SUFFIXES, Format, check_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +52,9 @@ class Video:
     places: ClassVar[tuple[str, ...]] = ("video",)
 
     def __post_init__(self) -> None:
-        if not 0.1 <= self.fps <= 100:
-            raise OutputError(f"fps is 0.1 to 100, not {self.fps:g}")
-        for name, known in (("format", get_args(Format)), ("scale", get_args(Scale))):
-            if getattr(self, name) not in known:
-                raise OutputError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
+        check_options(self.fps, self.format)
+        if self.scale not in get_args(Scale):
+            raise OutputError(f"scale is {' or '.join(get_args(Scale))}, not {self.scale!r}")
         if self.channels is not None and self.channels < 1:
             raise OutputError(f"channels is at least 1, not {self.channels}")
 

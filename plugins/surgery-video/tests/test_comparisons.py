@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,12 +51,20 @@ def test_the_command_says_what_it_wrote_and_what_it_can_not_read(
     for arguments, code, message in [
         ((str(compared), "out", "--format", "webp"), 0, "out: 4 animations"),
         ((str(tmp_path), "out"), 1, "has no comparison in it: no compared.json that can be read"),
+        ((str(compared), "out", "--fps", "nan"), 1, "fps is 0.1 to 100, not nan"),
+        ((str(compared), str(compared / "compared.csv")), 1, "can't write "),
     ]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["surgery_video", *arguments])
         assert main() == code
         printed = capsys.readouterr()
         assert message in printed.out + printed.err
+    damaged = Path(shutil.copytree(compared, tmp_path / "damaged"))
+    for picture in damaged.rglob("*.png"):
+        picture.write_bytes(picture.read_bytes()[:-30])
+    with pytest.raises(OutputError, match=r"^can't read .*\.png: "):
+        animate_comparison(damaged, tmp_path / "videos")
+    assert not [file for file in tmp_path.rglob("*") if file.suffix == ".part" or file.parent.name == "videos"]
     (tmp_path / "compared.json").write_text('{"runs": ["a", "b"]}')
     with pytest.raises(OutputError, match=r"no pictures of two runs or more$"):
         animate_comparison(tmp_path, tmp_path / "videos")

@@ -112,6 +112,11 @@ def test_pictures_that_are_no_animation_are_refused(tmp_path: Path) -> None:
         animate([], tmp_path / "a.png")
     with pytest.raises(RenderError, match="have the same palette"):
         animate([one, other], tmp_path / "a.png")
+    with pytest.raises(OutputError, match=r"fps is 0\.1 to 100, not 0"):
+        animate([one], tmp_path / "b.png", fps=0)
+    with pytest.raises(OutputError, match="format is apng or webp, not 'gif'"):
+        animate([one], tmp_path / "b.png", format="gif")  # type: ignore[arg-type]
+    assert not (tmp_path / "b.png").exists()
 
 
 def test_a_color_is_one_value_in_every_frame(tmp_path: Path) -> None:

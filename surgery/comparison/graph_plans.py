@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx, nn
 
-from surgery.graph import copy_isolating_hooks, operation_groups
+from surgery.graph import copy_isolating_hooks, find_last_uses, operation_groups
 
 if TYPE_CHECKING:
     from surgery.graph import OperationGroup
@@ -24,7 +24,7 @@ class GraphPlan:
         self.nodes = list(model.graph.nodes)
         self.place = {node: number for number, node in enumerate(self.nodes)}
         self.groups: dict[str, OperationGroup] = {group.operation.path: group for group in operation_groups(model)}
-        self.dead_after = _dead_after(self.nodes)
+        self.dead_after = find_last_uses(self.nodes)
         """The nodes that no later node reads, by the last that reads them."""
 
 
@@ -68,14 +68,3 @@ def _is_plain(model: fx.GraphModule) -> bool:
 def _is_of_torch(module: nn.Module) -> bool:
     has_hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001
     return type(module).__module__.startswith("torch.nn.") and not has_hooks
-
-
-def _dead_after(nodes: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    last_use: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        last_use[node] = node
-        last_use.update(dict.fromkeys(node.all_input_nodes, node))
-    dead: dict[fx.Node, list[fx.Node]] = {}
-    for node, user in last_use.items():
-        dead.setdefault(user, []).append(node)
-    return dead

@@ -31,6 +31,7 @@ from .hazard_kinds import HazardKind as HazardKind
 from .inplace_tracing import InPlaceProxy as InPlaceProxy
 from .inplace_tracing import InPlaceTracer as InPlaceTracer
 from .interpreter import GraphInterpreter as GraphInterpreter
+from .interpreter import find_last_uses as find_last_uses
 from .kinds import target_name as target_name
 from .leaves import LeafRule as LeafRule
 from .leaves import Leaves as Leaves

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from surgery.graph import GraphInterpreter, contexts, inplace, storage_id
+from surgery.graph import GraphInterpreter, contexts, find_last_uses, inplace, storage_id
 from surgery.rewriting import ActivationEdit
 from surgery.studies.run_state import RunState
 from surgery.studies.value_copies import copy_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _BEGINNINGS = (contexts.enter_inference, contexts.enter_autocast)
 
@@ -30,7 +30,7 @@ class GraphRun:
         """`args` are the positional arguments of `traced`, which is on `device`."""
         self._traced = traced
         self._nodes = list(traced.graph.nodes)
-        self._dead_after = _find_last_uses(self._nodes)
+        self._dead_after = find_last_uses(self._nodes)
         self._interpreter = _Interpreter(traced, traced.graph.process_inputs(*args))
         self._device = device
         self._next = 0
@@ -78,7 +78,7 @@ class GraphRun:
         interpreter = _Interpreter(self._traced, (), edited)
         interpreter.env = copy_values(values, shared)
         del values
-        dead_after = _find_last_uses(rest)
+        dead_after = find_last_uses(rest)
         output = None
         for node in rest:
             output = interpreter.env[node] = interpreter.run_node(node)
@@ -141,15 +141,3 @@ class _Interpreter(GraphInterpreter):
         """Call a module by its path."""
         edit = self._edits.get(target)
         return super().call_module(target, args, kwargs) if edit is None else edit(*args, **kwargs)
-
-
-def _find_last_uses(nodes: Sequence[fx.Node]) -> Mapping[fx.Node, list[fx.Node]]:
-    """Return the nodes that nothing needs after a node, by that node."""
-    last_use: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        last_use[node] = node
-        last_use.update(dict.fromkeys(node.all_input_nodes, node))
-    dead: dict[fx.Node, list[fx.Node]] = {}
-    for node, user in last_use.items():
-        dead.setdefault(user, []).append(node)
-    return dead

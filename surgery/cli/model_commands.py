@@ -146,9 +146,8 @@ def _print_how_traced(traced: nn.Module) -> None:
     """Print how a model was traced, unless it is a graph that was verified."""
     from surgery.graph import trace_info
 
-    info = trace_info(traced)
-    if info.front_end != "symbolic" or not info.is_verified:
-        print_note("; ".join(info.describe()))
+    if note := trace_info(traced).note:
+        print_note(note)
 
 
 def _insert_extractors(traced: nn.Module, selections: Sequence[Selection]) -> nn.Module:

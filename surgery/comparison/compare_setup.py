@@ -115,8 +115,8 @@ class CompareSetup:
     def notes(self, beside: SideBySide) -> Iterator[str]:
         """Yield what there is to know about the results, a line each."""
         for run in self.runs:
-            if run.trace.front_end != "symbolic" or not run.trace.is_verified:
-                yield f"{run.name}: {'; '.join(run.trace.describe())}"
+            if run.trace.note:
+                yield f"{run.name}: {run.trace.note}"
             yield from get_provenance(run.original).notes_on_random_weights(run.original, run.name)
         for run, alignment in zip(self.runs[1:], self.alignments, strict=True):
             if text := alignment.describe_ambiguity():

@@ -19,8 +19,7 @@ from surgery.diagnosis.thresholds import merge_thresholds, reduce_numbers
 from surgery.editing import edit_texts
 from surgery.errors import MeasureError
 from surgery.extraction import StageResolver
-from surgery.graph import find_edges, operations, trace_info
-from surgery.models import get_provenance
+from surgery.graph import find_edges, operations
 from surgery.output import Progress, format_notes
 from surgery.rewriting import ALL_OPERATIONS
 from surgery.studies import DEFAULT_MEMORY, ImageLoop, RunArguments, StudiedImage, StudySetup, open_study_folder
@@ -227,11 +226,7 @@ def _find_operands(traced: nn.Module, known: frozenset[str]) -> dict[str, tuple[
 
 def _notes(setup: StudySetup, passes: frozenset[str], images: int) -> tuple[str, ...]:
     """Return what there is to know about the results, a line each."""
-    info = trace_info(setup.traced)
-    name = setup.arguments.source or type(setup.original).__name__
-    notes = [*get_provenance(setup.original).notes(setup.original, name)]
-    notes += [] if info.front_end == "symbolic" and info.is_verified else ["; ".join(info.describe())]
-    notes += [*map(str, info.hazards), *format_notes(setup.inputs.notes)]
+    notes = [*setup.notes_on_model(), *format_notes(setup.inputs.notes)]
     if images < 2 and passes & {"similarity", "drift"}:
         notes.append("one image tells nothing of similarity and drift between images; give several")
     if setup.runner.draws_random_numbers:

@@ -18,7 +18,7 @@ def make_report(
     plan: RunPlan, result: TotalResult, info: TraceInfo, model_notes: Iterable[str], started: float
 ) -> Report:
     """Return the report of a run that has ended. `started` is the `time.perf_counter` of its beginning."""
-    trace_notes = () if info.front_end == "symbolic" and info.is_verified else ("; ".join(info.describe()),)
+    trace_notes = (info.note,) if info.note else ()
     return Report(
         folder=plan.folder.path,
         images=len(result.tally.finished),

@@ -87,6 +87,12 @@ class TraceInfo:
         first = "observed, as requested" if self.reason is None else f"observed: {self.short_reason}"
         return (first,) if self.reach is None else (first, self.reach.describe())
 
+    @property
+    def note(self) -> str:
+        """The description as one line, for those who see the results; empty for a graph that was verified."""
+        is_plain = self.front_end == "symbolic" and self.is_verified
+        return "" if is_plain else "; ".join(self.describe())
+
 
 @singledispatch
 def trace_info(traced: object) -> TraceInfo:

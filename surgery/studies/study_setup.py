@@ -156,14 +156,16 @@ class StudySetup:
         """Return the runs of groups of units."""
         return UnitRuns(self.runner, groups, self.arguments.batch, self._memory)
 
-    def all_notes(self, runs: UnitRuns) -> tuple[str, ...]:
-        """Return what there is to know about the results, a line each."""
+    def notes_on_model(self) -> list[str]:
+        """Return what there is to know about the weights and the trace of the model, a line each."""
         name = self.arguments.source or type(self.original).__name__
         info = trace_info(self.traced)
-        is_plain = info.front_end == "symbolic" and info.is_verified
-        notes = [*get_provenance(self.original).notes(self.original, name)]
-        notes += [] if is_plain else ["; ".join(info.describe())]
-        notes += [*map(str, info.hazards), *self.notes, *format_notes(self.inputs.notes), *runs.notes]
+        weights = get_provenance(self.original).notes(self.original, name)
+        return [*weights, *filter(None, [info.note]), *map(str, info.hazards)]
+
+    def all_notes(self, runs: UnitRuns) -> tuple[str, ...]:
+        """Return what there is to know about the results of edits, a line each."""
+        notes = [*self.notes_on_model(), *self.notes, *format_notes(self.inputs.notes), *runs.notes]
         if self.runner.draws_random_numbers:
             notes.append(f"the model draws random numbers: each variant uses the same seed, {self.arguments.seed}")
         return tuple(dict.fromkeys(notes))

@@ -11,8 +11,8 @@ from surgery.graph import Hazard, format_location
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-_LOADING = ("load_state_dict", "_load_from_state_dict")
-_SAVING = ("state_dict", "_save_to_state_dict", "get_extra_state")
+_LOADING = ("load_state_dict", "_load_from_state_dict"), "load into the model and trace it again"
+_SAVING = ("state_dict", "_save_to_state_dict", "get_extra_state"), "save the state of the model itself"
 
 
 def find_state_dict_methods(model: nn.Module, leaves: Collection[str]) -> Iterator[Hazard]:
@@ -23,11 +23,11 @@ def find_state_dict_methods(model: nn.Module, leaves: Collection[str]) -> Iterat
     The modules in it are of their own classes, so their methods are called; but what ``set_extra_state`` of a module
     that is no leaf sets is a constant of the graph.
     """
-    for name in (*_LOADING, *_SAVING):
-        if (line := _find_line(model, name)) is not None:
-            what = f"{type(model).__name__} has {name} of its own, which its graph does not call"
-            remedy = "load into the model and trace it again"
-            yield Hazard("state-dict", line, what, remedy, changes_result=name in _SAVING)
+    for names, remedy in (_LOADING, _SAVING):
+        for name in names:
+            if (line := _find_line(model, name)) is not None:
+                what = f"{type(model).__name__} has {name} of its own, which its graph does not call"
+                yield Hazard("state-dict", line, what, remedy, changes_result=names is _SAVING[0])
     for path, module in model.named_modules():
         line = _find_line(module, "set_extra_state")
         if path and line is not None and not any(f"{path}.".startswith(f"{leaf}.") for leaf in leaves):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from surgery_tensorflow import surgery_checkpoints
+from surgery_tensorflow.networks import Block, UNet
 from torch import Tensor, nn
 
 import surgery
@@ -176,6 +177,15 @@ def test_settings_come_from_the_description_of_the_model() -> None:
         0.5,
         False,
     )
+    assert g.down2.norm.momentum == 0.01  # Keras' 0.99
+
+
+def test_sizes_are_those_for_which_the_padding_is_tensorflows() -> None:
+    g, d, affinelayer = loaded("k2/g.h5"), loaded("k2/d.h5"), loaded("tf1/plain/model-200.index", "discriminator")
+    assert (g.multiple, g.size) == (32, 256)
+    assert (d.multiple, affinelayer.multiple) == (8, 1)  # affinelayer's code pads by 1 itself, whatever the size
+    deep = UNet([Block({})] * 9, [Block({})] * 9, 3)
+    assert (deep.multiple, deep.size) == (512, 512)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import zipfile
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from struct import pack
 from typing import Any
 from unittest import mock
 
@@ -20,7 +21,10 @@ import pytest
 from PIL import Image
 from surgery_tensorflow import surgery_checkpoints
 from surgery_tensorflow.bundle import Bundle
+from surgery_tensorflow.object_graph import group_by_names
 from surgery_tensorflow.protobuf import DamagedMessageError, read_varint
+from surgery_tensorflow.saved_models import read_settings
+from surgery_tensorflow.stored_values import StoredVariable
 from surgery_tensorflow.table import read_table
 
 import surgery
@@ -218,6 +222,47 @@ def test_numbers_and_tables_that_end_too_early_are_found() -> None:
     for size in (0, 47, 48, 100, len(table) - 1):
         with pytest.raises(DamagedMessageError):
             read_table(table[:size])
+
+
+def test_bfloat16_is_the_upper_half_of_float32(plain: Path) -> None:
+    name = "generator/encoder_2/conv2d/kernel"
+    bundle = Bundle(plain)
+    known = bundle.variables()[name].read().ravel()
+    entry = bundle._entries[name]
+    bundle._entries[name] = replace(entry, dtype=14, shape=(2 * known.size,))
+    halves = bundle.variables()[name].read()
+    assert halves.dtype == np.float32
+    assert np.array_equal(halves[1::2], (known.view("<u4") & 0xFFFF0000).view("<f4"))
+
+
+def message(number: int, *contents: bytes) -> bytes:
+    """A field of a message that holds bytes, of less than 128."""
+    content = b"".join(contents)
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+@pytest.mark.parametrize(
+    ("slopes", "expected"), [(["default"], 0.2), ([0.3], 0.3), ([0.3, 0.3], 0.3), ([0.3, "default"], None), ([], None)]
+)
+def test_the_program_of_a_saved_model_tells_the_slope_unless_it_has_several(
+    slopes: list[Any], expected: float | None, tmp_path: Path
+) -> None:
+    nodes = []
+    for slope in slopes:
+        alpha = b"" if slope == "default" else message(5, message(1, b"alpha"), message(2, b"\x25", pack("<f", slope)))
+        nodes.append(message(1, message(2, b"LeakyRelu"), alpha))
+    (tmp_path / "saved_model.pb").write_bytes(message(2, message(2, *nodes)))
+    settings = read_settings(tmp_path)
+    assert (None if settings is None else settings.slope) == expected
+
+
+def test_what_optimizers_keep_is_no_model() -> None:
+    kernel = StoredVariable((4, 4, 3, 8), lambda: np.zeros((4, 4, 3, 8), np.float32))
+    names = ("conv2d/kernel", "conv2d/kernel/Adam", "conv2d/kernel/Adam_1")
+    models = group_by_names(
+        {f"{part}/{name}": kernel for part in ("generator", "Optimizer", "generator_train") for name in names}
+    )
+    assert [(model.name, [layer.path for layer in model.layers]) for model in models] == [("generator", ["conv2d"])]
 
 
 def test_without_the_plugin_the_project_names_it(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         except (OSError, subprocess.CalledProcessError) as error:
             pytest.skip(f"can't mount: {error}")
     yield folder
-    subprocess.run(["umount", folder], check=True, capture_output=True)
+    subprocess.run(f"umount {folder}".split(), check=True, capture_output=True)
 
 
 def leave(disk: Path, size: int) -> Path:

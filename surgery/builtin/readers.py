@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.builtin.tensor_files import TENSOR_SUFFIXES, check_tensor, load_tensors, select_tensor
 from surgery.builtin.waveforms import WaveformReader
 from surgery.errors import ImageError
-from surgery.inputs import ImageReader
+from surgery.inputs import ImageReader, suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -90,7 +90,7 @@ READERS: dict[str, Reader] = {
 def default_reader(files: FilePatterns) -> Reader:
     """Return what reads `files` if the user doesn't say it, by the suffix of the first: folders are read as images."""
     first = files if isinstance(files, (str, os.PathLike)) else next(iter(files), "")
-    suffix = Path(first).suffix.lower()
+    suffix = suffix_of(first)
     for reader in (ArrayReader(), WaveformReader()):
         if suffix in reader.suffixes:
             return reader

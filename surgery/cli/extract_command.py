@@ -31,8 +31,9 @@ def extract(
         list[str] | None,
         typer.Argument(
             metavar="IMAGES",
-            help="Files, folders, patterns, a list of files (@list.txt), or - for a list from standard input; before "
-            "them, further weights files, each of which has a run of its own. [dim]\\[default: a shipped input][/dim]",
+            help="Files, folders and patterns, here or at addresses (s3://bucket/photos/), a list of files "
+            "(@list.txt), or - for a list from standard input; before them, further weights files, each of which has "
+            "a run of its own. [dim]\\[default: a shipped input][/dim]",
         ),
     ] = None,
     at: AtOption = ["*"],  # noqa: B006
@@ -78,7 +79,7 @@ def extract(
     with collect_notes(notes):
         has_files = images or not any(isinstance(given, list) for given in arguments["inputs"].values())
         chosen = read_standard_input(images) if images else [str(inputs()[0])]
-        paths = find_images(chosen, reader_suffixes(arguments.get("reader"))) if has_files else []
+        paths = find_images(chosen, reader_suffixes(arguments.get("reader"))) if has_files else ()
     folders = run_folders(models, arguments.pop("out"))
 
     def estimate_model(source: str, folder: Path) -> Estimate:

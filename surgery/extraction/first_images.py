@@ -61,8 +61,8 @@ def decide_as_first_shard(plan: RunPlan, manifest: Manifest) -> None:
     try:
         with acquire_workspace(place) as workspace:
             folder = OutputFolder(place, plan.folder.about, workspace)
-            folder.reserve_image_names(name for _, name in plan.inputs.named_paths)
-            every = range(len(plan.inputs.named_paths))
+            folder.reserve_image_names(plan.inputs.names)
+            every = range(len(plan.inputs.names))
             whole = replace(
                 plan,
                 folder=folder,

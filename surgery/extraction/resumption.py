@@ -26,10 +26,12 @@ def describe_plan(
 
     `settings` are those that decide the values or files and that the manifest has nowhere else.
     """
-    names = "\n".join(map(str, files.all_paths()))
+    digest = hashlib.sha256()
+    for number, name in enumerate(files.identities()):
+        digest.update((f"\n{name}" if number else name).encode(errors="surrogatepass"))
     return {
         "images": len(files.paths),
-        "images_sha256": hashlib.sha256(names.encode(errors="surrogatepass")).hexdigest(),
+        "images_sha256": digest.hexdigest(),
         "operations": [operation.path for operation in operations],
         "sinks": [describe_stage(sink) for sink in sinks],
         **settings,

@@ -115,7 +115,8 @@ def extract(
     """Run a model on images, and give the values of selected operations to the sinks.
 
     - `model`: The model, which stays as it is. The run uses a copy that shares its parameters.
-    - `images`: Files, folders, patterns such as ``facades/*.png``, and lists of files such as ``@list.txt``.
+    - `images`: Files, folders, patterns such as ``facades/*.png``, and lists of files such as ``@list.txt``; also at
+      addresses of fsspec: ``s3://bucket/photos/*.png``.
     - `at`: Which operations: one selection or several, each of which must match something.
     - `edits`: What is changed in the model while it runs: texts such as ``"up3.cat = zero:channels=0-15"``, or pairs of
       a selection and an edit, in the order in which they are applied. The edited values are operations with a prime,
@@ -245,12 +246,12 @@ def extract(
     )
     with (
         watch_interrupts(held=True) as interrupts,
-        acquire_workspace(place, overwrite=overwrite, inputs=files.all_paths(), head=manifest.head) as workspace,
+        acquire_workspace(place, overwrite=overwrite, inputs=files.local_files(), head=manifest.head) as workspace,
     ):
         interrupts.allow()
         folder = OutputFolder(place, manifest.about, workspace)
         opened_inputs = files.open(name for sink in resolved_sinks for name in getattr(sink, "places", ()))
-        folder.reserve_image_names(name for _, name in opened_inputs.named_paths)
+        folder.reserve_image_names(opened_inputs.names)
         numbers = (part or Shard(1, 1)).images(len(files.paths), batch_size)
         plan = RunPlan(
             original=original,

@@ -1,6 +1,7 @@
 from .batching import Batch as Batch
 from .batching import group_into_batches as group_into_batches
 from .batching import to_model as to_model
+from .file_selection import suffix_of as suffix_of
 from .forward_parameters import ForwardParameters as ForwardParameters
 from .forward_parameters import as_example as as_example
 from .forward_parameters import split_arguments as split_arguments
@@ -9,6 +10,7 @@ from .image_loading import Size as Size
 from .image_loading import load_image as load_image
 from .image_loading import parse_size as parse_size
 from .image_reader import ImageReader as ImageReader
+from .image_search import FilePatterns as FilePatterns
 from .image_search import find_images as find_images
 from .image_search import reader_suffixes as reader_suffixes
 from .input_stream import Input as Input
@@ -19,7 +21,6 @@ from .model_inputs import input_dtype as input_dtype
 from .model_inputs import model_preprocessing as model_preprocessing
 from .model_inputs import model_size as model_size
 from .notes import collect_notes as collect_notes
-from .other_inputs import FilePatterns as FilePatterns
 from .path_lists import parse_list as parse_list
 from .run_inputs import RunInputs as RunInputs
 from .run_inputs import find_inputs as find_inputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -10,13 +9,16 @@ from PIL import Image
 
 from surgery.errors import ImageError
 from surgery.inputs.decoding import decode
+from surgery.inputs.input_files import local_copy
 from surgery.inputs.lightness import compute_lightness
 from surgery.inputs.notes import add_note
 from surgery.inputs.pixels import DecodingOptions, Pixels
+from surgery.inputs.remote_files import as_input
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -53,6 +55,8 @@ def load_image(
 ) -> Tensor:
     """Return an image file as a tensor ``(1, C, H, W)`` of float32 in `range`, as a pix2pix network takes it.
 
+    `path` is a path, or an address of fsspec such as ``s3://bucket/a.png``.
+
     `size` is the side of a square or (height, width); Pillow's bicubic filter resizes to it. With None and "native" the
     image keeps its size.
 
@@ -75,7 +79,19 @@ def load_image(
     Raises ImageError for a file that can't be decoded, for values whose white can't be determined, for more pixels than
     Pillow's decompression bomb limit, and for arguments that contradict each other.
     """
-    path = Path(path)
+    with local_copy(as_input(path)) as file:
+        return _load(file, size, side, range, channels, preprocessing, DecodingOptions(black, white, indices))
+
+
+def _load(
+    path: Path,
+    size: Size,
+    side: Side,
+    value_range: tuple[float, float],
+    channels: int,
+    preprocessing: Preprocessing | None,
+    options: DecodingOptions,
+) -> Tensor:
     if side not in _HALVES:
         raise ImageError(f"side is left, right or none, or both, left,right or right,left; not {side!r}")
     halves = _HALVES[side]
@@ -84,14 +100,14 @@ def load_image(
     if per_half not in (1, 3) or per_half * len(halves) != channels:
         raise ImageError(_explain_channel_mismatch(channels, side))
     reads_lightness = preprocessing is not None and preprocessing.lightness
-    pixels = decode(path, 3 if reads_lightness else per_half, DecodingOptions(black, white, indices))
+    pixels = decode(path, 3 if reads_lightness else per_half, options)
     target = parse_size(preprocessing.size if preprocessing is not None and size is None else size)
     if side == "none" and preprocessing is not None and preprocessing.pair_side != "none":
         halves = _HALVES[_choose_pair_side(path, pixels, preprocessing.pair_side, target)]
     elif target is not None and side == "none" and (preprocessing is None or preprocessing.stretch):
         _note_likely_pair(path, pixels, target)
     values = torch.cat([_resize(part, target, preprocessing) for part in _split_halves(path, pixels, halves)])
-    values = _scale(values, range) if preprocessing is None else _normalize(values, preprocessing, len(halves))
+    values = _scale(values, value_range) if preprocessing is None else _normalize(values, preprocessing, len(halves))
     return values.unsqueeze(0).contiguous()
 
 

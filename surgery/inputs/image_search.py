@@ -1,108 +1,80 @@
-"""From the files, folders and patterns that a user names to the paths of image files."""
+"""From the files, folders, patterns, lists and addresses that a user names to the inputs of a run."""
 
 from __future__ import annotations
 
-import glob
 import os
+from itertools import chain, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from surgery.errors import ImageError, describe_os_error
-from surgery.inputs.decoding import decodable_suffixes
-from surgery.inputs.notes import add_note
-from surgery.inputs.path_lists import ListedPath, is_list, read_list
-from surgery.output import has_manifest
+from surgery.addresses import is_address, local_path
+from surgery.errors import ImageError
+from surgery.inputs.file_selection import FileSelection
+from surgery.inputs.input_files import InputFiles, LocalFiles
+from surgery.inputs.local_files import find_local_files
+from surgery.inputs.path_lists import ListedName, is_list, read_list
+from surgery.inputs.remote_files import RemoteFiles, find_remote_files
+from surgery.inputs.text_table import TextTable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from surgery.inputs.input_files import FileGroup
+
+    FilePatterns: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | InputFiles
+    """Files, folders, patterns, lists and addresses, as `find_images` takes them, or what it returned for them."""
 
 
-def find_images(
-    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], suffixes: Collection[str] | None = None
-) -> list[Path]:
-    """Return the paths of the image files that `images` names: files, folders, patterns and lists.
+def find_images(images: FilePatterns, suffixes: Collection[str] | None = None) -> InputFiles:
+    """Return the inputs that `images` names: files, folders, patterns and lists, on this machine or at addresses.
 
-    A pattern is such as ``facades/*.png``, and a list such as ``@list.txt``: a text with a path on each line. The paths
-    are in the order of `images`; those from one folder or pattern are sorted. A folder gives the files directly in it.
-    A file that is named by its path is in the list whether it exists or not.
+    A pattern is such as ``facades/*.png``, a list such as ``@list.txt``, a text with a path or an address on each line,
+    and an address is one of fsspec, such as ``s3://bucket/photos/*.png``. The inputs are in the order of `images`;
+    those from one folder or pattern are sorted. A folder gives the files directly in it. A file that is named by its
+    path or address is among them whether it exists or not.
 
     `suffixes` (lower case, with the dot) select files from folders and from patterns without a suffix; None selects
-    image files. Hidden files and files with other suffixes are skipped, and a note says so. A pattern with ``**``
-    skips folders that hold a finished run.
+    image files. Hidden files and files with other suffixes are skipped, and a note says so. A pattern with ``**`` on
+    this machine skips folders that hold a finished run.
 
-    Raises ImageError for an empty name, for a folder or a pattern without a matching file, and for a list that can't
-    be read.
+    Raises ImageError for an empty name, for a folder or a pattern without a matching file, for a list that can't be
+    read, and for an address whose files can't be listed.
     """
+    if isinstance(images, InputFiles):
+        return images
     items = [images] if isinstance(images, (str, os.PathLike)) else images
-    wanted = decodable_suffixes() if suffixes is None else suffixes
-    description = "image" if suffixes is None else f"file in {', '.join(suffixes)}"
-    paths: list[Path] = []
-    for item in items:
-        if not str(item).strip():
-            raise ImageError("the name of an image is empty; is a variable of the shell not set?")
-        if isinstance(item, str) and is_list(item):
-            paths += read_list(item)
-            continue
-        if isinstance(item, ListedPath):
-            paths.append(item)
-            continue
-        path = Path(item)
-        try:
-            is_folder, exists = path.is_dir(), path.exists()
-        except OSError as error:  # such as a name that is too long
-            raise ImageError(f"can't read {str(item)[:60]}: {describe_os_error(error)}") from error
-        if is_folder:
-            paths += _files_in_folder(path, wanted, description)
-        elif not exists and glob.has_magic(str(item)):
-            paths += _files_matching(path, str(item), wanted, description)
-        else:
-            paths.append(path)
-    if not paths:
+    selection = FileSelection.of(suffixes)
+    files = InputFiles(_group(chain.from_iterable(_find(item, selection) for item in items)))
+    if not files:
         raise ImageError("no images were given")
-    return paths
+    return files
 
 
-def _files_in_folder(folder: Path, suffixes: Collection[str], description: str) -> list[Path]:
-    try:
-        files = sorted(file for file in folder.iterdir() if file.is_file())
-    except OSError as error:
-        raise ImageError(f"can't read the folder {folder}: {describe_os_error(error)}") from error
-    selected = _with_suffixes(folder, files, suffixes)
-    if not selected:
-        advice = "" if description.startswith("file") else "; --reader NAME reads other files (reader= in Python)"
-        others = f"; it holds {_list_names(files)}{advice}" if files else ""
-        raise ImageError(f"the folder {folder} has no {description} in it{others}")
-    return selected
+def _find(item: str | os.PathLike[str], selection: FileSelection) -> Iterable[str]:
+    """Return the paths and addresses of the files that an item stands for."""
+    if not str(item).strip():
+        raise ImageError("the name of an image is empty; is a variable of the shell not set?")
+    if isinstance(item, ListedName):
+        return [_as_listed(item)]
+    if isinstance(item, str) and is_list(item):
+        return map(_as_listed, read_list(item))
+    if isinstance(item, str) and is_address(item):
+        path = local_path(item)
+        return find_remote_files(item, selection) if path is None else find_local_files(path, selection)
+    return find_local_files(item, selection)
 
 
-def _files_matching(path: Path, pattern: str, suffixes: Collection[str], description: str) -> list[Path]:
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    if "**" in pattern:
-        runs = set(filter(has_manifest, {folder for match in matches for folder in match.parents}))
-        matches = [match for match in matches if runs.isdisjoint(match.parents)]
-    files = [match for match in matches if match.is_file()]
-    accepts_any_suffix = glob.has_magic(path.suffix) or not path.suffix
-    selected = _with_suffixes(path, files, suffixes) if accepts_any_suffix else files
-    if not selected:
-        others = f"; it matches {_list_names(files)}, and no {description}" if files else ""
-        raise ImageError(f"no file matches {pattern}{others}")
-    return selected
+def _as_listed(name: str) -> str:
+    """Return the path or address that a line of a list is."""
+    if is_address(name) and local_path(name) is None:
+        return str(name)
+    return str(Path(local_path(name) or name))
 
 
-def _with_suffixes(source: Path, files: Sequence[Path], suffixes: Collection[str]) -> list[Path]:
-    """Return the files with one of the suffixes that are not hidden, and note how many others there are."""
-    selected = [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
-    chosen = set(selected)
-    others = [file for file in files if file not in chosen]
-    if others and selected:
-        count = "1 other file is" if len(others) == 1 else f"{len(others)} other files are"
-        add_note(source, f"{count} left out: {_list_names(others)}")
-    return selected
-
-
-def _list_names(files: Sequence[Path], limit: int = 3) -> str:
-    names = ", ".join(file.name for file in files[:limit])
-    return f"{names} and {len(files) - limit} more" if len(files) > limit else names
+def _group(names: Iterable[str]) -> Iterator[FileGroup]:
+    for is_remote, together in groupby(names, is_address):
+        texts = TextTable.of(together)
+        yield RemoteFiles(texts) if is_remote else LocalFiles(texts)
 
 
 def reader_suffixes(reader: object) -> tuple[str, ...] | None:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor
 
 from surgery.errors import ImageError, SurgeryError, first_line
+from surgery.inputs.input_files import local_copy
 from surgery.inputs.notes import collect_notes
 from surgery.interrupts import raising_interrupts
 from surgery.output import Failure, Notes, merge_notes
-from surgery.text import abbreviate_list, describe_stage, unique_image_names
+from surgery.text import abbreviate_list, describe_stage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from surgery.inputs.forward_parameters import ForwardParameters
+    from surgery.inputs.input_files import InputFile
     from surgery.inputs.other_inputs import OtherInput
     from surgery.stages import Reader
 
@@ -32,7 +33,7 @@ class Input:
 
     name: str
     """The name of its folder in the output; unique in a run."""
-    path: Path
+    path: InputFile
     number: int
     """Its place among the images of the run, from 0."""
     notes: Notes = field(default_factory=dict)
@@ -44,22 +45,18 @@ class InputStream:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[InputFile],
+        names: Sequence[str],
         reader: Reader,
         parameters: ForwardParameters,
         *,
         main: str | None = None,
         taken: Collection[str] = (),
         others: Sequence[OtherInput] = (),
-        reserved_names: Iterable[str] = (),
     ) -> None:
-        """`main` is the parameter that receives what is in `paths`; None for the first that is not in `taken`.
-
-        `reserved_names` are not given to images: sinks write files of these names beside the images' folders.
-        """
-        self.named_paths = list(
-            zip(paths, unique_image_names((path.stem for path in paths), reserved_names), strict=True)
-        )
+        """`main` is the parameter that receives what is in `paths`; None for the first that is not in `taken`."""
+        self.paths = paths
+        self.names = names
         self.failures: list[Failure] = []
         self.notes: Notes = {}
         """What was noted about files that can't be read."""
@@ -79,21 +76,21 @@ class InputStream:
 
         An image that can't be read is added to `failures` and skipped.
         """
-        for number in range(len(self.named_paths)) if numbers is None else numbers:
-            path, name = self.named_paths[number]
-            item = Input(name, path, number)
+        for number in range(len(self.paths)) if numbers is None else numbers:
+            path = self.paths[number]
+            item = Input(self.names[number], path, number)
             try:
                 with collect_notes(item.notes):
                     values = self._read_main(path)
                     for other in self._others:
-                        values.update(self._read_named(other.name, other.paths[number], other.reader))
+                        values.update(self._read_named(other.name, other.file_of(number), other.reader))
             except ImageError as error:
                 self.failures.append(Failure(str(path), str(error), number))
                 merge_notes(self.notes, item.notes)
             else:
                 yield item, values
 
-    def _read_main(self, path: Path) -> InputValues:
+    def _read_main(self, path: InputFile) -> InputValues:
         """Return the inputs that an image's own file holds, in the order of forward's parameters."""
         if self._main is not None:
             return self._read_named(self._main, path, self._reader)
@@ -107,7 +104,7 @@ class InputStream:
                 )
         return {name: values[name] for name in self._parameters.in_order(values)}
 
-    def _read_named(self, name: str, path: Path, reader: Reader) -> InputValues:
+    def _read_named(self, name: str, path: InputFile, reader: Reader) -> InputValues:
         """Return the input that a file holds for the parameter `name`."""
         values = self._read_file(path, reader)
         if isinstance(values, Mapping) and len(values) > 1:
@@ -116,15 +113,16 @@ class InputStream:
             return {name: values[name]}
         return {name: _only(values)}
 
-    def _read_file(self, path: Path, reader: Reader) -> Tensor | Mapping[str, Tensor]:
-        try:
-            with raising_interrupts():
-                values: Any = reader(path)
-        except SurgeryError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise ImageError(f"reader {describe_stage(reader)} can't read {path}: {reason}") from error
+    def _read_file(self, path: InputFile, reader: Reader) -> Tensor | Mapping[str, Tensor]:
+        with local_copy(path) as file:
+            try:
+                with raising_interrupts():
+                    values: Any = reader(file)
+            except SurgeryError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                raise ImageError(f"reader {describe_stage(reader)} can't read {file}: {reason}") from error
         parts = list(values.values()) if isinstance(values, Mapping) else [values]
         wrong = next((part for part in parts if not _is_model_input(part)), None if parts else values)
         if wrong is not None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
 _current: ContextVar[Notes | None] = ContextVar("surgery_notes", default=None)
+_shown: ContextVar[tuple[str, str] | None] = ContextVar("surgery_shown_file", default=None)
+"""The path of a temporary file, and the name of what it is a copy of."""
 
 
 def add_note(path: str | PathLike[str], text: str, *, doubtful: bool = False) -> None:
@@ -22,11 +24,23 @@ def add_note(path: str | PathLike[str], text: str, *, doubtful: bool = False) ->
     Outside of `collect_notes`, a doubtful note becomes a Python warning and other notes are discarded. Notes with equal
     texts are reported once, so a text describes the kind of finding, without numbers of one file.
     """
-    notes = _current.get()
+    notes, name = _current.get(), str(path)
+    if (shown := _shown.get()) is not None and shown[0] == name:
+        name = shown[1]
     if notes is not None:
-        merge_notes(notes, {text: (str(path), 1)})
+        merge_notes(notes, {text: (name, 1)})
     elif doubtful:
-        warnings.warn(f"{path}: {text}", stacklevel=3)
+        warnings.warn(f"{name}: {text}", stacklevel=3)
+
+
+@contextmanager
+def showing(path: str | PathLike[str], name: str) -> Iterator[None]:
+    """Within the block, and on this thread, notes about the file at `path` are about `name`."""
+    token = _shown.set((str(path), name))
+    try:
+        yield
+    finally:
+        _shown.reset(token)
 
 
 @contextmanager

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from surgery.errors import ImageError, ModelError, first_line
 from surgery.inputs.image_search import find_images, reader_suffixes
+from surgery.inputs.input_files import identity_of
 from surgery.inputs.notes import add_note
 from surgery.text import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from surgery.inputs.forward_parameters import ForwardParameters
+    from surgery.inputs.image_search import FilePatterns
+    from surgery.inputs.input_files import InputFile, InputFiles
     from surgery.stages import Reader
-
-FilePatterns: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""Files, folders and patterns, as `find_images` takes them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,9 +32,18 @@ class OtherInput:
 
     name: str
     """Its parameter of ``forward``."""
-    paths: tuple[Path, ...]
-    """One file for each image of the run."""
+    files: InputFiles
+    numbers: Sequence[int]
+    """For each image of the run, the number of its file in `files`."""
     reader: Reader
+
+    def file_of(self, image: int) -> InputFile:
+        """Return the file for the image with a number."""
+        return self.files[int(self.numbers[image])]
+
+    def identities(self) -> Iterator[str]:
+        """Yield what tells the file of each image from others."""
+        return (identity_of(self.file_of(image)) for image in range(len(self.numbers)))
 
 
 def split_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, FilePatterns], dict[str, Any]]:
@@ -69,7 +79,7 @@ def check_names(parameters: ForwardParameters, inputs: Mapping[str, Any], reader
 
 
 def find_other_inputs(
-    images: Sequence[Path], inputs: Mapping[str, FilePatterns], readers: Mapping[str, Reader]
+    images: InputFiles, inputs: Mapping[str, FilePatterns], readers: Mapping[str, Reader]
 ) -> tuple[OtherInput, ...]:
     """Return the inputs beside the image, each with one file for every image.
 
@@ -80,21 +90,21 @@ def find_other_inputs(
     for name, patterns in inputs.items():
         reader = readers[name]
         files = find_images(patterns, reader_suffixes(reader))
-        others.append(OtherInput(name, _match_files(name, images, files), reader))
+        others.append(OtherInput(name, files, _match_files(name, images, files), reader))
     return tuple(others)
 
 
-def _match_files(name: str, images: Sequence[Path], files: Sequence[Path]) -> tuple[Path, ...]:
-    """Return one file for each image."""
+def _match_files(name: str, images: InputFiles, files: InputFiles) -> Sequence[int]:
+    """Return the number of a file for each image."""
     if len(files) == 1:
-        return (files[0],) * len(images)
-    stems = {file.stem: file for file in files}
-    if len(stems) == len(files) and all(image.stem in stems for image in images):
-        return tuple(stems[image.stem] for image in images)
+        return np.broadcast_to(np.uint32(0), len(images))  # type: ignore[return-value] # a sequence of integers
+    numbers = {file.stem: number for number, file in enumerate(files)}
+    if len(numbers) == len(files) and all(image.stem in numbers for image in images):
+        return array("L", (numbers[image.stem] for image in images))
     if len(files) != len(images):
         raise ImageError(
             f"{name} has {format_count(len(files), 'file')} for {format_count(len(images), 'image')}; give one file "
             "for all of them, one for each in their order, or files of the same names"
         )
-    add_note(files[0], f"the files of {name} have other names than the images, and belong to them in order")
-    return tuple(files)
+    add_note(str(files[0]), f"the files of {name} have other names than the images, and belong to them in order")
+    return range(len(files))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,24 @@ from surgery.inputs.batching import Batch, to_model
 from surgery.inputs.forward_parameters import ForwardParameters
 from surgery.inputs.image_reader import ImageReader
 from surgery.inputs.image_search import find_images, reader_suffixes
+from surgery.inputs.input_files import Labels
 from surgery.inputs.input_stream import InputStream
 from surgery.inputs.model_inputs import input_dtype
 from surgery.inputs.notes import collect_notes
 from surgery.inputs.other_inputs import check_names, find_other_inputs, split_inputs
 from surgery.inputs.readers import ReadingOptions
-from surgery.text import describe_stage
+from surgery.text import ImageNames, describe_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
 
     from surgery.inputs.image_loading import Side, Size
-    from surgery.inputs.other_inputs import FilePatterns, OtherInput
+    from surgery.inputs.image_search import FilePatterns
+    from surgery.inputs.input_files import InputFiles
+    from surgery.inputs.other_inputs import OtherInput
     from surgery.output import Notes
     from surgery.stages import Reader
 
@@ -39,8 +43,8 @@ class RunInputs:
 
     parameters: ForwardParameters
     """Of the model."""
-    paths: tuple[Path, ...]
-    """Of the images."""
+    paths: InputFiles
+    """The images."""
     options: ReadingOptions
     reader: Reader
     """Reads an image as the model takes it."""
@@ -60,20 +64,31 @@ class RunInputs:
         """The inputs beside the image."""
         return (*(other.name for other in self.others), *self.values)
 
-    def all_paths(self) -> list[Path]:
-        """Return every file that the run reads."""
-        return [*self.paths, *(path for other in self.others for path in other.paths)]
+    def local_files(self) -> Iterator[Path]:
+        """Yield every file of this machine that the run reads."""
+        return chain(self.paths.local_files(), *(other.files.local_files() for other in self.others))
+
+    def identities(self) -> Iterator[str]:
+        """Yield what tells each input of the run from others. It is to be hashed, not to be shown."""
+        return chain(self.paths.identities(), *(other.identities() for other in self.others))
 
     def open(self, reserved_names: Iterable[str] = ()) -> InputStream:
         """Return a stream of the inputs; `reserved_names` are not given to images."""
+        return self._stream(ImageNames(Labels(self.paths), reserved_names))
+
+    def open_unnamed(self) -> InputStream:
+        """Return a stream of the inputs in which several may have one name, which is faster to open."""
+        return self._stream(Labels(self.paths))
+
+    def _stream(self, names: Sequence[str]) -> InputStream:
         return InputStream(
             self.paths,
+            names,
             self.reader,
             self.parameters,
             main=self.main,
             taken=self.other_names,
             others=self.others,
-            reserved_names=reserved_names,
         )
 
     def values_for(self, model: nn.Module, device: str | torch.device) -> dict[str, Any]:
@@ -90,7 +105,7 @@ def read_example(model: nn.Module, files: RunInputs, device: str | torch.device)
     if isinstance(files.options.reader, ImageReader):  # a file of another kind may hold several inputs
         main = files.main or files.parameters.first_without(files.other_names)
         files.parameters.check_complete((main, *files.other_names))
-    stream = files.open()
+    stream = files.open_unnamed()
     for item in stream.read():
         batch = Batch.from_items([item], files.parameters.lists)
         example = batch.to(device, input_dtype(model)) | files.values_for(model, device)
@@ -103,7 +118,7 @@ def read_example(model: nn.Module, files: RunInputs, device: str | torch.device)
 
 def read_batches(model: nn.Module, files: RunInputs, device: str | torch.device) -> Iterator[dict[str, Any]]:
     """Yield the inputs of each file by name, one file at a time. Raises ImageError for a file that can't be read."""
-    stream = files.open()
+    stream = files.open_unnamed()
     for item in stream.read():
         batch = Batch.from_items([item], files.parameters.lists)
         yield batch.to(device, input_dtype(model)) | files.values_for(model, device)
@@ -160,7 +175,7 @@ def find_inputs(
         }
     return RunInputs(
         parameters=parameters,
-        paths=tuple(paths),
+        paths=paths,
         options=options,
         reader=options.main_reader(model, has_other_inputs=bool(others)),
         main=main,

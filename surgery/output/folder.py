@@ -14,10 +14,10 @@ from surgery.errors import OutputError, describe_os_error
 from surgery.output.checksums import checksum
 from surgery.output.disk_space import round_to_blocks
 from surgery.output.run_directories import RunDirectories
-from surgery.text import BATCH_FOLDER, UniquePaths, sanitize_path_part, sortable_number
+from surgery.text import BATCH_FOLDER, ImageNames, UniquePaths, sanitize_path_part, sortable_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import PurePosixPath
 
     from surgery.output.workspace import Workspace
@@ -79,9 +79,9 @@ class OutputFolder:
         other.shared, other._directories, other._names = self.shared, self._directories, self._names
         return other
 
-    def reserve_image_names(self, images: Iterable[str]) -> None:
+    def reserve_image_names(self, images: Sequence[str]) -> None:
         """Reserve the names of images for their own folders, so that no other file or store gets one of them."""
-        self._names.reserve_folders(images)
+        self._names.reserve_folders(images if isinstance(images, ImageNames) else ImageNames(images))
 
     def forget_image(self, image: str | None) -> None:
         """Forget the names in the folder of an image, to which nothing more will be written."""

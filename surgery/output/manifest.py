@@ -20,7 +20,6 @@ from surgery.output.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from torch import nn
 
@@ -156,7 +155,7 @@ class Manifest:
         self._run_files |= {file.name: file.crc32 for file in written}
 
     def finish_image(
-        self, image: str, source: Path, size: tuple[int, ...], number: int, not_reached: Sequence[str] = ()
+        self, image: str, source: object, size: tuple[int, ...], number: int, not_reached: Sequence[str] = ()
     ) -> None:
         """Complete the entry of an image, and that of its batch. `commit` writes them.
 

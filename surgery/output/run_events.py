@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from surgery.text import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from surgery.output.report import Report
@@ -20,8 +20,9 @@ class RunStart:
     """What a run is about to do."""
 
     folder: Path
-    images: tuple[Path, ...]
-    """The files in order; some may turn out to be unreadable."""
+    images: Sequence[object]
+    """The inputs in order: a path for a file of this machine, else a value whose ``str()`` is the address. Some may
+    turn out to be unreadable."""
     operations: tuple[Operation, ...]
     """The selected operations in order of execution."""
     about: Mapping[str, str]

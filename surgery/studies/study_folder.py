@@ -170,7 +170,7 @@ def open_folder(
     check_overwrite(Path(out), overwrite=overwrite or (Path(out) / WORK_FOLDER).exists())
     with (
         watch_interrupts(held=True) as interrupts,
-        acquire_workspace(Path(out), overwrite=overwrite, inputs=inputs.all_paths()) as workspace,
+        acquire_workspace(Path(out), overwrite=overwrite, inputs=inputs.local_files()) as workspace,
     ):
         interrupts.allow()
         folder = OutputFolder(out, manifest.about, workspace)

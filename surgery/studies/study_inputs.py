@@ -23,7 +23,7 @@ from surgery.inputs import (
 from surgery.output import merge_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from surgery.inputs import FilePatterns, RunInputs, Side, Size
@@ -133,10 +133,10 @@ class StudyInputs:
         return 0 if self.tensor is None else len(self.tensor)
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         """The names of the images, readable or not."""
         if self.files is not None:
-            return [name for _, name in self.files.open().named_paths]
+            return self.files.open().names
         return [str(number) for number in range(self.total)]
 
     @property
@@ -150,9 +150,9 @@ class StudyInputs:
             return read_example(self.model, self.files, self.device)
         return dict(next(iter(self)).values)
 
-    def all_paths(self) -> list[Path]:
-        """Return every file that is read."""
-        return [] if self.files is None else self.files.all_paths()
+    def local_files(self) -> Iterable[Path]:
+        """Return every file of this machine that is read."""
+        return () if self.files is None else self.files.local_files()
 
     def __iter__(self) -> Iterator[StudyImage]:
         """Yield the images that can be read, each with inputs that a run may write to."""

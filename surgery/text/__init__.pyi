@@ -18,6 +18,8 @@ from .html import encode_png as encode_png
 from .html import escape_html as escape_html
 from .html import html_table as html_table
 from .html import image_tag as image_tag
+from .image_names import ImageNames as ImageNames
+from .lazy_sequence import LazySequence as LazySequence
 from .lists import abbreviate_list as abbreviate_list
 from .lists import format_bytes as format_bytes
 from .lists import format_count as format_count

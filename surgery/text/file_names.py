@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Literal
+    from typing import Literal, Protocol
+
+    class TakenNames(Protocol):
+        """Names that are taken at the top of a folder."""
+
+        def find_equal(self, name: str, /) -> str | None:
+            """Return the one that some file system can't tell from `name`; None if there is none."""
+
 
 MAX_NAME_BYTES = 120
 """The longest name that `file_name` makes, and the longest name of an image."""
@@ -76,6 +83,7 @@ class UniquePaths:
         """Folder -> `collision_key` of each name in it -> the name and the kind that were requested."""
         self._folders: dict[str, str] = {"": ""}
         """Requested folder -> the path that was assigned to it."""
+        self._images: TakenNames | None = None
 
     def path_for(self, requested: str, kind: Literal["file", "folder", "store"] = "file") -> str:
         """Return the path for a requested name, relative to the folder and inside it, with ``/`` between its parts."""
@@ -86,9 +94,9 @@ class UniquePaths:
         name = self._assign_name(folder, last, kind)
         return f"{folder}/{name}" if folder else name
 
-    def reserve_folders(self, names: Iterable[str]) -> None:
+    def reserve_folders(self, names: TakenNames) -> None:
         """Reserve names at the top level for the folders of images."""
-        self._used[""] |= {collision_key(name): (name, "folder") for name in names}
+        self._images = names
 
     def forget_folder(self, folder: str) -> None:
         """Free the memory for the names in a folder, to which nothing more will be written."""
@@ -112,13 +120,19 @@ class UniquePaths:
         taken = (MANIFEST_FILE,) if kind == "folder" else (MANIFEST_FILE, BATCH_FOLDER)
         if not folder and collision_key(name) in taken:
             base = name = f"_{name}"
-        used = self._used.setdefault(folder, {})
         number = 1
-        while used.setdefault(collision_key(name), (part, kind)) != (part, kind):
+        while not self._claim(folder, name, (part, kind)):
             number += 1
             suffix = _suffix(base)
             name = f"{base.removesuffix(suffix)}~{number}{suffix}"
         return name
+
+    def _claim(self, folder: str, name: str, request: tuple[str, str]) -> bool:
+        """Return whether a name in a folder is that of a request, or was free and now is."""
+        image = None if folder or self._images is None else self._images.find_equal(name)
+        if image is not None:
+            return request == (image, "folder")
+        return self._used.setdefault(folder, {}).setdefault(collision_key(name), request) == request
 
 
 def unique_image_names(stems: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:

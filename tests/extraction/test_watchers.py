@@ -42,7 +42,7 @@ def test_a_watcher_is_called_at_the_start_with_each_activation_and_at_the_end(
     report = surgery.extract(model, photos[:2], at="op:conv2d", out=tmp_path / "out", sinks=[], watchers=[watcher])
     start, *activations, end = calls
     assert isinstance(start, RunStart)
-    assert (start.folder, start.images) == (tmp_path / "out", tuple(photos[:2]))
+    assert (start.folder, tuple(start.images)) == (tmp_path / "out", tuple(photos[:2]))
     assert [operation.path for operation in start.operations] == ["0"]
     assert (start.about["mode"], start.about["normalizer"]) == ("eval", "MinMax(per='channel')")
     assert activations == [(image, path) for image in "ab" for path in ("input", "0", "output")]

@@ -20,7 +20,7 @@ from surgery.builtin.sinks.tensor_archives import Npz
 from surgery.errors import ImageError
 from surgery.inputs.image_loading import load_image
 from surgery.inputs.image_reader import ImageReader
-from surgery.inputs.image_search import _with_suffixes, find_images
+from surgery.inputs.image_search import find_images
 from surgery.inputs.notes import collect_notes
 from surgery.models.pix2pix.patchgan import PatchGAN
 from surgery.models.pix2pix.state_dicts import to_public
@@ -57,20 +57,6 @@ def write_png16(path: Path, values: NDArray[np.uint16]) -> Path:
     )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     return path
-
-
-def test_each_file_of_a_folder_is_compared_a_few_times_only(tmp_path: Path) -> None:
-    compared: list[int] = []
-
-    class Counted(type(tmp_path)):  # type: ignore[misc]
-        def __hash__(self) -> int:
-            compared.append(1)
-            return super().__hash__()
-
-    files = [Counted(tmp_path / f"{number}.{'png' if number % 2 else 'txt'}") for number in range(100)]
-    with collect_notes({}):
-        assert _with_suffixes(tmp_path, files, [".png"]) == files[1::2]
-    assert len(compared) <= 300
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_line_of_a_list_is_a_path_and_never_a_pattern(content: str, paths: list[str]) -> None:
     Path("list.txt").write_bytes(content.encode())
     Path("a.png").touch()
-    assert find_images("@list.txt") == [Path(path) for path in paths]
-    assert find_images(find_images("@list.txt")) == [Path(path) for path in paths], "the command line asks twice"
-    assert find_images(["x.png", "@list.txt"]) == [Path("x.png"), *(Path(path) for path in paths)]
+    assert [*find_images("@list.txt")] == [Path(path) for path in paths]
+    assert [*find_images(find_images("@list.txt"))] == [Path(path) for path in paths], "the command line asks twice"
+    assert [*find_images(["x.png", "@list.txt"])] == [Path("x.png"), *(Path(path) for path in paths)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files that are no UTF-8")
@@ -67,7 +67,7 @@ def test_what_is_no_list_is_one_line(content: bytes | None, message: str) -> Non
 
 def test_a_file_whose_name_begins_with_the_sign_is_an_image() -> None:
     Path("@user.png").touch()
-    assert find_images(["@user.png", "@"]) == [Path("@user.png"), Path("@")]
+    assert [*find_images(["@user.png", "@"])] == [Path("@user.png"), Path("@")]
 
 
 def test_a_run_reads_a_list_and_standard_input(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

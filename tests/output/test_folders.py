@@ -293,11 +293,11 @@ def test_a_recursive_pattern_skips_the_pictures_of_runs(photos: Path, tmp_path: 
 
     (photos / "deep").mkdir()
     shutil.copy(photos / "0.png", photos / "deep" / "x.png")
-    before = find_images(f"{photos}/**/*.png")
+    before = [*find_images(f"{photos}/**/*.png")]
     assert len(before) == 5
     for out in ("activations", "deep/other"):
         surgery.extract(Net(), photos / "0.png", out=photos / out, sinks=[Png()])
-    assert find_images(f"{photos}/**/*.png") == before
+    assert [*find_images(f"{photos}/**/*.png")] == before
     assert len(find_images(f"{photos}/activations/*/000-input.png")) == 1, "unless it names them"
 
 

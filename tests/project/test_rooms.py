@@ -22,6 +22,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 ORDER = (
     "text",
     "errors",
+    "addresses",
     "interrupts",
     "types",
     "graph",

@@ -22,6 +22,7 @@ from surgery.builtin.sinks.png import Png, file_name
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz, Safetensors
 from surgery.drawing.activations import make_activations
+from surgery.text import ImageNames
 from surgery.text.file_names import (
     UniquePaths,
     collision_key,
@@ -172,7 +173,7 @@ def test_requests_that_would_collide_get_different_paths() -> None:
     assert [names.path_for(name) for name in asked] == found, "what is asked for again is the same"
     assert collision_key(found[-2]) != "manifest.json"
     assert collision_key(found[-1]) != "batch"
-    names.reserve_folders(["Store"])
+    names.reserve_folders(ImageNames(["Store"]))
     assert names.path_for("store", "store") == "store~2"
     names.forget_folder("x")
     assert names.path_for("x/a.png") == "x/a.png"

@@ -27,7 +27,7 @@ from surgery.data import inputs
 from surgery.graph import input_names
 from surgery.layouts import find_map_views
 from surgery.studies.effects import OutputComparison
-from surgery.studies.variant_runs import VariantRunner, repeat_inputs
+from surgery.studies.variant_runs import PointRuns, VariantRunner, repeat_inputs
 from surgery.studies.variants import group_units, make_units
 
 if TYPE_CHECKING:
@@ -78,19 +78,19 @@ class Study:
                 group.point.choose([*rows, *[None] * (width - len(rows))])
                 self.runner.run(values, group.point.edited)
 
-    def run_from_cuts(self, consume: Callable[[int, Any], None] = lambda _first, _output: None) -> None:
+    def run_from_cuts(self, consume: Callable[[range, Any], None] = lambda _numbers, _output: None) -> None:
         """Run the variants as a study does: each batch from its cut."""
         by_width: dict[int, list[UnitGroup]] = {}
         for group in self.groups:
             by_width.setdefault(self._width(group), []).append(group)
         for width, groups in by_width.items():
             values = repeat_inputs(self._image, [self._name], width)
-            self.runner.run_points(values, [(group.point, group.variants, consume) for group in groups], width)
+            self.runner.run_points(values, [PointRuns(group.point, group.variants, consume) for group in groups], width)
 
     def run_and_measure(self) -> None:
         """Run the variants from their cuts, and measure each output: differences and structural similarity."""
 
-        def consume(_first: int, output: torch.Tensor) -> None:
+        def consume(_numbers: range, output: torch.Tensor) -> None:
             for row in output:
                 self._comparison.measure(row[None])
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from surgery.builtin import Replace, check_amount, check_region, find_channel_ranges
-from surgery.errors import EditError
+from surgery.errors import EditError, SurgeryError
+from surgery.plugins import describe_error
 from surgery.text import abbreviate_list, describe_stage
 
 if TYPE_CHECKING:
@@ -64,19 +65,31 @@ class Blend:
         return blend(values, replaced, shares)
 
 
-def edit_values(edit: Edit, values: Tensor, name: str = "the value") -> Tensor:
-    """Return maps ``(B, C, H, W)`` as an edit leaves them, in new memory; `name` names their operation in messages.
+def edit_values(edit: Edit, values: Tensor, name: str = "the value", text: str | None = None) -> Tensor:
+    """Return maps ``(B, C, H, W)`` as an edit leaves them, in new memory.
 
-    Raises EditError for channels that the maps don't have, and for a replacement of another shape, dtype or device.
+    In messages, `name` names their operation, and `text` the edit. Raises EditError for channels that the maps don't
+    have, for an edit that raises any error, and for a replacement of another shape, dtype or device.
     """
     weights = blend_weights(edit, values.shape, values.device, values.dtype, name)
-    replacement = edit(values)
+    if torch.compiler.is_compiling():
+        return blend(values, edit(values), weights)
+    text = describe_stage(edit) if text is None else text
+    try:
+        replacement = edit(values)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except SurgeryError as error:
+        raise EditError(f"{name} can't be edited: {error}") from error
+    except Exception as error:
+        raise EditError(f"{text} can't take {tuple(values.shape)} of {name}: {describe_error(error)}") from error
     if not isinstance(replacement, Tensor):
-        raise EditError(f"{describe_stage(edit)} gives {type(replacement).__name__} for {name}, not a tensor")
+        raise EditError(f"{text} gives {type(replacement).__name__} for {name}, not a tensor")
     if (replacement.shape, replacement.dtype, replacement.device) != (values.shape, values.dtype, values.device):
-        given, expected = _describe(replacement), _describe(values)
-        raise EditError(f"{describe_stage(edit)} gives {given} for {name}, which is {expected}")
-    return blend(values, replacement, weights)
+        raise EditError(
+            f"{text} gives {_describe(replacement, values)} for {name}, which is {_describe(values, replacement)}"
+        )
+    return blend(values, replacement, weights, name)
 
 
 def parse_channels(channels: ChannelNumbers, count: int, name: str) -> list[int]:
@@ -123,19 +136,20 @@ def blend_weights(
     return shares if mask is None else shares * _resize(mask, height, width).to(shares)
 
 
-def blend(values: Tensor, replacement: Tensor, weights: Tensor) -> Tensor:
+def blend(values: Tensor, replacement: Tensor, weights: Tensor, name: str = "the value") -> Tensor:
     """Return ``(1 - weights) * values + weights * replacement`` in new memory with the strides of `values`.
 
     `values` and `replacement` are ``(B, C, H, W)`` of one dtype, `weights` is bool, or floats from 0 to 1, and
     broadcasts to ``(C, H, W)``. Where a weight is 0, the result has the bits of the value, and where it is 1, those of
-    the replacement; where these two are equal, it has those of the value. Raises EditError if weights between 0 and 1
-    meet values that are no floats.
+    the replacement; where these two are equal, it has those of the value. `name` names their operation in messages.
+    Raises EditError if weights between 0 and 1 meet values that are no floats.
     """
     if weights.dtype is torch.bool:
         result = torch.where(weights, replacement, values)
     elif not values.is_floating_point():
         raise EditError(
-            f"values of {values.dtype} can be replaced, and not be blended: shares other than 0 and 1 need floats"
+            f"{name} has values of {values.dtype}, which can be replaced, and not be blended: shares other than 0 and "
+            "1 need floats"
         )
     else:
         dtype = _blending_dtype(values.dtype)
@@ -180,8 +194,10 @@ def _blending_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _describe(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+def _describe(tensor: Tensor, other: Tensor) -> str:
+    """Return the shape and dtype of a tensor, and its device if it differs from that of another one."""
+    device = f" on {tensor.device}" if tensor.device != other.device else ""
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}{device}"
 
 
 def _describe_shares(shares: Tensor) -> str:

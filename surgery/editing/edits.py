@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from surgery.editing.map_change import MapChange, view_for
-from surgery.errors import EditError
+from surgery.errors import EditError, SurgeryError
 from surgery.graph import clone_inputs, named_tensors
 from surgery.layouts import MapView, find_map_views
-from surgery.plugins import Plugins, format_stage
+from surgery.plugins import Plugins, describe_error, format_stage
 from surgery.rewriting import Selection, insert, insert_edits, listening, select, stop_after_last_extractor
-from surgery.text import describe_stage
+from surgery.text import abbreviate_list, describe_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from surgery.layouts import RequestedLayouts
     from surgery.stages import Edit
@@ -139,4 +139,17 @@ def fit_to_reference(
     missing = [operation.path for operation in chosen if operation.path not in values]
     if missing:
         raise EditError(f"the reference run does not reach {missing[0]}")
-    return {path: of_reference(torch.cat(parts)) for path, parts in values.items()}
+    return {path: _fit(of_reference, path, parts, edit_text(change)) for path, parts in values.items()}
+
+
+def _fit(of_reference: Callable[[Tensor], Edit], path: str, parts: Sequence[Tensor], text: str) -> Edit:
+    """Return the edit of one operation for the values of a reference run, a part for each batch."""
+    shapes = list(dict.fromkeys(tuple(part.shape[1:]) for part in parts))
+    if len(shapes) > 1:
+        raise EditError(f"{path} has maps of several sizes in the reference run: {abbreviate_list(shapes)}; give one")
+    try:
+        return of_reference(torch.cat(list(parts)))
+    except SurgeryError as error:
+        raise EditError(f"{path} can't be edited: {error}") from error
+    except Exception as error:
+        raise EditError(f"{text} can't be made from the reference run of {path}: {describe_error(error)}") from error

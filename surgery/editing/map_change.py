@@ -39,7 +39,7 @@ class MapChange(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """Return the changed value, in new memory. Raises EditError for what the edit can't do with its maps."""
         maps = self.view(value)
-        changed = edit_values(self.edit, maps, self.path)
+        changed = edit_values(self.edit, maps, self.path, self.text)
         if maps.shape == value.shape and maps.stride() == value.stride():
             return changed
         return self.view.put(value, changed)

@@ -107,10 +107,12 @@ def ablate(
     What comes before an edit is computed once, and each variant runs from there, to the same bits that the whole edited
     model computes. Models without a graph run as a whole. Compared is the first tensor of floats in the output.
 
-    An image that can't be read, or that the model can't take, is skipped and listed in `failed`. Ctrl-C ends the study;
-    the images that were finished stay. Raises SelectionError if a selection matches nothing, EditError for an edit that
-    fits no value and for a mask that marks nothing, ModelError if one variant needs more than the memory, and
-    ImageError if no image is left. An error after some images were finished is raised when their files are complete.
+    A unit is left out, with a note, if the edit does not fit its value, or if the model fails with the edit or returns
+    an output of another shape. An image that can't be read, or that the model can't take, is skipped and listed in
+    `failed`. Ctrl-C ends the study; the images that were finished stay. Raises SelectionError if a selection matches
+    nothing, EditError for an edit that fits no value and for a mask that marks nothing, ModelError if one variant needs
+    more than the memory, and ImageError if no image is left. An error after some images were finished is raised when
+    their files are complete.
     """
     started = time.perf_counter()
     check_order(order)
@@ -161,7 +163,7 @@ def ablate(
             return StudiedImage(of_image.effects, partial(write_pictures, folder, image, pictures, len(units)))
 
         loop.run(study)
-        by_image = {unit: {name: effects[unit] for name, effects in loop.effects.items()} for unit in units}
+        by_image = loop.by_unit(units)
         result = AblationStudy(
             model=source or type(setup.original).__name__,
             edit=text,

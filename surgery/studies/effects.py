@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from surgery.errors import ImageError
 from surgery.graph import named_tensors
 from surgery.studies.ssim import WINDOW, StructuralSimilarity
 
@@ -60,7 +61,7 @@ class OutputComparison:
     """Compares outputs of one image with the original output."""
 
     def __init__(self, original: Tensor, value_range: tuple[float, float] | None, mask: Tensor | None = None) -> None:
-        """`original` is ``(1, ...)``, `value_range` its black and white, if it is an image.
+        """`original` is ``(B, ...)``, `value_range` its black and white, if it is an image.
 
         `mask` is bool ``(H, W)``: the region that is asked about, of an output of maps of this size.
         """
@@ -71,7 +72,10 @@ class OutputComparison:
             self._similarity = StructuralSimilarity(self.original[0], value_range[1] - value_range[0])
 
     def measure(self, output: Tensor) -> Effect:
-        """Return how far an output ``(1, ...)`` is from the original."""
+        """Return how far an output is from the original. Raises ImageError if it has another shape."""
+        if output.shape != self.original.shape:
+            shape, expected = tuple(output.shape), tuple(self.original.shape)
+            raise ImageError(f"the output is {shape}, and can't be compared with the original one of {expected}")
         difference = precise(output) - self.original
         distance = difference.abs()
         inside = outside = None

@@ -70,6 +70,13 @@ class ImageLoop:
         if not self.effects:
             raise ImageError(self.failures[0].reason if self.failures else "there is no image")
 
+    def by_unit(self, units: Sequence[Unit]) -> dict[Unit, dict[str, Effect]]:
+        """Return the effects of each unit that was not left out on every image, by the image's name."""
+        found = {
+            unit: {name: effects[unit] for name, effects in self.effects.items() if unit in effects} for unit in units
+        }
+        return {unit: effects for unit, effects in found.items() if effects}
+
     def _counter(self, image: StudyImage) -> Callable[[Unit], None]:
         """Return what counts the units of an image, and tells the caller."""
         done = image.number * len(self._units)

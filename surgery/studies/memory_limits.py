@@ -6,6 +6,7 @@ import re
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -53,7 +54,8 @@ def find_width(peak: int, fixed: int, variants: int, limit: int) -> int:
 class MemoryMeter(TorchDispatchMode):
     """Within its block, counts the bytes of the tensors that torch's operators make on this thread, while they live.
 
-    It does not see the scratch memory of kernels.
+    It does not see the scratch memory of kernels. It notices whether a single number is read out of a tensor, as
+    ``if x.any():``, ``x.item()`` and ``range(x)`` do.
     """
 
     def __init__(self) -> None:
@@ -61,12 +63,14 @@ class MemoryMeter(TorchDispatchMode):
         self.held = 0
         self.peak = 0
         """The most bytes that were held at once."""
+        self.reads_numbers = False
         self._sizes: dict[int, int] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.reads_numbers |= func is torch.ops.aten._local_scalar_dense.default  # noqa: SLF001
         for value in pytree.tree_leaves(result):
             if isinstance(value, Tensor):
                 self._count(value)

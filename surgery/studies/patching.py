@@ -146,14 +146,15 @@ def patch(
 
         loop.run(study)
         [patched] = found
+        rows = patched.rows()
         result = PatchStudy(
             model=source or type(setup.original).__name__,
             edit=text,
             each=each,
-            rows=tuple(patched.rows()[unit] for unit in units),
+            rows=tuple(rows[unit] for unit in units if unit in rows),
             images=tuple(loop.effects),
             order=order,
-            notes=setup.all_notes(runs),
+            notes=(*setup.all_notes(runs), *([] if patched.distance else [_SAME_OUTPUT])),
             seconds=time.perf_counter() - started,
             folder=None if folder is None else folder.path,
             sheet=None if folder is None else folder.sheet,
@@ -167,6 +168,9 @@ def patch(
     if loop.error is not None:
         raise loop.error
     return result
+
+
+_SAME_OUTPUT = "the outputs of a and b are the same, so there is nothing to carry over"
 
 
 class _PatchedImage(ImageStudy):
@@ -204,6 +208,9 @@ class _PatchedImage(ImageStudy):
         """Take the output of a, and compute that of b, in a batch of the same size."""
         super().start(original, width)
         self._b = self._runs.row_output(self._donor, width)
+        if self._b.shape != original.shape:
+            one, other = tuple(original.shape), tuple(self._b.shape)
+            raise ImageError(f"the output of a is {one} and that of b is {other}, so they can't be compared")
         self._to_b = OutputComparison(self._b, self._image_range)
         self.distance = self._to_b.measure(original).mean_abs
 

@@ -21,12 +21,15 @@ class RowChanges(nn.Module):
     whole, whatever its axes are.
     """
 
-    text = "variants"
-
     def __init__(self, batch_axis: int = 0) -> None:
         super().__init__()
         self.batch_axis = batch_axis
         self.changes: Sequence[Change | None] = ()
+
+    @property
+    def text(self) -> str:
+        """What the changes of the rows do."""
+        return next((change.text for change in self.changes if change is not None), "nothing")
 
     def forward(self, value: Tensor) -> Tensor:
         """Return the changed value. Raises EditError for a value that has another number of rows."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from surgery.errors import ImageError, ModelError
+from surgery.errors import EditError, ImageError, ModelError, SurgeryError, first_line
 from surgery.studies.effects import main_output
 from surgery.studies.memory_limits import find_width, tensor_bytes
 from surgery.studies.row_independence import find_batchable
-from surgery.studies.variant_runs import repeat_inputs
+from surgery.studies.variant_runs import PointRuns, repeat_inputs
+from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -25,7 +26,8 @@ class UnitRuns:
     """Runs a model on images, once for each unit of a study.
 
     Units of one point share batches, of at most `batch` and as many as `memory` bytes allow, if the entries of a batch
-    are independent of each other. The last batch of a point is as large as its others. `notes` says what was decided.
+    are independent of each other. The last batch of a point is as large as its others. `notes` says what was decided,
+    and which units were left out.
     """
 
     def __init__(self, runner: VariantRunner, groups: Sequence[UnitGroup], batch: int, memory: int) -> None:
@@ -34,11 +36,20 @@ class UnitRuns:
         self._batch = batch
         self._memory = memory
         self._batchable: frozenset[str] | None = None
-        self.notes: list[str] = []
+        self._reads_numbers = False
+        self._decisions: list[str] = []
+        self._left_out: dict[str, list[str]] = {}
+        """By a line that says which units were left out and why: the names of the images."""
         whole = [group for group in groups if group.point.cut is None]
         if whole:
             reason = "the model is observed" if len(whole) == len(groups) else "they can't be cut there"
-            self.notes.append(f"variants run as a whole, not from the edit on: {reason}")
+            self._decisions.append(f"variants run as a whole, not from the edit on: {reason}")
+
+    @property
+    def notes(self) -> list[str]:
+        """How the variants ran, and which were left out, a line each."""
+        left_out = (f"left out on {abbreviate_list(images)}: {line}" for line, images in self._left_out.items())
+        return [*self._decisions, *left_out]
 
     def run(
         self,
@@ -51,20 +62,31 @@ class UnitRuns:
 
         `start` is called with the original output ``(1, ...)`` and the size of a batch before `consume` is called with
         that of each unit, in any order. For another size of batch, `start` is called again. `kept_outputs` says of how
-        many outputs the caller keeps copies.
+        many outputs the caller keeps copies. A unit whose edit does not fit, with which the model fails, or for whose
+        output `consume` raises ImageError, is left out.
 
-        Raises ModelError if the model has no output to compare, or if one variant needs more than the memory, and
-        ImageError if the output for this image has no values.
+        Raises ModelError if the model has no output to compare, or if one variant needs more than the memory,
+        ImageError if the output for this image has no values, and EditError or ImageError if no unit is left.
         """
-        output, peak = self._runner.measure_memory(image.values)
+        output, meter = self._runner.measure(image.values)
         found = main_output(output)
         if found is None:
             raise ModelError("the output of the model has no tensor, so there is nothing to compare")
         if found[1].numel() == 0:
             raise ImageError(f"the output {tuple(found[1].shape)} has no values, so there is nothing to compare")
-        peak += 2 * tensor_bytes(image.values)
+        self._reads_numbers |= meter.reads_numbers
+        peak = meter.peak + 2 * tensor_bytes(image.values)
         fixed = tensor_bytes(found[1]) * (2 * kept_outputs + _MEASURING)
-        del output, found
+        del output, found, meter
+        failures: dict[Unit, SurgeryError] = {}
+
+        def fail(unit: Unit, error: Exception) -> None:
+            # A new error: the traceback of this one holds the values of the run.
+            if isinstance(error, (EditError, ImageError)):
+                failures[unit] = type(error)(str(error))
+            else:
+                failures[unit] = ImageError(f"the model fails: {type(error).__name__}: {first_line(error)}")
+
         by_width: dict[int, list[UnitGroup]] = {}
         for group in self._groups:
             by_width.setdefault(self._width(group, image, peak, fixed), []).append(group)
@@ -72,14 +94,39 @@ class UnitRuns:
             values = repeat_inputs(image.values, image.repeated, width)
             start(self.row_output(image, width), width)
             points = [
-                (group.point, group.variants, partial(_consume_rows, group.units, width, consume)) for group in groups
+                PointRuns(
+                    group.point,
+                    group.variants,
+                    partial(_consume_rows, group.units, width, consume, fail),
+                    partial(_fail_unit, group.units, fail),
+                )
+                for group in groups
             ]
             self._runner.run_points(values, points, width)
+        self._leave_out(image, failures)
 
     def row_output(self, image: StudyImage, width: int) -> Tensor:
-        """Return the original output ``(1, ...)`` of an image, as a batch of `width` rows computes it."""
-        output = self._runner.run(repeat_inputs(image.values, image.repeated, width))
+        """Return the original output ``(1, ...)`` of an image, as a batch of `width` rows computes it.
+
+        Raises ImageError if the model does not take it.
+        """
+        output = self._runner.run_original(repeat_inputs(image.values, image.repeated, width))
         return _row(output, 0, width).clone()  # not a view of the whole batch
+
+    def _leave_out(self, image: StudyImage, failures: Mapping[Unit, SurgeryError]) -> None:
+        """Note the units that failed, and why. Raise the first error if all did."""
+        labels: dict[str, list[str]] = {}
+        for unit, error in failures.items():
+            labels.setdefault(str(error), []).append(unit.label)
+        is_edit = {str(error): isinstance(error, EditError) for error in failures.values()}  # which names the operation
+        lines = {
+            reason: reason if is_edit[reason] else f"{abbreviate_list(labels[reason])}: {reason}" for reason in labels
+        }
+        if failures and len(failures) == sum(len(group.units) for group in self._groups):
+            reason, line = next(iter(lines.items()))
+            raise (EditError if is_edit[reason] else ImageError)(line)
+        for line in lines.values():
+            self._left_out.setdefault(line, []).append(image.name)
 
     def _width(self, group: UnitGroup, image: StudyImage, peak: int, fixed: int) -> int:
         """Return how many variants of a group share a batch: as few as give the least number of batches."""
@@ -96,28 +143,52 @@ class UnitRuns:
     def _find_batchable(self, image: StudyImage) -> frozenset[str]:
         chosen = {each.path: each for group in self._groups for each in group.point.operations}
         views = {path: view for group in self._groups for path, view in group.views.items()}
-        reason, batchable = find_batchable(self._runner, image.values, image.repeated, [*chosen.values()], views)
+        reason: str | None = _READS_NUMBERS
+        batchable: frozenset[str] = frozenset()
+        if not self._reads_numbers:
+            reason, batchable = find_batchable(self._runner, image.values, image.repeated, [*chosen.values()], views)
         if reason is not None:
-            self.notes.append(f"variants run one at a time: {reason}")
+            self._decisions.append(f"variants run one at a time: {reason}")
         elif missing := [path for path in chosen if path not in batchable]:
-            self.notes.append(f"variants of {missing[0]} run one at a time: its value has no entry for each image")
+            self._decisions.append(f"variants of {missing[0]} run one at a time: its value has no entry for each image")
         return batchable
 
 
+_READS_NUMBERS = "the model reads numbers out of tensors, and may decide for a whole batch by them"
 _MEASURING = 40
 """Outputs of one row that are held while one of them is measured: local means and products, in greater precision."""
 
 
 def _consume_rows(
-    units: Sequence[Unit], width: int, consume: Callable[[Unit, Tensor], None], first: int, output: Any
+    units: Sequence[Unit],
+    width: int,
+    consume: Callable[[Unit, Tensor], None],
+    fail: Callable[[Unit, Exception], None],
+    numbers: range,
+    output: Any,
 ) -> None:
-    for row, unit in enumerate(units[first : first + width]):
-        consume(unit, _row(output, row, width))
+    for row, number in enumerate(numbers):
+        try:
+            consume(units[number], _row(output, row, width))
+        except ImageError as error:
+            fail(units[number], error)
+
+
+def _fail_unit(units: Sequence[Unit], fail: Callable[[Unit, Exception], None], number: int, error: Exception) -> None:
+    fail(units[number], error)
 
 
 def _row(output: Any, row: int, width: int) -> Tensor:
-    """Return one row ``(1, ...)`` of the output that is compared; all of it for a batch of one."""
+    """Return what one of the `width` rows of a batch has in the output that is compared: ``(1, ...)``, or more rows.
+
+    Raises ImageError for an output that has not the same for each of them.
+    """
     found = main_output(output)
     if found is None:
-        raise ModelError("the output of an edited model has no tensor, so there is nothing to compare")
-    return found[1] if width == 1 else found[1].narrow(0, row, 1)
+        raise ImageError("the edited model returns no tensor, so there is nothing to compare")
+    if width == 1:
+        return found[1]
+    count, rest = divmod(len(found[1]), width) if found[1].ndim else (0, 1)
+    if rest:
+        raise ImageError(f"the output of {width} variants is {tuple(found[1].shape)}, which is not the same for each")
+    return found[1].narrow(0, row * count, count)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     Listener = Callable[[Operation, Any], None]
     Variant = Mapping[str, Change]
     """A change for each edited operation, by its path."""
-    Consumer = Callable[[int, Any], None]
-    """Takes the number of the first variant in a batch, and the output of the batch."""
+    Consumer = Callable[[range, Any], None]
+    """Takes the numbers of the variants in the first rows of a batch, and the output of the batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,10 @@ class EditPoint:
                 changes.changes = [None if variant is None else variant[path] for variant in variants]
 
 
+def _raise_error(_number: int, error: Exception) -> None:
+    raise error
+
+
 def make_edit_point(
     traced: nn.Module, operations: Sequence[Operation], batch_axes: Mapping[str, int] | None = None
 ) -> EditPoint:
@@ -66,6 +72,41 @@ def make_edit_point(
     if isinstance(traced, fx.GraphModule) and isinstance(edited, fx.GraphModule):
         cut = find_cut(traced, edited)
     return EditPoint(tuple(operations), edited, rows, cut)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointRuns:
+    """The variants that are to run at one point, and what becomes of their outputs."""
+
+    point: EditPoint
+    variants: Sequence[Variant]
+    consume: Consumer
+    fail: Callable[[int, Exception], None] = _raise_error
+    """Takes the number of a variant whose run has raised an error, and the error."""
+
+    def run(self, width: int, run_batch: Callable[[], Any]) -> None:
+        """Run the variants, `width` in a batch. The variants of a batch that raises an error run once more, each alone.
+
+        `run_batch` runs the model with the edits that were chosen. The rows of a batch that no variant is left for run
+        without edits, so that all batches have one size.
+        """
+        count = len(self.variants)
+        waiting = deque(range(first, min(first + width, count)) for first in range(0, count, width))
+        while waiting:
+            numbers = waiting.popleft()
+            rows = [self.variants[number] for number in numbers]
+            self.point.choose([*rows, *[None] * (width - len(rows))])
+            try:
+                with contexts.closing():
+                    output = run_batch()
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - the model's code may raise anything
+                if len(numbers) == 1:
+                    self.fail(numbers[0], error)
+                waiting.extendleft(range(number, number + 1) for number in reversed(numbers) if len(numbers) > 1)
+                continue
+            self.consume(numbers, output)
 
 
 class VariantRunner:
@@ -99,45 +140,42 @@ class VariantRunner:
             with nullcontext() if listener is None else listening(running, listener):
                 return running(*args, **kwargs)
 
-    def measure_memory(self, values: Mapping[str, Any]) -> tuple[Any, int]:
-        """Return the output of the traced model, and the bytes that its values hold at most at once.
+    def measure(self, values: Mapping[str, Any]) -> tuple[Any, MemoryMeter]:
+        """Return the output of the traced model, and what was noticed about its memory on the way.
 
         Raises ImageError if the model does not take the values.
         """
+        with MemoryMeter() as meter:
+            output = self.run_original(values)
+        return output, meter
+
+    def run_original(self, values: Mapping[str, Any]) -> Any:
+        """Return the output of the traced model. Raises ImageError if it does not take the values."""
         try:
-            with MemoryMeter() as meter:
-                output = self.run(values)
+            return self.run(values)
         except SurgeryError:
             raise
         except Exception as error:
             shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in named_tensors(values))
             raise ImageError(f"the model does not take it as {shapes}: {first_line(error)}") from error
-        return output, meter.peak
 
-    def run_points(
-        self, values: Mapping[str, Any], points: Sequence[tuple[EditPoint, Sequence[Variant], Consumer]], width: int
-    ) -> None:
-        """Run variants of several points, `width` in a batch, and give each output to the point's consumer.
+    def run_points(self, values: Mapping[str, Any], points: Sequence[PointRuns], width: int) -> None:
+        """Run the variants of several points, `width` in a batch.
 
-        `values` are the inputs by name, already repeated for each row of a batch. The rows of the last batch that no
-        variant is left for run without edits, so that all batches have one size.
+        `values` are the inputs by name, already repeated for each row of a batch.
         """
-        whole = [entry for entry in points if entry[0].cut is None]
-        cut = sorted((entry for entry in points if entry[0].cut is not None), key=lambda entry: entry[0].cut or 0)
+        whole = [each for each in points if each.point.cut is None]
+        cut = sorted((each for each in points if each.point.cut is not None), key=lambda each: each.point.cut or 0)
         if cut and isinstance(self.traced, fx.GraphModule):
             with self._running(None):
                 args, _ = self._arguments(values)
                 run = GraphRun(self.traced, args, self.device)
                 del args
-                for point, variants, consume in cut:
-                    run.advance(point.cut or 0)
-                    for first, rows in _batches(variants, width):
-                        point.choose(rows)
-                        consume(first, run.branch(point.edited))  # type: ignore[arg-type]
-        for point, variants, consume in whole:
-            for first, rows in _batches(variants, width):
-                point.choose(rows)
-                consume(first, self.run(values, point.edited))
+                for each in cut:
+                    run.advance(each.point.cut or 0)
+                    each.run(width, partial(run.branch, each.point.edited))  # type: ignore[arg-type]
+        for each in whole:
+            each.run(width, partial(self.run, values, each.point.edited))
 
     def _arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         copies = clone_inputs({name: values[name] for name in self._names if name in values})
@@ -168,9 +206,3 @@ def _repeat(value: Any, width: int) -> Any:
     if isinstance(value, Tensor):
         return value.repeat(width, *[1] * (value.ndim - 1))
     return value * width if isinstance(value, list) else value
-
-
-def _batches(variants: Sequence[Variant], width: int) -> Iterator[tuple[int, list[Variant | None]]]:
-    for first in range(0, len(variants), width):
-        rows: list[Variant | None] = list(variants[first : first + width])
-        yield first, rows + [None] * (width - len(rows))

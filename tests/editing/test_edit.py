@@ -181,7 +181,7 @@ def test_an_edit_that_changes_elements_that_it_does_not_choose_is_found(monkeypa
     torch.manual_seed(0)
     model, x = Skipping().eval(), torch.randn(2, 3, 8, 8)
     edited = surgery.edit(surgery.trace(model, x), "conv", Zero(channels=[1]))
-    monkeypatch.setattr("surgery.editing.map_change.edit_values", lambda edit, maps, name: edit(maps))
+    monkeypatch.setattr("surgery.editing.map_change.edit_values", lambda edit, maps, *_: edit(maps))
     certificate = surgery.certify(model, edited, x, others=False, modes=["eval"])
     assert certificate.difference.startswith("edits (eval, example): conv': ")
 
@@ -189,12 +189,20 @@ def test_an_edit_that_changes_elements_that_it_does_not_choose_is_found(monkeypa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda maps: maps[:, :1], r"lambda> gives \(2, 1, 8, 8\) torch.float32 on cpu for conv, which is \(2, 4,"),
-        (lambda maps: maps.double(), r"gives \(2, 4, 8, 8\) torch.float64 on cpu for conv"),
+        (lambda maps: maps[:, :1], r"lambda> gives \(2, 1, 8, 8\) float32 for conv, which is \(2, 4, 8, 8\) float32$"),
+        (lambda maps: maps.double(), r"gives \(2, 4, 8, 8\) float64 for conv, which is \(2, 4, 8, 8\) float32$"),
+        (lambda maps: maps.to("meta"), r"gives .* float32 on meta for conv, which is .* float32 on cpu$"),
+        (
+            lambda maps: maps.reshape(3, 5),
+            r"lambda> can't take \(2, 4, 8, 8\) of conv: RuntimeError: shape .* \(tests/editing/test_edit.py:\d+\)$",
+        ),
         (lambda maps: maps.zero_(), r"^the edit of conv \(.*\) writes to the value that it is given; return a new ten"),
         (lambda maps: None, r"gives NoneType for conv, not a tensor$"),
         (Zero(channels=[9]), r"^conv has 4 channels, 0 to 3, not 9$"),
-        (Replace(values=torch.zeros(4, 3, 3)), r"conv|\(4, 3, 3\)"),
+        (
+            Replace(values=torch.zeros(4, 3, 3)),
+            r"^conv can't be edited: values of shape \(4, 3, 3\) can't replace maps of ",
+        ),
     ],
 )
 @makers
@@ -204,6 +212,24 @@ def test_an_edit_that_does_not_fit_is_one_line(maker: str, change: Any, message:
     with pytest.raises(EditError, match=message) as caught:
         edited(*inputs)
     assert "\n" not in str(caught.value)
+
+
+@makers
+def test_a_reference_that_does_not_fit_is_one_line(maker: str) -> None:
+    model, _ = traced(maker)
+    sizes = [torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 6, 8)]
+    with pytest.raises(EditError, match=r"^conv has maps of several sizes .*: \(4, 8, 8\), \(4, 6, 8\); give one$"):
+        surgery.edit(model, "conv", Mean(over="reference"), reference=sizes)
+
+    class Fails:
+        def of_reference(self, values: Tensor) -> Any:
+            return values.reshape(3, 5)
+
+        def __call__(self, values: Tensor) -> Tensor:
+            return values
+
+    with pytest.raises(EditError, match=r"Fails .* can't be made from the reference run of conv: RuntimeError: shape "):
+        surgery.edit(model, "conv", Fails(), reference=sizes[0])
 
 
 @makers

@@ -315,6 +315,77 @@ def test_a_value_without_channels_has_no_study_of_them() -> None:
         surgery.ablate(Empty(), torch.rand(1, 3, 4, 4), at="mul", each="channel")
 
 
+class Flat(nn.Module):
+    """Its output has a row for each position of each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).permute(0, 2, 3, 1).reshape(-1, 4)
+
+
+def test_an_output_may_have_several_rows_for_an_image(image: Tensor) -> None:
+    torch.manual_seed(0)
+    model = Flat().eval()
+    study = surgery.ablate(model, image, at="conv", each="channel", batch=3)
+    assert study.notes == ()
+    for row in study.rows:
+        edited = surgery.edit(surgery.trace(model, image), "conv", Zero(channels=row.unit.channel_text))
+        assert row.effect.mean_abs == pytest.approx(difference(model, edited, image), rel=1e-5)
+
+
+class Picky(nn.Module):
+    """It fails if the first channel of its convolution is zero, and its output is shorter if the second one is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.conv(x)
+        torch.linalg.inv(h[:, :1, :2, :2])
+        return h[:, :, : 4 + int(bool(h[:, 1].any()))] + h.argmax(1, keepdim=True).amax((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_variants_that_can_not_be_compared_are_left_out(image: Tensor, batch: int) -> None:
+    torch.manual_seed(0)
+    model = Picky().eval()
+    study = surgery.ablate(model, torch.cat((image, -image)), at="conv", each="channel", batch=batch)
+    assert labels(study) == ["conv 2", "conv 3"]
+    failed, shorter = (note for note in study.notes if note.startswith("left out"))
+    assert failed.startswith("left out on 0, 1: conv 0: the model fails: _LinAlgError: linalg.inv: ")
+    assert shorter == (
+        "left out on 0, 1: conv 1: the output is (1, 4, 4, 12), and can't be compared with the original one of "
+        "(1, 4, 5, 12)"
+    )
+    traced = surgery.trace(model, image)
+    edited = surgery.edit(traced, "conv", Zero(channels=[2]))
+    assert study.rows[0].by_image["0"].mean_abs == pytest.approx(difference(model, edited, image), rel=1e-5)
+    with pytest.raises(ImageError, match=r"^conv: the model fails: _LinAlgError"):
+        surgery.ablate(model, image, at="conv", batch=batch)
+    patched = surgery.patch(model, image, -image, at="conv", each="channel", batch=batch)
+    assert len(patched) == 4
+    with pytest.raises(ImageError, match=r"^the model does not take it as \(1, 3, 12, 14\): linalg.inv: "):
+        surgery.patch(model, image, torch.zeros_like(image), at="conv", each="channel", batch=batch)
+
+
+def test_a_value_that_an_edit_does_not_fit_is_left_out(image: Tensor) -> None:
+    torch.manual_seed(0)
+    model = Picky().eval()
+    study = surgery.ablate(model, image, at="conv | argmax", edit="scale:by=3")
+    assert labels(study) == ["conv"]
+    assert "left out on 0: argmax can't be edited: scale needs values of floats, not of torch.int64" in study.notes
+    with pytest.raises(EditError, match=r"^argmax can't be edited: scale needs values of floats, not of torch.int64$"):
+        surgery.ablate(model, image, at="argmax", edit="scale:by=3")
+    with pytest.raises(EditError, match=r"lambda> can't take \(1, 4, 10, 12\) of conv: ZeroDivisionError: .*test_abl"):
+        surgery.ablate(model, image, at="conv", edit=lambda maps: maps / (1 // 0))
+    with pytest.raises(EditError, match=r"^the edit of conv \(.*lambda>\) writes to the value that it is given"):
+        surgery.ablate(model, image, at="conv", edit=lambda maps: maps.zero_())
+
+
 def test_an_output_without_values_is_refused() -> None:
     with pytest.raises(ImageError, match=r"the output \(1, 3, 0, 4\) has no values, so there is nothing to compare"):
         surgery.ablate(nn.Sequential(nn.ReLU()), torch.zeros(1, 3, 0, 4))

@@ -153,6 +153,14 @@ def test_there_is_no_share_of_the_way_between_equal_outputs() -> None:
     assert carried_share(3.0, 2.0) == -0.5
 
 
+def test_patching_an_image_into_itself_says_why_nothing_is_carried(
+    model: nn.Module, pair: tuple[Tensor, Tensor]
+) -> None:
+    study = surgery.patch(model, pair[0], pair[0])
+    assert {row.share for row in study} == {None}
+    assert study.notes == ("the outputs of a and b are the same, so there is nothing to carry over",)
+
+
 def test_what_can_not_be_patched_is_one_line(model: nn.Module, pair: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     a, b = pair
     with pytest.raises(ImageError, match=r"a is 12x14 and b is 8x8; give both one size: --size N"):

@@ -15,7 +15,7 @@ from surgery.graph.bitwise import bitwise_equal
 from surgery.graph.nodes import input_names
 from surgery.graph.tensors import named_tensors
 from surgery.studies.value_copies import copy_values
-from surgery.studies.variant_runs import EditPoint, VariantRunner, make_edit_point, repeat_inputs
+from surgery.studies.variant_runs import EditPoint, PointRuns, VariantRunner, make_edit_point, repeat_inputs
 from tests.verification.test_laws import Line, made, programs, steady
 
 CPU = torch.device("cpu")
@@ -62,10 +62,13 @@ def run_from_cut(
 ) -> list[list[list[Tensor]]]:
     """The outputs of each batch of variants, for each point."""
     outputs: list[list[list[Tensor]]] = [[] for _ in points]
-    entries = [
-        (point, variants_of(point, numbers), lambda _, output, kept=kept: kept.append(tensors_of(output)))
-        for point, kept in zip(points, outputs, strict=True)
-    ]
+    entries = []
+    for point, kept in zip(points, outputs, strict=True):
+
+        def consume(_: range, output: Any, kept: list[list[Tensor]] = kept) -> None:
+            kept.append(tensors_of(output))
+
+        entries.append(PointRuns(point, variants_of(point, numbers), consume))
     runner.run_points(values, entries, width)
     return outputs
 

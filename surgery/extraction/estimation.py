@@ -126,6 +126,7 @@ def _measure(folder: Path, report: Report, total: int, batch_size: int) -> tuple
     other = by_path[OTHER]
     stored = {f"{store}/{name}" for store, names in manifest.stores().items() for name in names}
     growth = Fraction(total, report.images)
+    common = manifest.head["progress"].get("common_files", {})
     for name in stored:
         last = name.rpartition("/")[2]
         describes_store = last.startswith(".") or last.endswith(".json")  # zarr.json, .zarray: one however many images
@@ -137,7 +138,7 @@ def _measure(folder: Path, report: Report, total: int, batch_size: int) -> tuple
             is_of_batch = name.startswith(f"{PAGE}/pixels/{BATCH_FOLDER}/")
             other.add(folder, [name], Fraction(batches, done_batches) if is_of_batch else growth)
         else:
-            is_fixed = name in (INDEX, *Statistics.places) or name.startswith(f"{PAGE}/app/")
+            is_fixed = name in (INDEX, *Statistics.places, *common) or name.startswith(f"{PAGE}/app/")
             other.add(folder, [name], Fraction(1), size_factor=Fraction(1) if is_fixed else growth)
     lines = sum(len(line) + 3 for _, line in manifest.numbered_entries())
     size = manifest.path.stat().st_size

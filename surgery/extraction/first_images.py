@@ -61,7 +61,7 @@ def decide_as_first_shard(plan: RunPlan, manifest: Manifest) -> None:
     try:
         with acquire_workspace(place) as workspace:
             folder = OutputFolder(place, plan.folder.about, workspace)
-            folder.reserve_image_names(plan.inputs.names)
+            folder.plan_images(plan.inputs.names, plan.inputs.paths, plan.batch_size)
             every = range(len(plan.inputs.names))
             whole = replace(
                 plan,

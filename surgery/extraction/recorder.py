@@ -154,7 +154,9 @@ class Recorder:
     ) -> Tally:
         """Return what a batch adds to what the finished images add up to, beside what the manifest counts."""
         tally = Tally()
-        overview = next((file.name for file in files if file.activation is None), None)
+        homes = {self._folder.place(item.name) for item in batch.inputs}
+        shown = (file.name for file in files if file.activation is None and file.name.partition("/")[0] in homes)
+        overview = next(shown, None)
         if overview is not None and not self.images:
             tally.overview = batch.inputs[0].number, overview
         for item in batch.inputs:

@@ -251,7 +251,7 @@ def extract(
         interrupts.allow()
         folder = OutputFolder(place, manifest.about, workspace)
         opened_inputs = files.open(name for sink in resolved_sinks for name in getattr(sink, "places", ()))
-        folder.reserve_image_names(opened_inputs.names)
+        folder.plan_images(opened_inputs.names, opened_inputs.paths, batch_size)
         numbers = (part or Shard(1, 1)).images(len(files.paths), batch_size)
         plan = RunPlan(
             original=original,

@@ -29,6 +29,11 @@ class _Buffer(local):
 _buffer = _Buffer()
 
 
+def checksum_of(content: bytes) -> str:
+    """Return the CRC-32 of the content of a file as 8 hexadecimal digits."""
+    return f"{_crc32(content):08x}"
+
+
 def checksum(path: Path) -> str:
     """Return the CRC-32 of a file as 8 hexadecimal digits. Raises OSError if it can't be read."""
     total, buffer = 0, _buffer.bytes

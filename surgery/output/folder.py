@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from surgery.errors import OutputError, describe_os_error
-from surgery.output.checksums import checksum
+from surgery.output.checksums import checksum, checksum_of
 from surgery.output.disk_space import round_to_blocks
+from surgery.output.planned_images import PlannedImages, Sources
 from surgery.output.run_directories import RunDirectories
+from surgery.output.workspace import RUN
 from surgery.text import BATCH_FOLDER, ImageNames, UniquePaths, sanitize_path_part, sortable_number
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class WrittenFile(NamedTuple):
     """What it was written of; None for a file of several activations."""
     crc32: str | None = None
     """The checksum of a file; None for a store."""
+    is_common: bool = False
+    """Whether it is a file of the whole run, which has the same content whoever writes it."""
 
 
 class OutputFolder:
@@ -57,6 +61,8 @@ class OutputFolder:
         """What sinks decide for all images of a run, in values that JSON can hold.
 
         Worker processes, and a run that goes on after it was stopped, start with what the first images left in it."""
+        self.images: PlannedImages | None = None
+        """The images of the run; None if it is not one of `surgery.extract`."""
         self.batch = 0
         """The number of the current batch, which is the number of its first image."""
         self.disk_bytes = 0
@@ -64,6 +70,8 @@ class OutputFolder:
         self._workspace = workspace
         self._directories = RunDirectories(self.path, workspace)
         self._names = UniquePaths()
+        self._common: dict[str, str] = {}
+        """The checksums of the common files that are there."""
         self._written: list[WrittenFile] = []
         """What `take_written` returns next."""
         self._on_finished: list[ImageCallback] = []
@@ -76,8 +84,15 @@ class OutputFolder:
     def for_background_thread(self) -> OutputFolder:
         """Return the same folder with a batch, callbacks and written files of its own, for sinks on another thread."""
         other = OutputFolder(self.path, self.about, self._workspace)
-        other.shared, other._directories, other._names = self.shared, self._directories, self._names
+        other.shared, other.images, other._common = self.shared, self.images, self._common
+        other._directories, other._names = self._directories, self._names
         return other
+
+    def plan_images(self, names: Sequence[str], sources: Sequence[object], batch_size: int) -> None:
+        """Say which images the run has, with the name and the source of each, and reserve their names."""
+        own = names if isinstance(names, ImageNames) else ImageNames(names)
+        self.images = PlannedImages(own, Sources(sources), batch_size)
+        self.reserve_image_names(own)
 
     def reserve_image_names(self, images: Sequence[str]) -> None:
         """Reserve the names of images for their own folders, so that no other file or store gets one of them."""
@@ -108,15 +123,18 @@ class OutputFolder:
             raise OutputError(f"can't write to {self.path}: {describe_os_error(error)}") from error
 
     @contextmanager
-    def file(self, name: str | PurePosixPath, of: Activation | None = None) -> Iterator[Path]:
+    def file(self, name: str | PurePosixPath, of: Activation | None = None, *, exact: bool = False) -> Iterator[Path]:
         """Yield a temporary path to write to, which becomes the file `name` if the block ends without an error.
 
         `name` is relative to the folder, with ``/`` between its parts. Any text will do: parts that no file system
         takes, or that would lead out of the folder, are changed, and names that differ in case alone become different.
         `take_written` returns the name that the file has. `of` is the activation that the file is of, if it is of one
         alone. Raises OutputError if the file can't be written.
+
+        With `exact` the file has this name or none: ValueError is raised for one that would be changed. That is for
+        files in one of the sink's `places` whose names have a meaning, each of which is written once.
         """
-        name = self._names.path_for(str(name))
+        name = self._exact_name(str(name)) if exact else self._names.path_for(str(name))
         directory_name, _, last = name.rpartition("/")
         part: Path | None = None
         try:
@@ -128,7 +146,7 @@ class OutputFolder:
             target = f"{directory.path}/{last}"
             if self._workspace is not None:
                 if not directory.is_new:
-                    self._directories.claim_file(name, target)
+                    self._directories.claim_file(name, target, is_written_once=exact)
                 self._workspace.note_file(name, self.batch)
             crc32, size = checksum(part), os.stat(part).st_size  # noqa: PTH116 - faster than a Path
             os.replace(part, target)  # noqa: PTH105 - making a Path takes longer than renaming a small file
@@ -142,6 +160,46 @@ class OutputFolder:
         self._written.append(WrittenFile(name, of, crc32))
         if of is not None:
             self._unfinished_files[of.image].append(name)
+
+    def common_file(self, name: str, content: bytes) -> None:
+        """Write a file of the whole run, which has the same content whoever writes it: what a store describes.
+
+        Every process and every shard that needs the file writes it. It is there when this returns. The name is used as
+        it is, as in `file` with `exact`. Raises OutputError if the file can't be written, or has another content.
+        """
+        name, crc32 = self._exact_name(name), checksum_of(content)
+        if self._common.get(name) == crc32:
+            return
+        home, _, last = name.rpartition("/")
+        try:
+            target = Path(self._directories.make(home, RUN).path) / last
+            if not (target.is_file() and target.read_bytes() == content):
+                self._write_common_file(name, target, content)
+        except OSError as error:
+            raise OutputError(f"can't write {self.path / name}: {describe_os_error(error)}") from error
+        self._common[name] = crc32
+        self._written.append(WrittenFile(name, None, crc32, is_common=True))
+
+    def _write_common_file(self, name: str, target: Path, content: bytes) -> None:
+        part = self.scratch / f".{os.getpid()}-{self._token}-{next(self._part_numbers)}.part"
+        if self._workspace is not None:
+            self._directories.claim_file(name, str(target), is_written_once=True)
+            self._workspace.note_file(name, RUN)
+        try:
+            part.write_bytes(content)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        self.disk_bytes += round_to_blocks(len(content))
+
+    def has_file(self, name: str) -> bool:
+        """Return whether the run has a file of this name, relative to the folder."""
+        return (self.path / name).is_file()
+
+    def _exact_name(self, name: str) -> str:
+        if any(part != sanitize_path_part(part) for part in name.split("/")):
+            raise ValueError(f"a file can't be called {name!r} on every file system")
+        return name
 
     @contextmanager
     def directory(self, name: str | PurePosixPath) -> Iterator[Path]:

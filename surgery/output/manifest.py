@@ -144,6 +144,9 @@ class Manifest:
     def add_files(self, written: Iterable[WrittenFile]) -> None:
         """Record files of several activations, such as a sheet; each belongs to the image whose folder it is in."""
         for file in written:
+            if file.is_common:
+                self._batch.common_files[file.name] = file.crc32 or ""
+                continue
             image = file.name.partition("/")[0]
             entry = self._entry(image if image in self._open else None)
             entry["files"].append(file.name)
@@ -152,7 +155,7 @@ class Manifest:
 
     def set_run_files(self, written: Iterable[WrittenFile]) -> None:
         """Record the files that were written when the sinks were closed. They belong to no image."""
-        self._run_files |= {file.name: file.crc32 for file in written}
+        self._run_files |= {file.name: file.crc32 for file in written if not file.is_common}
 
     def finish_image(
         self, image: str, source: object, size: tuple[int, ...], number: int, not_reached: Sequence[str] = ()
@@ -203,7 +206,8 @@ class Manifest:
         `notes` are those that belong to no finished image. Raises OutputError if it can't be written.
         """
         tally = read_tally(self._workspace, self._operations)
-        files = tally.files + len(self._run_files) + 1
+        run_files = self._run_files | tally.common_files
+        files = tally.files + len(run_files) + 1
         tally.machine_stopped &= interrupted
         entries = [summary_entry(summary) for summary in tally.ordered_summaries()]
         known = [*self._earlier_failures, *map(asdict, failed)]
@@ -222,7 +226,7 @@ class Manifest:
         }
         if error is not None:
             content["error"] = first_line(error)
-        write_manifest(self._workspace, content, tally, self._run_files)
+        write_manifest(self._workspace, content, tally, run_files)
         self._workspace.is_recorded = True
         return replace(tally, files=files)
 

@@ -106,7 +106,7 @@ def read_summary(entry: Mapping[str, Any], operations: Mapping[str, Operation]) 
 def activation_entry(activation: Activation, written: Iterable[WrittenFile]) -> dict[str, Any]:
     """Return the entry of an activation, with the files that were written of it and the limits of its pictures."""
     files = []
-    for number, (name, of, crc32) in enumerate(written):
+    for number, (name, of, crc32, _) in enumerate(written):
         file: dict[str, Any] = {"file": name} if crc32 is None else {"file": name, "crc32": crc32}
         if of is not None and number < len(of.pictures):
             file |= picture_limits(of.pictures[number])

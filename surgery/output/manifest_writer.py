@@ -63,6 +63,7 @@ def write_manifest(
     `entries` are those of the images, in order; by default those of the manifest that is there and of the records.
     Nothing is held in memory but a batch. Raises OutputError if the manifest can't be written.
     """
+    files = dict(sorted(files.items()))
     contents = {name: _store_contents(workspace.folder / name) for name in files}
     stores = {name: names for name, names in contents.items() if names is not None}
     checksums = {name: crc32 for name, crc32 in files.items() if crc32 is not None}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgery.errors import OutputError, describe_os_error
+from surgery.errors import OutputError
 from surgery.interrupts import watch_interrupts
 from surgery.output.failures import Failure
+from surgery.output.linking import link_files
 from surgery.output.manifest_entries import summary_entry
 from surgery.output.manifest_reader import (
     ManifestReader,
@@ -25,16 +25,14 @@ from surgery.output.notes import Notes, format_notes, merge_notes
 from surgery.output.page_writer import write_page
 from surgery.output.recovery import acquire_workspace
 from surgery.output.report import Report
-from surgery.output.run_directories import RunDirectories
 from surgery.output.run_identity import find_difference
 from surgery.output.shards import SHARD, Shard
 from surgery.output.tally import Tally
-from surgery.text import MANIFEST_FILE, WORK_FOLDER, abbreviate_list
+from surgery.text import WORK_FOLDER, abbreviate_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from surgery.output.workspace import Workspace
 
 _RESULTS = ("check", "notes", "operations", "failed", "interrupted", "error", "files", "crc32", "stores", "progress")
 """The keys of a manifest's head that say what a run did, not what it is."""
@@ -66,7 +64,8 @@ def merge(
     The manifest appears last. What a merge that was killed has left is removed by the same call, which begins anew.
 
     Raises OutputError if a shard is missing, there twice, not finished or of another run; for files that belong to
-    several images, and for what the shards have decided differently; and if the folder can't be written.
+    several images and are not the same in all shards; for what the shards have decided differently; and if the folder
+    can't be written.
     """
     started = time.perf_counter()
     parts = _find_parts([Path(folder) for folder in folders])
@@ -83,9 +82,9 @@ def merge(
     with watch_interrupts(held=True) as interrupts, acquire_workspace(target, overwrite=overwrite) as workspace:
         interrupts.allow()
         workspace.open_journal()
-        files = _link_files(parts, workspace, min(tally.finished))
+        files = link_files([part.reader for part in parts], workspace, min(tally.finished))
         interrupts.hold()
-        write_manifest(workspace, content, tally, {}, entries=_entries(parts))
+        write_manifest(workspace, content, tally, tally.common_files, entries=_entries(parts))
         workspace.is_recorded = True
     has_page = any(True for part in parts for _ in listed_page_files(part.folder))
     overview = None if tally.overview is None else target / tally.overview[1]
@@ -173,13 +172,9 @@ def _add_up(parts: Sequence[_Part]) -> tuple[Tally, list[Failure], Notes]:
     shared: dict[str, Any] = {}
     for part in parts:
         head = part.reader.head
-        if files := [*listed_files(head), *part.reader.stores()]:
-            raise OutputError(
-                f"{part.folder / files[0]} belongs to all images of its shard, and can't be merged; run without "
-                "shards, or without the sink that writes it"
-            )
         try:
             more = Tally.from_manifest(head)
+            _check_run_files(part, more, tally)
             shared = _merge_decisions(shared, more.shared, part)
             tally.merge(more)
             failures += [Failure(each["path"], each["reason"], int(each["number"])) for each in head["failed"]]
@@ -192,6 +187,17 @@ def _add_up(parts: Sequence[_Part]) -> tuple[Tally, list[Failure], Notes]:
     tally.shared, tally.machine_stopped = shared, False
     merge_notes(notes, tally.notes)
     return tally, sorted(failures, key=lambda failure: failure.number), notes
+
+
+def _check_run_files(part: _Part, own: Tally, before: Tally) -> None:
+    """Raise OutputError for files of the whole shard, but for those that are the same in all shards."""
+    common = own.common_files
+    for name in (*listed_files(part.reader.head), *part.reader.stores()):
+        if name not in common or before.common_files.get(name, common[name]) != common[name]:
+            raise OutputError(
+                f"{part.folder / name} belongs to all images of its shard, and can't be merged; run without "
+                "shards, or without the sink that writes it"
+            )
 
 
 def _merge_decisions(one: dict[str, Any], other: dict[str, Any], part: _Part) -> dict[str, Any]:
@@ -208,46 +214,6 @@ def _merge_decisions(one: dict[str, Any], other: dict[str, Any], part: _Part) ->
                 "images, such as sheet:pick=spread"
             )
     return merged
-
-
-def _link_files(parts: Sequence[_Part], workspace: Workspace, batch: int) -> int:
-    """Link or copy the files of all images into the folder of the run. Return their number. Raises OutputError."""
-    directories = RunDirectories(workspace.folder, workspace)
-    count = 0
-    for part in parts:
-        for entry in part.reader.images:
-            names = listed_files(entry)
-            if len(known := {*part.reader.existing(names)}) < len({*names}):
-                missing = next(name for name in names if name not in known)
-                raise OutputError(
-                    f"{part.folder / missing} is missing, or no file inside its folder; run shard {part.shard} again "
-                    "with --overwrite"
-                )
-            for name in names:
-                _link_file(part.folder / name, name, workspace, directories, batch)
-            count += len(names)
-            for home in {name.rpartition("/")[0] for name in names}:
-                directories.forget(home)
-    return count
-
-
-def _link_file(source: Path, name: str, workspace: Workspace, directories: RunDirectories, batch: int) -> None:
-    home, _, last = name.rpartition("/")
-    part = workspace.path / "merge.part"
-    try:
-        directory = directories.make(home, batch)
-        target = f"{directory.path}/{last}"
-        if name == MANIFEST_FILE or os.path.lexists(target):
-            raise FileExistsError("a file of that name is there, which is of no run; move it away")
-        workspace.note_file(name, batch)
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(source, part)
-            part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"can't write {workspace.folder / name}: {describe_os_error(error)}") from error
 
 
 def _entries(parts: Sequence[_Part]) -> Iterator[bytes]:

@@ -147,6 +147,7 @@ def _record_finished_images(workspace: Workspace) -> set[int]:
     stores = [name for name in workspace.stores() if (folder / name).is_dir()]
     for part in (part for name in stores for part in (folder / name).rglob(".*.part")):  # unfinished files of a store
         part.unlink(missing_ok=True)
+    files = listed_checksums(head) | dict.fromkeys(stores) | tally.common_files
     content = {name: value for name, value in head.items() if name not in ("progress", "files", "crc32", "stores")}
     content |= {"operations": [summary_entry(each) for each in tally.ordered_summaries()]} if tally.summaries else {}
     content |= {"check": tally.check} if tally.check else {}
@@ -155,14 +156,14 @@ def _record_finished_images(workspace: Workspace) -> set[int]:
     content["interrupted"] = True
     content["error"] = MACHINE_STOPPED if has_stopped else KILLED
     tally.machine_stopped |= has_stopped
-    write_manifest(workspace, content, tally, listed_checksums(head) | dict.fromkeys(stores), is_kept)
+    write_manifest(workspace, content, tally, files, is_kept)
     return tally.finished
 
 
 def _remove_damaged_batches(workspace: Workspace) -> Iterator[BatchRecord]:
     """Yield the recorded batches of which a file is not what was recorded, and remove their files."""
     for batch in read_batches(workspace.path):
-        recorded: dict[str, str | None] = {}
+        recorded: dict[str, str | None] = {**batch.tally.get("common_files", {})}
         for image in batch.images:
             recorded |= listed_checksums(json.loads(image.entry))
         found = dict(existing_files(workspace.folder, recorded))

@@ -75,15 +75,16 @@ class RunDirectories:
             if not Path(os.path.realpath(path)).is_relative_to(root):
                 raise NotADirectoryError(errno.ENOTDIR, f"{path} leads out of the folder")
 
-    def claim_file(self, name: str, path: str) -> None:
-        """Mark a file in a directory that was there before as this run's.
+    def claim_file(self, name: str, path: str, *, is_written_once: bool = False) -> None:
+        """Mark a file in a directory that was there before as this run's, unless it `is_written_once`.
 
         Raises FileExistsError if a file that is not this run's exists there.
         """
         is_replaced = self._workspace is not None and self._workspace.replaces_files
         if name not in self._own_files and not is_replaced and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "a file of that name is there, which is of no run; move it away")
-        self._own_files.add(name)
+        if not is_written_once:
+            self._own_files.add(name)
 
     def forget(self, name: str) -> None:
         """Forget a directory, which is made again if it is needed."""

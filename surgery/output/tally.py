@@ -36,6 +36,8 @@ class Tally:
     """What sinks have decided for all images: `OutputFolder.shared`."""
     check: str | None = None
     """What was compared with the original model."""
+    common_files: dict[str, str] = field(default_factory=dict)
+    """Files of the whole run that have the same content whoever writes them, with their checksums."""
     machine_stopped: bool = False
     """Whether the machine stopped during the run, so that files may be there that the disk has no record of."""
 
@@ -49,6 +51,7 @@ class Tally:
         self.overview = min(filter(None, (self.overview, other.overview)), default=None)
         self.shared = other.shared or self.shared
         self.check = other.check or self.check
+        self.common_files |= other.common_files
         self.machine_stopped |= other.machine_stopped
 
     def ordered_summaries(self) -> tuple[OperationSummary, ...]:
@@ -64,6 +67,7 @@ class Tally:
             "notes": dict(sorted(self.notes.items())),
             "overview": self.overview,
             "shared": self.shared,
+            "common_files": dict(sorted(self.common_files.items())),
             "machine_stopped": self.machine_stopped,
         }
         return {name: value for name, value in values.items() if value or name == "finished"}
@@ -88,6 +92,7 @@ class Tally:
             overview=None if overview is None else (overview[0], overview[1]),
             shared=record.get("shared", {}),
             check=record.get("check"),
+            common_files=dict(record.get("common_files", {})),
             machine_stopped=record.get("machine_stopped", False),
         )
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _OWN = re.compile(r"lock|machine|stores|unfinished-(\d+|run)|images-\d+|old|gone-\d+|.*\.part|\.tmp\w+")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_RUN = -1
+RUN = -1
 """Stands for what belongs to no unfinished batch."""
 
 
@@ -68,7 +68,7 @@ class Workspace:
         self._has_previous_run = False
         self._unfinished: dict[int, int] = {}
         """The open files with the names of unfinished files, by the number of the batch."""
-        self._last_finished = _RUN
+        self._last_finished = RUN
         self._opening = ThreadLock()
 
     def open_journal(self) -> None:
@@ -83,7 +83,7 @@ class Workspace:
 
         The name of a folder ends with ``/.``.
         """
-        batch = batch if batch > self._last_finished else _RUN
+        batch = batch if batch > self._last_finished else RUN
         if (file := self._unfinished.get(batch)) is None:
             with self._opening:
                 if (file := self._unfinished.get(batch)) is None:
@@ -179,7 +179,7 @@ class Workspace:
         remove_empty_folders(self.folder, [*unfinished, *(f"{name}/" for name in new_stores)])
 
     def _names_of(self, batch: int) -> Path:
-        return self.path / f"unfinished-{'run' if batch == _RUN else batch}"
+        return self.path / f"unfinished-{'run' if batch == RUN else batch}"
 
     def has_leftovers(self) -> bool:
         """Return whether a run that was killed has left anything."""

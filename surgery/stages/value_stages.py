@@ -76,9 +76,12 @@ class Sink(Protocol):
 
     - ``deferred``: true for a sink that uses only levels, pictures and facts. It is called on another thread, in the
       same order, while the model runs on. The `values` that it receives have a shape and a dtype, but no data.
-    - ``alone``: true for a sink whose every file belongs to a single image. Several processes or writers may open it.
-      A run that was stopped can go on with it.
+    - ``alone``: true for a sink whose every file belongs to a single image, or to a single batch if the sink is not
+      deferred. Several processes or writers may open it, and a run that was stopped can go on with it. What it needs
+      once for the whole run, and knows in advance, it writes by `OutputFolder.common_file`.
     - ``resumes``: true for another sink with which a stopped run can go on. It may get the last batch again.
+    - ``decides_on_first_image``: true for a sink that decides something for all images from the first one, and keeps
+      it in `OutputFolder.shared`. The first batch of a run is then done before it is divided among processes.
     - ``places``: names that it uses at the top of the output folder, such as ``("video",)``, which no image gets.
     - ``complete(folder)``: a method that gets the path of the finished folder, and may return that of a file to show.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,6 +33,7 @@ RunOnThread: TypeAlias = "Callable[[Callable[[], object]], None]"
 ABOUT = {"model": "net", "weights_sha256": "0" * 64, "mode": "eval"}
 IMAGES = (("one", "two words, é"), ("three",))
 """Names of the images of a simulated run, by batch."""
+BATCH_SIZE = 2
 FAILED_IMAGE = "lost"
 """Name of the image that fails half-way."""
 ONE_PICTURE_PER_CHANNEL = Recipe(MinMax(), Channels(limit=3))
@@ -57,6 +59,10 @@ class SimulatedRun:
     """Sizes of the files before the last image failed, in bytes."""
     sizes_after: dict[str, int] = field(default_factory=dict)
     """Sizes of the files at the end, in bytes."""
+    files_by_batch: list[list[str]] = field(default_factory=list)
+    """The names of the files that were finished with each batch, but for those of the whole run."""
+    files_at_end: list[str] = field(default_factory=list)
+    """The names of the files and directories that were finished when the sink was closed."""
     directories: tuple[str, ...] = ()
     """Directories that the sink reserved for files of its own, with a slash at the end."""
     stray_files: list[str] = field(default_factory=list)
@@ -88,6 +94,8 @@ def simulate_run(
     """
     with TemporaryDirectory() as temporary:
         output = OutputFolder(folder or temporary, ABOUT)
+        names = [*chain.from_iterable(images), FAILED_IMAGE]
+        output.plan_images(names, [f"{name}.png" for name in names], BATCH_SIZE)
         run = SimulatedRun()
         written: set[str] = set()
         try:
@@ -96,8 +104,10 @@ def simulate_run(
                 for number, batch in enumerate(images):
                     if number and failure == "in the middle":
                         batches.fail()
-                    run.changed_values += batches.send(batch, number=2 * number, overwrite=overwrite)
-                    written |= {file.name for file in output.take_written()}
+                    run.changed_values += batches.send(batch, number=BATCH_SIZE * number, overwrite=overwrite)
+                    files = output.take_written()
+                    written |= {file.name for file in files}
+                    run.files_by_batch.append([file.name for file in files if not file.is_common])
                 if failure == "at the end":
                     run.sizes_before = _list_sizes(output.path)
                     batches.fail()
@@ -109,7 +119,8 @@ def simulate_run(
             run.hides_error, run.raised = False, error
         run.sizes_after = _list_sizes(output.path)
         run.files = {name: _read_content(output.path / name) for name in run.sizes_after}
-        written |= {file.name for file in output.take_written()}
+        run.files_at_end = [file.name for file in output.take_written() if not file.is_common]
+        written |= set(run.files_at_end)
         run.directories = tuple(f"{name}/" for name in written if (output.path / name).is_dir())
         run.stray_files = sorted(
             name for name in run.files if name not in written and not name.startswith(run.directories)
@@ -142,7 +153,8 @@ class _Batches:
 
     def fail(self) -> None:
         """Send half of the values of `FAILED_IMAGE`, then drop it."""
-        self._write_values((FAILED_IMAGE,), 9, half=True, overwrite=True)
+        last = 0 if self.folder.images is None else len(self.folder.images.names) - 1
+        self._write_values((FAILED_IMAGE,), last, half=True, overwrite=True)
         for image in (FAILED_IMAGE, None):
             self.folder.drop(image)
 

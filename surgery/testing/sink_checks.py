@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier, BrokenBarrierError, Thread
@@ -21,7 +23,7 @@ from surgery.testing.simulated_runs import (
 from surgery.testing.violations import Violation, describe_exception, detect_state_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from surgery.stages import Sink
 
@@ -56,7 +58,7 @@ def _check_all_runs(sink: Sink, on_progress: Callable[[str], object]) -> Iterato
         complete = run()
     yield from _check_run(run(()), "a run without an activation")
     if getattr(sink, "alone", False):
-        yield from _check_files_per_image(complete)
+        yield from _check_files_per_image(complete, getattr(sink, "places", ()))
     on_progress("a second run")
     deterministic = run().files == complete.files
     if deterministic and (name := _find_difference(run(overwrite=False), complete)):
@@ -90,10 +92,18 @@ def _check_run(run: SimulatedRun, title: str, *, check_strays: bool = True) -> I
         yield Violation(f"writes {name} past folder.file() and folder.directory()", title)
 
 
-def _check_files_per_image(complete: SimulatedRun) -> Iterator[Violation]:
-    """Check a sink with the attribute ``alone``: each of its files lies in the folder of one image, or of one batch."""
-    folders = [*(image for batch in IMAGES for image in batch), "batch"]
-    for name in sorted(name for name in complete.files if name.partition("/")[0] not in folders):
+def _check_files_per_image(complete: SimulatedRun, places: Sequence[str]) -> Iterator[Violation]:
+    """Check a sink with the attribute ``alone``: each of its files is of one image, or of one batch.
+
+    Such files lie in the folder of an image or of a batch, or are written once and in a place of the sink's own.
+    """
+    folders = [*chain(*IMAGES), "batch"]
+    own = tuple(place.partition(".")[0] for place in places)
+    often = [name for name, count in Counter(chain(*complete.files_by_batch)).items() if count > 1]
+    wrong = {*often, *complete.files_at_end}
+    for names in complete.files_by_batch:
+        wrong.update(name for name in names if name.partition("/")[0] not in folders and not name.startswith(own))
+    for name in sorted(wrong):
         yield Violation(f"says by `alone` that it writes nothing of several images, and writes {name}")
 
 

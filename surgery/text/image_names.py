@@ -53,15 +53,20 @@ class ImageNames(LazySequence[str]):
 
     def find_equal(self, name: str) -> str | None:
         """Return the name of an image that some file system can't tell from `name`; None if there is none."""
+        number = self.find_number(name)
+        return None if number is None else self[number]
+
+    def find_number(self, name: str) -> int | None:
+        """Return the number of the image whose name some file system can't tell from `name`; None if there is none."""
         import numpy as np
 
         digest = np.uint64(_digest(name))
         for place in range(int(np.searchsorted(self._keys, digest)), len(self)):
             if self._keys[place] != digest:
                 break
-            found = self[int(self._order[place])]
-            if collision_key(found) == collision_key(name):
-                return found
+            number = int(self._order[place])
+            if collision_key(self[number]) == collision_key(name):
+                return number
         return None
 
     def _base(self, number: int) -> str:

@@ -1,8 +1,9 @@
 """Kills runs at random moments, and compares what they become with runs that nothing has stopped.
 
-``python -m tests.fuzz.kills --kills 200`` kills runs of `surgery.extract` with every built-in sink, with threads and
-with worker processes, by SIGKILL (of all processes, of the first, or of a worker) and by Ctrl-C. Each is run again
-until it is done, and perhaps killed again. Then every file must be, byte for byte, that of a run that was not stopped.
+``python -m tests.fuzz.kills --kills 200`` kills runs of `surgery.extract` with every built-in sink, and with Zarr if it
+is installed, with threads and with worker processes, by SIGKILL (of all processes, of the first, or of a worker) and by
+Ctrl-C. Each is run again until it is done, and perhaps killed again. Then every file must be, byte for byte, that of a
+run that was not stopped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,13 +34,15 @@ import surgery
 from surgery.builtin.sinks import Npz, Png, Safetensors, Sheet
 
 IMAGES = 14
-SINKS = {
+SINKS: dict[str, tuple[Any, ...]] = {
     "png": (Png(),),
     "png and sheet": (Png(), Sheet(size=32)),
     "npz": (Npz(),),
     "safetensors": (Safetensors(),),
     "all": (Png(), Npz(), Safetensors(), Sheet(size=32)),
 }
+if find_spec("surgery_zarr"):
+    SINKS["zarr"] = (Npz(), "zarr")
 SIGNALS = ("all", "first", "worker", "Ctrl-C")
 
 

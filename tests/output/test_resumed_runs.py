@@ -258,7 +258,7 @@ def test_after_a_power_cut_images_whose_files_are_not_what_was_recorded_run_agai
     assert tree(out) == tree(whole)
 
 
-def killed_after(photos: Path, out: Path, images: int) -> None:
+def killed_after(photos: Path, out: Path, images: int, options: str = "") -> None:
     """Leave the folder of a run that was killed when so many images were finished."""
     program = (
         "import os, sys, pathlib\n"
@@ -272,7 +272,7 @@ def killed_after(photos: Path, out: Path, images: int) -> None:
         "    if not left[0]:\n"
         "        os.kill(os.getpid(), 9)\n"
         "image_records.ImageRecords.commit = commit_and_die\n"
-        "t.run(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
+        f"t.run(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), {options})\n"
     )
     subprocess.run([sys.executable, "-c", program, str(photos), str(out), str(images)], check=False)
     assert manifest(out)["error"] == "the run is not finished"

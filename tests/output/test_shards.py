@@ -22,7 +22,7 @@ import surgery
 from surgery.builtin.sinks import Npz, Page, Png, Sheet
 from surgery.errors import ModelError, OutputError
 from surgery.output import find_runs, merging, recovery
-from tests.output.test_resumed_runs import ROOT, Noisy, Stop, manifest, photos, run, tree
+from tests.output.test_resumed_runs import ROOT, Noisy, Stop, killed_after, manifest, photos, run, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -311,7 +311,7 @@ def test_files_are_copied_where_there_are_no_hard_links(
     def no_link(*_: Any) -> None:
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr("surgery.output.merging.os.link", no_link)
+    monkeypatch.setattr("surgery.output.linking.os.link", no_link)
     surgery.merge(out, out=tmp_path / "copied")
     assert tree(tmp_path / "copied") == tree(tmp_path / "linked")
     assert not (tmp_path / "copied" / "0" / "activations.npz").samefile(tmp_path / "linked" / "0" / "activations.npz")
@@ -381,3 +381,87 @@ def test_an_estimate_of_a_shard_is_of_its_images(photos: Path, tmp_path: Path, s
     del options["sample"]
     report = surgery.extract(Noisy(), photos, size=8, **options)
     assert (estimate.images, estimate.files) == (report.images, report.files) == (4, 4 * 7 + 1)
+
+
+@contextmanager
+def table(folder: surgery.OutputFolder) -> Iterator[Any]:
+    """Write a file of the whole run, which says how to read it, and for each batch the paths of its values."""
+    paths: list[str] = []
+
+    def finish(image: str | None) -> None:
+        if image is None:
+            assert folder.images is not None
+            folder.common_file("table/about.txt", "\n".join(folder.images.names).encode())
+            with folder.file(f"table/{folder.batch}", exact=True) as path:
+                path.write_text("\n".join(sorted(paths)))
+            paths.clear()
+
+    folder.when_finished(finish)
+    folder.when_dropped(lambda _: paths.clear())
+    yield lambda activation: paths.append(f"{activation.image} {activation.path}")
+
+
+table.alone = True  # type: ignore[attr-defined]
+table.places = ("table",)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("options", [{"jobs": 2}, {"batch_size": 3}, {"batch_size": 2, "jobs": 2}])
+def test_a_file_of_the_whole_run_that_all_shards_write_alike_is_one_file(
+    photos: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    whole, out, stopped = tmp_path / "whole", tmp_path / "out", tmp_path / "stopped"
+    run(photos, whole, sinks=[table], **options)
+    assert "table/about.txt" in manifest(whole)["files"]
+    assert "table/0" in str(manifest(whole)["images"])
+    assert len((whole / "table" / "about.txt").read_text().splitlines()) == 7
+    divide(photos, out, 2, sinks=[table], **options)
+    assert surgery.merge(out, out=tmp_path / "merged").files == surgery.merge(out, out=tmp_path / "again").files
+    assert tree(tmp_path / "merged") == tree(whole)
+    assert surgery.verify(tmp_path / "merged").sound
+    run(photos, stopped, sinks=[table], progress=Stop(2), **options)
+    run(photos, stopped, sinks=[table], **options)
+    assert tree(stopped) == tree(whole)
+
+
+def test_a_file_of_the_whole_run_is_there_after_a_kill_and_after_a_power_cut(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, options = tmp_path / "whole", {"sinks": [table]}
+    run(photos, whole, **options)
+    killed = "sinks=[__import__('tests.output.test_shards').output.test_shards.table]"
+    for is_cut in (False, True):
+        out = tmp_path / f"killed-{is_cut}"
+        killed_after(photos, out, 2, killed)
+        assert (out / "table" / "about.txt").exists()
+        if is_cut:
+            (out / "table" / "about.txt").write_bytes(b"")  # what the disk did not get
+            monkeypatch.setattr("surgery.output.workspace.machine_start", lambda: "another")
+        assert run(photos, out, **options).finished_before == (1 if is_cut else 2)
+        assert tree(out) == tree(whole)
+
+
+def test_files_of_the_whole_run_that_differ_between_shards_are_refused(photos: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def differing(folder: surgery.OutputFolder) -> Iterator[Any]:
+        folder.when_finished(lambda _: folder.common_file("by.txt", str(folder.path).encode()))
+        yield lambda activation: None
+
+    differing.alone = True  # type: ignore[attr-defined]
+    divide(photos, tmp_path / "out", 2, sinks=[differing])
+    with pytest.raises(OutputError, match=r"by.txt belongs to all images of its shard, and can't be merged"):
+        surgery.merge(tmp_path / "out")
+
+
+def test_a_common_file_never_takes_the_place_of_another(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "table").mkdir(parents=True)
+    (tmp_path / "out" / "table" / "about.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"about.txt: a file of that name is there, which is of no run"):
+        run(photos, tmp_path / "out", sinks=[table])
+    assert tree(tmp_path / "out") == {"table/about.txt": b"mine"}
+    folder = surgery.OutputFolder(tmp_path / "other")
+    for name in ("../x", "a/../../x", "/x", "a:b", "con", ""):
+        with pytest.raises(ValueError, match="can't be called"):
+            folder.common_file(name, b"")
+        with pytest.raises(ValueError, match="can't be called"), folder.file(name, exact=True):
+            pass
+    assert not (tmp_path / "other").exists()

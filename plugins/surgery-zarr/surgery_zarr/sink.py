@@ -1,27 +1,28 @@
-"""The sink: the values of an image are collected until it is finished, and are then added to a store."""
+"""The sink: the values of a batch are collected until it is finished, and are then written as shards of a store."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import surgery
-from surgery.errors import OutputError, describe_os_error
+from surgery.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
     from surgery import Activation, OutputFolder
     from surgery.stages import Write
-    from surgery_zarr.store import Column, Store, Values
+    from surgery_zarr.store import Column, Columns, Rows, Store, Values
 
-SHARED_FACTS = ("weights_sha256", "mode", "range", "side", "preprocessing", "reader")
-"""The entries of `OutputFolder.about` that must be the same in all runs that add to a store."""
+    Row = dict[str, tuple[Column, Values]]
+
 AXES: dict[int, tuple[str, ...]] = {
     1: ("feature",),
     2: ("token", "feature"),
@@ -29,23 +30,31 @@ AXES: dict[int, tuple[str, ...]] = {
     4: ("channel", "depth", "height", "width"),
 }
 """Names of the axes of one image's values, by their number."""
-CHANNELS_LAST = "channels-last"
-"""The layout of values whose last axis counts channels."""
+DECISION = "zarr"
+"""The key of what this sink decides on the first images, in `OutputFolder.shared`: which columns the stores have."""
+_TAKEN = ("image", "path", "batch", "done")
+"""Names of arrays that are of no operation."""
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Zarr:
-    """A sink that writes ``activations.zarr``: an array ``(images, ...)`` per operation, and the array ``image``.
+    """A sink that writes ``activations.zarr``, a Zarr v3 store with an array ``(images, ...)`` for each operation.
 
-    ``image`` has the names of the images. A chunk holds values of one image only, so nothing is written twice. An image
-    becomes visible when it is complete: a run that is killed leaves a valid store with all finished images. Values of
-    whole batches are in ``batches.zarr``, along the axis ``batch``. If the shapes of an image differ from those of the
-    images before it, it is written to another store: ``activations-2.zarr`` and so on.
+    The arrays have a row for each image of the run, from the beginning. Beside them, ``image`` has the names of the
+    images and ``path`` their files, and ``done`` is true where an image is finished: the others, which failed or are
+    not done yet, are NaN, 0 or False. So the store can be read while a run goes on.
 
-    A run adds its images to a store that exists in its folder. It raises OutputError if the store is of another model
-    or mode or of images that were read differently, or if the run begins with other operations or shapes. A folder with
-    the manifest of a finished run is rejected, or overwritten, before that; to add to its store, move the manifest.
+    A shard, one file, holds the rows of one batch, and is written once: more images in a batch make fewer files. A
+    chunk in it holds values of one image only. Worker processes, shards of a run and runs that go on write other files,
+    which never change, so that nothing has to be locked. Values of whole batches are in ``batches.zarr``, along the
+    axis ``batch``, whose labels are the numbers of their first images.
+
+    Images that lack a value of the first image of the run, or have it with another shape, are in stores of their own,
+    named by the size of the input and by a digest of all shapes: ``activations-512x256-1f0c3d5e.zarr``. So is what
+    other images have and the first one lacks. If the images of a batch can't be run together, since their sizes differ
+    or since one was repaired later, those of the same shape that come later in it are in a store whose name ends with
+    ``-2``. All these stores have a row for each image of the run too.
 
     Values of dtypes that NumPy lacks, bfloat16 and the 8-bit floats, are stored as float32, which represents them
     exactly. The attribute ``dtype`` of an array is torch's dtype.
@@ -55,10 +64,10 @@ class Zarr:
     """The level of compression, from 0 (none) to 9, by Blosc with zstd and shuffled bytes."""
     chunk: int = 4
     """The most MiB of values in a chunk; larger values are cut along their first axes."""
-    mixed: bool = False
-    """Whether a run may begin with other operations or shapes than the store in its folder has."""
 
     places: ClassVar[tuple[str, ...]] = ("activations.zarr", "batches.zarr")
+    alone: ClassVar[bool] = True
+    decides_on_first_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 9:
@@ -68,110 +77,112 @@ class Zarr:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        pending: defaultdict[str | None, dict[str, tuple[Column, Values]]] = defaultdict(dict)
-        batch: list[str] = []
-        with ExitStack() as stack:
-            images = _Stores(self, folder, stack, "activations", "image")
-            batches = _Stores(self, folder, stack, "batches", "batch")
+        pending: defaultdict[str | None, Row] = defaultdict(dict)
+        finished: list[str] = []
+        writer = _StoreWriter(self, folder)
 
-            def write(activation: Activation) -> None:
-                rows = pending[activation.image]
-                values = _array(activation.values)
-                rows[_unique_name(activation.path, {"image", "batch", *rows})] = _column(activation, values), values
+        def write(activation: Activation) -> None:
+            row = pending[activation.image]
+            values = _array(activation.values)
+            row[_unique_name(activation.path, {*_TAKEN, *row})] = _column(activation, values), values
 
-            def finished(image: str | None) -> None:
-                rows = pending.pop(image, {})
-                if image is not None:
-                    batch.append(image)
-                    images.add(image, rows)
-                else:
-                    batches.add(", ".join(batch), rows)
-                    batch.clear()
-
-            def dropped(image: str | None) -> None:
-                pending.pop(image, None)
-                batch.clear()
-
-            folder.when_finished(finished)
-            folder.when_dropped(dropped)
-            yield write
-
-
-class _Stores:
-    """The stores of a run along one axis: one for the first set of shapes, one for each other set."""
-
-    def __init__(self, sink: Zarr, folder: OutputFolder, stack: ExitStack, name: str, axis: str) -> None:
-        from surgery_zarr.store import Store
-
-        self.sink = sink
-        self.folder = folder
-        self.stack = stack
-        self.name = name
-        self.axis = axis
-        self.stores: list[Store] = []
-        while (folder.path / self._next_name()).exists():
-            store = Store(folder.path / self._next_name(), axis)
-            _check_same_run(store, folder)
-            self.stores.append(store)
-        self.used: set[Path] = set()
-
-    def add(self, name: str, rows: dict[str, tuple[Column, Values]]) -> None:
-        """Add a row to the store with its shapes: the values of one image, or of one batch."""
-        from surgery_zarr.store import Store, create
-
-        if not rows:
-            return
-        columns = {key: column for key, (column, _) in rows.items()}
-        store = next((store for store in self.stores if store.columns == columns), None)
-        try:
-            if store is None:
-                if self.stores and not self.used and not self.sink.mixed:
-                    _raise_difference(self.stores[0], columns)
-                path = self.stack.enter_context(self.folder.directory(self._next_name()))
-                options: Any = {"level": self.sink.level, "chunk": self.sink.chunk * _MIB}
-                create(path, self.axis, self.folder.about, columns, self.folder.scratch, **options)
-                store = Store(path, self.axis)
-                self.stores.append(store)
-                self.used.add(path)
-            elif store.path not in self.used:
-                self.stack.enter_context(self.folder.directory(store.path.name))
-                self.used.add(store.path)
-            store.append(name, {key: values for key, (_, values) in rows.items()})
-        except OSError as error:
-            raise OutputError(f"can't write {self.name}.zarr: {describe_os_error(error)}") from error
-
-    def _next_name(self) -> str:
-        return f"{self.name}-{len(self.stores) + 1}.zarr" if self.stores else f"{self.name}.zarr"
-
-
-def _check_same_run(store: Store, folder: OutputFolder) -> None:
-    for name in SHARED_FACTS:
-        stored, current = store.about.get(name), folder.about.get(name)
-        if stored != current:
-            if name == "weights_sha256" and stored and current:
-                stored, current = stored[:12], current[:12]
-            raise OutputError(
-                f"{store.path} is of a run with {name} {stored} and not {current}; write to another folder"
+        def finish(image: str | None) -> None:
+            if image is not None:
+                finished.append(image)
+                return
+            writer.write(
+                {writer.number_of(name): pending.pop(name, {}) for name in finished},
+                pending.pop(None, {}),
             )
+            finished.clear()
+
+        def drop(image: str | None) -> None:
+            pending.pop(image, None)
+            finished.clear()
+
+        folder.when_finished(finish)
+        folder.when_dropped(drop)
+        yield write
 
 
-def _raise_difference(store: Store, columns: dict[str, Column]) -> None:
-    """Raise OutputError with the first operation in which the columns of a run differ from those of a store."""
-    stored = {column.path: column for column in store.columns.values()}
-    current = {column.path: column for column in columns.values()}
-    path = next((path for path in current if current[path] != stored.get(path)), None)
-    path = path or next(path for path in stored if path not in current)
-    if path not in current:
-        difference = f"{path}, which this run does not have"
-    elif path not in stored:
-        difference = f"{len(stored)} operations without {path}"
-    else:
-        difference = f"{path} as {_describe(stored[path])}, and this run begins with {_describe(current[path])}"
-    raise OutputError(f"{store.path} has {difference}; write to another folder, or allow both by zarr:mixed=true")
+class _StoreWriter:
+    """Writes the values of batches into the stores of a run."""
+
+    def __init__(self, sink: Zarr, folder: OutputFolder) -> None:
+        from surgery_zarr.store import Rows, Store
+
+        images = folder.images
+        if images is None:
+            raise OutputError("the sink zarr needs to know all images in advance; this folder is of no run of images")
+        size, count = images.batch_size, len(images.names)
+        self.number_of = images.number_of
+        self._folder = folder
+        self._size = size
+        self._images = Rows("image", count, size, {"image": images.names, "path": images.sources})
+        self._batches = Rows("batch", -(-count // size), 1, {"batch": range(0, count, size)})
+
+        @lru_cache(maxsize=8)
+        def make_store(rows: Rows, columns: Columns) -> Store:
+            return Store(rows, columns, folder.about, level=sink.level, chunk=sink.chunk * _MIB)
+
+        self._make_store = make_store
+
+    def write(self, images: dict[int, Row], batch: Row) -> None:
+        """Write the values of a batch: those of each image by its number, and those of the whole batch."""
+        if not images:
+            return
+        if DECISION not in self._folder.shared:  # the stores with the plain names hold what the first batch has
+            first = next(iter(images.values()))
+            self._folder.shared[DECISION] = {"activations": _describe(first), "batches": _describe(batch)}
+        number = min(images) // self._size
+        self._write_rows("activations", self._images, number, images)
+        self._write_rows("batches", self._batches, number, {number: batch})
+
+    def _write_rows(self, kind: str, rows: Rows, shard: int, values: dict[int, Row]) -> None:
+        """Write rows of one shard, each into the stores with its columns."""
+        by_columns: defaultdict[Columns, dict[int, Row]] = defaultdict(dict)
+        for number, row in values.items():
+            for part in filter(None, self._divide(kind, row)):
+                by_columns[tuple((name, column) for name, (column, _) in part.items())][number] = part
+        for columns, parts in by_columns.items():
+            self._write_shard(kind, rows, shard, columns, parts)
+
+    def _divide(self, kind: str, row: Row) -> tuple[Row, Row]:
+        """Return what belongs into the first store, if the row has all that the store has, and the rest."""
+        first, own = self._folder.shared[DECISION][kind], _describe(row)
+        if any(own.get(name) != column for name, column in first.items()):
+            return {}, row
+        parts = tuple({name: row[name] for name in row if (name in first) == inside} for inside in (True, False))
+        return parts[0], parts[1]
+
+    def _write_shard(self, kind: str, rows: Rows, shard: int, columns: Columns, values: dict[int, Row]) -> None:
+        store = self._make_store(rows, columns)
+        place = self._choose_place(kind, columns, shard)
+        for name, content in store.description.items():
+            self._folder.common_file(f"{place}/{name}", content)
+        arrays = {number: {name: array for name, (_, array) in row.items()} for number, row in values.items()}
+        for name, content in store.encode(arrays):
+            with self._folder.file(f"{place}/{name}", exact=True) as path:
+                path.write_bytes(content)
+
+    def _choose_place(self, kind: str, columns: Columns, shard: int) -> str:
+        """Return the store of these columns that lacks a shard: its files are never written twice."""
+        name, described = kind, {name: column.describe() for name, column in columns}
+        if self._folder.shared[DECISION][kind] != described:
+            own = blake2b(repr(sorted(described.items())).encode("utf-8", "replace"), digest_size=4).hexdigest()
+            shape = next((column.shape for _, column in columns if column.path == "input"), ())
+            size = "x".join(map(str, shape[1:] if len(shape) > 2 else shape))
+            name = "-".join(filter(None, (kind, size, own)))
+        place, number = f"{name}.zarr", 1
+        while self._folder.has_file(f"{place}/done/c.{shard}"):
+            number += 1
+            place = f"{name}-{number}.zarr"
+        return place
 
 
-def _describe(column: Column) -> str:
-    return f"{'x'.join(map(str, column.shape)) or 'one number'} {column.dtype}"
+def _describe(row: Row) -> dict[str, str]:
+    """Return what decides in which store a row is, by the names of the arrays."""
+    return {name: column.describe() for name, (column, _) in row.items()}
 
 
 def _column(activation: Activation, values: Values) -> Column:

@@ -1,31 +1,31 @@
-"""A Zarr v3 store on disk: arrays of equal length, to which complete rows are added one by one."""
+"""A Zarr v3 store: its description, which is known before any value, and its values, encoded shard by shard."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
-from zarr.storage import LocalStore
-
-from surgery.errors import OutputError
+from zarr.storage import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-    from zarr.core.buffer import Buffer
+Values = NDArray[np.generic]
 
-    Values = NDArray[np.generic]
-
-NAMES_PER_CHUNK = 1024
+DONE = "done"
+"""The array that says which rows have values."""
 _METADATA = "zarr.json"
+_FLAT_KEYS: Any = {"name": "default", "separator": "."}
+"""Names of files without folders: ``c.7.0.0.0``."""
+_WHOLE: Any = {"write_empty_chunks": True}
+"""Have every row that is done in a file, whatever its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,10 @@ class Column:
     index: int = field(default=0, compare=False)
     source: str | None = field(default=None, compare=False)
 
+    def describe(self) -> str:
+        """Return in a line what two columns have in common whose rows fit into one array."""
+        return f"{self.path}, {self.dtype}, {self.stored}, {self.shape}, {self.axes}"
+
     @property
     def attributes(self) -> dict[str, Any]:
         """The attributes of the array."""
@@ -52,77 +56,105 @@ class Column:
         return {name: getattr(self, name) for name in own if getattr(self, name) is not None}
 
 
-class Store:
-    """An existing store, to which rows are added.
+Columns = tuple[tuple[str, Column], ...]
+"""The columns of a store by the names of their arrays."""
 
-    The store has consolidated metadata, as zarr-python writes and reads it. That one file is replaced atomically when a
-    row is complete, so no reader sees part of a row. The chunks of an incomplete row are overwritten by the next one.
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a store, whether they have values or not. A shard holds some that follow each other."""
+
+    axis: str
+    """The name of the first axis of all arrays."""
+    count: int
+    in_shard: int
+    index: Mapping[str, Sequence[str] | Sequence[int]]
+    """What is known of each row in advance, by the name of its array."""
+
+
+class Store:
+    """A store of so many rows, in memory: what its files contain. Nothing of their content depends on when it is made.
+
+    The description has consolidated metadata, as zarr-python writes and reads it.
     """
 
-    def __init__(self, path: Path, axis: str) -> None:
-        """Open a store. Raises OutputError if the path is not a store of activations along `axis`."""
-        try:
-            self._root: dict[str, Any] = json.loads((path / _METADATA).read_bytes())
-            self._arrays: dict[str, Any] = self._root["consolidated_metadata"]["metadata"]
-            self.about: dict[str, Any] = self._root["attributes"]
-            self.length: int = self._arrays[axis]["shape"][0]
-            self.columns = {name: _column(array) for name, array in self._arrays.items() if name != axis}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{path} is not a store of activations; write to another folder") from error
-        self.path = path
-        self.axis = axis
-        group = zarr.open_group(_Chunks(path), mode="r+")
-        self._open: dict[str, Any] = {name: group[name] for name in self._arrays}
-
-    def append(self, name: str, row: Mapping[str, Values]) -> None:
-        """Add a row with this name: values for each column, by the name of its array."""
-        for key, array in self._open.items():
-            array.resize((self.length + 1, *array.shape[1:]))
-            array[self.length] = name if key == self.axis else row[key]
-        self.length += 1
-        for key, array in self._arrays.items():
-            array["shape"][0] = self.length
-            _replace(self.path / key / _METADATA, array)
-        _replace(self.path / _METADATA, self._root)
-
-
-def create(
-    path: Path,
-    axis: str,
-    about: Mapping[str, str],
-    columns: Mapping[str, Column],
-    scratch: Path,
-    *,
-    level: int,
-    chunk: int,
-) -> None:
-    """Create a store without rows at `path`. It is built in the folder `scratch`; `chunk` is in bytes."""
-    part = scratch / f".{uuid4().hex}.part"
-    group = zarr.create_group(part, attributes=dict(about))
-    group.create_array(axis, shape=(0,), chunks=(NAMES_PER_CHUNK,), dtype="string", dimension_names=(axis,))
-    for name, column in columns.items():
-        shape = (0, *column.shape)
-        group.create_array(
-            name,
-            shape=shape,
-            chunks=(1, *chunk_shape(column, chunk)),
-            dtype=column.stored,
-            fill_value=_fill(column.stored),
-            compressors=BloscCodec(cname="zstd", clevel=level, shuffle="shuffle") if level else None,
-            attributes=column.attributes,
-            dimension_names=(axis, *column.axes),
+    def __init__(self, rows: Rows, columns: Columns, about: Mapping[str, str], *, level: int, chunk: int) -> None:
+        """`level` is that of the compression, and `chunk` the most bytes of a chunk."""
+        self._files: dict[str, Any] = {}
+        labels = " ".join([*(name for name in rows.index if name != rows.axis), DONE])
+        # What xarray shows as coordinates, beside the labels of the axis, which are called like the axis.
+        group = zarr.create_group(MemoryStore(self._files), attributes={**about, "coordinates": labels})
+        for name, values in rows.index.items():
+            dtype: Any = "string" if isinstance(values[0], str) else "int64"
+            array = group.create_array(
+                name,
+                shape=(rows.count,),
+                chunks=(rows.count,),
+                dtype=dtype,
+                dimension_names=(rows.axis,),
+                chunk_key_encoding=_FLAT_KEYS,
+            )
+            array[:] = np.array(values, dtype=object if dtype == "string" else dtype)
+        self._arrays: dict[str, Any] = {
+            name: group.create_array(
+                name,
+                shape=(rows.count, *column.shape),
+                chunks=(1, *(cut := chunk_shape(column, chunk))),
+                shards=(rows.in_shard, *(_round_up(side, part) for side, part in zip(column.shape, cut, strict=True))),
+                dtype=column.stored,
+                fill_value=_fill(column.stored),
+                compressors=BloscCodec(cname="zstd", clevel=level, shuffle="shuffle") if level else None,
+                attributes=column.attributes,
+                dimension_names=(rows.axis, *column.axes),
+                chunk_key_encoding=_FLAT_KEYS,
+                config=_WHOLE,
+            )
+            for name, column in columns
+        }
+        self._arrays[DONE] = group.create_array(
+            DONE,
+            shape=(rows.count,),
+            chunks=(rows.in_shard,),
+            dtype="bool",
+            fill_value=False,
+            compressors=None,
+            dimension_names=(rows.axis,),
+            chunk_key_encoding=_FLAT_KEYS,
         )
-    root = json.loads((part / _METADATA).read_bytes())
-    arrays = {name: json.loads((part / name / _METADATA).read_bytes()) for name in (axis, *columns)}
-    root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": arrays}
-    _replace(part / _METADATA, root)
-    part.rename(path)
+        self.description = dict(self._describe())
+        """The files of the store that have no values, by name."""
+
+    def encode(self, rows: Mapping[int, Mapping[str, Values]]) -> Iterator[tuple[str, bytes]]:
+        """Yield the files of one shard, by name: the values of these rows by their numbers, in it all rows it has."""
+        runs = [
+            [number for _, number in run] for _, run in groupby(enumerate(sorted(rows)), lambda pair: pair[1] - pair[0])
+        ]
+        for name, array in self._arrays.items():
+            for run in runs:
+                array[run[0] : run[-1] + 1] = True if name == DONE else np.stack([rows[number][name] for number in run])
+            yield from self._take()
+
+    def _describe(self) -> Iterator[tuple[str, bytes]]:
+        content: dict[str, Any] = {name: json.loads(self._files[name].to_bytes()) for name in self._metadata_names()}
+        root = content.pop(_METADATA)
+        inside = {name.removesuffix(f"/{_METADATA}"): array for name, array in content.items()}
+        root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": inside}
+        for name, array in content.items():
+            yield name, _as_json(array)
+        yield from self._take()
+        yield _METADATA, _as_json(root)  # at last: a store that has it is complete
+
+    def _take(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the chunks in memory, and free it."""
+        for name in sorted(set(self._files) - set(self._metadata_names())):
+            yield name, self._files.pop(name).to_bytes()
+
+    def _metadata_names(self) -> list[str]:
+        return [name for name in self._files if name.endswith(_METADATA)]
 
 
 def chunk_shape(column: Column, most: int) -> tuple[int, ...]:
     """Return the shape of a chunk of a row: cut along its first axes until it has at most `most` bytes."""
-    import numpy as np
-
     sides = [max(1, side) for side in column.shape]
     for axis in range(len(sides)):
         rest = math.prod(sides[axis + 1 :]) * np.dtype(column.stored).itemsize
@@ -132,38 +164,16 @@ def chunk_shape(column: Column, most: int) -> tuple[int, ...]:
     return tuple(sides)
 
 
-class _Chunks(LocalStore):
-    """A store on disk that ignores writes of metadata, which are written when a row is complete."""
-
-    async def set(self, key: str, value: Buffer) -> None:
-        if not key.endswith(_METADATA):
-            await super().set(key, value)
+def _round_up(side: int, part: int) -> int:
+    """Return the least multiple of `part`, above 0, that is as great as `side`: a shard has whole chunks."""
+    return max(1, -(-side // part)) * part
 
 
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    part = path.with_name(f".{uuid4().hex}.part")
-    part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
+def _as_json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _fill(stored: str) -> float | complex | bool:
-    """Return the fill value of a dtype. No value is ever missing, but Zarr requires one."""
-    import numpy as np
-
+    """Return the value that a row without values has: NaN, or 0 in dtypes that lack it."""
     kind = np.dtype(stored).kind
     return complex("nan+nanj") if kind == "c" else float("nan") if kind == "f" else False if kind == "b" else 0
-
-
-def _column(array: Mapping[str, Any]) -> Column:
-    attributes = array["attributes"]
-    return Column(
-        path=attributes["path"],
-        dtype=attributes["dtype"],
-        stored=array["data_type"],
-        shape=tuple(array["shape"][1:]),
-        axes=tuple(array["dimension_names"][1:]),
-        kind=attributes["kind"],
-        index=attributes["index"],
-        source=attributes.get("source"),
-    )

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import torch
 import xarray
 import zarr
 from PIL import Image
-from surgery_zarr import store as stores
 from surgery_zarr.sink import Zarr
 from surgery_zarr.store import Column, chunk_shape
 from torch import Tensor, nn
@@ -61,21 +61,6 @@ def run(images: list[Path], out: Path, model: nn.Module | None = None, sink: Zar
     surgery.extract(model or Net(), images, out=out, sinks=[sink], **options)
 
 
-def run_again(
-    images: list[Path],
-    out: Path,
-    model: nn.Module | None = None,
-    sink: Zarr = Zarr(),  # noqa: B008
-    **options: Any,
-) -> None:
-    """Run again into a folder with a store: after a killed run, and without the manifest of the first run."""
-    if (out / ".surgery").exists():
-        with pytest.raises(OutputError, match="holds another run"):  # now what it left is in order
-            run(images, out, model, sink, **options)
-    (out / "manifest.json").unlink(missing_ok=True)
-    run(images, out, model, sink, **options)
-
-
 def expected(images: list[Path], at: str, model: nn.Module | None = None) -> list[Tensor]:
     """Return the values of an operation for each image, recorded in another way."""
     traced = surgery.trace((model or Net()).eval())
@@ -96,6 +81,7 @@ def test_plain_zarr_reads_every_operation_over_all_images(tmp_path: Path) -> Non
     assert conv.metadata.zarr_format == 3
     assert conv.shape == (3, 8, 12, 10)
     assert conv.chunks == (1, 8, 12, 10)
+    assert conv.shards == (1, 8, 12, 10)
     for row, truth in zip(conv, expected(images, "conv"), strict=True):
         assert np.array_equal(row, truth[0].numpy())
     names: Any = group["image"]
@@ -129,60 +115,166 @@ def test_a_dtype_that_numpy_has_not_is_kept_as_float32_and_says_so(tmp_path: Pat
 def test_what_belongs_to_a_whole_batch_has_a_store_of_its_own(tmp_path: Path) -> None:
     run(photos(tmp_path / "in", 4), tmp_path / "out", batch_size=2)
     data = xarray.open_zarr(tmp_path / "out" / "batches.zarr")
-    assert list(data["batch"].values) == ["photo 0-0, photo 0-1", "photo 0-2, photo 0-3"]
+    assert list(data["batch"].values) == [0, 2]
     assert data["mul"].dims == ("batch", "token_5", "feature_7")
     assert np.array_equal(data["mul"][1].values, Net().bias.detach().numpy() * 2)
 
 
-def test_a_second_run_adds_its_images(tmp_path: Path) -> None:
-    first, second = photos(tmp_path / "in", 2), photos(tmp_path / "in", 3, seed=1)
-    run(first, tmp_path / "out")
-    run_again(second, tmp_path / "out", sink=Zarr(level=9))
+def tree(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def stores(folder: Path) -> list[str]:
+    return sorted(place.name for place in folder.iterdir() if place.is_dir() and place.name.startswith("activations"))
+
+
+def mixed_photos(folder: Path) -> list[Path]:
+    """Write 8 images: one that can't be read, and two of another size."""
+    images = photos(folder, 8)
+    images[2].write_bytes(b"no image")
+    for number, image in zip((4, 6), photos(folder.parent / "large", 2, (16, 20)), strict=True):
+        image.replace(images[number])
+    return images
+
+
+class Stop:
+    """Presses Ctrl-C after so many images."""
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+
+    def __call__(self, progress: Any) -> None:
+        if progress.done >= self.images:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_workers_writers_shards_and_stopped_runs_give_the_bytes_of_one_run(tmp_path: Path, size: int) -> None:
+    images = mixed_photos(tmp_path / "in")
+    run(images, tmp_path / "whole", batch_size=size)
+    whole = tree(tmp_path / "whole")
+    run(images, tmp_path / "jobs", batch_size=size, jobs=2)
+    assert tree(tmp_path / "jobs") == whole
+    run(images, tmp_path / "writers", batch_size=size, writer_threads=2)
+    assert tree(tmp_path / "writers") == whole
+    for number in (3, 1, 2):
+        run(images, tmp_path / "shards", batch_size=size, shard=(number, 3))
+    surgery.merge(tmp_path / "shards", out=tmp_path / "merged")
+    assert tree(tmp_path / "merged") == whole
+    for stop in (1, 4):
+        out = tmp_path / f"stopped-{stop}"
+        run(images, out, batch_size=size, progress=Stop(stop))
+        before = tree(out)
+        assert not surgery.verify(out).faults
+        run(images, out, batch_size=size, jobs=2)
+        assert tree(out) == whole
+        done = {name for name in before if name.rpartition("/")[2].startswith("c.")}
+        assert done
+        assert all(before[name] == whole[name] for name in done), "shards never change"
+
+
+def test_a_row_has_the_values_of_its_image_whatever_is_in_its_batch(tmp_path: Path) -> None:
+    images = mixed_photos(tmp_path / "in")
+    out = tmp_path / "out"
+    report = surgery.extract(Net(), images, out=out, sinks=["zarr"], batch_size=4)
+    assert len(report.failed) == 1
+    # The batches are 0, 1, 3, then 4, then 5, then 6, then 7: other sizes and the broken image divide them.
+    found: dict[Any, Any] = {}
+    for name in stores(out):
+        data = xarray.open_zarr(out / name)
+        assert list(data["image"].values) == [image.stem for image in images]
+        assert list(data["path"].values) == [str(image) for image in images]
+        for number in np.flatnonzero(data["done"].values).tolist():
+            if "conv" in data:
+                assert number not in found
+                found[number] = data["conv"][number].values
+        for number in np.flatnonzero(~data["done"].values).tolist():
+            assert all(np.isnan(values[number]).all() for values in data.values() if values.dtype.kind == "f")
+    assert sorted(found) == [0, 1, 3, 4, 5, 6, 7]
+    for number, values in found.items():
+        assert np.allclose(values, expected([images[number]], "conv")[0][0].numpy(), atol=1e-6)  # of another batch
+    first = xarray.open_zarr(out / "activations.zarr")
+    assert first["done"].values.tolist() == [True, True, False, True, False, True, False, False]
+    assert sum("activations-16x20-" in name for name in stores(out)) == 2, "two batches of these share a shard"
+
+
+def test_an_image_that_is_repaired_is_added_later(tmp_path: Path) -> None:
+    images = mixed_photos(tmp_path / "in")[:3]
+    run(images, tmp_path / "out", batch_size=3)
+    before = tree(tmp_path / "out")
+    photos(tmp_path / "in", 3)
+    assert surgery.extract(Net(), images, out=tmp_path / "out", sinks=["zarr"], batch_size=3).images == 3
+    after = tree(tmp_path / "out")
+    assert {name for name in before if before[name] != after.get(name)} == {"manifest.json"}
+    data = xarray.open_zarr(tmp_path / "out" / "activations-2.zarr")
+    assert data["done"].values.tolist() == [False, False, True]
+    assert np.array_equal(data["conv"][2].values, expected([images[2]], "conv")[0][0].numpy())
+    assert not surgery.verify(tmp_path / "out").faults
+
+
+def test_what_the_first_image_lacks_is_beside_its_store(tmp_path: Path) -> None:
+    """In a batch of one image, what is computed of no image can be read as its own: it doesn't move the others."""
+    images = photos(tmp_path / "in", 3)
+    run(images, tmp_path / "out", batch_size=2)
     data = xarray.open_zarr(tmp_path / "out" / "activations.zarr")
-    assert data.sizes["image"] == 5
-    assert list(data["image"].values[2:]) == [file.stem for file in second]
-    for row, truth in zip(data["conv"].values, expected([*first, *second], "conv"), strict=True):
-        assert np.array_equal(row, truth[0].numpy())
+    assert data["done"].values.all()
+    assert "mul" not in data
+    (other,) = set(stores(tmp_path / "out")) - {"activations.zarr"}
+    data = xarray.open_zarr(tmp_path / "out" / other)
+    assert list(data) == ["mul"]
+    assert data["done"].values.tolist() == [False, False, True]
+    assert np.array_equal(data["mul"][2].values, Net().bias.detach().numpy() * 2)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"model": Net(seed=1)}, "is of a run with weights_sha256 .* and not .*; write to another folder"),
-        ({"mode": "train"}, "is of a run with mode eval and not train"),
-        ({"range": (0.0, 1.0)}, r"is of a run with range \[-1.0, 1.0\] and not \[0.0, 1.0\]"),
-        ({"at": "conv"}, "has .*, which this run does not have"),
-        ({"size": 8}, "has input as 3x12x10 float32, and this run begins with 3x8x8 float32; write to another"),
-    ],
-)
-def test_a_second_run_that_is_another_is_refused_in_a_line(
-    tmp_path: Path, options: dict[str, Any], message: str
-) -> None:
-    run(photos(tmp_path / "in", 1), tmp_path / "out")
-    before = contents(tmp_path / "out")
-    with pytest.raises(OutputError, match=message):
-        run_again(photos(tmp_path / "in", 1), tmp_path / "out", **options)
-    assert contents(tmp_path / "out") == before
+def test_a_store_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    images = photos(tmp_path / "in", 5)
+    truth = np.stack([values[0].numpy() for values in expected(images, "conv")])
+    seen: list[int] = []
+
+    def read(progress: Any) -> None:
+        data = xarray.open_zarr(tmp_path / "out" / "activations.zarr")
+        done = data["done"].values
+        seen.append(int(done.sum()))
+        assert seen[-1] >= progress.done
+        assert np.allclose(data["conv"].values[done], truth[done], atol=1e-6)
+        assert np.isnan(data["conv"].values[~done]).all()
+        assert list(data["image"].values) == [image.stem for image in images]
+
+    run(images, tmp_path / "out", batch_size=2, progress=read)
+    assert seen == [2, 4, 5]
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
-    stores = [place for place in folder.iterdir() if place.is_dir()]
-    return {file: file.read_bytes() for place in stores for file in place.rglob("*") if file.is_file()}
-
-
-def test_images_of_other_shapes_have_a_store_of_their_own(tmp_path: Path) -> None:
-    small, large = photos(tmp_path / "in", 2), photos(tmp_path / "in", 2, (16, 20), seed=1)
-    images = [small[0], large[0], small[1]]
+def test_another_run_is_refused_and_replaced_only_if_asked(tmp_path: Path) -> None:
+    images = photos(tmp_path / "in", 2)
     run(images, tmp_path / "out")
-    run_again([large[1]], tmp_path / "out", sink=Zarr(mixed=True))
-    one, other = (zarr.open_group(tmp_path / "out" / f"activations{n}.zarr", mode="r") for n in ("", "-2"))
-    assert [list(group["image"][:]) for group in (one, other)] == [  # type: ignore[index, arg-type]
-        ["photo 0-0", "photo 0-1"],
-        ["photo 1-0", "photo 1-1"],
-    ]
-    rows: Any = other["conv"]
-    for row, truth in zip(rows, expected(large, "conv"), strict=True):
-        assert np.array_equal(row, truth[0].numpy())
+    before = tree(tmp_path / "out")
+    with pytest.raises(OutputError, match="holds another run: it has the mode eval, and this one train"):
+        run(images, tmp_path / "out", mode="train")
+    with pytest.raises(OutputError, match="holds another run"):
+        run(images, tmp_path / "out", sink=Zarr(level=9))
+    assert tree(tmp_path / "out") == before
+    run(images[:1], tmp_path / "out", mode="train", overwrite=True)
+    assert xarray.open_zarr(tmp_path / "out" / "activations.zarr").attrs["mode"] == "train"
+    assert not surgery.verify(tmp_path / "out").faults
+
+
+def test_names_of_operations_and_images_need_not_be_names_of_files(tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.done, self.image, self.Image, self.con = (nn.ReLU() for _ in range(4))
+
+        def forward(self, images: Tensor) -> Tensor:
+            result: Tensor = self.con(self.Image(self.image(self.done(images))))
+            return result
+
+    image = photos(tmp_path / "in", 1)[0]
+    odd = image.rename(tmp_path / "in" / "activations.zarr.png")
+    run([odd], tmp_path / "out", Odd())
+    data = xarray.open_zarr(tmp_path / "out" / "activations.zarr")
+    assert {"done~2", "image~2", "Image~3", "_con"} <= set(data)
+    assert [data[name].attrs["path"] for name in ("done~2", "image~2", "Image~3")] == ["done", "image", "Image"]
+    assert np.array_equal(data["_con"][0].values, surgery.load_image(odd)[0].relu().numpy())
 
 
 def test_the_python_of_the_readme_makes_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,10 +286,22 @@ def test_the_python_of_the_readme_makes_its_picture(tmp_path: Path, monkeypatch:
         assert np.abs(np.asarray(made, float) - np.asarray(shown, float)).mean() < 1
 
 
-def test_what_is_no_store_of_activations_is_left_alone(tmp_path: Path) -> None:
+def test_what_is_of_no_run_is_left_alone(tmp_path: Path) -> None:
     zarr.create_group(tmp_path / "out" / "activations.zarr")
-    with pytest.raises(OutputError, match="is not a store of activations; write to another folder"):
+    before = tree(tmp_path / "out")
+    with pytest.raises(
+        OutputError, match=r"activations.zarr/zarr.json: a file of that name is there, which is of no run"
+    ):
         run(photos(tmp_path / "in", 1), tmp_path / "out")
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_folder_that_is_of_no_run_of_images_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="needs to know all images in advance"),
+        Zarr()(surgery.OutputFolder(tmp_path)),
+    ):
+        pass
 
 
 def test_large_maps_are_cut_along_their_first_axes() -> None:
@@ -222,89 +326,21 @@ def test_values_of_several_chunks_come_back(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "out" / "activations.zarr", mode="r")
     repeat: Any = group["repeat"]
     assert repeat.chunks == (1, 16, 128, 128)
+    assert repeat.shards == (1, 128, 128, 128), "whole chunks"
     assert np.array_equal(repeat[0], surgery.load_image(images[0]).repeat(1, 40, 1, 1)[0].numpy())
 
 
-class Killed(BaseException):
-    """Stands for the death of the process."""
-
-
-def test_a_run_killed_at_any_write_leaves_whole_images_and_the_next_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = photos(tmp_path / "in", 2)
-    truth = np.stack([values[0].numpy() for values in expected(images, "conv")])
-    writes, last = 0, 0
-    put, replace = stores._Chunks.set, stores._replace
-
-    def count() -> None:
-        nonlocal writes
-        writes += 1
-        if writes == last:
-            raise Killed
-
-    async def killed_put(store: Any, key: str, value: Any) -> None:
-        count()
-        await put(store, key, value)
-
-    def killed_replace(path: Path, content: Any) -> None:
-        count()
-        replace(path, content)
-
-    monkeypatch.setattr(stores._Chunks, "set", killed_put)
-    monkeypatch.setattr(stores, "_replace", killed_replace)
-    run(images, tmp_path / "whole", at="conv")
-    total = writes
-    assert total > 20
-    seen = set()
-    for last in range(1, total + 1):
-        out = tmp_path / str(last)
-        writes = 0
-        with pytest.raises(Killed):
-            run(images, out, at="conv")
-        length = check_whole(out / "activations.zarr", truth)
-        seen.add(length)
-        writes = -total
-        run_again(images[length:], out, at="conv")
-        assert check_whole(out / "activations.zarr", truth) == 2
-    assert seen == {0, 1}
-
-
-def check_whole(path: Path, truth: Any) -> int:
-    """Check that a store has the first images with their exact values, and return how many."""
-    if not path.exists():
-        return 0
-    group = zarr.open_group(path, mode="r")
-    conv: Any = group["conv"]
-    length: int = conv.shape[0]
-    assert np.array_equal(conv[:], truth[:length])
-    alone: Any = zarr.open_array(path / "conv", mode="r")  # past the store's own metadata
-    assert np.array_equal(alone[:], truth[: alone.shape[0]])
-    data = xarray.open_zarr(path)
-    assert data.sizes["image"] == length
-    assert set(data["image"].values) <= {f"photo 0-{number}" for number in range(400)}
-    return length
-
-
-def test_a_killed_process_leaves_whole_images(tmp_path: Path) -> None:
-    images = sorted(photos(tmp_path / "in", 400))
+def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_not(tmp_path: Path) -> None:
+    images = sorted(photos(tmp_path / "in", 12))
+    run(images, tmp_path / "whole", batch_size=2, jobs=2)
     program = [sys.executable, __file__, *map(str, (tmp_path / "in", tmp_path / "out"))]
-    place = tmp_path / "out" / "activations.zarr"
-    deadline = time.monotonic() + 60
-    with subprocess.Popen(program, stderr=subprocess.PIPE) as process:
-        try:
-            while time.monotonic() < deadline and process.poll() is None:
-                if (place / "zarr.json").exists() and xarray.open_zarr(place).sizes["image"] >= 3:
-                    break
-                time.sleep(0.01)
-        finally:
-            process.send_signal(signal.SIGKILL)
+    with subprocess.Popen([*program, "120"], stderr=subprocess.PIPE) as process:
         _, said = process.communicate()
     assert process.returncode == -signal.SIGKILL, said.decode()
-    length = xarray.open_zarr(place).sizes["image"]
-    assert 3 <= length < 400
-    truth = np.stack([values[0].numpy() for values in expected(images[: length + 1], "conv")])
-    assert check_whole(place, truth) == length
+    left = tree(tmp_path / "out")
+    assert any("/done/c." in name for name in left)
+    run(images, tmp_path / "out", batch_size=2, jobs=2)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> object:
@@ -322,9 +358,12 @@ def test_its_options_are_set_from_the_command_line_and_the_store_is_listed(
 ) -> None:
     assert command(monkeypatch, tmp_path, "extract", "--at", "up1.tanh", "--sink", "zarr:level=0,chunk=1") == 0
     array = json.loads((tmp_path / "activations" / "activations.zarr" / "up1.tanh" / "zarr.json").read_text())
-    assert [codec["name"] for codec in array["codecs"]] == ["bytes"]
+    (sharding,) = array["codecs"]
+    assert [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes"]
     assert array["shape"] == [1, 3, 256, 256]
-    assert json.loads(Path("activations/manifest.json").read_text())["files"] == ["activations.zarr"]
+    manifest = json.loads(Path("activations/manifest.json").read_text())
+    assert "activations.zarr/zarr.json" in manifest["files"]
+    assert "activations.zarr/up1.tanh/c.0.0.0.0" in manifest["images"][-1]["files"]
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
@@ -334,6 +373,21 @@ def test_options_that_make_no_sense_are_refused() -> None:
         Zarr(chunk=0)
 
 
+class KillsItself:
+    """In place of `Path.write_bytes`: writes so many files, then kills the process."""
+
+    def __init__(self, files: int) -> None:
+        self.left = files
+        self.write = Path.write_bytes
+
+    def __get__(self, path: Path, _: object) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return partial(self.write, path)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(sorted(Path(sys.argv[1]).iterdir()), Path(sys.argv[2]))
+    Path.write_bytes = KillsItself(int(sys.argv[3]))  # type: ignore[method-assign, assignment]
+    run(sorted(Path(sys.argv[1]).iterdir()), Path(sys.argv[2]), batch_size=2)

@@ -13,9 +13,13 @@ from surgery.errors import ImageError
 from surgery.inputs.decoding import decodable_suffixes
 from surgery.inputs.input_files import StoredFile
 from surgery.inputs.notes import add_note
+from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
+
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+"""Archives of inputs. The compressed ones can't be read one by one, which a message says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +42,41 @@ class FileSelection:
         """Return whether the name of a file has one of the suffixes."""
         return PurePath(name).suffix.lower() in self.suffixes
 
+    def takes(self, name: str) -> bool:
+        """Return whether a file of this name has one of the suffixes, and is not hidden."""
+        return self.has_suffix(name) and not name.startswith(".")
+
+    def is_shard(self, name: str) -> bool:
+        """Return whether a file of this name is an archive of inputs, and is not read as it is."""
+        return name.lower().endswith(SHARD_SUFFIXES) and not self.has_suffix(name)
+
     def choose(self, source: str, files: Sequence[str]) -> list[str]:
-        """Return the files with one of the suffixes that are not hidden, and note how many others there are."""
+        """Return the files with one of the suffixes that are not hidden, and note how many others there are.
+
+        If there are none, they are the shards among the files.
+        """
         names = [*map(name_of, files)]
-        is_chosen = [self.has_suffix(name) and not name.startswith(".") for name in names]
+        is_chosen = [self.takes(name) for name in names]
+        if not any(is_chosen):
+            is_chosen = [self.is_shard(name) and not name.startswith(".") for name in names]
         chosen = [file for file, is_one in zip(files, is_chosen, strict=True) if is_one]
         others = [name for name, is_one in zip(names, is_chosen, strict=True) if not is_one]
         if others and chosen:
             count = "1 other file is" if len(others) == 1 else f"{len(others)} other files are"
-            add_note(source, f"{count} left out: {_list_names(others)}")
+            add_note(source, f"{count} left out: {abbreviate_list(others)}")
         return chosen
 
     def choose_from_folder(self, folder: str, files: Sequence[str]) -> list[str]:
         """Return those of the files in a folder. Raises ImageError if there are none."""
         if chosen := self.choose(folder, files):
             return chosen
+        raise ImageError(self.explain_none(f"the folder {folder}", [*map(name_of, files)]))
+
+    def explain_none(self, place: str, names: Sequence[str]) -> str:
+        """Return why no file in a folder or a shard is chosen, where there are files of these names."""
         advice = "; --reader NAME reads other files (reader= in Python)" if self.description == "image" else ""
-        others = f"; it holds {_list_names(map(name_of, files))}{advice}" if files else ""
-        raise ImageError(f"the folder {folder} has no {self.description} in it{others}")
+        others = f"; it holds {abbreviate_list(names)}{advice}" if names else ""
+        return f"{place} has no {self.description} in it{others}"
 
     def choose_matches(self, pattern: str, name: str, files: Sequence[str]) -> Sequence[str]:
         """Return those of the files that match a pattern: all if its last part `name` has a suffix.
@@ -65,7 +86,7 @@ class FileSelection:
         suffix = PurePath(name).suffix
         chosen = files if suffix and not glob.has_magic(suffix) else self.choose(pattern, files)
         if not chosen:
-            others = f"; it matches {_list_names(map(name_of, files))}, and no {self.description}" if files else ""
+            others = f"; it matches {abbreviate_list(map(name_of, files))}, and no {self.description}" if files else ""
             raise ImageError(f"no file matches {pattern}{others}")
         return chosen
 
@@ -79,9 +100,3 @@ def suffix_of(file: str | os.PathLike[str] | StoredFile) -> str:
 def name_of(file: str) -> str:
     """Return the last part of a path or an address."""
     return address_name(file) if is_address(file) else PurePath(file).name
-
-
-def _list_names(names: Iterable[str], limit: int = 3) -> str:
-    names = [*names]
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from surgery.addresses import is_address, local_path
 from surgery.errors import ImageError
-from surgery.inputs.file_selection import FileSelection
+from surgery.inputs.file_selection import FileSelection, name_of
 from surgery.inputs.input_files import InputFiles, LocalFiles
 from surgery.inputs.local_files import find_local_files
+from surgery.inputs.name_ranges import expand_braces
 from surgery.inputs.path_lists import ListedName, is_list, read_list
 from surgery.inputs.remote_files import RemoteFiles, find_remote_files
+from surgery.inputs.tar_headers import open_shard
 from surgery.inputs.text_table import TextTable
 
 if TYPE_CHECKING:
@@ -26,25 +28,27 @@ if TYPE_CHECKING:
 
 
 def find_images(images: FilePatterns, suffixes: Collection[str] | None = None) -> InputFiles:
-    """Return the inputs that `images` names: files, folders, patterns and lists, on this machine or at addresses.
+    """Return the inputs that `images` names: files, folders, patterns, shards and lists, here or at addresses.
 
     A pattern is such as ``facades/*.png``, a list such as ``@list.txt``, a text with a path or an address on each line,
     and an address is one of fsspec, such as ``s3://bucket/photos/*.png``. The inputs are in the order of `images`;
     those from one folder or pattern are sorted. A folder gives the files directly in it. A file that is named by its
-    path or address is among them whether it exists or not.
+    path or address is among them whether it exists or not. The members of a tar archive are inputs, and
+    ``shard-{00..99}.tar`` stands for a range of names.
 
     `suffixes` (lower case, with the dot) select files from folders and from patterns without a suffix; None selects
     image files. Hidden files and files with other suffixes are skipped, and a note says so. A pattern with ``**`` on
     this machine skips folders that hold a finished run.
 
     Raises ImageError for an empty name, for a folder or a pattern without a matching file, for a list that can't be
-    read, and for an address whose files can't be listed.
+    read, for an address whose files can't be listed, and for an archive whose members can't.
     """
     if isinstance(images, InputFiles):
         return images
     items = [images] if isinstance(images, (str, os.PathLike)) else images
     selection = FileSelection.of(suffixes)
-    files = InputFiles(_group(chain.from_iterable(_find(item, selection) for item in items)))
+    names = chain.from_iterable(_find(item, selection) for item in items)
+    files = InputFiles(_group(names, selection))
     if not files:
         raise ImageError("no images were given")
     return files
@@ -58,10 +62,16 @@ def _find(item: str | os.PathLike[str], selection: FileSelection) -> Iterable[st
         return [_as_listed(item)]
     if isinstance(item, str) and is_list(item):
         return map(_as_listed, read_list(item))
-    if isinstance(item, str) and is_address(item):
-        path = local_path(item)
-        return find_remote_files(item, selection) if path is None else find_local_files(path, selection)
-    return find_local_files(item, selection)
+    if not isinstance(item, str) or os.path.exists(item):  # noqa: PTH110 - no error for a long name
+        return find_local_files(item, selection)
+    return chain.from_iterable(_find_one(name, selection) for name in expand_braces(item))
+
+
+def _find_one(name: str, selection: FileSelection) -> Iterable[str]:
+    if not is_address(name):
+        return find_local_files(name, selection)
+    path = local_path(name)
+    return find_remote_files(name, selection) if path is None else find_local_files(path, selection)
 
 
 def _as_listed(name: str) -> str:
@@ -71,10 +81,16 @@ def _as_listed(name: str) -> str:
     return str(Path(local_path(name) or name))
 
 
-def _group(names: Iterable[str]) -> Iterator[FileGroup]:
-    for is_remote, together in groupby(names, is_address):
-        texts = TextTable.of(together)
-        yield RemoteFiles(texts) if is_remote else LocalFiles(texts)
+def _group(names: Iterable[str], selection: FileSelection) -> Iterator[FileGroup]:
+    def kind(name: str) -> tuple[bool, bool]:
+        return is_address(name), selection.is_shard(name_of(name))
+
+    for (is_remote, is_shard), together in groupby(names, kind):
+        if is_shard:
+            yield from (open_shard(name, selection) for name in together)
+        else:
+            texts = TextTable.of(together)
+            yield RemoteFiles(texts) if is_remote else LocalFiles(texts)
 
 
 def reader_suffixes(reader: object) -> tuple[str, ...] | None:

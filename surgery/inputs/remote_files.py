@@ -100,7 +100,8 @@ def find_remote_files(address: str, selection: FileSelection) -> Sequence[str]:
     is_web = main.lower().startswith(("http://", "https://"))
     magic = (_WEB_MAGIC if is_web else _MAGIC).search(main)
     is_folder = main.endswith("/")
-    if not magic and not is_folder and (is_web or selection.has_suffix(address_name(address))):
+    name = address_name(address)
+    if not magic and not is_folder and (is_web or selection.has_suffix(name) or selection.is_shard(name)):
         return [address]
     shown = hide_secrets(address)
 
@@ -122,7 +123,7 @@ def find_remote_files(address: str, selection: FileSelection) -> Sequence[str]:
     if found is None:
         return [address]
     if magic:
-        return selection.choose_matches(shown, address_name(address), found)
+        return selection.choose_matches(shown, name, found)
     return selection.choose_from_folder(shown, found)
 
 

@@ -14,6 +14,8 @@ from surgery.errors import SurgeryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from surgery.output import Place
+
 T = TypeVar("T")
 
 
@@ -41,7 +43,7 @@ def split_checkpoints(model: str, given: Sequence[str], *, has_reader: bool) -> 
     return sorted(models, key=natural_key), list(given[count:])
 
 
-def run_folders(models: Sequence[str], out: Path) -> list[Path]:
+def run_folders(models: Sequence[str], out: Place) -> list[Place]:
     """Return the folder of each model's run: `out` itself for one model, else one in it, called like the checkpoint."""
     from surgery.comparison import shorten
     from surgery.text import unique_image_names
@@ -54,7 +56,7 @@ def run_folders(models: Sequence[str], out: Path) -> list[Path]:
     return [out / name for name in unique_image_names(names, reserved=("page", "index.html"))]
 
 
-def run_checkpoints(folders: Mapping[str, Path], run: Callable[[str, Path], T]) -> list[T]:
+def run_checkpoints(folders: Mapping[str, Place], run: Callable[[str, Place], T]) -> list[T]:
     """Run models, each into its folder, and return what it returns of each.
 
     One of several that fails is reported and left out. Ctrl-C ends with the run that it interrupts.

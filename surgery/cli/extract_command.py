@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surgery.extraction import Estimate
-    from surgery.output import Report
+    from surgery.output import Place, Report
 
 
 @expand_option_groups
@@ -70,7 +70,7 @@ def extract(
     from surgery.extraction import extract as run
     from surgery.inputs import collect_notes, find_images, reader_suffixes
     from surgery.models import load_model
-    from surgery.output import Notes, format_notes, write_page
+    from surgery.output import Address, Notes, format_notes, write_page
     from surgery.rewriting import parse_selection
 
     selections = [parse_selection(text) for text in at]
@@ -82,7 +82,7 @@ def extract(
         paths = find_images(chosen, reader_suffixes(arguments.get("reader"))) if has_files else ()
     folders = run_folders(models, arguments.pop("out"))
 
-    def estimate_model(source: str, folder: Path) -> Estimate:
+    def estimate_model(source: str, folder: Place) -> Estimate:
         network = load_model(source, part=loading.part, seed=running.seed, plugins=plugins)
         return estimate(network, paths, at=selections, source=source, out=folder, sample=pricing.sample, **arguments)
 
@@ -93,7 +93,7 @@ def extract(
             raise typer.Exit(1)
         return
 
-    def run_model(source: str, folder: Path) -> Report:
+    def run_model(source: str, folder: Place) -> Report:
         network = load_model(source, part=loading.part, seed=running.seed, plugins=plugins)
         with ProgressBar(len(paths) or None, source if len(models) > 1 else "extracting") as bar:
             return run(
@@ -110,7 +110,8 @@ def extract(
 
     reports = run_checkpoints(dict(zip(models, folders, strict=True)), run_model)
     has_page = output.page and len(models) > 1 and running.shard is None
-    page = write_page(*(each.folder for each in reports if each.images)) if has_page else None
+    done = [each.folder for each in reports if each.images and not isinstance(each.folder, Address)]
+    page = write_page(*done) if has_page and done else None
     _print_reports(reports, format_notes(notes), page)
     for report in reports:
         for warning in report.warnings:

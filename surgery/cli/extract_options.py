@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -207,9 +207,15 @@ class OutputOptions:
     """Options that say what is written, and where."""
 
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write to.", rich_help_panel=_OUTPUT),
-    ] = Path("activations")
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="The folder to write to, or an address: s3://bucket/run.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "activations"
     sink: Annotated[
         list[str],
         typer.Option(
@@ -253,7 +259,9 @@ class OutputOptions:
         for name in self.measure:
             plugins.resolve("measure", name)  # so that an unknown name is an error before the model is loaded
         settings = {"measures": self.measure, "stats": self.stats, "overwrite": self.overwrite}
-        return {"out": self.out.expanduser(), **settings, **sinks}
+        from surgery.output import parse_place
+
+        return {"out": parse_place(os.path.expanduser(self.out)), **settings, **sinks}  # noqa: PTH111 - may be no path
 
     def _sinks(self, plugins: Plugins) -> list[Any]:
         """Return the chosen sinks; with --page, also those of the page and of the pictures that it shows."""

@@ -64,6 +64,7 @@ def run_share(
                     left = len(plan.numbers) - earlier - len(batch.inputs)
                     if not started and left > 0 and not plan.force:
                         writers.drain()
+                        left = plan.workspace.count_waiting(left, len(batch.inputs), pipeline.disk_bytes)
                         check_space(plan.folder.path, pipeline.disk_bytes, len(batch.inputs), left)
                     started += len(batch.inputs)
                     total = len(plan.numbers)

@@ -16,12 +16,23 @@ from PIL import Image
 
 from surgery.builtin import Statistics
 from surgery.errors import ImageError, ModelError
+from surgery.extraction.named_stages import StageResolver
 from surgery.extraction.run import extract
 from surgery.extraction.run_estimate import OTHER, Estimate, OperationEstimate
+from surgery.extraction.sink_completion import check_sinks
 from surgery.extraction.trial import Trial, trying
-from surgery.output import ManifestReader, free_space, listed_files, round_to_blocks
+from surgery.output import (
+    Address,
+    ManifestReader,
+    Uploads,
+    free_space,
+    listed_files,
+    parse_place,
+    round_to_blocks,
+    staging_home,
+)
 from surgery.page import INDEX, PAGE
-from surgery.text import BATCH_FOLDER
+from surgery.text import BATCH_FOLDER, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +40,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surgery.inputs import FilePatterns
-    from surgery.output import Progress, Report
+    from surgery.output import Place, Progress, Report
 
 NOISE_NOTE = "the size is that of noise, which compresses least; --sample 2 (sample=2) measures that of the pictures"
 START_NOTE = "the seconds include those of the start; a sample of more images than a batch has leaves them out"
@@ -42,14 +53,14 @@ def estimate(
     model: nn.Module,
     images: FilePatterns = (),
     *,
-    out: str | os.PathLike[str] = "activations",
+    out: str | os.PathLike[str] | Address = "activations",
     sample: int = 0,
     **settings: Any,
 ) -> Estimate:
     """Return what `surgery.extract` will write and need for the same arguments, without writing into `out`.
 
     - `model`, `images`: As in `surgery.extract`.
-    - `out`: The folder of the run, on whose disk the files have to fit. It is not made.
+    - `out`: The folder of the run, on whose disk the files have to fit, or an address. It is not made.
     - `sample`: How many images to run, in a temporary folder, whose files are measured. With 0 the model does not run:
       shapes are computed by torch's fake tensors, and the sinks draw and write one batch of noise in place of values.
     - `settings`: The other arguments of `surgery.extract`. `jobs`, `watchers`, `overwrite` and `check` have no effect.
@@ -78,6 +89,8 @@ def estimate(
     device = torch.device(settings.get("device", "cpu"))
     if device.type == "cuda" and sample:
         torch.cuda.reset_peak_memory_stats(device)
+    place = parse_place(out)
+    check_sinks(StageResolver(settings.get("plugins")).resolve_all("sink", settings.get("sinks", ())), place)
     with TemporaryDirectory(prefix="surgery-", ignore_cleanup_errors=True) as folder, trying(trial):
         report = extract(model, images, out=folder, check=False, force=True, progress=on_progress, **settings)
         if report.interrupted:
@@ -86,18 +99,30 @@ def estimate(
             if not report.failed:
                 raise ImageError("the shard has no image: the run has fewer batches than shards")
             raise ImageError(f"{report.failed[0].path}: {report.failed[0].reason}")
-        operations, disk_bytes = _measure(report.folder, report, trial.total, batch_size)
+        operations, disk_bytes = _measure(Path(str(report.folder)), report, trial.total, batch_size)
     return Estimate(
-        folder=Path(out),
+        folder=place,
         images=trial.total,
         sample=report.images if sample else 0,
         operations=operations,
         disk_bytes=disk_bytes,
-        free_bytes=free_space(Path(out)),
+        free_bytes=None if isinstance(place, Address) else free_space(place),
         memory=_peak_memory(device) if sample else trial.live_bytes,
         seconds_per_image=trial.seconds_per_image(report.images) if sample else None,
-        notes=_notes(trial, report.images),
+        notes=(*_staging_notes(place, disk_bytes, trial.total, batch_size), *_notes(trial, report.images)),
     )
+
+
+def _staging_notes(place: Place, size: int, images: int, batch_size: int) -> tuple[str, ...]:
+    """Return a line on the local disk of a run that writes to an address."""
+    if not isinstance(place, Address):
+        return ()
+    batch = min(batch_size, images)
+    waiting = min(size, size * Uploads.count_waiting(batch, size * batch // images) // images)
+    home = staging_home(place)
+    free = free_space(home)
+    has = "" if free is None else f", whose disk has {format_bytes(free)}"
+    return (f"at most about {format_bytes(waiting)} wait at once in {home}{has}",)
 
 
 def _notes(trial: Trial, done: int) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
-from surgery.output import ManifestReader, Tally, has_manifest
+from surgery.output import KILLED, Address, ManifestReader, Tally, has_manifest
 from surgery.text import describe_stage, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from surgery.inputs import RunInputs
-    from surgery.output import OutputFolder
+    from surgery.output import OutputFolder, Place
     from surgery.stages import Sink
     from surgery.types import Operation
 
@@ -38,21 +38,28 @@ def describe_plan(
     }
 
 
-def find_finished(folder: OutputFolder, images: int, sinks: Iterable[Sink]) -> frozenset[int]:
+def find_finished(folder: OutputFolder, images: int, sinks: Iterable[Sink], place: Place) -> frozenset[int]:
     """Return the numbers of the images that an earlier run of the same has finished, and give the sinks its decisions.
 
-    `images` is how many the run has to do. The folder has been compared with this run.
+    `images` is how many the run has to do. The folder, which is that of `place`, has been compared with this run.
     Raises OutputError if images are left that a sink can't add to it.
     """
     if not has_manifest(folder.path):
         return frozenset()
-    earlier = Tally.from_manifest(ManifestReader(folder.path).head)
+    head = ManifestReader(folder.path).head
+    earlier = Tally.from_manifest(head)
     folder.shared.update(copy.deepcopy(earlier.shared))
     left = images - len(earlier.finished)
-    unable = [sink for sink in sinks if not (getattr(sink, "alone", False) or getattr(sink, "resumes", False))]
-    if left and unable:
+    is_remote = isinstance(place, Address)
+    unable = [
+        sink
+        for sink in sinks
+        if not (getattr(sink, "alone", False) or (getattr(sink, "resumes", False) and not is_remote))
+    ]
+    was_killed = is_remote and head.get("error") == KILLED  # before files of several images were at the address
+    if (left or was_killed) and unable:
         raise OutputError(
-            f"{folder.path} holds a part of this run, and {format_count(left, 'image')} that are left can't be added "
+            f"{place} holds a part of this run, and {format_count(left, 'image')} that are left can't be added "
             f"by the sink {describe_stage(unable[0])}, whose files are of several images; add --overwrite "
             "(overwrite=True) to begin anew"
         )

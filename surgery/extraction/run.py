@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,13 +40,14 @@ from surgery.output import (
     OutputFolder,
     RunStart,
     Shard,
-    acquire_workspace,
-    check_overwrite,
+    acquire_output,
+    check_place,
     graph_entry,
     locate_shard,
+    parse_place,
 )
 from surgery.rewriting import ALL_OPERATIONS, find_extractors
-from surgery.text import WORK_FOLDER, describe_stage
+from surgery.text import describe_stage
 from surgery.tracing import unwrap_model
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from surgery.graph import FrontEnd
     from surgery.inputs import FilePatterns, Side, Size
     from surgery.layouts import RequestedLayouts
-    from surgery.output import Progress, Report, Watcher
+    from surgery.output import Address, Progress, Report, Watcher
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
     from surgery.stages import Colormap, Measure, Normalizer, Reader, Sink, Tiler, Transform
@@ -75,7 +75,7 @@ def extract(
     at: Selection | str | Sequence[Selection | str] = ALL_OPERATIONS,
     edits: EditRecipe = (),
     reference: FilePatterns = (),
-    out: str | os.PathLike[str] = "activations",
+    out: str | os.PathLike[str] | Address = "activations",
     normalizer: Normalizer | str = MinMax(),  # noqa: B008 - frozen
     tiler: Tiler | str = Grid(),  # noqa: B008
     colormap: Colormap = None,
@@ -122,7 +122,8 @@ def extract(
       a selection and an edit, in the order in which they are applied. The edited values are operations with a prime,
       ``up3.cat'``. See `surgery.edit`; `surgery.editing.read_edits` returns those of an earlier run.
     - `reference`: Images for edits that compute their replacement from a reference run, read as the others are.
-    - `out`: The folder for files and manifest, made if missing. If it holds a part of this run, the run goes on.
+    - `out`: The folder for files and manifest, made if missing, or an address such as ``s3://bucket/run``. If it holds
+      a part of this run, the run goes on.
     - `normalizer`, `tiler`, `colormap`, `transforms`: How pictures are drawn.
     - `layout`: How values are read as maps, such as ``surgery.layouts.ChannelsLast()``: for every operation that it
       fits, or a mapping from selections to layouts. By default the axes of each value are tracked through the graph, or
@@ -182,7 +183,7 @@ def extract(
     interrupted. What is pressed while the last files and the manifest are written takes effect after that.
     """
     started = time.perf_counter()
-    part, place = locate_shard(shard, Path(out), overwrite=overwrite)
+    part, place = locate_shard(shard, parse_place(out), overwrite=overwrite)
     check_settings(mode, batch_size, side, jobs, device, seed)
     watcher_list = WatcherList(watchers)
     gradients = "output" if grad_cam and gradients is None else gradients
@@ -191,11 +192,11 @@ def extract(
     stages = StageResolver(plugins)
     main_reader: Reader | None = None if reader is None else stages.resolve("reader", reader)
     resolved_sinks: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
-    check_sinks(resolved_sinks)
+    check_sinks(resolved_sinks, place)
     named_measures = stages.measures(measures)
     recipe = stages.recipe(normalizer, tiler, colormap, transforms)
     other_readers = {name: stages.resolve("reader", each) for name, each in readers.items()}
-    check_shareable(jobs, resolved_sinks, watcher_list, part)
+    check_shareable(jobs, resolved_sinks, watcher_list, part, place)
     check_threads(reader_threads, writer_threads, jobs, resolved_sinks)
     original = unwrap_model(model)
     find = partial(
@@ -210,7 +211,7 @@ def extract(
         value_range=range,
     )
     files, reference_files = find(images), find(reference) if reference else None
-    check_overwrite(place, overwrite=overwrite or (place / WORK_FOLDER).exists(), can_go_on=True)
+    check_place(place, overwrite=overwrite)
     subject = copy_for_run(original, mode, device)
     example = read_example(subject, files, device)
     traced = trace_for_run(subject, {"leaves": leaves, "allow": allow, "front_end": front_end}, example)
@@ -246,10 +247,10 @@ def extract(
     )
     with (
         watch_interrupts(held=True) as interrupts,
-        acquire_workspace(place, overwrite=overwrite, inputs=files.local_files(), head=manifest.head) as workspace,
+        acquire_output(place, overwrite=overwrite, inputs=files.local_files(), head=manifest.head) as workspace,
     ):
         interrupts.allow()
-        folder = OutputFolder(place, manifest.about, workspace)
+        folder = OutputFolder(workspace.folder, manifest.about, workspace)
         opened_inputs = files.open(name for sink in resolved_sinks for name in getattr(sink, "places", ()))
         folder.plan_images(opened_inputs.names, opened_inputs.paths, batch_size)
         numbers = (part or Shard(1, 1)).images(len(files.paths), batch_size)
@@ -266,7 +267,7 @@ def extract(
             workspace=workspace,
             inputs=opened_inputs,
             notes=files.notes,
-            finished=find_finished(folder, len(numbers), resolved_sinks),
+            finished=find_finished(folder, len(numbers), resolved_sinks, place),
             numbers=numbers,
             shard=part,
             fixed_inputs=files.values_for(subject, device),
@@ -284,7 +285,7 @@ def extract(
             interrupts=interrupts,
         )
         with manifest.recording(workspace, operations):
-            watcher_list.started(RunStart(folder.path, files.paths, operations, folder.about))
+            watcher_list.started(RunStart(place, files.paths, operations, folder.about))
             workers = count_workers(jobs, len(numbers) - len(plan.finished), batch_size)
             if workers == 1:
                 result = run_in_this_process(plan, manifest, watcher_list.writes, progress)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from surgery.output import explain_lack_of_space
+from surgery.output import Address, explain_lack_of_space
 from surgery.text import format_bytes, format_count, html_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from surgery.output import Place
     from surgery.types import Operation
 
 OTHER = "other files"
@@ -42,7 +41,7 @@ class OperationEstimate:
 class Estimate:
     """What `surgery.extract` will write into a folder, and what it will need for that."""
 
-    folder: Path
+    folder: Place
     images: int
     """All images of the run."""
     sample: int
@@ -52,7 +51,7 @@ class Estimate:
     disk_bytes: int
     """What the files take on a disk with blocks of 4 KiB."""
     free_bytes: int | None
-    """What is free on the disk of the folder; None if the system can't tell."""
+    """What is free on the disk of the folder; None if the system can't tell, as of an address."""
     memory: int
     """Bytes. Of a sample, the peak of the process, or of the GPU's tensors. Otherwise of the weights and of the values
     that the forward pass of a batch holds at once, without what Python, kernels and waiting pictures
@@ -120,9 +119,10 @@ class Estimate:
         about = "about" if self.sample else "at most about"
         counts = f"{format_count(self.images, 'image')}, {format_count(self.files, 'file')}"
         free = "unknown" if self.free_bytes is None else format_bytes(self.free_bytes)
+        where = "free there" if isinstance(self.folder, Address) else "free on the disk"
         memory = "peak memory" if self.sample else "weights and values alive at once"
         lines = [
-            f"{counts}, {about} {format_bytes(self.bytes)}; free on the disk: {free}",
+            f"{counts}, {about} {format_bytes(self.bytes)}; {where}: {free}",
         ]
         lines += [f"{memory}: {format_bytes(self.memory)}"] if self.memory else []
         if self.seconds is not None and self.seconds_per_image is not None:

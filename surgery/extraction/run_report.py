@@ -20,7 +20,7 @@ def make_report(
     """Return the report of a run that has ended. `started` is the `time.perf_counter` of its beginning."""
     trace_notes = (info.note,) if info.note else ()
     return Report(
-        folder=plan.folder.path,
+        folder=plan.workspace.place,
         images=len(result.tally.finished),
         files=result.tally.files,
         failed=result.failures,
@@ -31,6 +31,6 @@ def make_report(
         not_reached=result.tally.not_reached,
         notes=(*model_notes, *trace_notes, *format_notes(result.notes)),
         interrupted=result.interrupted or plan.interrupts.received,
-        overview=None if result.tally.overview is None else plan.folder.path / result.tally.overview[1],
+        overview=None if result.tally.overview is None else plan.workspace.place / result.tally.overview[1],
         finished_before=len(plan.finished),
     )

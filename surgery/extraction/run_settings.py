@@ -9,6 +9,7 @@ from surgery.errors import ImageError, ModelError
 from surgery.extraction.trial import ADVICE, current_trial
 from surgery.inputs import Side
 from surgery.models import check_seed
+from surgery.output import Address
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from surgery.extraction.output_parts import Scalar
     from surgery.extraction.watchers import WatcherList
-    from surgery.output import Shard
+    from surgery.output import Place, Shard
     from surgery.stages import Sink
 
 Mode: TypeAlias = Literal["eval", "train", "as-is"]
@@ -41,8 +42,10 @@ def check_settings(mode: str, batch_size: int, side: str, jobs: int, device: str
         raise ModelError("the device 'meta' computes no values, so there is nothing to draw; use cpu or cuda")
 
 
-def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList, shard: Shard | None = None) -> None:
-    """Raise ModelError for a sink or a watcher that needs all images in one process, if there are several."""
+def check_shareable(
+    jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList, shard: Shard | None, place: Place
+) -> None:
+    """Raise ModelError for what needs all images in one process, if there are several: sinks, watchers, a place."""
     if jobs == 1 and shard is None:
         return
     others, remedy = (f"{jobs} jobs", "use one job") if shard is None else ("shards", "leave out --shard (shard=)")
@@ -53,6 +56,8 @@ def check_shareable(jobs: int, sinks: Sequence[Sink], watcher_list: WatcherList,
             )
     if watcher_list.writes and jobs > 1:
         raise ModelError(f"a plugin watches activations, which {jobs} jobs can't share; use one job, or block it")
+    if isinstance(place, Address) and place.text.startswith("memory:") and jobs > 1:
+        raise ModelError(f"{place} is in the memory of one process, to which {jobs} jobs can't write; use one job")
 
 
 def check_threads(reader_threads: int, writer_threads: int, jobs: int, sinks: Sequence[Sink]) -> None:

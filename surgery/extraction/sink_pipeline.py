@@ -63,7 +63,12 @@ class SinkPipeline:
                 try:
                     yield
                     self._pool.drain()
+                    self._manifest.drain()
                 except BaseException:
+                    with suppress(Exception):
+                        self._pool.drain()
+                    with suppress(Exception):
+                        self._manifest.drain()
                     self.drop_unfinished()
                     raise
         finally:

@@ -1,3 +1,7 @@
+from .address import Address as Address
+from .address import Place as Place
+from .address import check_folder as check_folder
+from .address import parse_place as parse_place
 from .atomic_files import write_atomically as write_atomically
 from .checksums import checksum as checksum
 from .disk_space import check_space as check_space
@@ -27,6 +31,7 @@ from .notes import Notes as Notes
 from .notes import format_notes as format_notes
 from .notes import merge_notes as merge_notes
 from .page_writer import write_page as write_page
+from .recovery import KILLED as KILLED
 from .recovery import acquire_workspace as acquire_workspace
 from .recovery import check_overwrite as check_overwrite
 from .report import Report as Report
@@ -35,6 +40,9 @@ from .run_events import RunStart as RunStart
 from .run_events import Watcher as Watcher
 from .shards import Shard as Shard
 from .shards import locate_shard as locate_shard
+from .staging import acquire_output as acquire_output
+from .staging import check_place as check_place
+from .staging import staging_home as staging_home
 from .summaries import OperationSummary as OperationSummary
 from .summaries import count_picture_parts as count_picture_parts
 from .summaries import drawing_notes as drawing_notes
@@ -42,4 +50,5 @@ from .summaries import merge_facts as merge_facts
 from .summaries import merge_summaries as merge_summaries
 from .summaries import unusual_layout as unusual_layout
 from .tally import Tally as Tally
+from .uploads import Uploads as Uploads
 from .workspace import Workspace as Workspace

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from surgery.errors import OutputError
 from surgery.text import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from surgery.output.address import Place
 
 BLOCK = 4096
 """Bytes in which most file systems give room to files."""
@@ -27,7 +31,7 @@ def free_space(folder: Path) -> int | None:
     return usage.free if usage.total else None
 
 
-def explain_lack_of_space(folder: Path, needed: int, images: int, free: int) -> str:
+def explain_lack_of_space(folder: Place, needed: int, images: int, free: int) -> str:
     """Return a line for a run that needs more bytes for its images than are free."""
     return (
         f"{format_count(images, 'image')} take about {format_bytes(needed)} in {folder}, and its disk has "

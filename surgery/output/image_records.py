@@ -72,13 +72,14 @@ class ImageRecords:
         """Add the record of an image to those of its batch."""
         self._lines.append(b"%d\t%d\t%b\n" % record)
 
-    def commit(self, tally: dict[str, Any]) -> None:
-        """Write the records of a batch with its tally, completely or not at all.
-
-        Raises OutputError if the disk is full.
-        """
+    def take_batch(self, tally: dict[str, Any]) -> bytes:
+        """Return the records that were added, of one batch, with its tally. `commit` writes them."""
         content = b"".join([*self._lines, b"\t", as_json(tally), b"\n"])
         self._lines.clear()
+        return content
+
+    def commit(self, content: bytes) -> None:
+        """Write the records of a batch, completely or not at all. Raises OutputError if the disk is full."""
         try:
             remaining = memoryview(content)
             while remaining:
@@ -116,6 +117,14 @@ def read_batches(
         for batch in heapq.merge(*map(_parse_batches, opened), key=attrgetter("number")):
             if is_kept(batch):
                 yield batch
+
+
+def complete_batches(content: bytes) -> bytes:
+    """Return the content of a file of records without a batch at its end that was cut."""
+    lines = content.splitlines(keepends=True)
+    while lines and not (lines[-1].startswith(b"\t") and lines[-1].endswith(b"\n")):
+        del lines[-1]
+    return b"".join(lines)
 
 
 def sync_folder(folder: Path) -> None:

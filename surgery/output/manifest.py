@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import first_line
 from surgery.output.image_records import ImageRecord, ImageRecords
 from surgery.output.json_values import as_json, encodable
 from surgery.output.manifest_entries import activation_entry, operation_entry, run_entry, summary_entry, trace_entries
-from surgery.output.manifest_reader import ManifestReader, flat_settings, has_manifest, listed_checksums
+from surgery.output.manifest_reader import ManifestReader, flat_settings, has_manifest, listed_checksums, listed_files
 from surgery.output.manifest_writer import UNFINISHED, read_tally, write_manifest
 from surgery.output.notes import format_notes, merge_notes
 from surgery.output.run_identity import PLAN
@@ -51,6 +52,8 @@ class Manifest:
         self._run_files: dict[str, str | None] = {}
         self._batch = Tally()
         """What the batch adds up to whose images are finished next."""
+        self._batch_files: list[str] = []
+        """The files of that batch, if they are to be taken to an address."""
         self._operations: tuple[Operation, ...] = ()
         self.is_complete = False
         """Whether the manifest in the folder is of this run, which nothing has stopped."""
@@ -176,18 +179,34 @@ class Manifest:
                     del entry["crc32"]
                 self._records.add(ImageRecord(number, files, as_json({**about, **entry})))
                 self._batch.files += files
+                if self._workspace.uploads is not None:
+                    self._batch_files += listed_files(entry)
         self._batch.finished.add(number)
         self._batch.not_reached.update(not_reached)
 
     def commit(self, tally: Tally | None = None) -> None:
         """Write the records of a batch whose images are all finished, with what else the batch adds to the tally.
 
-        Raises OutputError if the disk is full.
+        For an address, that is done when its files are there, some time after this returns. Raises OutputError if the
+        disk is full, or if a batch can't be taken to the address.
         """
         batch, self._batch = self._batch, Tally()
         batch.merge(tally or Tally())
-        self._records.commit(batch.whole_record())
-        self._workspace.finish_batch(min(batch.finished))
+        number, content = min(batch.finished), self._records.take_batch(batch.whole_record())
+        if (uploads := self._workspace.uploads) is None:
+            self._finish_batch(number, content)
+        else:
+            files, self._batch_files = self._batch_files, []
+            uploads.submit(number, files, content, partial(self._finish_batch, number, content))
+
+    def drain(self) -> None:
+        """Wait until all batches are recorded. Raises OutputError if one can't be taken to the address of the run."""
+        if self._workspace.uploads is not None:
+            self._workspace.uploads.drain()
+
+    def _finish_batch(self, number: int, content: bytes) -> None:
+        self._records.commit(content)
+        self._workspace.finish_batch(number)
 
     def drop_image(self, image: str | None) -> None:
         """Forget an image that failed."""

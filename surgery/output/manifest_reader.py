@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from surgery.errors import OutputError, describe_os_error
+from surgery.output.address import check_folder
 from surgery.output.json_values import encodable
 from surgery.page import INDEX, PAGE
 from surgery.text import MANIFEST_FILE, WORK_FOLDER, natural_key
@@ -199,7 +200,7 @@ def find_runs(folder: Path) -> list[Path]:
 def folder_contents(folder: Path) -> list[Path]:
     """Return what is in a folder, in the natural order of the names. Raises OutputError if it can't be read."""
     try:
-        return sorted(folder.iterdir(), key=lambda each: natural_key(each.name))
+        return sorted(check_folder(folder).iterdir(), key=lambda each: natural_key(each.name))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise OutputError(f"there is no folder {folder}") from error
     except OSError as error:
@@ -230,8 +231,7 @@ def _paths_inside(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, str
     root = os.path.realpath(folder)
     known: dict[str, bool] = {}
     for name in names:
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if not parts or name.startswith("/") or ".." in parts or parts[0].lower() == WORK_FOLDER or "\0" in name:
+        if not is_inside(name):
             continue
         path = f"{folder}/{name}"
         home = path.rpartition("/")[0]
@@ -240,6 +240,12 @@ def _paths_inside(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, str
             known[home] = real == root or real.startswith(root.rstrip(os.sep) + os.sep)
         if known[home]:
             yield name, path
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a name from a manifest is that of a file in the folder, as far as the name tells."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return not (not parts or name.startswith("/") or ".." in parts or parts[0].lower() == WORK_FOLDER or "\0" in name)
 
 
 def is_file_or_link(path: str | Path) -> bool:

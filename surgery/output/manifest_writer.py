@@ -43,7 +43,7 @@ def read_tally(
                 tally.merge(Tally.from_record(batch.tally, operations))
     except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise OutputError(
-            f"what a run has recorded in {workspace.folder} is damaged; add --overwrite (overwrite=True) to begin "
+            f"what a run has recorded in {workspace.place} is damaged; add --overwrite (overwrite=True) to begin "
             "anew, or write to another folder"
         ) from error
     return tally

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError, describe_os_error
+from surgery.output.address import check_folder
 from surgery.output.checksums import checksum
 from surgery.output.image_records import has_finished_images, read_batches
 from surgery.output.manifest_entries import summary_entry
@@ -46,6 +47,7 @@ def acquire_workspace(
     Raises OutputError if the folder can't be written, if another run writes to it, if it holds a run with which this
     one can't go on and `overwrite` is false, and if one of `inputs` would be overwritten.
     """
+    check_folder(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,7 @@ def acquire_workspace(
             yield workspace
         except KeyboardInterrupt as interrupt:
             if _needs_manifest(workspace):
-                interrupt.args = (f"the same command goes on with the run in {folder}",)
+                interrupt.args = (f"the same command goes on with the run in {workspace.place}",)
             raise
         finally:
             _close(workspace)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 from warnings import warn
 
+from surgery.errors import OutputError
+from surgery.output.address import Address
 from surgery.output.summaries import way_notes
 from surgery.page import INDEX
 from surgery.text import MAX_TABLE_ROWS, escape_html, format_count, html_table, image_tag
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surgery.graph import Hazard, TraceInfo
+    from surgery.output.address import Place
     from surgery.output.failures import Failure
     from surgery.output.summaries import OperationSummary
 
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 class Report:
     """What a run did."""
 
-    folder: Path
+    folder: Place
+    """Where the run wrote to: a folder, or an address."""
     images: int
     """The number of finished images, those of earlier runs too."""
     files: int
@@ -43,7 +47,7 @@ class Report:
     """How many of the images an earlier run into the folder has finished."""
     notes: tuple[str, ...] = ()
     """A line for each thing to know about the pictures, such as random weights, or an AB pair that was not cut."""
-    overview: Path | None = None
+    overview: Place | None = None
     """The file to look at first: the page of the run, or the first file that shows a whole image, such as its sheet."""
     trace: TraceInfo | None = None
     """How the model was traced."""
@@ -68,6 +72,8 @@ class Report:
         """Write the page of the run, to walk through it in a browser, and return its path. See `surgery.write_page`."""
         from surgery.output.page_writer import write_page
 
+        if isinstance(self.folder, Address):
+            raise OutputError(f"a page is written into a folder of this machine; copy {self.folder} to one first")
         return write_page(self.folder)
 
     def way_notes(self) -> list[str]:
@@ -99,13 +105,15 @@ class Report:
 
     def _page_link(self) -> str:
         page = self.folder / INDEX
-        if not page.is_file():
+        if isinstance(page, Address) or not page.is_file():
             return ""
         return f'<div><a href="{escape_html(quote(page.as_posix()))}" target="_blank">walk through the run</a></div>'
 
     def _sheet(self) -> str:
         from PIL import Image
 
+        if isinstance(self.folder, Address):
+            return ""
         for file in sorted(self.folder.glob("*/sheet*.png"))[:1]:
             with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(file) as sheet:
                 top = sheet.convert("RGB").crop((0, 0, sheet.width, min(sheet.height, 2 * sheet.width)))

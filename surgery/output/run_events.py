@@ -9,8 +9,8 @@ from surgery.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
+    from surgery.output.address import Place
     from surgery.output.report import Report
     from surgery.types import Activation, Operation
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class RunStart:
     """What a run is about to do."""
 
-    folder: Path
+    folder: Place
+    """Where the run writes to: a folder, or an address."""
     images: Sequence[object]
     """The inputs in order: a path for a file of this machine, else a value whose ``str()`` is the address. Some may
     turn out to be unreadable."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
+from surgery.output.address import Address
+from surgery.output.remote_folder import RemoteFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from surgery.output.address import Place
 
 SHARD = "shard"
 """The key of the head of a manifest that is of a part of a run."""
@@ -56,23 +59,23 @@ class Shard:
         first, end = (batches * number // self.count for number in (self.number - 1, self.number))
         return range(first * batch_size, min(end * batch_size, total))
 
-    def folder_in(self, out: Path, *, overwrite: bool) -> Path:
+    def folder_in(self, out: Place, *, overwrite: bool) -> Place:
         """Return the folder of the shard in that of the run.
 
         Raises OutputError if that holds shards of another number of parts, unless `overwrite` is true.
         """
-        folder = out / f"shard-{self.number:0{len(str(self.count))}}-of-{self.count}"
-        for other in () if overwrite else out.glob("shard-*-of-*"):
-            found = _FOLDER.fullmatch(other.name)
+        folder: Place = out / f"shard-{self.number:0{len(str(self.count))}}-of-{self.count}"
+        for other in () if overwrite else _folder_names(out):
+            found = _FOLDER.fullmatch(other)
             if found is not None and int(found[1]) != self.count:
                 raise OutputError(
-                    f"{out} holds {other.name}, and this is shard {self}; name the shard by its number, such as "
+                    f"{out} holds {other}, and this is shard {self}; name the shard by its number, such as "
                     f"--shard 1/{int(found[1])} (shard=(1, {int(found[1])})), or write to another folder"
                 )
         return folder
 
 
-def locate_shard(shard: tuple[int, int] | None, out: Path, *, overwrite: bool) -> tuple[Shard | None, Path]:
+def locate_shard(shard: tuple[int, int] | None, out: Place, *, overwrite: bool) -> tuple[Shard | None, Place]:
     """Return the part of a run that is asked for, None for all of it, and the folder that it is written to.
 
     Raises OutputError for numbers out of range, and for a folder with shards of another number of parts.
@@ -81,3 +84,10 @@ def locate_shard(shard: tuple[int, int] | None, out: Path, *, overwrite: bool) -
         return None, out
     part = Shard(*shard)
     return part, part.folder_in(out, overwrite=overwrite)
+
+
+def _folder_names(out: Place) -> list[str]:
+    """Return the names in a folder or at an address; none if it doesn't exist."""
+    if isinstance(out, Address):
+        return RemoteFolder(out).names()
+    return [path.name for path in out.glob("shard-*-of-*")]

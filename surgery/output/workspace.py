@@ -32,6 +32,9 @@ from surgery.text import MANIFEST_FILE, WORK_FOLDER
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
+    from surgery.output.address import Place
+    from surgery.output.uploads import Uploads
+
 _OWN = re.compile(r"lock|machine|stores|unfinished-(\d+|run)|images-\d+|old|gone-\d+|.*\.part|\.tmp\w+")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 RUN = -1
@@ -53,6 +56,10 @@ class Workspace:
         """Whether files that are there, and of no run, are replaced: after a power cut their run may not be known."""
         self.is_recorded = False
         """Whether the manifest has all that the records say."""
+        self.place: Place = folder
+        """Where the run writes to: the folder, or the address whose staging folder it is."""
+        self.uploads: Uploads | None = None
+        """What takes finished batches to the address."""
         self._lock = Lock(self.path / "lock")
         try:
             if self.path.is_symlink():
@@ -105,6 +112,13 @@ class Workspace:
             os.close(file)
             self._names_of(batch).unlink(missing_ok=True)
         self.discard_previous_run()
+
+    def count_waiting(self, images: int, done: int, done_bytes: int) -> int:
+        """Return how many of `images` are on the local disk at once, if each takes what those that are done have taken.
+
+        In a folder they all are.
+        """
+        return images if self.uploads is None else min(images, self.uploads.count_waiting(done, done_bytes))
 
     def stores(self) -> list[str]:
         """Return the names of the stores that were noted."""

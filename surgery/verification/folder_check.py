@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.errors import OutputError
 from surgery.output import (
     ManifestReader,
+    check_folder,
     existing_files,
     flat_settings,
     has_manifest,
@@ -39,7 +40,7 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     writes to.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not check_folder(folder).is_dir():
         raise OutputError(f"there is no folder {folder}")
     if holder := lock_holder(folder / WORK_FOLDER / "lock"):
         raise OutputError(f"a run writes to {folder} ({holder}); verify it when that is done")

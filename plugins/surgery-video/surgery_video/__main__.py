@@ -6,7 +6,6 @@ import argparse
 import sys
 
 from surgery.errors import SurgeryError
-from surgery.text import format_count
 from surgery_video.comparisons import animate_comparison
 
 
@@ -23,7 +22,7 @@ def main() -> int:
     except SurgeryError as error:
         print(f"surgery_video: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    print(f"{options.out}: {format_count(len(written), 'animation')}")  # noqa: T201
+    print(f"{options.out}: {len(written)} animation{'s' if len(written) > 1 else ''}")  # noqa: T201
     return 0
 
 

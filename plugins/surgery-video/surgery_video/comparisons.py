@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from surgery import file_name
-from surgery.errors import OutputError, first_line
-from surgery.output import write_atomically
+from surgery.errors import OutputError, describe_os_error, first_line
 from surgery.types import Picture
 from surgery_video.animation import animate
 from surgery_video.formats import SUFFIXES, Format, check_options
@@ -51,7 +50,7 @@ def animate_comparison(
             if len(files) > 1:
                 file = target / part.name / f"{name}{SUFFIXES[format]}"
                 pictures = [_read(each) for each in files]
-                with write_atomically(file) as unfinished:
+                with _unfinished(file) as unfinished:
                     animate(pictures, unfinished, fps=fps, format=format)
                 written.append(file)
     if not written:
@@ -82,6 +81,21 @@ def _read_note(file: Path) -> dict[str, Any]:
         except ValueError:
             return {}
     return note if isinstance(note, dict) else {}
+
+
+@contextmanager
+def _unfinished(file: Path) -> Iterator[Path]:
+    """Yield a path to write to, which becomes `file` if the block ends without an error. Raises OutputError."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(file)
+    except OSError as error:
+        raise OutputError(f"can't write {file}: {describe_os_error(error)}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import functools
 import sys
 from collections import deque
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import repeat, zip_longest
+from operator import is_
 from types import CellType
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -43,17 +44,38 @@ class ContainerSnapshot:
         """Return the container's original values, without the contents of nested containers."""
         return self.contents.values() if isinstance(self.contents, dict) else self.contents
 
+    def is_untouched(self) -> bool:
+        """Return whether the container has the very same entries. For the usual containers this takes no copy."""
+        container, contents, kind = self.container, self.contents, type(self.container)
+        if kind is CellType:
+            try:
+                return bool(contents) and container.cell_contents is contents[0]
+            except ValueError:  # the cell is empty
+                return not contents
+        if kind is dict or isinstance(container, type):
+            names = container if kind is dict else vars(container)
+            others = 0 if kind is dict else sum(map(names.__contains__, _FIXED_CLASS_ATTRIBUTES))
+            has_same_length = not self.is_complete or len(names) == len(contents) + others
+            return has_same_length and all(map(is_, map(names.get, contents, repeat(_ABSENT)), contents.values()))
+        if kind is list or kind is deque:
+            return len(container) == len(contents) and all(map(is_, container, contents))
+        return all(old is new for old, new in self._entry_pairs())
+
     def has_changed(self, *, plain_values: bool = False) -> bool:
         """Return whether tensors or proxies have been added, replaced or removed since the snapshot.
 
         With `plain_values`, also whether numbers, texts or None have.
         """
+        if self.is_untouched():
+            return False
         kinds = (Tensor, fx.Proxy, *_PLAIN_TYPES) if plain_values else (Tensor, fx.Proxy)
         pairs = [(old, new) for old, new in self._entry_pairs() if old is not new]
         return any(_holds(value, kinds) for pair in pairs for value in pair)
 
     def changed_numbers(self) -> list[str]:
         """Return the names of the entries that were a number or a text, and are another one now."""
+        if self.is_untouched():
+            return []
         contents, current = self.contents, self._current_contents()
         if not isinstance(contents, dict):
             pairs = zip(contents, current, strict=False) if isinstance(contents, list) else ()

@@ -7,21 +7,27 @@ A trace must not leave proxies there, and a graph must not contain values that a
 from __future__ import annotations
 
 import functools
+import random
 import threading
+from argparse import Namespace
+from array import array
 from collections import UserDict, UserList, deque
 from contextlib import contextmanager
+from contextvars import ContextVar
+from queue import Queue
 from threading import local
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from surgery.eager.container_snapshots import CONTAINER_TYPES, ContainerSnapshot, copy_contents, has_slots
 from surgery.eager.random_states import generator_states, restore_generators
 from surgery.eager.user_code import user_classes
-from surgery.graph import MODULE_ATTRIBUTES, is_user_file, is_user_object
+from surgery.graph import IMMUTABLE_TYPES, MODULE_ATTRIBUTES, is_user_file, is_user_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,30 +59,51 @@ class ExternalState:
     and after 100,000 objects.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, known: ExternalState | None = None) -> None:
+        """`known` has snapshots of another model: what that one can reach too is left out."""
         self.snapshots: list[ContainerSnapshot] = []
         self._visited: set[int] = set()
         self._visited_globals: set[tuple[int, frozenset[str]]] = set()
         """The global names of modules, by identity, with the names of them that a function uses."""
+        self._globals: dict[int, ContainerSnapshot] = {}
+        """The snapshots of the global names of modules, by identity."""
+        self._bare: list[tuple[str, dict[str, Any]]] = []
+        """The names of functions that have no attributes, and the dicts where they would be."""
+        self.is_complete = True
+        """Whether all that the model can reach is compared: nothing hides its state, as an iterator does."""
         self._arrays: list[tuple[str, np.ndarray[Any, Any], bytes]] = []
         """Small arrays of numpy with their names and their contents."""
         self._waiting: deque[tuple[str, Any, int]] = deque()
         self._waiting.extend((kind.__name__, kind, 0) for kind in user_classes(model))
         self._waiting.extend((type(module).__name__, module, 0) for module in model.modules())
+        if known is not None:
+            self._visited |= known._visited  # noqa: SLF001
+            self._visited_globals |= known._visited_globals  # noqa: SLF001
         while self._waiting and len(self._visited) < _MAX_OBJECTS:
             name, value, depth = self._waiting.popleft()
-            if id(value) not in self._visited and depth <= _MAX_DEPTH:
-                self._visited.add(id(value))
-                self._visit(name, value, depth + 1)
+            if id(value) in self._visited:
+                continue
+            if depth > _MAX_DEPTH:
+                self.is_complete = False
+                continue
+            self._visited.add(id(value))
+            self._visit(name, value, depth + 1)
+        self.is_complete = self.is_complete and not self._waiting
 
     def changed(self) -> list[ContainerSnapshot]:
         """Return the snapshots of the containers whose tensors or proxies have changed since."""
-        return [snapshot for snapshot in self.snapshots if snapshot.has_changed()]
+        return self._changed()
 
     def changed_numbers(self) -> list[str]:
         """Return the names of the numbers and texts in the containers, and of the arrays, that have changed since."""
         arrays = [name for name, array, content in self._arrays if array.tobytes() != content]
         return [name for snapshot in self.snapshots for name in snapshot.changed_numbers()] + arrays
+
+    def is_untouched(self) -> bool:
+        """Return whether all containers hold the very same objects, and the arrays the same numbers."""
+        attributes_of_functions = any(attributes for _, attributes in self._bare)
+        is_same = not attributes_of_functions and all(snapshot.is_untouched() for snapshot in self.snapshots)
+        return is_same and not any(array.tobytes() != content for _, array, content in self._arrays)
 
     @contextmanager
     def preserve(self) -> Iterator[None]:
@@ -99,18 +126,19 @@ class ExternalState:
         finally:
             if threading.active_count() == 1:
                 restore_generators(generators)
-            for snapshot in self.snapshots:
-                if snapshot.has_changed(plain_values=True):
-                    snapshot.restore()
+            for snapshot in self._changed(plain_values=True):
+                snapshot.restore()
+
+    def _changed(self, *, plain_values: bool = False) -> list[ContainerSnapshot]:
+        filled = [ContainerSnapshot(name, attributes, {}) for name, attributes in self._bare if attributes]
+        return [each for each in (*self.snapshots, *filled) if each.has_changed(plain_values=plain_values)]
 
     def _visit(self, name: str, value: Any, depth: int) -> None:
         """Take a snapshot of a container, and queue the values that it contains or refers to."""
         if isinstance(value, (staticmethod, classmethod)):
             value = value.__func__
         if isinstance(value, (FunctionType, MethodType, functools.partial)):
-            self._waiting.extend((name, part, depth) for part in _function_parts(value))
-            if isinstance(value, FunctionType):
-                self._visit_globals(value.__globals__, _used_names(value.__code__), depth)
+            self._visit_function(name, value, depth)
             return
         if is_user_object(value):
             self._waiting.append((type(value).__name__, type(value), depth))
@@ -129,13 +157,25 @@ class ExternalState:
             else:
                 self._follow(_join_names(name, key), item, depth)
 
+    def _visit_function(self, name: str, function: Any, depth: int) -> None:
+        for part in _function_parts(function):
+            self._follow(name, part, depth)
+        if isinstance(function, FunctionType):
+            if not function.__dict__:
+                self._bare.append((name, function.__dict__))
+            self._visit_globals(function.__globals__, _used_names(function.__code__), depth)
+
     def _follow(self, name: str, value: Any, depth: int) -> None:
         """Queue a value that may lead to a container, and remember the contents of a small array."""
         if not isinstance(value, np.ndarray):
-            if _may_lead_to_container(value):
+            kind: Any = type(value)  # typed as Any, since mypy considers classes unhashable
+            self.is_complete &= not _hides_state(kind)
+            if id(value) not in self._visited and _may_lead_to_container(value):
                 self._waiting.append((name, value, depth))
         elif value.nbytes <= _MAX_ARRAY_BYTES and not value.dtype.hasobject:
             self._arrays.append((name, value, value.tobytes()))
+        else:
+            self.is_complete = False
 
     def _visit_globals(self, names: dict[str, Any], used: frozenset[str], depth: int) -> None:
         """Visit the global names that a function uses, and the same names in the user's modules that it uses."""
@@ -143,22 +183,31 @@ class ExternalState:
         if key in self._visited_globals or not is_user_file(str(names.get("__file__") or "__main__")):
             return  # modules may import each other in a circle
         self._visited_globals.add(key)
+        snapshot = self._globals.get(id(names))
+        if snapshot is None:
+            snapshot = self._globals[id(names)] = ContainerSnapshot("", names, {}, is_complete=False)
+            self.snapshots.append(snapshot)
         contents = {name: names[name] for name in used if name in names}
-        self.snapshots.append(ContainerSnapshot("", names, contents, is_complete=False))
         for name, value in contents.items():
             if isinstance(value, ModuleType):
                 if is_user_file(str(getattr(value, "__file__", None) or "<frozen")):
                     self._visit_globals(vars(value), used, depth)
-            else:
+            elif name not in snapshot.contents:
                 self._follow(name, value, depth)
+        snapshot.contents.update(contents)
 
 
 def _container_of(value: Any) -> Any:
     """Return the container of a value's contents or attributes; the value itself if it is a container."""
     if isinstance(value, (WeakKeyDictionary, WeakValueDictionary)):
         return vars(value)["data"]
-    has_attributes = is_user_object(value) or isinstance(value, (nn.Module, UserDict, UserList, local))
-    return vars(value) if has_attributes else value
+    kind: Any = type(value)
+    return vars(value) if is_user_object(value) or _has_attributes(kind) else value
+
+
+@functools.lru_cache(maxsize=4096)
+def _has_attributes(kind: Any) -> bool:
+    return issubclass(kind, (nn.Module, UserDict, UserList, local))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -182,7 +231,8 @@ def _function_parts(function: Any) -> Iterator[Any]:
         yield from function.__closure__ or ()
         yield from function.__defaults__ or ()
         yield from (function.__kwdefaults__ or {}).values()
-        yield function.__dict__
+        if function.__dict__:
+            yield function.__dict__
 
 
 def _join_names(home: str, key: Any) -> str:
@@ -192,6 +242,28 @@ def _join_names(home: str, key: Any) -> str:
 
 
 def _may_lead_to_container(value: Any) -> bool:
+    if type(value) in IMMUTABLE_TYPES:
+        return False
     if isinstance(value, tuple):
-        return any(isinstance(item, Tensor) or _may_lead_to_container(item) for item in value)
-    return isinstance(value, _FOLLOWED_TYPES) or is_user_object(value) or has_slots(value)
+        kinds: list[Any] = [type(item) for item in value]
+        holds_state = any(issubclass(kind, Tensor) or _hides_state(kind) for kind in kinds)
+        return holds_state or any(map(_may_lead_to_container, value))
+    kind: Any = type(value)
+    return _is_followed(kind) or is_user_object(value) or has_slots(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _hides_state(kind: Any) -> bool:
+    """Return whether objects of a class change when they are used, and no snapshot shows it, as iterators do."""
+    return hasattr(kind, "__next__") or issubclass(kind, _HIDING_TYPES)
+
+
+_HIDING_TYPES = (
+    *(random.Random, torch.Generator, np.random.Generator, np.random.RandomState, np.random.BitGenerator),
+    *(ContextVar, SimpleNamespace, Namespace, Queue, array, bytearray),
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_followed(kind: Any) -> bool:
+    return issubclass(kind, _FOLLOWED_TYPES)

@@ -42,6 +42,8 @@ class ObservedCall(NamedTuple):
     is_module: bool = False
     written: Sequence[Tensor] = ()
     """The tensors in the arguments that the call wrote to, if the observer asks for them."""
+    function: Any = None
+    """The torch function or the leaf that was called."""
 
 
 class OperationObserver(TorchFunctionMode):
@@ -103,7 +105,8 @@ class OperationObserver(TorchFunctionMode):
             versions = self._note_versions(args, kwargs)
             value = module._call_impl(*args, **kwargs)  # noqa: SLF001
             kind, written = type(module).__name__.lower(), _find_written(versions)
-            return self.on_call(ObservedCall(path, kind, value, args, kwargs, is_module=True, written=written))
+            call = ObservedCall(path, kind, value, args, kwargs, is_module=True, written=written, function=module)
+            return self.on_call(call)
         finally:
             self.is_inside = False
             if was_active:
@@ -132,9 +135,8 @@ class OperationObserver(TorchFunctionMode):
             kind, scope, written = operation_kind(func), self.scopes[-1], _find_written(versions)
             if kind == "getattr":  # the getter of an attribute is called without its name
                 args = (*args, getattr(getattr(func, "__self__", None), "__name__", ""))
-            return self.on_call(
-                ObservedCall(f"{scope}.{kind}" if scope else kind, kind, value, args, kwargs, written=written)
-            )
+            path = f"{scope}.{kind}" if scope else kind
+            return self.on_call(ObservedCall(path, kind, value, args, kwargs, written=written, function=func))
         finally:
             self.is_inside = False
 

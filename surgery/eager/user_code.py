@@ -25,41 +25,74 @@ def isolate_caches(model: nn.Module, on_result: Callable[[Any], Any] = lambda va
     `on_result`.
     """
     namespaces: list[Any] = [*user_namespaces(model), *user_classes(model)]
-    cached_functions = [
+    found = [
         (namespace, name, value)
         for namespace in namespaces
         for name, value in (namespace if isinstance(namespace, dict) else vars(namespace)).items()
         if type(value) is functools._lru_cache_wrapper  # noqa: SLF001
     ]
-    with override_names(_with_empty_cache(*found, on_result) for found in cached_functions):
-        yield
+    remembered = _remembered.get()
+    known = {} if remembered is None else remembered.caches
+    key = tuple((id(namespace), name, id(value)) for namespace, name, value in found)
+    caches = known.pop(key, None) or [_IsolatedCache(*each) for each in found]  # a block inside this one has others
+    try:
+        for cache in caches:
+            cache.clear(on_result)
+        with override_names(cache.override for cache in caches):
+            yield
+    finally:
+        for cache in caches:
+            cache.clear()
+        known[key] = caches
 
 
-def _with_empty_cache(
-    namespace: Any, name: str, cached_function: Any, on_result: Callable[[Any], Any]
-) -> tuple[Any, str, Any]:
-    """Return the override of a cached function by one with an empty cache and the same parameters."""
-    inner = cached_function.__wrapped__
+class _IsolatedCache:
+    """An override of a cached function by one with a cache of its own and the same parameters."""
 
-    @functools.wraps(inner)
-    def compute(*args: Any, **kwargs: Any) -> Any:
-        return on_result(inner(*args, **kwargs))
+    def __init__(self, namespace: Any, name: str, cached_function: Any) -> None:
+        self._cached_function = cached_function
+        self.clear()
+        self.override = override_in_this_thread(namespace, name, self._call, cached_function)
+        for method in ("cache_info", "cache_clear", "cache_parameters"):
+            setattr(self.override[2], method, getattr(cached_function, method))
 
-    replacement = functools.lru_cache(**cached_function.cache_parameters())(compute)
-    override = override_in_this_thread(namespace, name, replacement, cached_function)
-    for method in ("cache_info", "cache_clear", "cache_parameters"):
-        setattr(override[2], method, getattr(cached_function, method))
-    return override
+    def clear(self, on_result: Callable[[Any], Any] = lambda value: value) -> None:
+        """Drop the cached results. Later ones pass through `on_result`."""
+        self._on_result = on_result
+        self._function: Callable[..., Any] | None = None
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        if self._function is None:  # most cached functions are not called
+            inner, on_result = self._cached_function.__wrapped__, self._on_result
+
+            @functools.wraps(inner)
+            def compute(*args: Any, **kwargs: Any) -> Any:
+                return on_result(inner(*args, **kwargs))
+
+            self._function = functools.lru_cache(**self._cached_function.cache_parameters())(compute)
+        return self._function(*args, **kwargs)
 
 
 def user_classes(model: nn.Module) -> set[type]:
     """Return the classes of a model's modules and their bases, without those of torch and Python."""
-    return {kind for module in model.modules() for kind in type(module).__mro__ if _is_user_class(kind)}
+    kinds = {base for kind in set(map(type, model.modules())) for base in kind.__mro__}
+    return {kind for kind in kinds if _is_user_class(kind)}
 
 
 _Namespaces: TypeAlias = "tuple[dict[str, Any], ...]"
 
-_remembered: ContextVar[dict[tuple[frozenset[type], int], _Namespaces] | None] = ContextVar("_remembered", default=None)
+
+class _Remembered:
+    """What was found in the user's code."""
+
+    def __init__(self) -> None:
+        self.namespaces: dict[tuple[frozenset[type], int], _Namespaces] = {}
+        """By the classes of a model, and the number of imported modules."""
+        self.caches: dict[tuple[tuple[int, str, int], ...], list[_IsolatedCache]] = {}
+        """By the identity of their namespaces and functions. Those in use are not among them."""
+
+
+_remembered: ContextVar[_Remembered | None] = ContextVar("_remembered", default=None)
 
 
 @contextmanager
@@ -68,7 +101,7 @@ def remember_namespaces() -> Iterator[None]:
 
     They are looked through again when the number of imported modules changes.
     """
-    token = _remembered.set({})
+    token = _remembered.set(_Remembered())
     try:
         yield
     finally:
@@ -86,16 +119,15 @@ def user_namespaces(model: nn.Module) -> _Namespaces:
     if remembered is None:
         return _find_namespaces(kinds)
     key = (kinds, len(sys.modules))
-    if key not in remembered:
-        remembered[key] = _find_namespaces(kinds)
-    return remembered[key]
+    if key not in remembered.namespaces:
+        remembered.namespaces[key] = _find_namespaces(kinds)
+    return remembered.namespaces[key]
 
 
 def _find_namespaces(kinds: frozenset[type]) -> _Namespaces:
     packages = {kind.__module__.partition(".")[0] for kind in kinds}
-    namespaces = {
-        id(vars(module)): vars(module) for module in list(sys.modules.values()) if _is_user_module(module, packages)
-    }
+    modules = [(name, module) for name, module in list(sys.modules.items()) if _libraries.get(name) is not module]
+    namespaces = {id(vars(module)): vars(module) for name, module in modules if _is_user_module(name, module, packages)}
     for kind in kinds:
         for function in vars(kind).values():
             names = getattr(function, "__globals__", None)
@@ -105,13 +137,20 @@ def _find_namespaces(kinds: frozenset[type]) -> _Namespaces:
     return tuple(namespaces.values())
 
 
-def _is_user_module(module: Any, packages: set[str]) -> bool:
+_libraries: dict[str, Any] = {}
+"""The imported modules whose files are not the user's, by the names under which they were imported."""
+
+
+def _is_user_module(name: str, module: Any, packages: set[str]) -> bool:
     names: dict[str, Any] = getattr(module, "__dict__", {})
-    uses_torch = "torch" in names or "nn" in names or "Tensor" in names
-    if not uses_torch and str(names.get("__name__")).partition(".")[0] not in packages:
-        return False
     file = names.get("__file__")
-    return names.get("__name__") == "__main__" if file is None else is_user_file(str(file))
+    if file is None and names.get("__name__") != "__main__":
+        return False
+    if file is not None and not is_user_file(str(file)):
+        _libraries[name] = module
+        return False
+    uses_torch = "torch" in names or "nn" in names or "Tensor" in names
+    return uses_torch or str(names.get("__name__")).partition(".")[0] in packages
 
 
 def _is_user_class(kind: type) -> bool:

@@ -3,6 +3,7 @@ from . import contexts as contexts
 from . import inplace as inplace
 from .bitwise import bitwise_equal as bitwise_equal
 from .bitwise import describe_difference as describe_difference
+from .closures import hook_dicts as hook_dicts
 from .containers import contained_values as contained_values
 from .containers import find_instances as find_instances
 from .containers import is_user_object as is_user_object
@@ -10,6 +11,7 @@ from .copies import copy_isolating_hooks as copy_isolating_hooks
 from .copies import copy_sharing_parameters as copy_sharing_parameters
 from .copies import set_mode as set_mode
 from .copies import unshare_parameters as unshare_parameters
+from .deep_copy import IMMUTABLE_TYPES as IMMUTABLE_TYPES
 from .deep_copy import MODULE_ATTRIBUTES as MODULE_ATTRIBUTES
 from .derived_class import DerivedModel as DerivedModel
 from .derived_class import derive_model as derive_model

@@ -9,7 +9,7 @@ import torch
 from surgery.errors import TraceError
 from surgery.graph.closures import copy_closure, hook_dicts, rebind_modules
 from surgery.graph.containers import find_instances
-from surgery.graph.deep_copy import IMMUTABLE_TYPES, MODULE_ATTRIBUTES, M, copy_module
+from surgery.graph.deep_copy import MODULE_ATTRIBUTES, M, copy_module, is_immutable
 from surgery.graph.derived_class import DerivedModel, copy_derived
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _shared_objects(model: nn.Module) -> Iterator[object]:
         yield from module._parameters.values()  # noqa: SLF001
         for name, value in vars(module).items():
             # Tensors that autograd computed: the weight of an old-style weight_norm, or features that are kept.
-            if name not in MODULE_ATTRIBUTES and type(value) not in IMMUTABLE_TYPES:
+            if name not in MODULE_ATTRIBUTES and not is_immutable(value):
                 yield from (tensor for tensor in find_instances(value) if not tensor.is_leaf)
         for hooks in hook_dicts(module):
             # A hook may be a method of something outside, such as a logger, which must not be copied.

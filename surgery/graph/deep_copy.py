@@ -43,6 +43,12 @@ def copy_module(module: M, memo: dict[int, Any]) -> M:
     return result
 
 
+def is_immutable(value: Any) -> bool:
+    """Return whether a value is a number, a text or None, or a tuple of them, as the stride of a convolution is."""
+    kind = type(value)
+    return kind in IMMUTABLE_TYPES or (kind is tuple and all(type(item) in IMMUTABLE_TYPES for item in value))
+
+
 def add_nonleaf_tensors(value: Any, memo: dict[int, Any]) -> dict[int, Any]:
     """Add copies of the tensors that autograd computed in `value` to `memo`, and return it.
 
@@ -60,9 +66,9 @@ def _copy_attribute(name: str, value: Any, memo: dict[int, Any]) -> Any:
         return type(value)(copies)
     if name == "_parameters":
         return type(value)((key, memo.get(id(parameter), parameter)) for key, parameter in value.items())
-    kind = type(value)
-    if kind in IMMUTABLE_TYPES:
+    if is_immutable(value):
         return value
+    kind = type(value)
     if kind in (dict, OrderedDict, set) and not value and name in MODULE_ATTRIBUTES:
         return memo.setdefault(id(value), kind())  # the handle of a hook refers to this dict
     return copy.deepcopy(value, add_nonleaf_tensors(value, memo))

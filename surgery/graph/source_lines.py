@@ -36,7 +36,7 @@ def find_user_line(frame: types.FrameType | None) -> tuple[str, int] | None:
     return None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)  # as many as there are modules, which are looked through one by one
 def is_user_file(filename: str) -> bool:
     """Whether a file belongs neither to torch, nor to Python's library, nor to this project, except its networks."""
     if filename.startswith((_TORCH, "<frozen", "<string>", "<eval_with_key>")):
@@ -51,13 +51,16 @@ def format_location(source: tuple[str, int] | None) -> str | None:
 
     The file is relative to the working directory or to `site-packages`; otherwise it has its last two parts.
     """
-    if source is None:
-        return None
-    path, line = Path(source[0]), source[1]
+    return None if source is None else f"{_format_path(source[0], str(Path.cwd()))}:{source[1]}"
+
+
+@lru_cache(maxsize=4096)
+def _format_path(file: str, working_directory: str) -> str:
+    path = Path(file)
     if "site-packages" in path.parts:
         path = Path(*path.parts[path.parts.index("site-packages") + 1 :])
-    elif path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
+    elif path.is_relative_to(working_directory):
+        path = path.relative_to(working_directory)
     else:
         path = Path(*path.parts[-2:])
-    return f"{path.as_posix()}:{line}"
+    return path.as_posix()

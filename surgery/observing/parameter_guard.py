@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from surgery.graph import named_tensors, storage_id
 
@@ -66,3 +67,25 @@ class ParameterGuard:
             with torch.no_grad():
                 for _, part, value in self._values.values():
                     part.copy_(value)
+
+
+@contextmanager
+def guard_parameters(model: nn.Module) -> Iterator[ParameterGuard]:
+    """Within the block, runs of `model` may write to its parameters; after it, the parameters are what they were."""
+    guard = ParameterGuard(model.parameters())
+    with guard.undo(), _GuardMode(guard):
+        yield guard
+
+
+class _GuardMode(TorchDispatchMode):
+    """Tells a guard of each call of an operator of torch."""
+
+    def __init__(self, guard: ParameterGuard) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._guard = guard
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        self._guard.before_call(func, args, kwargs)
+        return func(*args, **kwargs)

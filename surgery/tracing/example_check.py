@@ -8,6 +8,7 @@ from surgery.eager import ExampleError
 from surgery.graph import Hazard, tensor_specs
 from surgery.tracing.example_runs import Comparison, record_shapes
 from surgery.tracing.graph_comparison import find_graph_difference
+from surgery.tracing.graph_replay import makes_the_same_calls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def compare_on_example(request: TraceRequest, traced: TracedModule, hazards: Sequence[Hazard]) -> tuple[Hazard, ...]:
     """Raise TraceError if the graph and the model differ on the example; return the allowed hazards.
+
+    A graph that makes the calls of a run of the model does not run; any other runs beside the model, twice.
 
     `hazards` are those of the traces. In a mode in which the model itself does not take the example (a batch norm in
     train mode wants more than one value a channel) nothing is compared, unless that is the mode it is in. A graph with
@@ -38,7 +41,7 @@ def compare_on_example(request: TraceRequest, traced: TracedModule, hazards: Seq
         runs_twice = id(graph) not in compared_graphs
         comparison = Comparison(model, traced, inputs, mode, request.outside, runs_twice=runs_twice)
         try:
-            difference = find_graph_difference(comparison)
+            difference = None if makes_the_same_calls(comparison) else find_graph_difference(comparison)
         except ExampleError as error:
             if mode == current_mode:
                 shapes = ", ".join(str(tuple(spec.shape)) for spec in tensor_specs(inputs.example))

@@ -53,10 +53,10 @@ def trace(
     or moving it does not touch the model. Hooks of the model run as part of it.
 
     `example` is a tensor, the sequence of the model's positional inputs, or a dict of its inputs by the names of
-    `forward`'s parameters. The model and its graph both run on copies of it in each mode, and leave buffers and random
-    generators as they were. If they differ, there is no graph. The operations know their shapes, and the operations of
-    an observed model are those of this run. Flags, names and None in the example become constants of the graph. Without
-    an example, the inputs are the parameters of `forward` that have no default, and nothing is compared.
+    `forward`'s parameters. A copy of the model runs on it in each mode, which leaves buffers and random generators as
+    they were. If its graph does something else, there is no graph. The operations know their shapes, and those of an
+    observed model are the operations of this run. Flags, names and None in the example become constants of the graph.
+    Without an example, the inputs are the parameters of `forward` that have no default, and nothing is compared.
 
     `leaves` are modules to be kept whole: classes, names of classes, or paths with the wildcards of a shell.
 

@@ -29,6 +29,8 @@ class ModeGraphs:
         self.graphs: GraphsByMode = {}
         """For each mode its graph, or the reason why there is none."""
         self.hazards: tuple[Hazard, ...] = ()
+        self.other_modes: dict[bool, dict[str, bool]] = {}
+        """For each mode the modules that stay in the other one when the model is put into it: frozen batch norms."""
 
     def trace_modes(self) -> None:
         """Trace the model in its current mode and in each other mode. Raises TraceError if the first trace fails."""
@@ -37,7 +39,9 @@ class ModeGraphs:
         self.graphs = {None: first}
         for mode in (model.training, not model.training):
             in_mode = set_mode(copy_sharing_parameters(model), mode)
-            if module_modes(in_mode) == module_modes(model):
+            modes = _module_modes(in_mode)
+            self.other_modes[mode] = {path: training for path, training in modes.items() if training is not mode}
+            if modes == _module_modes(model):
                 self.graphs[mode] = first
                 self.graphs.pop(None, None)
                 continue
@@ -79,7 +83,7 @@ class ModeGraphs:
         self.hazards = (*self.hazards, hazard)
 
 
-def module_modes(model: nn.Module) -> dict[str, bool]:
+def _module_modes(model: nn.Module) -> dict[str, bool]:
     """Return for the path of each module whether it is in train mode."""
     return {path: module.training for path, module in model.named_modules()}
 

@@ -31,9 +31,9 @@ def extract(
         list[str] | None,
         typer.Argument(
             metavar="IMAGES",
-            help="Files, folders, patterns and tar shards, here or at addresses (s3://bucket/photos/), a list of "
-            "files (@list.txt), or - for a list from standard input; before them, further weights files, each of which "
-            "has a run of its own. [dim]\\[default: a shipped input][/dim]",
+            help="Files, folders, patterns, tar shards and Parquet tables, here or at addresses "
+            "(s3://bucket/photos/), a list of files (@list.txt), or - for a list from standard input; before them, "
+            "further weights files, each of which has a run of its own. [dim]\\[default: a shipped input][/dim]",
         ),
     ] = None,
     at: AtOption = ["*"],  # noqa: B006

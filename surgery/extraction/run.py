@@ -115,8 +115,8 @@ def extract(
     """Run a model on images, and give the values of selected operations to the sinks.
 
     - `model`: The model, which stays as it is. The run uses a copy that shares its parameters.
-    - `images`: Files, folders, patterns such as ``facades/*.png``, tar shards, and lists of files such as
-      ``@list.txt``; also at addresses of fsspec: ``s3://bucket/photos/*.png``.
+    - `images`: Files, folders, patterns such as ``facades/*.png``, tar shards, Parquet tables, and lists of files such
+      as ``@list.txt``; also at addresses of fsspec: ``s3://bucket/photos/*.png``.
     - `at`: Which operations: one selection or several, each of which must match something.
     - `edits`: What is changed in the model while it runs: texts such as ``"up3.cat = zero:channels=0-15"``, or pairs of
       a selection and an edit, in the order in which they are applied. The edited values are operations with a prime,

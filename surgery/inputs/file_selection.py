@@ -18,8 +18,9 @@ from surgery.text import abbreviate_list
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-"""Archives of inputs. The compressed ones can't be read one by one, which a message says."""
+TABLE_SUFFIX = ".parquet"
+SHARD_SUFFIXES = (TABLE_SUFFIX, ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+"""Files of several inputs. In compressed archives they can't be read one by one, which a message says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class FileSelection:
         return self.has_suffix(name) and not name.startswith(".")
 
     def is_shard(self, name: str) -> bool:
-        """Return whether a file of this name is an archive of inputs, and is not read as it is."""
+        """Return whether a file of this name is an archive or a table of inputs, and is not read as it is."""
         return name.lower().endswith(SHARD_SUFFIXES) and not self.has_suffix(name)
 
     def choose(self, source: str, files: Sequence[str]) -> list[str]:

@@ -163,7 +163,7 @@ def open_parquet(file: str) -> Any:
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise ImageError(
-            f"{hide_secrets(file)} is read by pyarrow, which can't be imported: pip install 'torch-surgery[parquet]'"
+            f"{hide_secrets(file)} is read by pyarrow, which can't be imported: pip install pyarrow"
         ) from error
     if not is_address(file):
         os.stat(file)  # noqa: PTH116 - its error says what is wrong in fewer words than pyarrow's

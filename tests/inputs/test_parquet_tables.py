@@ -245,7 +245,7 @@ def test_damaged_tables_end_in_one_line() -> None:
 def test_without_pyarrow_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     write("photos.parquet", image=IMAGES)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    message = "photos.parquet is read by pyarrow, which can't be imported: pip install 'torch-surgery[parquet]'"
+    message = "photos.parquet is read by pyarrow, which can't be imported: pip install pyarrow"
     with pytest.raises(ImageError, match=f"^{re.escape(message)}$"):
         find_images("photos.parquet")
 

@@ -4,6 +4,10 @@
 
 The model passes its input through 30 operations. What is measured is one process with few and with many images, in
 turns; the difference is what the images cost. Wall time needs a machine with as many idle cores as writers.
+
+The last line says for how long an activation holds the interpreter's lock, which all writers share: the CPU time of the
+thread that runs the model and writes, without that of the calls that let go of the lock: compiled kernels, deflate, and
+those of files.
 """
 
 from __future__ import annotations
@@ -14,9 +18,12 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -30,9 +37,10 @@ from torch import nn
 import surgery
 from benchmarks.measurement import SCRATCH_FOLDER
 from surgery.builtin import Png
+from surgery.drawing import compiled_kernels, png_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 OPERATIONS = 30
 FEW, MANY = 16, 80
@@ -57,7 +65,49 @@ def main() -> None:
                 few, many = run(FEW, writers), run(MANY, writers)
                 walls[writers].append((many[0] - few[0]) / (MANY - FEW))
                 cpus[writers].append((many[1] - few[1]) / (MANY - FEW))
+        locked, released = measure_lock(files, Path(folder, "out"), options.batch, options.rounds)
     print_table(options.writers, walls, cpus)
+    print(f"{1e3 * locked:.3f} ms of an activation hold the lock, {1e3 * released:.3f} ms do not")
+
+
+def measure_lock(files: Sequence[Path], out: Path, batch: int, rounds: int) -> tuple[float, float]:
+    """Return the seconds of an activation with the interpreter's lock, and those without."""
+    locked, released = [], []
+    for _ in range(rounds):
+        few, many = (_run_timed(files, out, batch, count) for count in (FEW, MANY))
+        activations = (MANY - FEW) * (OPERATIONS + 2)
+        released.append((many[1] - few[1]) / activations)
+        locked.append((many[0] - few[0]) / activations - released[-1])
+    return statistics.median(locked), statistics.median(released)
+
+
+def _run_timed(files: Sequence[Path], out: Path, batch: int, count: int) -> tuple[float, float]:
+    """Run so many images in one thread. Return its CPU time, and that of calls without the lock."""
+    inside = 0.0
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal inside
+            started = time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                inside += time.thread_time() - started
+
+        return call
+
+    with ExitStack() as stack:
+        for home, name in ((compiled_kernels, "kernels"), (png_files, "isal_zlib")):
+            module = getattr(home, name)
+            names = [each for each in ("compress", *dir(compiled_kernels.kernels)) if each[0] != "_"]
+            changed = {each: timed(getattr(module, each)) for each in names if hasattr(module, each)}
+            stack.enter_context(mock.patch.object(home, name, SimpleNamespace(**{**vars(module), **changed})))
+        for name in ("open", "close", "replace", "stat"):
+            stack.enter_context(mock.patch.object(os, name, timed(getattr(os, name))))
+        stack.enter_context(mock.patch.object(png_files, "_writev", timed(os.writev)))
+        started = time.thread_time()
+        run_once(files, out, batch, count, 0)
+        return time.thread_time() - started, inside
 
 
 def write_inputs(folder: Path, shape: tuple[int, ...]) -> list[Path]:

@@ -21,6 +21,8 @@ try:
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
+from surgery.output import FileDigest, digest_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -46,9 +48,9 @@ NOISE = 0.7
 """Pictures that compress to this share of their size or more are stored at level 1."""
 
 
-def save_png(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> None:
+def save_png(path: Path, picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> FileDigest:
     """Write a picture to a PNG file. `png_buffers` explains `text` and `level`. Raises OSError."""
-    _write(path, png_buffers(picture, text, level))
+    return _write(path, png_buffers(picture, text, level))
 
 
 def save_lines(
@@ -57,27 +59,29 @@ def save_lines(
     palette: NDArray[np.uint8] | None,
     text: Mapping[str, bytes] | None = None,
     level: int = 1,
-) -> None:
+) -> FileDigest:
     """Write a picture whose lines each begin with the byte of their filter to a PNG file. Raises OSError.
 
     The lines are ``(H, 1 + W)`` codes into the palette ``(256, 3)``, or ``(H, 1 + 3 * W)`` RGB without one.
     `png_buffers` explains `text` and `level`.
     """
-    _write(path, _buffers(lines, palette, text, level))
+    return _write(path, _buffers(lines, palette, text, level))
 
 
-def _write(path: Path, buffers: list[Bytes]) -> None:
+def _write(path: Path, buffers: list[Bytes]) -> FileDigest:
+    digest = digest_of(buffers)
     file = os.open(path, _OPEN_FLAGS, 0o666)  # half the time of a file object, which counts for small pictures
     try:
         written = _writev(file, buffers) if _writev is not None and len(buffers) <= _MAX_BUFFERS else 0
-        if written == sum(map(len, buffers)):
-            return
+        if written == digest.size:
+            return digest
         # A disk that is almost full takes a part. The next write raises.
         rest = memoryview(b"".join(buffers))[written:]
         while rest:
             rest = rest[os.write(file, rest) :]
     finally:
         os.close(file)
+    return digest
 
 
 def encode_png(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> bytes:

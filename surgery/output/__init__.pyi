@@ -3,7 +3,9 @@ from .address import Place as Place
 from .address import check_folder as check_folder
 from .address import parse_place as parse_place
 from .atomic_files import write_atomically as write_atomically
+from .checksums import FileDigest as FileDigest
 from .checksums import checksum as checksum
+from .checksums import digest_of as digest_of
 from .disk_space import check_space as check_space
 from .disk_space import explain_lack_of_space as explain_lack_of_space
 from .disk_space import free_space as free_space

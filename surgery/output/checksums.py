@@ -6,14 +6,19 @@ write its manifest too.
 
 from __future__ import annotations
 
+import os
 import zlib
-from pathlib import Path
 from threading import local
+from typing import TYPE_CHECKING, NamedTuple
 
 try:
     from isal import isal_zlib
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 _crc32 = zlib.crc32 if isal_zlib is None else isal_zlib.crc32
 _BUFFER_BYTES = 1 << 20
@@ -27,6 +32,29 @@ class _Buffer(local):
 
 
 _buffer = _Buffer()
+
+
+class FileDigest(NamedTuple):
+    """What is known about the bytes of a file."""
+
+    crc32: str
+    """The CRC-32 as 8 hexadecimal digits."""
+    size: int
+    """In bytes."""
+
+
+def digest_of(buffers: Iterable[bytes | memoryview]) -> FileDigest:
+    """Return the digest of a file that consists of buffers, in their order."""
+    total = size = 0
+    for buffer in buffers:
+        total = _crc32(buffer, total)
+        size += len(buffer)
+    return FileDigest(f"{total:08x}", size)
+
+
+def digest_file(path: Path) -> FileDigest:
+    """Return the digest of a file. Raises OSError if it can't be read."""
+    return FileDigest(checksum(path), os.stat(path).st_size)  # noqa: PTH116 - faster than a Path
 
 
 def checksum_of(content: bytes) -> str:

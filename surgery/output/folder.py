@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from surgery.errors import OutputError, describe_os_error
-from surgery.output.checksums import checksum, checksum_of
+from surgery.output.checksums import FileDigest, checksum_of, digest_file
 from surgery.output.disk_space import round_to_blocks
 from surgery.output.planned_images import PlannedImages, Sources
 from surgery.output.run_directories import RunDirectories
@@ -80,6 +80,8 @@ class OutputFolder:
         """Files of single activations, by the image that they belong to."""
         self._token = uuid4().hex
         self._part_numbers = itertools.count()
+        self._digests: dict[Path, FileDigest] = {}
+        """What `note_digest` was told, until its file is complete."""
 
     def for_background_thread(self) -> OutputFolder:
         """Return the same folder with a batch, callbacks and written files of its own, for sinks on another thread."""
@@ -148,18 +150,24 @@ class OutputFolder:
                 if not directory.is_new:
                     self._directories.claim_file(name, target, is_written_once=exact)
                 self._workspace.note_file(name, self.batch)
-            crc32, size = checksum(part), os.stat(part).st_size  # noqa: PTH116 - faster than a Path
+            digest = self._digests.pop(part, None)
+            crc32, size = digest or digest_file(part)
             os.replace(part, target)  # noqa: PTH105 - making a Path takes longer than renaming a small file
             part = None
         except OSError as error:
             raise OutputError(f"can't write {self.path / name}: {describe_os_error(error)}") from error
         finally:
             if part is not None:
+                self._digests.pop(part, None)
                 part.unlink(missing_ok=True)
         self.disk_bytes += round_to_blocks(size)
         self._written.append(WrittenFile(name, of, crc32))
         if of is not None:
             self._unfinished_files[of.image].append(name)
+
+    def note_digest(self, path: Path, digest: FileDigest) -> None:
+        """Say what all the bytes are that were written to a path of `file`, which is then not read for its checksum."""
+        self._digests[path] = digest
 
     def common_file(self, name: str, content: bytes) -> None:
         """Write a file of the whole run, which has the same content whoever writes it: what a store describes.

@@ -307,6 +307,16 @@ def test_the_checksum_of_each_file_is_in_the_manifest(photos: Path, tmp_path: Pa
     assert known == {name: f"{zlib.crc32(content):08x}" for name, content in files.items()}
 
 
+def test_pictures_and_sheets_are_not_read_again_for_their_checksums(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr("surgery.output.folder.digest_file", read.append)
+    run(photos, tmp_path / "out", sinks=[Png(), Sheet()])
+    assert read == []
+    assert not surgery.verify(tmp_path / "out").faults
+
+
 def test_verify_finds_a_picture_that_was_repainted_with_its_text_kept(photos: Path, tmp_path: Path) -> None:
     from PIL.PngImagePlugin import PngInfo
 

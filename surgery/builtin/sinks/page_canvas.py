@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from surgery.builtin.sinks.page_colors import Color
     from surgery.builtin.sinks.thumbnails import Thumbnails
+    from surgery.output import FileDigest
 
 
 class PageCanvas:
@@ -100,11 +101,11 @@ class PageCanvas:
         image.putpalette(palette.tobytes())
         return image.convert("RGB")
 
-    def save(self, path: Path, text: dict[str, bytes]) -> None:
+    def save(self, path: Path, text: dict[str, bytes]) -> FileDigest:
         """Write the page to a PNG file with texts. Raises OSError."""
         from surgery.drawing import save_lines
 
-        save_lines(path, *self._finish(), text, level=2)
+        return save_lines(path, *self._finish(), text, level=2)
 
     def _finish(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Return lines of places and their palette, or of RGB."""

@@ -57,7 +57,8 @@ class Png:
                 if used[name] > 1:
                     name = f"{name}~{used[name]}"
                 with folder.file(f"{name}.png", activation) as path:
-                    save_png(path, picture, {"surgery": picture_metadata(folder, activation, picture)}, self.level)
+                    texts = {"surgery": picture_metadata(folder, activation, picture)}
+                    folder.note_digest(path, save_png(path, picture, texts, self.level))
 
         folder.when_finished(lambda _: used.clear())
         folder.when_dropped(lambda _: used.clear())

@@ -140,7 +140,7 @@ class Sheet:
             ).draw()
             name = f"{image}/sheet.png" if number == 1 else f"{image}/sheet-{number}.png"
             with folder.file(name) as path:
-                page.save(path, texts)
+                folder.note_digest(path, page.save(path, texts))
 
 
 def _describe_measures(activation: Activation) -> Iterator[str]:

@@ -75,7 +75,7 @@ def describe_address_error(error: BaseException, address: str) -> str:
 def _explain_missing(text: str) -> str:
     """Return what a file system says in words of a file that is missing, such as that its bucket is; most name it."""
     is_sentence = " " in text and "/" not in text and not text.startswith("[Errno")
-    return f"{text[0].lower()}{text[1:]}" if is_sentence else "there is no such file"
+    return f"{text[0].lower()}{text[1:].rstrip('.')}" if is_sentence else "there is no such file"
 
 
 def _explain_protocol(protocol: str) -> str:

@@ -14,7 +14,7 @@ from surgery.errors import ImageError, describe_os_error
 from surgery.inputs.file_selection import name_of
 from surgery.inputs.notes import add_note
 from surgery.inputs.remote_files import ask
-from surgery.inputs.tar_shards import BLOCK, TarShard, open_archive
+from surgery.inputs.tar_shards import BLOCK, TarShard, open_archive, read_part
 from surgery.inputs.text_table import TextTable
 from surgery.text import abbreviate_list, format_count
 
@@ -110,16 +110,15 @@ class _Index:
 
 
 def _read_headers(archive: str, selection: FileSelection) -> TarShard:
+    start = read_part(archive, 0, BLOCK)
+    for sign, kind in _COMPRESSED.items():
+        if start.startswith(sign):
+            raise ImageError(
+                f"{hide_secrets(archive)} is compressed with {kind}, and its members can't be read one by one; unpack "
+                "it to a plain .tar"
+            )
     index = _Index()
     with open_archive(archive) as file:
-        start = file.read(8)
-        for sign, kind in _COMPRESSED.items():
-            if start.startswith(sign):
-                raise ImageError(
-                    f"{hide_secrets(archive)} is compressed with {kind}, and its members can't be read one by one; "
-                    "unpack it to a plain .tar"
-                )
-        file.seek(0)
         try:
             index.read(file, selection)
         except _DAMAGES as error:

@@ -103,9 +103,7 @@ class TarMember(StoredFile):
         with path.open("wb") as target:
             for begin in range(start, start + size, _CHUNK):
                 end = min(begin + _CHUNK, start + size)
-                content = _read_part(self.shard.archive, begin, end)
-                if len(content) > end - begin:
-                    raise ImageError(f"the server of {self.shard} sends no parts of files; copy it to this machine")
+                content = read_part(self.shard.archive, begin, end)
                 if len(content) < end - begin:
                     raise ImageError(f"{self.shard} is shorter than it was when its members were listed")
                 target.write(content)
@@ -113,19 +111,21 @@ class TarMember(StoredFile):
 
 @contextmanager
 def open_archive(archive: str) -> Iterator[IO[bytes]]:
-    """Yield a tar archive, opened for reading. Raises ImageError if parts of it can't be read."""
+    """Yield a tar archive, opened for reading."""
     if not is_address(archive):
         with open(archive, "rb") as file:  # noqa: PTH123 - as fast as can be
             yield file
         return
     file_system, place = open_file_system(archive)
     with file_system.open(place, "rb", block_size=_READ_AHEAD) as file:
-        if not file.seekable():
-            raise ImageError(f"the server of {hide_secrets(archive)} sends no parts of files; copy it to this machine")
         yield file
 
 
-def _read_part(archive: str, begin: int, end: int) -> bytes:
+def read_part(archive: str, begin: int, end: int) -> bytes:
+    """Return the bytes of a tar archive from `begin` to `end`, or to the end of the archive if that comes first.
+
+    Raises ImageError if its server sends no parts of files, and what the file system raises.
+    """
     if not is_address(archive):
         with open_archive(archive) as file:
             file.seek(begin)
@@ -133,7 +133,10 @@ def _read_part(archive: str, begin: int, end: int) -> bytes:
 
     def fetch() -> bytes:
         file_system, place = open_file_system(archive)
-        content: bytes = file_system.cat_file(place, begin, end)
+        content: bytes = file_system.cat_file(place, start=begin, end=end)
         return content
 
-    return retry(fetch)
+    content = retry(fetch)
+    if len(content) > end - begin:
+        raise ImageError(f"the server of {hide_secrets(archive)} sends no parts of files; copy it to this machine")
+    return content

@@ -88,7 +88,7 @@ class ClientConnectionError(Exception):
     ("error", "said"),
     [
         (FileNotFoundError("photos/a.png"), "there is no such file"),
-        (FileNotFoundError("The specified bucket does not exist"), "the specified bucket does not exist"),
+        (FileNotFoundError("The specified bucket does not exist."), "the specified bucket does not exist"),
         (FileNotFoundError("https://me:pw@host/a b.png"), "there is no such file"),
         (PermissionError("Forbidden"), "permission denied"),
         (Answer(403), "permission denied"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from surgery.cli.edit_options import ReferenceOptions
+from surgery.cli.edit_options import EditOptions
 from surgery.cli.extract_options import ModeOptions
 from surgery.cli.input_options import InputOptions
 from surgery.cli.option_groups import expand_option_groups
@@ -49,7 +49,7 @@ def diagnose(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")] = False,
     *,
-    editing: ReferenceOptions,
+    editing: EditOptions,
     reading: InputOptions,
     running: ModeOptions,
     loading: ModelOptions,

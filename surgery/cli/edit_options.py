@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from surgery.cli.input_options import InputOptions
+    from surgery.layouts import RequestedLayouts
     from surgery.plugins import Plugins
 
 EDITS = "Edits"
@@ -35,6 +39,14 @@ class EditOptions:
             rich_help_panel=EDITS,
         ),
     ] = None
+    reference: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FILES",
+            help="Images for edits that need a reference run, such as mean:over=reference. Repeatable.",
+            rich_help_panel=EDITS,
+        ),
+    ] = field(default_factory=list)
 
     def recipe(self, plugins: Plugins) -> list[str]:
         """Return the edits as texts. Raises EditError, SelectionError and PluginError for one that can't be read."""
@@ -45,16 +57,21 @@ class EditOptions:
             resolve_edit(change, plugins)
         return texts
 
+    def apply(
+        self,
+        traced: nn.Module,
+        model: nn.Module,
+        reading: InputOptions,
+        plugins: Plugins,
+        *,
+        layout: RequestedLayouts = None,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> nn.Module:
+        """Return a copy of a traced model with the edits. `model` tells how the files of the reference run are read."""
+        from surgery.extraction import edit_for_run
 
-@dataclass(frozen=True, kw_only=True)
-class ReferenceOptions(EditOptions):
-    """The options of a command that can also run a reference set of images."""
-
-    reference: Annotated[
-        list[str],
-        typer.Option(
-            metavar="FILES",
-            help="Images for edits that need a reference run, such as mean:over=reference. Repeatable.",
-            rich_help_panel=EDITS,
-        ),
-    ] = field(default_factory=list)
+        files = reading.find_files(model, self.reference, plugins) if self.reference else None
+        return edit_for_run(
+            traced, self.recipe(plugins), layout, files, model, device=device, seed=seed, plugins=plugins
+        )

@@ -57,22 +57,10 @@ def trace_if_possible(model: nn.Module, example: Any, loading: ModelOptions) -> 
 
 def _read_example(model: nn.Module, image: str | None, reading: InputOptions, plugins: Plugins) -> Any:
     """Return the inputs that a run on an image, or on the other inputs alone, gives to a model."""
-    from surgery.builtin import default_reader
     from surgery.errors import ImageError
-    from surgery.inputs import as_example, find_inputs, read_example
+    from surgery.inputs import as_example, read_example
 
-    options = reading.arguments(plugins)
-    files = find_inputs(
-        model,
-        () if image is None else image,
-        reader=options.get("reader"),
-        default_reader=default_reader,
-        inputs=options["inputs"],
-        readers=options["readers"],
-        size=options["size"],
-        side=options["side"],
-        value_range=options["range"],
-    )
+    files = reading.find_files(model, () if image is None else image, plugins)
     example = read_example(model, files, "cpu")
     if example is None:
         stream = files.open()
@@ -97,17 +85,21 @@ def _example_of_numbers(model: Any, size: Size, seed: int | None) -> Tensor:
     """Return a batch of one input that a model takes: random numbers from `seed`, or zeros for None.
 
     The shape is ``(1, channels, height, width)`` and the dtype is the model's. Without a `size`, the model's own size
-    is used, or `DEFAULT_SIDE`. Raises ImageError when there is not enough memory.
+    is used, or `DEFAULT_SIDE`. Raises ImageError for a size that the model does not take, and when there is not enough
+    memory.
     """
     import torch
 
     from surgery.errors import ImageError, first_line
-    from surgery.inputs import input_channels, input_dtype, model_size
+    from surgery.inputs import explain_size_mismatch, input_channels, input_dtype, model_size
 
-    if size in (None, "native"):
+    is_chosen = size not in (None, "native")
+    if not is_chosen:
         size = getattr(getattr(model, "preprocessing", None), "size", None) or model_size(model) or DEFAULT_SIDE
     height, width = size if isinstance(size, tuple) else (size, size)
     shape: Any = (1, input_channels(model), height, width)
+    if is_chosen and (problem := explain_size_mismatch(model, torch.empty(shape, device="meta"))):
+        raise ImageError(problem)
     try:
         if seed is None:
             return torch.zeros(shape, dtype=input_dtype(model))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from surgery.cli.checkpoints import run_checkpoints, run_folders, split_checkpoints
-from surgery.cli.edit_options import ReferenceOptions
+from surgery.cli.edit_options import EditOptions
 from surgery.cli.estimate_options import EstimateOptions
 from surgery.cli.extract_options import DrawingOptions, ImageOptions, OutputOptions, RunOptions
 from surgery.cli.input_options import read_standard_input
@@ -39,7 +39,7 @@ def extract(
     at: AtOption = ["*"],  # noqa: B006
     *,
     output: OutputOptions,
-    editing: ReferenceOptions,
+    editing: EditOptions,
     drawing: DrawingOptions,
     reading: ImageOptions,
     running: RunOptions,

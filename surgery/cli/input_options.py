@@ -16,6 +16,7 @@ from surgery.cli.options import parse_size
 if TYPE_CHECKING:
     from torch import nn
 
+    from surgery.inputs import FilePatterns, RunInputs
     from surgery.plugins import Plugins
     from surgery.stages import Limits
 
@@ -95,6 +96,24 @@ class InputOptions:
             "side": self.side.value,
             "range": parse_range(self.value_range),
         }
+
+    def find_files(self, model: nn.Module, images: FilePatterns, plugins: Plugins) -> RunInputs:
+        """Return the files of a run on images. Raises ImageError, ModelError and PluginError as `surgery.extract`."""
+        from surgery.builtin import default_reader
+        from surgery.inputs import find_inputs
+
+        options = self.arguments(plugins)
+        return find_inputs(
+            model,
+            images,
+            reader=options.get("reader"),
+            default_reader=default_reader,
+            inputs=options["inputs"],
+            readers=options["readers"],
+            size=options["size"],
+            side=options["side"],
+            value_range=options["range"],
+        )
 
     def find_limits(self, model: nn.Module) -> Limits:
         """Return the values of black and white: those of --range, or those that the model wants."""

@@ -92,7 +92,6 @@ def maximize(
     from surgery.cli.console import open_console
     from surgery.cli.maximize_view import maximized_view
     from surgery.cli.progress import ProgressBar
-    from surgery.editing import apply_edits
     from surgery.extraction import copy_for_run
     from surgery.layouts import parse_layouts
     from surgery.models import get_provenance
@@ -101,14 +100,23 @@ def maximize(
     from surgery.synthesis import maximize as run
     from surgery.tracing import trace
 
-    selection, edits = parse_selection(at), editing.recipe(plugins)
+    selection, layouts = parse_selection(at), parse_layouts(layout)
+    editing.recipe(plugins)
     check_overwrite(out.expanduser(), overwrite=overwrite)
     network = loading.load(model, plugins, ascending.seed)
     for note in get_provenance(network).notes_on_random_weights(network, model):
         print_note(note)
     subject = copy_for_run(network, ascending.mode.value, ascending.device)
     example = make_example(subject, image, reading, plugins)
-    traced = apply_edits(trace(subject, example, **loading.trace_arguments()), edits, plugins=plugins)
+    traced = editing.apply(
+        trace(subject, example, **loading.trace_arguments()),
+        subject,
+        reading,
+        plugins,
+        layout=layouts,
+        device=ascending.device,
+        seed=ascending.seed,
+    )
     with ProgressBar(None) as bar:
         found = run(
             traced,
@@ -118,7 +126,7 @@ def maximize(
             image=example,
             limits=reading.find_limits(subject),
             region=_parse_region(region),
-            layout=parse_layouts(layout),
+            layout=layouts,
             progress=bar.advance,
             **ascending.arguments(),
         )

@@ -62,11 +62,10 @@ def inspect(
     from surgery.cli.console import open_console
     from surgery.cli.documents import render_document
     from surgery.cli.graph_view import code_view, graph_record, graph_view
-    from surgery.editing import apply_edits
     from surgery.graph import trace_info
     from surgery.rewriting import parse_selection
 
-    edits = editing.recipe(plugins)
+    editing.recipe(plugins)
     selections = [parse_selection(text) for text in at]
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins).eval()
@@ -78,7 +77,7 @@ def inspect(
             print_note(
                 "these operations are those of a run on made-up numbers; `surgery inspect MODEL IMAGE` runs an image"
             )
-        rewritten = _insert_extractors(apply_edits(traced, edits, plugins=plugins), selections)
+        rewritten = _insert_extractors(editing.apply(traced, network, reading, plugins), selections)
     if as_json:
         print_output(json.dumps(graph_record(rewritten), indent=1))
         return
@@ -111,12 +110,11 @@ def check(
     plugins = plugin_options.open()
     from surgery.cli.console import open_console
     from surgery.cli.run_views import certificate_view
-    from surgery.editing import apply_edits
     from surgery.rewriting import parse_selection
     from surgery.tracing import trace
     from surgery.verification import certify
 
-    edits = editing.recipe(plugins)
+    editing.recipe(plugins)
     selections = [parse_selection(text) for text in at]
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins, seed).eval()
@@ -124,7 +122,7 @@ def check(
         traced = trace(network, example, **loading.trace_arguments())
         _print_hazards(traced)
         inputs = example if isinstance(example, tuple) else (example,)
-        edited = apply_edits(traced, edits, plugins=plugins)
+        edited = editing.apply(traced, network, reading, plugins, seed=seed)
         certificate = certify(network, _insert_extractors(edited, selections), *inputs)
     if as_json:
         print_output(json.dumps(certificate.record(), indent=1))

@@ -53,7 +53,6 @@ def trace_back(
     from surgery.cli.trace_back_view import pixel_trace_view
     from surgery.data import inputs
     from surgery.diagnosis import trace_back as run
-    from surgery.editing import apply_edits
     from surgery.extraction import copy_for_run
     from surgery.layouts import parse_layouts
     from surgery.models import get_provenance
@@ -61,14 +60,23 @@ def trace_back(
     from surgery.rewriting import parse_selection
     from surgery.tracing import trace
 
-    selections, edits = [parse_selection(text) for text in at], editing.recipe(plugins)
+    selections, layouts = [parse_selection(text) for text in at], parse_layouts(layout)
+    editing.recipe(plugins)
     check_overwrite(out.expanduser(), overwrite=overwrite)
     network = loading.load(model, plugins, running.seed)
     for note in get_provenance(network).notes_on_random_weights(network, model):
         print_note(note)
     subject = copy_for_run(network, running.mode.value, running.device)
     example = make_example(subject, image or str(inputs()[0]), reading, plugins)
-    traced = apply_edits(trace(subject, example, **loading.trace_arguments()), edits, plugins=plugins)
+    traced = editing.apply(
+        trace(subject, example, **loading.trace_arguments()),
+        subject,
+        reading,
+        plugins,
+        layout=layouts,
+        device=running.device,
+        seed=running.seed,
+    )
     found = run(
         traced,
         example,
@@ -76,7 +84,7 @@ def trace_back(
         at=selections,
         channel=channel,
         tensor=tensor,
-        layout=parse_layouts(layout),
+        layout=layouts,
         limits=reading.find_limits(subject),
         seed=running.seed,
     )

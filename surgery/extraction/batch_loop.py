@@ -110,6 +110,6 @@ def _run_batch(model: ModelRunner, pipeline: SinkPipeline, manifest: Manifest, b
         pipeline.reject_batch()
         return reason
     if model.has_checked_output:
-        manifest.record_check()
+        manifest.record_check(without_edits=model.checks_without_edits)
     pipeline.finish_batch(batch.inputs, batch.sizes, model.not_reached)
     return None

@@ -126,6 +126,11 @@ class ModelRunner:
             return copy_isolating_hooks(model)(*args, **kwargs)
 
     @property
+    def checks_without_edits(self) -> bool:
+        """Whether it is the output without edits that is compared with the original model's."""
+        return self._plan.unedited is not None
+
+    @property
     def not_reached(self) -> tuple[str, ...]:
         """The paths of the selected operations that the last batch did not reach, in order of execution."""
         return tuple(path for path in self._selected if path not in self._reached)

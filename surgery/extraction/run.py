@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from surgery.builtin import Grid, MinMax, Png, Sheet, default_reader
-from surgery.editing import edit_texts
+from surgery.editing import edit_texts, edits_of
 from surgery.extraction.execution import run_in_this_process, run_in_worker_processes
 from surgery.extraction.measuring import describe_measures
 from surgery.extraction.model_preparation import copy_for_run, edit_for_run, insert_extractors, trace_for_run
@@ -228,7 +228,7 @@ def extract(
         gradients=gradients if scalar is None or isinstance(gradients, str) else describe_stage(scalar),
         leaves=[leaf if isinstance(leaf, str) else leaf.__name__ for leaf in leaves],
         allow=allow,
-        edits=edit_texts(edits, plugins),
+        edits=edits_of(traced) + edit_texts(edits, plugins),
         measures=describe_measures(named_measures),
         reference=[] if reference_files is None else [str(path) for path in reference_files.paths],
     )

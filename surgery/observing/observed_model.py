@@ -82,6 +82,11 @@ class ObservedModel(DerivedModel):
             or observation.new_edits
             or call_listener(self)
         )
+        if observation.edits and (is_observing() or any(isinstance(value, fx.Proxy) for value in args)):
+            raise TraceError(
+                f"{type(self).__name__} is observed and has edits, which a model that it is a part of would lose; "
+                "trace that model, and edit it then"
+            )
         if not has_receivers or is_observing():
             return inner_model(self)(*args, **kwargs)
         if "torch._dynamo" in sys.modules:  # which would compile the model's own functions

@@ -131,9 +131,9 @@ class Manifest:
         """Add what the manifest of a worker knows beside its records."""
         self._run_files |= state.run_files
 
-    def record_check(self) -> None:
-        """Record that the output of the current batch is that of the original model."""
-        without = "without the edits, " if self.head["settings"].get("edits") else ""
+    def record_check(self, *, without_edits: bool) -> None:
+        """Record that the output of the current batch is that of the original model, or was so without edits."""
+        without = "without the edits, " if without_edits else ""
         self._batch.check = f"{without}the output of the first batch is the original model's, bit for bit"
 
     def start_image(self, image: str) -> None:

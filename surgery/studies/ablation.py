@@ -17,7 +17,7 @@ from surgery.studies.effects import mean_effect
 from surgery.studies.image_loop import ImageLoop, StudiedImage
 from surgery.studies.image_study import ImageStudy, read_channel_maps
 from surgery.studies.memory_limits import DEFAULT_MEMORY
-from surgery.studies.regions import read_region
+from surgery.studies.regions import explain_resizing, read_region
 from surgery.studies.study import check_order
 from surgery.studies.study_folder import open_study_folder
 from surgery.studies.study_setup import RunArguments, StudySetup
@@ -172,7 +172,7 @@ def ablate(
             images=tuple(loop.effects),
             order=order,
             failed=tuple(loop.failures),
-            notes=setup.all_notes(runs),
+            notes=(*setup.all_notes(runs), *explain_resizing(region, first[0].output)),
             pictures=first[0],
             seconds=time.perf_counter() - started,
             folder=None if folder is None else folder.path,

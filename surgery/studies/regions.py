@@ -38,6 +38,14 @@ def read_region(within: Any) -> Tensor | None:
     return shares
 
 
+def explain_resizing(shares: Tensor | None, output: Tensor) -> list[str]:
+    """Return a line for a region that is resized to the output ``(C, H, W)`` of an image; none for one of its size."""
+    if shares is None or shares.shape == output.shape[-2:]:
+        return []
+    given, there = ("x".join(map(str, size)) for size in (shares.shape, output.shape[-2:]))
+    return [f"the region of {given} is resized to the output of {there}"]
+
+
 def fit_region(shares: Tensor, output: Tensor) -> Tensor:
     """Return the region of an output of maps ``(1, C, H, W)``, bool ``(H, W)``: where the mean share is a half or more.
 

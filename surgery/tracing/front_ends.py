@@ -24,6 +24,7 @@ from surgery.observing import observe
 from surgery.tracing.symbolic import trace_symbolically
 from surgery.tracing.thread_state import restore_thread_state
 from surgery.tracing.traced_copy import TraceRequest
+from surgery.tracing.traced_models import copy_traced, is_traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ def trace(
     observed model are the operations of this run. Flags, names and None in the example become constants of the graph.
     Without an example, the inputs are the parameters of `forward` that have no default, and nothing is compared.
 
+    A model that is traced already is returned as it is: a copy with its edits, and without its extractors.
+
     `leaves` are modules to be kept whole: classes, names of classes, or paths with the wildcards of a shell.
 
     The graph records blocks such as ``no_grad`` and ``autocast``, tensors and random numbers that forward makes,
@@ -88,6 +91,8 @@ def _trace(model: nn.Module, example: Any, front_end: str, leaves: Leaves, allow
     inputs = bind_example(model, example)
     check_initialized(model)
     outside = ExternalState(model)
+    if is_traced(model):
+        return copy_traced(model, inputs, outside, front_end, leaves)
     if front_end == "observed":
         if example is None:
             raise TraceError("a model is observed while it runs on an example; give one: surgery.trace(model, example)")

@@ -12,7 +12,7 @@ from surgery.editing import edits_of
 from surgery.errors import SurgeryError
 from surgery.graph import copy_isolating_hooks, operations, set_mode, trace_info
 from surgery.rewriting import find_edits, find_extractors, remove_edits
-from surgery.tracing import unwrap_model
+from surgery.tracing import is_traced, unwrap_model
 from surgery.verification.certificate import Certificate, Comparison
 from surgery.verification.edit_certification import compare_edits
 from surgery.verification.input_cases import input_cases
@@ -59,6 +59,8 @@ def certify(
     """
     tracing = trace_info(opened)  # raises an error for a model that was not traced
     model = unwrap_model(model)
+    if is_traced(model):
+        model = remove_edits(model)
     example = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else inputs
     has_edits = bool(find_edits(opened))
     with lock_global_state(), remember_namespaces(), torch.inference_mode(False):

@@ -150,6 +150,35 @@ def test_check_certifies_an_edited_model(run: Any, inputs: tuple[Path, Path]) ->
     assert record["edits"] == [EDIT]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect"],
+        ["check"],
+        ["trace-back", "--pixel", "3,4", "-o", "run"],
+        ["maximize", "--at", "up2.cat", "--channel", "1", "--steps", "1", "-o", "run"],
+    ],
+)
+def test_every_command_with_edits_takes_a_reference_set(
+    run: Any, inputs: tuple[Path, Path], command: list[str]
+) -> None:
+    name, *options = command
+    edit = ["--edit", "down2.conv = mean:over=reference"]
+    result = run(name, *inputs, *options, *edit, "--reference", inputs[1])
+    assert (result.code, result.err) == (0, "")
+    result = run(name, *inputs, *options, *edit, "--overwrite" if "-o" in options else "--no-plugins")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("surgery: mean:over=reference needs a reference run; give its inputs, --reference FIL")
+
+
+def test_a_size_that_the_model_does_not_take_is_one_line(run: Any, inputs: tuple[Path, Path]) -> None:
+    result = run("maximize", inputs[0], "--at", "up2.cat", "--channel", "1", "--size", "20")
+    assert result.code == 1
+    assert (
+        result.err == "surgery: UNet takes heights and widths that are multiples of 32, not 20x20; size 32 would do\n"
+    )
+
+
 def test_edits_in_python_are_pairs_or_texts(run: Any, inputs: tuple[Path, Path]) -> None:
     del run
     model = surgery.load_model(inputs[0])

@@ -134,6 +134,7 @@ def test_the_effect_inside_a_region_is_ranked(model: nn.Module, image: Tensor) -
     mask = np.zeros((12, 14))
     mask[:5, :5] = 1
     study = surgery.ablate(model, image, at="cat", each="channel", within=mask)
+    assert study.notes == ()
     inside = [row.effect.inside for row in study]
     assert inside == sorted(inside, reverse=True)  # type: ignore[type-var]
     traced = surgery.trace(model, image)

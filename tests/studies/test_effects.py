@@ -16,7 +16,7 @@ from surgery.studies.effects import (
     main_output,
     mean_effect,
 )
-from surgery.studies.regions import fit_region, read_region
+from surgery.studies.regions import explain_resizing, fit_region, read_region
 from surgery.studies.ssim import StructuralSimilarity, filter_gaussian
 
 
@@ -142,6 +142,13 @@ def test_an_output_is_an_image_if_its_values_and_its_size_are_those_of_one() -> 
     assert find_image_range(image(1, 4, 16, 16), limits, size) is None
     assert find_image_range(image(1, 3, 16, 16) * 2, limits, size) is None
     assert find_image_range(torch.zeros(1, 10), limits, size) is None
+
+
+def test_a_region_of_another_size_is_told() -> None:
+    assert explain_resizing(torch.ones(4, 6), torch.zeros(3, 8, 6)) == [
+        "the region of 4x6 is resized to the output of 8x6"
+    ]
+    assert explain_resizing(torch.ones(8, 6), torch.zeros(3, 8, 6)) == explain_resizing(None, torch.zeros(3)) == []
 
 
 def test_a_region_of_another_size_is_resized() -> None:

@@ -45,6 +45,11 @@ class Interrupts:
         """Whether Ctrl-C was pressed while it was held."""
         return self._held_count > 0
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether Ctrl-C was pressed more than once while it was held."""
+        return self._held_count > 1
+
     def _handle(self, number: int, frame: Any) -> None:
         if self._is_held and self._held_count < MAX_HELD:
             self._held_count += 1

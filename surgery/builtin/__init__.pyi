@@ -10,6 +10,8 @@ from .edits import Noise as Noise
 from .edits import Scale as Scale
 from .edits import Shuffle as Shuffle
 from .edits import Zero as Zero
+from .engines import Local as Local
+from .engines import Processes as Processes
 from .masks import load_mask as load_mask
 from .normalizers import Fixed as Fixed
 from .normalizers import MinMax as MinMax

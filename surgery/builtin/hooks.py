@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         CheckpointReader,
         Colormap,
         Edit,
+        Engine,
         Measure,
         ModelFactory,
         ModelFamily,
@@ -92,3 +93,10 @@ def surgery_readers() -> Mapping[str, Reader]:
     from surgery.builtin.readers import READERS
 
     return READERS
+
+
+@hookimpl
+def surgery_engines() -> Mapping[str, Engine]:
+    from surgery.builtin.engines import ENGINES
+
+    return ENGINES

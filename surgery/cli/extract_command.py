@@ -58,6 +58,7 @@ def extract(
         **drawing.arguments(plugins),
         **reading.arguments(plugins),
         **running.arguments(),
+        "engine": None if running.engine is None else plugins.resolve("engine", running.engine),
         **output.arguments(plugins),
         **loading.trace_arguments(),
         "edits": editing.recipe(plugins),

@@ -133,10 +133,19 @@ class RunOptions(ModeOptions):
         typer.Option(
             min=1,
             metavar="N",
-            help="Processes that share the images; for many images, one per core.",
+            help="Processes that share the images; for many images, one per core. Short for processes:workers=N.",
             rich_help_panel=_RUN,
         ),
     ] = 1
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What runs the batches: local, processes:workers=4, or an engine of a plugin. "
+            "[dim]\\[default: local][/dim]",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
     shard: Annotated[
         str | None,
         typer.Option(
@@ -188,7 +197,7 @@ class RunOptions(ModeOptions):
     ] = False
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `surgery.extract` for these options."""
+        """Return the arguments of `surgery.extract` for these options, without the engine."""
         return {
             **super().arguments(),
             "jobs": self.jobs,

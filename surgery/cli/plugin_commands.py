@@ -36,6 +36,7 @@ class NewPluginKind(StrEnum):
     model = "model"
     checkpoint = "checkpoint"
     reader = "reader"
+    engine = "engine"
     watcher = "watcher"
 
 
@@ -86,8 +87,8 @@ def new(
         NewPluginKind,
         typer.Option(
             metavar="KIND",
-            help="transform, normalizer, tiler, colormap, edit, measure, sink, model, checkpoint or reader, which is "
-            "what the plugin offers; or watcher, which is called during every run.",
+            help="transform, normalizer, tiler, colormap, edit, measure, sink, model, checkpoint, reader or engine, "
+            "which is what the plugin offers; or watcher, which is called during every run.",
         ),
     ],
     package: Annotated[

@@ -87,7 +87,7 @@ class PreparedRun:
         A run of `others` that differs in its seed or its edits alone, and has the same example, shares its traced
         model. Raises what `surgery.load_model`, `surgery.trace` and `surgery.edit` raise.
         """
-        check_settings(run.mode, 1, "none", 1, run.device, run.seed)
+        check_settings(run.mode, 1, "none", run.device, run.seed)
         self.run, self.name = run, run.name or ""
         self.original = run.module
         self.device = torch.device(run.device)

@@ -63,7 +63,8 @@ def estimate(
     - `out`: The folder of the run, on whose disk the files have to fit, or an address. It is not made.
     - `sample`: How many images to run, in a temporary folder, whose files are measured. With 0 the model does not run:
       shapes are computed by torch's fake tensors, and the sinks draw and write one batch of noise in place of values.
-    - `settings`: The other arguments of `surgery.extract`. `jobs`, `watchers`, `overwrite` and `check` have no effect.
+    - `settings`: The other arguments of `surgery.extract`. `jobs`, `engine`, `watchers`, `overwrite` and `check`
+      have no effect.
 
     Values, pixels and files are exact if all images have the size of the first, and if none fails; those of values that
     belong to a whole batch, if the last batch is full. In a store such as Zarr's, all files but the JSON are taken to
@@ -84,7 +85,7 @@ def estimate(
         if progress is not None:
             progress(now)
 
-    ignored = ("jobs", "watchers", "overwrite", "check", "force")
+    ignored = ("jobs", "engine", "watchers", "overwrite", "check", "force")
     settings = {name: value for name, value in settings.items() if name not in ignored}
     device = torch.device(settings.get("device", "cpu"))
     if device.type == "cuda" and sample:

@@ -1,4 +1,4 @@
-"""What sinks decide from the first images of a run, before its other images are divided among processes or shards."""
+"""What sinks decide from the first images of a run, for a shard that does not have them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from surgery.extraction.batch_loop import run_share
-from surgery.extraction.writer_pool import WriterPool
+from surgery.extraction.run_job import RunJob
 from surgery.output import Manifest, OutputFolder, acquire_workspace
+from surgery.stages import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from surgery.extraction.run_plan import RunPlan, ShareResult
-
-
-def run_first_images(plan: RunPlan, manifest: Manifest) -> tuple[list[ShareResult], list[int]]:
-    """Run batches until one succeeds, if a sink decides something for all images from the first image.
-
-    What it decides is in `OutputFolder.shared`. Return what was done, and the numbers of the images that are left.
-    """
-    shares: list[ShareResult] = []
-    numbers = plan.unfinished_numbers()
-    if plan.finished or not any(getattr(sink, "decides_on_first_image", False) for sink in plan.sinks):
-        return shares, numbers
-    with _restoring_buffers(plan):
-        while numbers and not any(share.images or share.error or share.interrupted for share in shares):
-            batch, numbers = numbers[: plan.batch_size], numbers[plan.batch_size :]
-            with WriterPool(0) as writers:
-                shares.append(run_share(plan, batch, manifest, writers))
-            plan.inputs.failures, plan.inputs.notes = [], {}
-    return shares, numbers
+    from surgery.extraction.run_plan import RunPlan, TaskResult
+    from surgery.interrupts import Interrupts
 
 
 @contextmanager
@@ -48,7 +31,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def decide_as_first_shard(plan: RunPlan, manifest: Manifest) -> None:
+def decide_as_first_shard(plan: RunPlan, manifest: Manifest, interrupts: Interrupts) -> None:
     """Have the sinks of a later shard decide what they decide in the first one, from the first images of the run.
 
     These images are run once more, into a folder that is removed. Raises what ends their run.
@@ -62,34 +45,45 @@ def decide_as_first_shard(plan: RunPlan, manifest: Manifest) -> None:
         with acquire_workspace(place) as workspace:
             folder = OutputFolder(place, plan.folder.about, workspace)
             folder.plan_images(plan.inputs.names, plan.inputs.paths, plan.batch_size)
-            every = range(len(plan.inputs.names))
             whole = replace(
                 plan,
                 folder=folder,
                 workspace=workspace,
                 sinks=deciding,
-                numbers=every,
+                numbers=range(len(plan.inputs.names)),
                 reference=None,
                 unedited=None,
-                force=True,  # its files don't stay
             )
             record = Manifest(manifest.head)
             with record.recording(workspace, ()):
-                shares, _ = run_first_images(whole, record)
+                result = _run_until_one_is_finished(RunJob(whole, record.head, interrupts, 1, 0))
             workspace.is_recorded = True  # nothing of it is kept
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    for share in shares:
-        if share.error is not None:
-            raise share.error
-        if share.interrupted:
-            raise KeyboardInterrupt
+    if result is not None and result.error is not None:
+        raise result.error
+    if result is not None and result.interrupted:
+        raise KeyboardInterrupt
     plan.folder.shared.update(folder.shared)
+
+
+def _run_until_one_is_finished(job: RunJob) -> TaskResult | None:
+    """Run batches until one is finished. Return what became of the last one."""
+    result = None
+    with _restoring_buffers(job.plan), job.open() as worker:
+        numbers, size = job.plan.numbers, job.plan.batch_size
+        for first in range(0, len(numbers), size):
+            sent: list[TaskResult] = []
+            worker.run(Task(tuple(numbers[first : first + size]), "first", {}), sent.append, lambda: False)
+            result = sent[-1]
+            if result.images or result.error or result.interrupted:
+                break
+    return result
 
 
 @contextmanager
 def _restoring_buffers(plan: RunPlan) -> Iterator[None]:
-    """After the block, the buffers of the model are what they were: each run of a share begins with them."""
+    """After the block, the buffers of the model are what they were: the worker of a run begins with them."""
     initial = [(buffer, buffer.clone()) for buffer in plan.rewritten.buffers()]
     try:
         yield

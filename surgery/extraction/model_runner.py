@@ -53,7 +53,7 @@ class ModelRunner:
 
     def __init__(self, plan: RunPlan, consume: ActivationConsumer) -> None:
         self._plan = plan
-        self._consume = consume
+        self.consume = consume
         self._consumer_error: Exception | None = None
         self._tracker = AxisTracker(plan.rewritten)
         self._dtype = input_dtype(plan.rewritten)
@@ -148,7 +148,7 @@ class ModelRunner:
             if self._gradients is not None:
                 self._gradients.add(operation, value, find_hints)
             activations = make_activations(operation, value, images, self._plan.recipe, find_hints=find_hints)
-            self._consume(self._measuring.add(activations))
+            self.consume(self._measuring.add(activations))
         except Exception as error:
             self._consumer_error = error
             raise
@@ -170,7 +170,7 @@ class ModelRunner:
             return
         try:
             for activations in self._gradients.activations(output, images):
-                self._consume(activations)
+                self.consume(activations)
         finally:
             self._gradients = None
             forget_history(self._plan.rewritten)
@@ -195,7 +195,7 @@ class ModelRunner:
             activations = make_activations(operation, values, images, plan.recipe)
         else:
             activations = make_image_activations(operation, values, images, limits, plan.recipe)
-        self._consume(self._measuring.add(activations))
+        self.consume(self._measuring.add(activations))
 
     def _consume_output(self, values: object, output: Any, images: Sequence[str]) -> None:
         """Consume the output of the model, drawn in its own colors if it is an image like the input."""
@@ -206,7 +206,7 @@ class ModelRunner:
         else:
             find_hints = partial(self._tracker.hints, None)
             activations = make_activations(operation, output, images, plan.recipe, find_hints=find_hints)
-        self._consume(self._measuring.add(activations))
+        self.consume(self._measuring.add(activations))
 
 
 def _input_paths(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

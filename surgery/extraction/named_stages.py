@@ -38,7 +38,10 @@ class StageResolver:
                 return stage
             return self._plugins.resolve(kind, stage)
         if kind != "colormap" and not callable(stage):
-            raise RenderError(f"a {kind} is a name, such as {_EXAMPLES[kind]!r}, or a function, not {stage!r:.60}")
+            article = "an" if kind[0] in "aeiou" else "a"
+            raise RenderError(
+                f"{article} {kind} is a name, such as {_EXAMPLES[kind]!r}, or a function, not {stage!r:.60}"
+            )
         return stage
 
     def resolve_all(self, kind: Kind, stages: Any) -> tuple[Any, ...]:
@@ -81,4 +84,5 @@ _EXAMPLES = {
     "measure": "checkerboard:stride=4",
     "sink": "png",
     "reader": "tensor:key=x",
+    "engine": "processes:workers=4",
 }

@@ -12,7 +12,7 @@ import torch
 
 from surgery.builtin import Grid, MinMax, Png, Sheet, default_reader
 from surgery.editing import edit_texts, edits_of
-from surgery.extraction.execution import run_in_this_process, run_in_worker_processes
+from surgery.extraction.execution import run_images
 from surgery.extraction.measuring import describe_measures
 from surgery.extraction.model_preparation import copy_for_run, edit_for_run, insert_extractors, trace_for_run
 from surgery.extraction.named_stages import StageResolver
@@ -21,11 +21,11 @@ from surgery.extraction.resumption import describe_plan, find_finished
 from surgery.extraction.run_plan import RunPlan
 from surgery.extraction.run_report import make_report
 from surgery.extraction.run_settings import (
+    ChosenEngine,
     check_gradients,
     check_settings,
     check_shareable,
     check_threads,
-    count_workers,
     describe_settings,
 )
 from surgery.extraction.sink_completion import check_sinks, complete_sinks
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from surgery.output import Address, Progress, Report, Watcher
     from surgery.plugins import Plugins
     from surgery.rewriting import Selection
-    from surgery.stages import Colormap, Measure, Normalizer, Reader, Sink, Tiler, Transform
+    from surgery.stages import Colormap, Engine, Measure, Normalizer, Reader, Sink, Tiler, Transform
 
 
 def extract(
@@ -98,6 +98,7 @@ def extract(
     gradients: Scalar | str | None = None,
     grad_cam: bool = False,
     jobs: int = 1,
+    engine: Engine | str | None = None,
     shard: tuple[int, int] | None = None,
     reader_threads: int = 1,
     writer_threads: int = 1,
@@ -128,7 +129,7 @@ def extract(
     - `layout`: How values are read as maps, such as ``surgery.layouts.ChannelsLast()``: for every operation that it
       fits, or a mapping from selections to layouts. By default the axes of each value are tracked through the graph, or
       guessed from their number. The manifest has each decision with its reason.
-    - `sinks`: What writes files. With several `jobs`, only sinks that keep images apart.
+    - `sinks`: What writes files. With an engine of several workers, only sinks that keep images apart.
     - `inputs`: The other inputs of a model that takes several: names of forward's parameters, with files as in
       `images`. The files are one for each image, by name or in order, or one for all. A number, a flag, None, a list of
       numbers or a tensor is given to every batch as it is. Without `images`, the files of the first input take their
@@ -155,7 +156,8 @@ def extract(
     - `grad_cam`: Also give them the Grad-CAM of each operation that has maps, ``.grad_cam``; of the mean of the output
       if `gradients` does not say of what.
     - `jobs`: With 1, threads read images and write files beside the model. With more, so many processes share the
-      batches, and write in their own threads: faster for many images on many cores.
+      batches: faster for many images on many cores. Short for the engine ``processes``.
+    - `engine`: What runs the batches: ``local``, this process; ``processes:workers=4``; or one of a plugin.
     - `shard`: Which part of the run to do, such as ``(2, 8)``: whole batches that follow each other, into the folder
       ``shard-2-of-8`` in `out`. `surgery.merge` puts the parts together. Only for sinks that keep images apart.
     - `reader_threads`, `writer_threads`: How many threads read images, and draw and write files, beside the model; with
@@ -184,20 +186,21 @@ def extract(
     """
     started = time.perf_counter()
     part, place = locate_shard(shard, parse_place(out), overwrite=overwrite)
-    check_settings(mode, batch_size, side, jobs, device, seed)
+    check_settings(mode, batch_size, side, device, seed)
     watcher_list = WatcherList(watchers)
     gradients = "output" if grad_cam and gradients is None else gradients
     scalar = None if gradients is None else parse_scalar(gradients)
-    check_gradients(scalar, output=output, jobs=jobs)
     stages = StageResolver(plugins)
+    chosen = ChosenEngine.choose(jobs, engine, stages)
+    check_gradients(scalar, output=output, engine=chosen)
     main_reader: Reader | None = None if reader is None else stages.resolve("reader", reader)
     resolved_sinks: tuple[Sink, ...] = stages.resolve_all("sink", sinks)
     check_sinks(resolved_sinks, place)
     named_measures = stages.measures(measures)
     recipe = stages.recipe(normalizer, tiler, colormap, transforms)
     other_readers = {name: stages.resolve("reader", each) for name, each in readers.items()}
-    check_shareable(jobs, resolved_sinks, watcher_list, part, place)
-    check_threads(reader_threads, writer_threads, jobs, resolved_sinks)
+    check_shareable(chosen, resolved_sinks, watcher_list, part, place)
+    check_threads(reader_threads, writer_threads, chosen, resolved_sinks, device)
     original = unwrap_model(model)
     find = partial(
         find_inputs,
@@ -282,14 +285,10 @@ def extract(
             reader_threads=reader_threads,
             writer_threads=writer_threads,
             force=force,
-            interrupts=interrupts,
         )
         with manifest.recording(workspace, operations):
             watcher_list.started(RunStart(place, files.paths, operations, folder.about))
-            workers = count_workers(jobs, len(numbers) - len(plan.finished), batch_size)
-            if workers == 1:
-                result = run_in_this_process(plan, manifest, watcher_list.writes, progress)
-            else:
-                result = run_in_worker_processes(plan, manifest, workers, progress)
-    report = make_report(plan, result, info, provenance.notes(original, source or type(original).__name__), started)
+            result = run_images(plan, manifest, chosen.engine, interrupts, watcher_list.writes, progress)
+    model_notes = provenance.notes(original, source or type(original).__name__)
+    report = make_report(plan, result, info, model_notes, started, interrupts)
     return watcher_list.finished(complete_sinks(resolved_sinks, report))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from surgery.errors import SurgeryError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,14 +16,13 @@ if TYPE_CHECKING:
 
     from surgery.extraction.output_parts import Scalar
     from surgery.inputs import InputStream
-    from surgery.interrupts import Interrupts
-    from surgery.output import Failure, Notes, OutputFolder, Shard, Tally, WorkerState, Workspace
+    from surgery.output import Failure, Notes, OutputFolder, Shard, Tally, Workspace
     from surgery.stages import Limits, Measure, Recipe, Sink
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunPlan:
-    """Everything that a process needs to run its share of the images."""
+    """Everything that a worker needs to run images. It can be pickled."""
 
     original: nn.Module
     rewritten: nn.Module
@@ -66,17 +68,32 @@ class RunPlan:
     """Threads that draw and write files; 0 for the model's own."""
     force: bool
     """Whether images are run that won't fit on the disk."""
-    interrupts: Interrupts
-    """What Ctrl-C does: raised while images run, held while the folder is opened and closed."""
 
     def unfinished_numbers(self) -> list[int]:
         """Return the numbers of the images that are to be run."""
         return [number for number in self.numbers if number not in self.finished]
 
 
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """A worker has begun a task."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """A worker's model has run a batch of a task."""
+
+    images: int
+    """Images of the task that the model has run."""
+    failed: int
+    """Images of the task that could not be run."""
+    image: str
+    """The name of the last image."""
+
+
 @dataclass(slots=True)
-class ShareResult:
-    """What one process did with its share of the images."""
+class TaskResult:
+    """What a worker did with a task."""
 
     images: int = 0
     """Images whose files are all written."""
@@ -84,14 +101,32 @@ class ShareResult:
     notes: Notes = field(default_factory=dict)
     """What was noted about images that failed."""
     interrupted: bool = False
+    """Whether a part of the task is left."""
     error: BaseException | None = None
-    worker_state: WorkerState | None = None
-    """What a worker process knows for the manifest; None for a share that ran in the main process."""
+    run_files: dict[str, str | None] = field(default_factory=dict)
+    """Files that belong to no single image, with their checksums."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What sinks have decided for all images."""
+    seconds: float = 0.0
+    """Wall time."""
+
+    def __reduce__(self) -> tuple[type[TaskResult], tuple[Any, ...]]:
+        error = None if self.error is None else picklable_error(self.error)
+        return type(self), tuple(error if name == "error" else getattr(self, name) for name in self.__slots__)
+
+
+def picklable_error(error: BaseException) -> BaseException:
+    """Return an error that can be sent to another process: the same, or a SurgeryError with its text."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - an error of a plugin or model may raise anything when it is pickled
+        return SurgeryError(f"{type(error).__name__}: {first_line(error)}")
+    return error
 
 
 @dataclass(frozen=True, slots=True)
 class TotalResult:
-    """What all processes of a run did together."""
+    """What all workers of a run did together."""
 
     tally: Tally
     """What the finished images add up to, those of an earlier run too."""

@@ -12,10 +12,16 @@ if TYPE_CHECKING:
 
     from surgery.extraction.run_plan import RunPlan, TotalResult
     from surgery.graph import TraceInfo
+    from surgery.interrupts import Interrupts
 
 
 def make_report(
-    plan: RunPlan, result: TotalResult, info: TraceInfo, model_notes: Iterable[str], started: float
+    plan: RunPlan,
+    result: TotalResult,
+    info: TraceInfo,
+    model_notes: Iterable[str],
+    started: float,
+    interrupts: Interrupts,
 ) -> Report:
     """Return the report of a run that has ended. `started` is the `time.perf_counter` of its beginning."""
     trace_notes = (info.note,) if info.note else ()
@@ -30,7 +36,7 @@ def make_report(
         trace=info,
         not_reached=result.tally.not_reached,
         notes=(*model_notes, *trace_notes, *format_notes(result.notes)),
-        interrupted=result.interrupted or plan.interrupts.received,
+        interrupted=result.interrupted or interrupts.received,
         overview=None if result.tally.overview is None else plan.workspace.place / result.tally.overview[1],
         finished_before=len(plan.finished),
     )

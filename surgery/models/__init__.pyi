@@ -1,4 +1,6 @@
 from . import pix2pix as pix2pix
+from .callables import import_file_as as import_file_as
+from .callables import imported_files as imported_files
 from .callables import load_function as load_function
 from .checkpoints import compare_keys as compare_keys
 from .checkpoints import load_checkpoint as load_checkpoint

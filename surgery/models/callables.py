@@ -172,6 +172,15 @@ def _find_attribute(source: str, module_name: str, attribute: str, load: Callabl
     return value
 
 
+_IMPORTED: dict[str, Path] = {}
+"""The files that were imported as modules, by the names of the modules."""
+
+
+def imported_files() -> dict[str, Path]:
+    """Return the Python files that were imported as modules, by the names of the modules."""
+    return {name: file for name, file in _IMPORTED.items() if name in sys.modules}
+
+
 def _import_file(file: Path) -> ModuleType:
     """Import a Python file as a module, once for each file, so that its classes can be pickled."""
     file = file.resolve()
@@ -180,6 +189,13 @@ def _import_file(file: Path) -> ModuleType:
         return known
     # Another module of this name, such as an installed library, keeps it.
     name = file.stem if known is None and importlib.util.find_spec(file.stem) is None else f"{file.stem}_{hash(file):x}"
+    return import_file_as(name, file)
+
+
+def import_file_as(name: str, file: Path) -> ModuleType:
+    """Import a Python file as a module of this name, unless there is one. Raises whatever its code raises."""
+    if name in sys.modules:
+        return sys.modules[name]
     importlib.invalidate_caches()
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -191,4 +207,5 @@ def _import_file(file: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    _IMPORTED[name] = file
     return module

@@ -15,12 +15,12 @@ from .folder import OutputFolder as OutputFolder
 from .folder import WrittenFile as WrittenFile
 from .graph_entries import graph_entry as graph_entry
 from .image_records import has_finished_images as has_finished_images
+from .image_records import read_journal as read_journal
 from .json_values import as_json as as_json
 from .json_values import describe_codes as describe_codes
 from .json_values import picture_limits as picture_limits
 from .locks import lock_holder as lock_holder
 from .manifest import Manifest as Manifest
-from .manifest import WorkerState as WorkerState
 from .manifest_reader import ManifestReader as ManifestReader
 from .manifest_reader import existing_files as existing_files
 from .manifest_reader import find_runs as find_runs

@@ -83,6 +83,9 @@ class OutputFolder:
         self._digests: dict[Path, FileDigest] = {}
         """What `note_digest` was told, until its file is complete."""
 
+    def __reduce__(self) -> tuple[Callable[..., OutputFolder], tuple[Any, ...]]:
+        return _reopen, (self.path, self.about, self._workspace, self.images, self._names)
+
     def for_background_thread(self) -> OutputFolder:
         """Return the same folder with a batch, callbacks and written files of its own, for sinks on another thread."""
         other = OutputFolder(self.path, self.about, self._workspace)
@@ -265,3 +268,16 @@ class OutputFolder:
         self._written = [file for file in self._written if file.activation is None or file.activation.image != image]
         for callback in self._on_dropped:
             callback(image)
+
+
+def _reopen(
+    path: Path,
+    about: Mapping[str, str],
+    workspace: Workspace | None,
+    images: PlannedImages | None,
+    names: UniquePaths,
+) -> OutputFolder:
+    """Return the folder of a run for a worker in another process."""
+    folder = OutputFolder(path, about, workspace)
+    folder.images, folder._names = images, names  # noqa: SLF001
+    return folder

@@ -1,8 +1,8 @@
 """The records of finished images in the workspace of a run, from which the manifest is made.
 
-Each process has a file. A finished batch adds a line for each image (its number, how many files it has, and its entry
-in the manifest), a line for what belongs to the batch as a whole, and at last a line with its tally. A batch without
-that last line is not finished.
+Each worker has a file, a journal, which it locks for as long as it lives. A finished batch adds a line for each image
+(its number, how many files it has, and its entry in the manifest), a line for what belongs to the batch as a whole, and
+at last a line with its tally. A batch without that last line is not finished.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from surgery.errors import OutputError, describe_os_error
 from surgery.output.json_values import as_json
+from surgery.output.locks import LOCK_TIMEOUT, hold_while_open, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -54,16 +55,17 @@ class BatchRecord:
 
 
 class ImageRecords:
-    """The records of one process. Raises OutputError if the file can't be made."""
+    """The records of one worker. Raises OutputError if the file can't be made."""
 
-    def __init__(self, workspace: Path, number: int) -> None:
-        """`number` is that of the process."""
+    def __init__(self, workspace: Path, journal: str) -> None:
+        """`journal` names the file: no other worker has it, and batches are added in the order of their images."""
         self._folder = workspace.parent
         self._size = 0
         self._synced = time.monotonic()
         self._lines: list[bytes] = []
         try:
-            self._file = os.open(workspace / f"images-{number}", _NEW, 0o666)
+            self._file = os.open(journal_path(workspace, journal), _NEW, 0o666)
+            hold_while_open(self._file)
             sync_folder(workspace)
         except OSError as error:
             raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
@@ -102,6 +104,11 @@ class ImageRecords:
         self._synced = time.monotonic()
 
 
+def journal_path(workspace: Path, journal: str) -> Path:
+    """Return the file of a journal."""
+    return workspace / f"images-{journal}"
+
+
 def has_finished_images(workspace: Path) -> bool:
     """Return whether a run has finished a batch."""
     with closing(read_batches(workspace)) as batches:
@@ -111,12 +118,37 @@ def has_finished_images(workspace: Path) -> bool:
 def read_batches(
     workspace: Path, is_kept: Callable[[BatchRecord], bool] = lambda _: True
 ) -> Generator[BatchRecord, None, None]:
-    """Yield the finished batches of all processes in the order of their images. Raises OSError."""
+    """Yield the finished batches of all workers in the order of their images. Raises OSError.
+
+    Of a batch that two workers have finished, since one of them was taken for lost, the first is yielded.
+    """
+    last = None
     with ExitStack() as stack:
         opened = [stack.enter_context(path.open("rb")) for path in sorted(workspace.glob("images-*"))]
         for batch in heapq.merge(*map(_parse_batches, opened), key=attrgetter("number")):
-            if is_kept(batch):
+            if batch.number != last and is_kept(batch):
                 yield batch
+            last = batch.number
+
+
+def has_worker(workspace: Path) -> bool:
+    """Return whether a worker of a run that was killed lives on. Waits a moment for those that are about to end."""
+    end = time.monotonic() + LOCK_TIMEOUT
+    for path in workspace.glob("images-*"):
+        while is_held(path):
+            if time.monotonic() > end:
+                return True
+            time.sleep(0.02)
+    return False
+
+
+def read_journal(workspace: Path, journal: str) -> set[int]:
+    """Return the numbers of the images that a worker has finished, by its journal. Raises OSError."""
+    try:
+        with journal_path(workspace, journal).open("rb") as file:
+            return {image.number for batch in _parse_batches(file) for image in batch.images}
+    except FileNotFoundError:
+        return set()
 
 
 def complete_batches(content: bytes) -> bytes:

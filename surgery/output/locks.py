@@ -94,6 +94,28 @@ def lock_holder(path: Path) -> str | None:
     return None
 
 
+def hold_while_open(file: int) -> None:
+    """Lock an open file of this process's own until it is closed, where the file system has such locks."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process that lives has locked a file with `hold_while_open`."""
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
+
+
 def _holder(file: int) -> str:
     """Return the number of the process in the file of a lock; empty if there is none."""
     return os.read(file, 20).decode("ascii", "replace").strip("\0 \n")

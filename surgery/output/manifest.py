@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
     from surgery.types import Activation, Operation
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerState:
-    """What a worker process knows for the manifest beside its records on disk."""
-
-    run_files: dict[str, str | None]
-    """Files that belong to no single image, with their checksums."""
-
-
 class Manifest:
     """Records what a run does, image by image, in its workspace. Memory does not grow with the number of images."""
 
@@ -59,8 +51,9 @@ class Manifest:
         """Whether the manifest in the folder is of this run, which nothing has stopped."""
         self._earlier_failures: list[dict[str, Any]] = []
         """Those of an earlier run that this one goes on with."""
-        self._workers: list[Manifest] = []
         self._workspace: Workspace
+        self._journal = ""
+        """The name of the open records."""
         self._records: ImageRecords
 
     @classmethod
@@ -90,7 +83,7 @@ class Manifest:
 
     @contextmanager
     def recording(self, workspace: Workspace, operations: Iterable[Operation]) -> Iterator[None]:
-        """Within the block, write records to the workspace. `operations` are the selected ones.
+        """Within the block, the workspace may have records. `operations` are the selected ones.
 
         If the folder has no manifest of a run that goes on, one is written that says that the run is not finished.
         Raises OutputError if the folder can't be written.
@@ -105,31 +98,42 @@ class Manifest:
         else:
             content = {**self.head, "operations": entries, "failed": [], "interrupted": True, "error": UNFINISHED}
             write_manifest(workspace, content, Tally(), {})
-        self._records = ImageRecords(workspace.path, 0)
         try:
             yield
         finally:
-            for manifest in (self, *self._workers):
-                manifest._records.close()  # noqa: SLF001
+            self.close()
 
-    def for_worker(self) -> Manifest:
-        """Return the manifest of a worker process, which has records of its own in the same workspace.
+    @classmethod
+    def for_worker(cls, head: dict[str, Any], workspace: Workspace) -> Manifest:
+        """Return the manifest of a worker, which writes records to a journal of its own in the workspace.
 
-        `write` includes those records. The rest comes back by `worker_state` and `add_worker_state`.
+        `write` includes those records. The rest comes back by `take_run_files` and `add_run_files`.
         """
-        worker = Manifest(self.head)
-        worker._workspace = self._workspace
-        worker._records = ImageRecords(self._workspace.path, len(self._workers) + 1)
-        self._workers.append(worker)
+        worker = cls(head)
+        worker._workspace = workspace
         return worker
 
-    def worker_state(self) -> WorkerState:
-        """Return what the manifest of a worker knows beside its records."""
-        return WorkerState(self._run_files)
+    def record_in(self, journal: str) -> None:
+        """Write records to this journal from now on. Raises OutputError if it can't be made."""
+        if journal != self._journal:
+            self.close()
+            self._records = ImageRecords(self._workspace.path, journal)
+            self._journal = journal
 
-    def add_worker_state(self, state: WorkerState) -> None:
-        """Add what the manifest of a worker knows beside its records."""
-        self._run_files |= state.run_files
+    def close(self) -> None:
+        """Close the journal, to which nothing more will be written."""
+        if self._journal:
+            self._records.close()
+            self._journal = ""
+
+    def take_run_files(self) -> dict[str, str | None]:
+        """Return the files that belong to no single image, with their checksums, which are new since the last call."""
+        files, self._run_files = self._run_files, {}
+        return files
+
+    def add_run_files(self, files: Mapping[str, str | None]) -> None:
+        """Add files of a worker that belong to no single image."""
+        self._run_files |= files
 
     def record_check(self, *, without_edits: bool) -> None:
         """Record that the output of the current batch is that of the original model, or was so without edits."""

@@ -2,10 +2,11 @@
 
 lock          held while the run lives; contains the number of its process
 machine       since when the machine is running: after a power cut it is another time
-images-N      the records of process N: what `image_records` says
+images-J      the journal of worker J, with the records of its images: what `image_records` says
 unfinished-N  the names of the files and folders of the batch that begins with image N, each written before it appears;
-              removed when the batch is finished. Those that appear after that are in `unfinished-run`
-stores        the names of the directories in which sinks keep files of their own
+              removed when the batch is finished. Those that appear after that are in `unfinished-run`, or
+              `unfinished-run-J` of a worker
+stores        the names of the directories in which sinks keep files of their own, or `stores-J`
 old/          the run that this one overwrites, until an image of this one is finished
 first.part/   the first images of the whole run, which a shard runs for what they decide
 *.part, .tmp* unfinished files; safetensors names its own
@@ -14,31 +15,35 @@ first.part/   the first images of the whole run, which a shard runs for what the
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock as ThreadLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError, describe_os_error
+from surgery.output.image_records import has_worker
 from surgery.output.locks import Lock, LockHeldError
 from surgery.output.machine import machine_start
 from surgery.output.manifest_reader import ManifestReader, existing_files, is_file_or_link, listed_files
+from surgery.output.noted_names import APPEND, append_name, read_names
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable
 
     from surgery.output.address import Place
     from surgery.output.uploads import Uploads
 
-_OWN = re.compile(r"lock|machine|stores|unfinished-(\d+|run)|images-\d+|old|gone-\d+|.*\.part|\.tmp\w+")
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_OWN = re.compile(r"lock|machine|stores(-\w+)?|unfinished-(\d+|run(-\w+)?)|images-\w+|old|gone-\d+|.*\.part|\.tmp\w+")
 RUN = -1
 """Stands for what belongs to no unfinished batch."""
+
+
+_SHARED = ("place", "uploads", "own_files", "replaces_files", "_has_previous_run")
+"""The attributes that a worker in another process has too."""
 
 
 class Workspace:
@@ -47,7 +52,8 @@ class Workspace:
     Raises OutputError if another run has that right, or if the folder can't be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_joined: bool = False) -> None:
+        """With `is_joined`, another process of the run has that right, and this is the workspace of a worker."""
         self.folder = folder
         self.path = folder / WORK_FOLDER
         self.own_files: frozenset[str] = frozenset()
@@ -61,22 +67,24 @@ class Workspace:
         self.uploads: Uploads | None = None
         """What takes finished batches to the address."""
         self._lock = Lock(self.path / "lock")
-        try:
-            if self.path.is_symlink():
-                raise NotADirectoryError(errno.ENOTDIR, f"{WORK_FOLDER} in it is a link")
-            self._lock.acquire()
-        except LockHeldError as error:
-            raise OutputError(
-                f"another run writes to {folder} ({error.holder}); wait for its end, or write to another folder"
-            ) from error
-        except OSError as error:
-            raise OutputError(f"can't write to {folder}: {describe_os_error(error)}") from error
         self._old = self.path / "old"
         self._has_previous_run = False
         self._unfinished: dict[int, int] = {}
         """The open files with the names of unfinished files, by the number of the batch."""
         self._last_finished = RUN
+        self._journal = ""
+        """The journal of the worker that this is the workspace of; empty outside of one."""
         self._opening = ThreadLock()
+        if not is_joined:
+            self._acquire()
+
+    def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[Any, ...]]:
+        return _join, (self.folder, {name: getattr(self, name) for name in _SHARED})
+
+    def begin(self, journal: str, first: int) -> None:
+        """Prepare for batches of a worker, which follow each other from image `first`."""
+        self._journal = journal
+        self._last_finished = first - 1
 
     def open_journal(self) -> None:
         """Begin a run. Raises OutputError if the folder can't be written."""
@@ -94,14 +102,14 @@ class Workspace:
         if (file := self._unfinished.get(batch)) is None:
             with self._opening:
                 if (file := self._unfinished.get(batch)) is None:
-                    file = self._unfinished[batch] = os.open(self._names_of(batch), _APPEND, 0o666)
-        _append(file, name)
+                    file = self._unfinished[batch] = os.open(self._names_of(batch), APPEND, 0o666)
+        append_name(file, name)
 
     def note_store(self, name: str) -> None:
         """Note that a store is about to appear. Raises OSError if the disk is full."""
-        file = os.open(self.path / "stores", _APPEND, 0o666)
+        file = os.open(self.path / self._own_name("stores"), APPEND, 0o666)
         try:
-            _append(file, name)
+            append_name(file, name)
         finally:
             os.close(file)
 
@@ -122,7 +130,7 @@ class Workspace:
 
     def stores(self) -> list[str]:
         """Return the names of the stores that were noted."""
-        return list(dict.fromkeys(read_names(self.path / "stores")))
+        return list(dict.fromkeys(name for path in sorted(self.path.glob("stores*")) for name in read_names(path)))
 
     def has_machine_stopped(self) -> bool:
         """Return whether the machine was started again after the run that has left this workspace."""
@@ -192,8 +200,39 @@ class Workspace:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         remove_empty_folders(self.folder, [*unfinished, *(f"{name}/" for name in new_stores)])
 
+    def remove_unfinished_batches(self, images: Iterable[int]) -> None:
+        """Remove the files of the batches that a lost worker has begun with one of these images, and not finished."""
+        for path in [path for image in images if (path := self._names_of(image)).exists()]:
+            names = [*read_names(path)]
+            for _, file in existing_files(self.folder, names):
+                file.unlink(missing_ok=True)
+            remove_empty_folders(self.folder, names)
+            path.unlink(missing_ok=True)
+
     def _names_of(self, batch: int) -> Path:
-        return self.path / f"unfinished-{'run' if batch == RUN else batch}"
+        return self.path / (self._own_name("unfinished-run") if batch == RUN else f"unfinished-{batch}")
+
+    def _own_name(self, name: str) -> str:
+        """Return the name of a file that no other worker writes to: some file systems mix up what several append."""
+        return f"{name}-{self._journal}" if self._journal else name
+
+    def _acquire(self) -> None:
+        try:
+            if self.path.is_symlink():
+                raise NotADirectoryError(errno.ENOTDIR, f"{WORK_FOLDER} in it is a link")
+            self._lock.acquire()
+        except LockHeldError as error:
+            raise self._explain_holder(error.holder) from error
+        except OSError as error:
+            raise OutputError(f"can't write to {self.folder}: {describe_os_error(error)}") from error
+        if has_worker(self.path):
+            self._lock.release()
+            raise self._explain_holder("a worker of it lives on")
+
+    def _explain_holder(self, holder: str) -> OutputError:
+        return OutputError(
+            f"another run writes to {self.folder} ({holder}); wait for its end, or write to another folder"
+        )
 
     def has_leftovers(self) -> bool:
         """Return whether a run that was killed has left anything."""
@@ -219,20 +258,11 @@ class Workspace:
             self.path.rmdir()
 
 
-def _append(file: int, name: str) -> None:
-    """Append a name to an open file. A line that was cut, since the disk was full, does not spoil the next one."""
-    entry = f'\n"{name}"'.encode()
-    if os.write(file, entry) < len(entry):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def read_names(path: Path) -> Iterator[str]:
-    """Yield the names in a file that `_append` has written."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        for line in file:
-            with suppress(ValueError):  # a line that was cut when its process was killed
-                if isinstance(name := json.loads(line), str):
-                    yield name
+def _join(folder: Path, state: dict[str, Any]) -> Workspace:
+    """Return the workspace of a run for a worker in another process."""
+    workspace = Workspace(folder, is_joined=True)
+    vars(workspace).update(state)
+    return workspace
 
 
 def _move(path: Path, to: Path) -> None:

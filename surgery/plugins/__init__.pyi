@@ -6,6 +6,7 @@ from .discovery import find_plugins_at as find_plugins_at
 from .discovery import find_requests as find_requests
 from .discovery import normalize_name as normalize_name
 from .file_digests import compute_digests as compute_digests
+from .file_modules import PluginFolders as PluginFolders
 from .guarded_calls import call_plugin as call_plugin
 from .guarded_calls import describe_error as describe_error
 from .hook_markers import hookimpl as hookimpl

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from surgery.plugins.registry import Plugins
 
 
-_KINDS_WITH_OPTIONS = ("transform", "normalizer", "tiler", "edit", "measure", "sink", "reader")
+_KINDS_WITH_OPTIONS = ("transform", "normalizer", "tiler", "edit", "measure", "sink", "reader", "engine")
 
 
 @dataclass(frozen=True, slots=True)

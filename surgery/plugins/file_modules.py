@@ -14,6 +14,7 @@ import ast
 import hashlib
 import re
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec, SourceFileLoader
@@ -53,12 +54,41 @@ def load_file(file: Path, trusted: Mapping[str, str] | None = None) -> ModuleTyp
     _FILES[name] = file
     known = _TRUSTED.get(package, {})
     _TRUSTED[package] = None if trusted is None or known is None else {**known, **trusted}
-    if not any(isinstance(finder, _PluginFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _PluginFinder())
+    _install_finder()
     for module in [module for module in sys.modules if module.startswith(f"{package}.")]:
         if module == name or module.startswith(f"{name}.") or _has_changed(module):
             del sys.modules[module]
     return import_module(name)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFolders:
+    """Plain values by which another process finds the modules of plugin files that this one has loaded."""
+
+    folders: Mapping[str, Path]
+    files: Mapping[str, Path]
+    digests: Mapping[str, str]
+    """The SHA-256 of the files that were loaded. Another version of them is not imported."""
+
+    @classmethod
+    def current(cls) -> PluginFolders:
+        """Return those of this process."""
+        loaded = {str(file.resolve()): digest for file, digest in _LOADED.values()}
+        return cls(dict(_FOLDERS), dict(_FILES), loaded)
+
+    def restore(self) -> None:
+        """Let the same modules be found in this process, which has loaded no plugin file itself."""
+        for package, folder in self.folders.items():
+            if package not in _FOLDERS:
+                _FOLDERS[package], _TRUSTED[package] = folder, self.digests
+        for name, file in self.files.items():
+            _FILES.setdefault(name, file)
+        _install_finder()
+
+
+def _install_finder() -> None:
+    if not any(isinstance(finder, _PluginFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PluginFinder())
 
 
 def _package_name(folder: Path) -> str:

@@ -35,6 +35,7 @@ from surgery.plugins.drawing_hooks import (
     surgery_transforms,
 )
 from surgery.plugins.edit_hooks import surgery_edits
+from surgery.plugins.engine_hooks import surgery_engines
 from surgery.plugins.file_hooks import surgery_checkpoints, surgery_models, surgery_readers, surgery_sinks
 from surgery.plugins.measure_hooks import surgery_measures
 from surgery.plugins.run_hooks import surgery_activation, surgery_run_finished, surgery_run_started
@@ -44,6 +45,7 @@ __all__ = [
     "surgery_checkpoints",
     "surgery_colormaps",
     "surgery_edits",
+    "surgery_engines",
     "surgery_measures",
     "surgery_models",
     "surgery_normalizers",

@@ -4,6 +4,13 @@ from .drawing_stages import Recipe as Recipe
 from .drawing_stages import TileLayout as TileLayout
 from .drawing_stages import Tiler as Tiler
 from .drawing_stages import Transform as Transform
+from .engine_stages import Deliver as Deliver
+from .engine_stages import Engine as Engine
+from .engine_stages import Job as Job
+from .engine_stages import JobWorker as JobWorker
+from .engine_stages import Lost as Lost
+from .engine_stages import Task as Task
+from .engine_stages import Workers as Workers
 from .input_stages import Interpolation as Interpolation
 from .input_stages import Limits as Limits
 from .input_stages import PairSide as PairSide

@@ -176,6 +176,7 @@ def open_folder(
         folder = OutputFolder(out, manifest.about, workspace)
         folder.reserve_image_names(inputs.names)
         with manifest.recording(workspace, chosen):
+            manifest.record_in("study")
             yield StudyFolder(folder, manifest, workspace, interrupts)
 
 

@@ -88,7 +88,7 @@ class StudySetup:
         """
         self.arguments = arguments
         self._memory = parse_memory(arguments.memory)
-        check_settings(arguments.mode, arguments.batch, arguments.side, 1, arguments.device, arguments.seed)
+        check_settings(arguments.mode, arguments.batch, arguments.side, arguments.device, arguments.seed)
         self._reading = arguments.reading()
         self.original = unwrap_model(model)
         self.subject = copy_for_run(self.original, arguments.mode, arguments.device)

@@ -1,6 +1,7 @@
 from .contracts import check_checkpoint as check_checkpoint
 from .contracts import check_colormap as check_colormap
 from .contracts import check_edit as check_edit
+from .contracts import check_engine as check_engine
 from .contracts import check_measure as check_measure
 from .contracts import check_model as check_model
 from .contracts import check_normalizer as check_normalizer

@@ -13,6 +13,7 @@ from surgery.testing.drawing_checks import (
     transform_violations,
 )
 from surgery.testing.edit_checks import edit_violations
+from surgery.testing.engine_checks import engine_violations
 from surgery.testing.measure_checks import measure_violations
 from surgery.testing.model_checks import model_violations
 from surgery.testing.plugin_checks import run_checks
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         CheckpointReader,
         Colormap,
         Edit,
+        Engine,
         Measure,
         ModelFactory,
         ModelFamily,
@@ -120,6 +122,15 @@ def check_sink(sink: Sink) -> None:
     image is left.
     """
     _check("sink", sink, sink_violations(sink))
+
+
+def check_engine(engine: Engine) -> None:
+    """Check that an engine delivers what its workers send, replaces those that are killed, and ends all of them.
+
+    Runs of a tiny model, in which a worker is killed and in which an image kills every worker, give the files of a run
+    in this process. What needs a worker of another process is left out for an engine of this one.
+    """
+    _check("engine", engine, engine_violations(engine))
 
 
 def check_model(model: ModelFactory | ModelFamily) -> None:

@@ -19,6 +19,7 @@ from surgery.testing.drawing_checks import (
     transform_violations,
 )
 from surgery.testing.edit_checks import edit_violations
+from surgery.testing.engine_checks import engine_violations
 from surgery.testing.measure_checks import measure_violations
 from surgery.testing.model_checks import model_violations
 from surgery.testing.reader_checks import reader_violations
@@ -98,6 +99,8 @@ def _find_violations(
 ) -> Iterator[Violation]:
     if kind == "sink":
         return sink_violations(value, on_progress)
+    if kind == "engine":
+        return engine_violations(value, on_progress)
     if kind == "reader":
         suffixes = getattr(value, "suffixes", ())
         return reader_violations(value, [file for file in files if not suffixes or file.suffix.lower() in suffixes])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 import time
 import weakref
@@ -23,18 +21,16 @@ import surgery
 from surgery.builtin.sinks.png import Png
 from surgery.builtin.sinks.sheet import Sheet
 from surgery.builtin.sinks.tensor_archives import Npz
-from surgery.errors import ModelError, OutputError, RenderError, SurgeryError
+from surgery.errors import ModelError, OutputError, RenderError
 from surgery.extraction import sink_pipeline
 from surgery.extraction.background_writer import BackgroundWriter
 from surgery.extraction.prefetcher import Prefetcher
 from surgery.extraction.reader_pool import read_ahead
-from surgery.extraction.worker_processes import picklable_error, run_workers
+from surgery.extraction.run_plan import picklable_error
 from tests.extraction.test_extraction import Net, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from surgery.extraction.worker_processes import StopSignal
 
 
 def test_the_prefetcher_reads_at_most_its_depth_in_advance() -> None:
@@ -265,7 +261,7 @@ def test_threads_that_can_not_be_are_refused(model: nn.Module, photos: Path, tmp
     refusals: list[tuple[dict[str, Any], str]] = [
         ({"writer_threads": -1}, "there are 0 writer threads or more, not -1"),
         ({"reader_threads": -2}, "there are 0 reader threads or more, not -2"),
-        ({"writer_threads": 2, "jobs": 2}, "2 jobs write in threads of their own"),
+        ({"writer_threads": 2, "jobs": 2}, "2 jobs write in their own thread; use one job with 2 writers"),
         ({"writer_threads": 2, "sinks": [together]}, "files of several images, which 2 writers can't share"),
     ]
     for settings, message in refusals:
@@ -320,19 +316,8 @@ def test_a_sink_or_device_that_jobs_can_not_share_is_refused(model: nn.Module, p
         extract(sinks=[everything], jobs=2)
     with pytest.raises(ModelError, match="there is at least 1 job, not 0"):
         extract(jobs=0)
-    with pytest.raises(ModelError, match="2 jobs are for the CPU, not for meta"):
+    with pytest.raises(ModelError, match="the device 'meta' computes no values"):
         extract(jobs=2, device="meta")
-
-
-def test_a_killed_job_raises_an_error() -> None:
-    def work(number: int, tell: Any, stop: StopSignal) -> int:
-        if number == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        stop.wait(10)
-        return number
-
-    with pytest.raises(SurgeryError, match=r"job 1 was killed \(exit code -9\)"):
-        run_workers(2, work, lambda number, content: None)
 
 
 def test_an_error_that_can_not_be_pickled_becomes_its_text() -> None:

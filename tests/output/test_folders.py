@@ -457,22 +457,16 @@ def test_after_a_kill_the_next_run_recovers_a_manifest_of_the_finished_images(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_a_worker_that_is_killed_ends_the_run_with_a_manifest_that_says_so(photos: Path, tmp_path: Path) -> None:
+def test_what_a_killed_worker_leaves_is_done_by_another(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with begin(photos, out, 2) as process:
+    with begin(photos, out, 2, 0.004) as process:
         wait_for(lambda: len(list(out.glob("*/sheet.png"))) >= 4)
         os.kill(children(process.pid)[1], signal.SIGKILL)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 1
-    last = said.decode().strip().splitlines()[-1]
-    assert (
-        last
-        == "surgery.errors.SurgeryError: job 1 was killed (exit code -9); the system does that when memory runs out"
-    )
+    assert (process.returncode, said) == (0, b"")
     content = manifest(out)
-    assert content["interrupted"]
-    assert content["error"].startswith("job 1 was killed")
-    assert len(content["images"]) >= 2, "those of the job that was killed too"
+    assert (content["interrupted"], content["failed"]) == (False, [])
+    assert len(content["images"]) == 60
     assert_whole(out)
 
 

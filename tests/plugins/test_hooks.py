@@ -150,6 +150,12 @@ def test_the_example_of_surgery_readers_runs(tmp_path: Path) -> None:
     assert np.load(tmp_path / "out" / "a" / "activations.npz")["input"].tolist() == [[[1, 2, 3], [4, 5, 6]]]
 
 
+def test_the_example_of_surgery_engines_runs(tmp_path: Path, photo: Path) -> None:
+    turns = offered(tmp_path, "engine", "turns")
+    report = surgery.extract(nn.ReLU(), [photo] * 3, out=tmp_path / "out", sinks=[Npz()], engine=turns)
+    assert report.images == 3
+
+
 def printed(folder: Path, hook: str, model: nn.Module, photo: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Return what the example of a hook of runs prints in a run."""
     found = Plugins([plugin(folder, example_of(hook))])

@@ -40,8 +40,8 @@ def test_a_file_offers_a_colormap(tmp_path: Path) -> None:
 def test_every_kind_of_thing_can_be_offered(tmp_path: Path) -> None:
     text = """
     import surgery
-    kinds = "transform", "normalizer", "tiler", "colormap", "edit", "measure", "sink", "model", "checkpoint", "reader"
-    for kind in kinds:
+    kinds = ["transform", "normalizer", "tiler", "colormap", "edit", "measure", "sink", "model", "checkpoint", "reader"]
+    for kind in [*kinds, "engine"]:
         exec(f"@surgery.hookimpl\\ndef surgery_{kind}s(): return {{'thing': {kind!r}.__add__}}")
     """
     found = Plugins([plugin(tmp_path, text)])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from surgery import testing
 from surgery.builtin.channel_measures import Saturated
 from surgery.builtin.edits import EDITS, Mean, Noise
+from surgery.builtin.engines import Local, Processes
 from surgery.builtin.measures import MEASURES
 from surgery.builtin.models import MODELS
 from surgery.builtin.normalizers import NORMALIZERS, Fixed, MinMax, Percentile, Symmetric
@@ -51,6 +52,7 @@ STAGES = [
     *[("sink", stage) for stage in SINKS.values()],
     ("sink", Png(level=6)),
     ("sink", Sheet(channels=3, size=32)),
+    *[("engine", stage) for stage in (Local(), Processes(workers=2))],
     *[
         ("model", MODELS[name])
         for name in ("facades", "facades_discriminator", "patchgan_basic", "patchgan_n_layers", "patchgan_pixel")

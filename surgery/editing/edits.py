@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.editing.map_change import MapChange, view_for
-from surgery.errors import EditError, SurgeryError
+from surgery.errors import EditError, ImageError, SurgeryError, first_line
 from surgery.graph import clone_inputs, named_tensors
 from surgery.layouts import MapView, find_map_views
 from surgery.plugins import Plugins, describe_error, format_stage
@@ -110,7 +110,8 @@ def fit_to_reference(
     """Return the edit of each operation, by its path, as the values of a reference run make it.
 
     The arguments are those of `edit`; `views` show the maps of the values. The result is empty for an edit that takes
-    nothing from a reference run. Raises EditError if it needs one, or if a reference is given in vain.
+    nothing from a reference run. Raises EditError if it needs one, or if a reference is given in vain, and ImageError
+    for one that the model does not take.
     """
     of_reference = getattr(change, "of_reference", None)
     if reference is None or of_reference is None:
@@ -135,7 +136,13 @@ def fit_to_reference(
             torch.manual_seed(seed)
             copied = clone_inputs(batch)
             args = copied if isinstance(copied, tuple) else () if isinstance(copied, dict) else (copied,)
-            opened(*args, **(copied if isinstance(copied, dict) else {}))
+            try:
+                opened(*args, **(copied if isinstance(copied, dict) else {}))
+            except SurgeryError:
+                raise
+            except Exception as error:
+                shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in named_tensors(batch))
+                raise ImageError(f"the model does not take the reference {shapes}: {first_line(error)}") from error
     missing = [operation.path for operation in chosen if operation.path not in values]
     if missing:
         raise EditError(f"the reference run does not reach {missing[0]}")

@@ -59,7 +59,7 @@ def cut(
 
     Raises SelectionError for an operation that `traced` does not have, or whose value nothing after the cut needs;
     TraceError if something that is no tensor would have to cross, or two values that share memory which is written to
-    later, and for an observed model, which has no graph; ModelError for a reference with other inputs than the model's.
+    later, and for an observed model, which has no graph; ModelError for a reference that the model does not take.
     """
     whole = graph_module_of(traced, "be cut")
     if after is None and until is None:

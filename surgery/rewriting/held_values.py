@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.errors import ModelError, TraceError
+from surgery.errors import ModelError, SurgeryError, TraceError, first_line
 from surgery.graph import call_arguments, clone_inputs, input_names
 from surgery.rewriting.parts import CROSSING
 
@@ -21,7 +21,7 @@ _CONSTANTS = (bool, int, float, complex, str, type(None), torch.dtype, torch.dev
 def run_reference(head: fx.GraphModule, reference: Any) -> tuple[Any, ...]:
     """Return what a part of a model computes for a reference: an input, a tuple of inputs, or a mapping by name.
 
-    The reference is not written to. Raises ModelError unless it has the inputs that the model takes.
+    The reference is not written to. Raises ModelError unless it is what the model takes.
     """
     names = input_names(head)
     if isinstance(reference, Mapping):
@@ -34,7 +34,12 @@ def run_reference(head: fx.GraphModule, reference: Any) -> tuple[Any, ...]:
     if set(given) != set(names):
         raise ModelError(f"the reference has inputs called {', '.join(given)}; the model takes {', '.join(names)}")
     arguments, keywords = call_arguments(head, clone_inputs(given))
-    result: tuple[Any, ...] = head(*arguments, **keywords)  # with gradients or without, as the caller runs the model
+    try:
+        result: tuple[Any, ...] = head(*arguments, **keywords)  # with gradients or not, as the caller runs the model
+    except SurgeryError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the model does not take the reference: {first_line(error)}") from error
     return result
 
 

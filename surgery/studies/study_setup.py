@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from surgery.editing import edit_text, fit_to_reference, resolve_edit
-from surgery.errors import EditError, ImageError, SelectionError, SurgeryError, first_line
+from surgery.errors import EditError, SelectionError
 from surgery.extraction import StageResolver, check_settings, copy_for_run, edit_for_run, trace_for_run
 from surgery.graph import trace_info
 from surgery.layouts import find_map_views
@@ -131,12 +131,7 @@ class StudySetup:
             batches = read_reference(self.inputs, self._reading, reference)
             edited = self._leave_out_structures(edited)
             units = [unit for unit in units if set(unit.operations) <= set(edited)]
-        try:
-            fitted = fit_to_reference(self.traced, edited, edit, views, batches, self.arguments.seed)
-        except SurgeryError:
-            raise
-        except Exception as error:
-            raise ImageError(f"the model does not take the reference images: {first_line(error)}") from error
+        fitted = fit_to_reference(self.traced, edited, edit, views, batches, self.arguments.seed)
         edits = {operation.path: fitted.get(operation.path, edit) for operation in edited}
         groups, reasons = group_units(self.traced, units, edits, views, text)
         self.notes += reasons

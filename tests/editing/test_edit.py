@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import surgery
 from surgery.builtin import Mean, Replace, Scale, Zero
-from surgery.errors import EditError, PluginError, SelectionError
+from surgery.errors import EditError, ImageError, PluginError, SelectionError
 from surgery.layouts import ChannelsFirst, Tokens
 from tests.editing.nets import Skipping, Transformer
 
@@ -220,6 +220,9 @@ def test_a_reference_that_does_not_fit_is_one_line(maker: str) -> None:
     sizes = [torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 6, 8)]
     with pytest.raises(EditError, match=r"^conv has maps of several sizes .*: \(4, 8, 8\), \(4, 6, 8\); give one$"):
         surgery.edit(model, "conv", Mean(over="reference"), reference=sizes)
+
+    with pytest.raises(ImageError, match=r"^the model does not take the reference \(1, 2, 8, 8\): Given groups=1, "):
+        surgery.edit(model, "conv", Mean(over="reference"), reference=torch.zeros(1, 2, 8, 8))
 
     class Fails:
         def of_reference(self, values: Tensor) -> Any:

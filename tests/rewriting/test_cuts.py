@@ -472,6 +472,8 @@ def test_a_reference_with_other_inputs_is_one_line(image: Tensor) -> None:
         surgery.cut(traced, after="middle", reference=(image, image))
     with pytest.raises(ModelError, match="the reference has inputs called x; the model takes image"):
         surgery.cut(traced, after="middle", reference={"x": image})
+    with pytest.raises(ModelError, match=r"^the model does not take the reference: Given groups=1, "):
+        surgery.cut(traced, after="middle", reference=image[:, :2])
 
 
 def test_an_observed_model_says_why_it_can_not_be_cut(image: Tensor) -> None:

@@ -303,7 +303,7 @@ def test_what_can_not_be_done_is_one_line(
 
 
 def test_a_reference_that_the_model_does_not_take_is_one_line(model: nn.Module, image: Tensor) -> None:
-    with pytest.raises(ImageError, match=r"the model does not take the reference images: .*channels"):
+    with pytest.raises(ImageError, match=r"^the model does not take the reference \(1, 4, 8, 8\): .*channels"):
         surgery.ablate(model, image, at="cat", edit=Mean(over="reference"), reference=torch.zeros(1, 4, 8, 8))
 
 

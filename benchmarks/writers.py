@@ -37,6 +37,7 @@ from torch import nn
 import surgery
 from benchmarks.measurement import SCRATCH_FOLDER
 from surgery.builtin import Png
+from surgery.cli.process_settings import tune_process
 from surgery.drawing import compiled_kernels, png_files
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    tune_process()
     walls, cpus = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
     with tempfile.TemporaryDirectory(dir=SCRATCH_FOLDER) as folder:
         files = write_inputs(Path(folder), (1, options.channels, options.side, options.side))

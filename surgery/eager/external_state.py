@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from surgery.eager.container_snapshots import CONTAINER_TYPES, ContainerSnapshot, copy_contents, has_slots
 from surgery.eager.random_states import generator_states, restore_generators
 from surgery.eager.user_code import user_classes
-from surgery.graph import IMMUTABLE_TYPES, MODULE_ATTRIBUTES, is_user_file, is_user_object
+from surgery.graph import IMMUTABLE_TYPES, MODULE_ATTRIBUTES, is_user_file, is_user_object, list_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class ExternalState:
         """Small arrays of numpy with their names and their contents."""
         self._waiting: deque[tuple[str, Any, int]] = deque()
         self._waiting.extend((kind.__name__, kind, 0) for kind in user_classes(model))
-        self._waiting.extend((type(module).__name__, module, 0) for module in model.modules())
+        self._waiting.extend((type(module).__name__, module, 0) for _, module in list_modules(model))
         if known is not None:
             self._visited |= known._visited  # noqa: SLF001
             self._visited_globals |= known._visited_globals  # noqa: SLF001

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, fx, nn
 
-from surgery.graph import MODULE_ATTRIBUTES, contained_values, is_user_object
+from surgery.graph import MODULE_ATTRIBUTES, contained_values, is_user_object, list_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ def fingerprint_attributes(model: nn.Module) -> Fingerprints:
     budget = [_MAX_VALUES]
     return {
         _join_path(path, name): _fingerprint(value, _MAX_DEPTH, budget)
-        for path, module in model.named_modules()
+        for path, module in list_modules(model)
         for name, value in vars(module).items()
         if (name not in MODULE_ATTRIBUTES or name == "training")
         and not name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
@@ -49,7 +49,7 @@ def fingerprint_hooks(model: nn.Module) -> Fingerprints:
     """Return a fingerprint of the hooks of each module, one for each kind of hook."""
     return {
         _join_path(path, name): tuple(value)
-        for path, module in model.named_modules()
+        for path, module in list_modules(model)
         for name, value in vars(module).items()
         if name.endswith("_hooks") and isinstance(value, dict)
     }

@@ -13,7 +13,7 @@ from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 from torch.overrides import TorchFunctionMode
 
 from surgery.eager.thread_overrides import run_uninterrupted
-from surgery.graph import inplace, named_tensors, run_model
+from surgery.graph import inplace, list_modules, named_tensors, run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -193,7 +193,7 @@ def observe_modules(model: nn.Module, leaves: LeafRule) -> None:
 
     A copy of a module is not seen until this is called again.
     """
-    for path, module in model.named_modules():
+    for path, module in list_modules(model):
         if path and vars(module).get(_CALL) is None:
             # `nn.Module.__call__` calls this attribute if there is one: it is where `nn.Module.compile` puts its own.
             # A hook won't do: torch's transformer leaves its fast path if one of its modules has a hook.

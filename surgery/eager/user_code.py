@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from surgery.eager.thread_overrides import override_in_this_thread, override_names
-from surgery.graph import is_user_file
+from surgery.graph import is_user_file, list_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,7 +75,7 @@ class _IsolatedCache:
 
 def user_classes(model: nn.Module) -> set[type]:
     """Return the classes of a model's modules and their bases, without those of torch and Python."""
-    kinds = {base for kind in set(map(type, model.modules())) for base in kind.__mro__}
+    kinds = {base for kind in {type(module) for _, module in list_modules(model)} for base in kind.__mro__}
     return {kind for kind in kinds if _is_user_class(kind)}
 
 
@@ -126,8 +126,11 @@ def user_namespaces(model: nn.Module) -> _Namespaces:
 
 def _find_namespaces(kinds: frozenset[type]) -> _Namespaces:
     packages = {kind.__module__.partition(".")[0] for kind in kinds}
-    modules = [(name, module) for name, module in list(sys.modules.items()) if _libraries.get(name) is not module]
-    namespaces = {id(vars(module)): vars(module) for name, module in modules if _is_user_module(name, module, packages)}
+    namespaces: dict[int, dict[str, Any]] = {}
+    for name in list(sys.modules):
+        module = sys.modules.get(name)
+        if _libraries.get(name) is not module and _is_user_module(name, module, packages):
+            namespaces[id(vars(module))] = vars(module)
     for kind in kinds:
         for function in vars(kind).values():
             names = getattr(function, "__globals__", None)

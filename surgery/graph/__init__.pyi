@@ -45,6 +45,7 @@ from .leaves import matches_leaf as matches_leaf
 from .listings import Activations as Activations
 from .listings import Operations as Operations
 from .listings import model_html as model_html
+from .module_walks import list_modules as list_modules
 from .mutations import mutated_nodes as mutated_nodes
 from .nodes import InsertedModule as InsertedModule
 from .nodes import InsertedOperation as InsertedOperation

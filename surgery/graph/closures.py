@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from surgery.graph.deep_copy import M, add_nonleaf_tensors, copy_module
+from surgery.graph.module_walks import list_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def rebind_modules(model: M, memo: dict[int, Any]) -> M:
     copy. Everything else in the closure stays shared with the original.
     """
     rebinder = _ModuleRebinder(memo)
-    for module in model.modules():
+    for _, module in list_modules(model):
         for hooks in hook_dicts(module):
             hooks.update({key: rebinder.rebind(hook) for key, hook in hooks.items()})
         attributes = vars(module)

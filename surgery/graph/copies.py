@@ -11,6 +11,7 @@ from surgery.graph.closures import copy_closure, hook_dicts, rebind_modules
 from surgery.graph.containers import find_instances
 from surgery.graph.deep_copy import MODULE_ATTRIBUTES, M, copy_module, is_immutable
 from surgery.graph.derived_class import DerivedModel, copy_derived
+from surgery.graph.module_walks import list_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def copy_isolating_hooks(model: M, memo: dict[int, Any] | None = None) -> M:
         return copy_derived(model, {} if memo is None else memo, copy_isolating_hooks)  # type: ignore[no-any-return]
     memo = add_shared_objects(model, memo)
     result = _copy_or_raise(model, memo)
-    for module in result.modules():
+    for _, module in list_modules(result):
         for hooks in hook_dicts(module):
             hooks.update({key: copy_closure(hook, memo) for key, hook in hooks.items()})
     return rebind_modules(result, memo)
@@ -93,7 +94,7 @@ def _copy_or_raise(model: M, memo: dict[int, Any]) -> M:
 
 def _shared_objects(model: nn.Module) -> Iterator[object]:
     """Yield what a copy has in common with its original."""
-    modules = set(model.modules())
+    modules = {module for _, module in list_modules(model)}
     for module in modules:
         yield from module._parameters.values()  # noqa: SLF001
         for name, value in vars(module).items():

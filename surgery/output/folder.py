@@ -80,7 +80,7 @@ class OutputFolder:
         """Files of single activations, by the image that they belong to."""
         self._token = uuid4().hex
         self._part_numbers = itertools.count()
-        self._digests: dict[Path, FileDigest] = {}
+        self._digests: dict[str, FileDigest] = {}
         """What `note_digest` was told, until its file is complete."""
 
     def __reduce__(self) -> tuple[Callable[..., OutputFolder], tuple[Any, ...]]:
@@ -153,7 +153,7 @@ class OutputFolder:
                 if not directory.is_new:
                     self._directories.claim_file(name, target, is_written_once=exact)
                 self._workspace.note_file(name, self.batch)
-            digest = self._digests.pop(part, None)
+            digest = self._digests.pop(str(part), None)
             crc32, size = digest or digest_file(part)
             os.replace(part, target)  # noqa: PTH105 - making a Path takes longer than renaming a small file
             part = None
@@ -161,7 +161,7 @@ class OutputFolder:
             raise OutputError(f"can't write {self.path / name}: {describe_os_error(error)}") from error
         finally:
             if part is not None:
-                self._digests.pop(part, None)
+                self._digests.pop(str(part), None)
                 part.unlink(missing_ok=True)
         self.disk_bytes += round_to_blocks(size)
         self._written.append(WrittenFile(name, of, crc32))
@@ -170,7 +170,7 @@ class OutputFolder:
 
     def note_digest(self, path: Path, digest: FileDigest) -> None:
         """Say what all the bytes are that were written to a path of `file`, which is then not read for its checksum."""
-        self._digests[path] = digest
+        self._digests[str(path)] = digest
 
     def common_file(self, name: str, content: bytes) -> None:
         """Write a file of the whole run, which has the same content whoever writes it: what a store describes.

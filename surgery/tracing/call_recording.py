@@ -23,7 +23,15 @@ from surgery.eager import (
     seed_generators,
 )
 from surgery.errors import first_line
-from surgery.graph import copy_isolating_hooks, graph_leaf_rule, hook_dicts, named_tensors, set_mode, storage_id
+from surgery.graph import (
+    copy_isolating_hooks,
+    graph_leaf_rule,
+    hook_dicts,
+    list_modules,
+    named_tensors,
+    set_mode,
+    storage_id,
+)
 from surgery.observing import guard_parameters
 
 if TYPE_CHECKING:
@@ -139,7 +147,7 @@ def _fingerprints(model: nn.Module) -> dict[str, object]:
 
 def _has_closed_hooks(model: nn.Module) -> bool:
     """Return whether hooks have values in their closures or defaults, of which a copy of the model has its own."""
-    hooks = (hook for module in model.modules() for each in hook_dicts(module) for hook in each.values())
+    hooks = (hook for _, module in list_modules(model) for each in hook_dicts(module) for hook in each.values())
     return any(
         getattr(hook, "__closure__", None) or getattr(hook, "__defaults__", None) or hasattr(hook, "func")
         for hook in hooks

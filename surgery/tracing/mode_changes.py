@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from surgery.errors import TraceError
-from surgery.graph import bitwise_equal, copy_sharing_parameters, format_location, set_mode
+from surgery.graph import bitwise_equal, copy_sharing_parameters, format_location, list_modules, set_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ def refuse_changing_modes(model: nn.Module) -> None:
 
     A copy with parameters of its own is put into each mode, if a class that is not torch's overrides `train`.
     """
-    kinds = {type(module) for module in model.modules() if _overrides_train(type(module))}
+    kinds = {kind for kind in {type(module) for _, module in list_modules(model)} if overrides_train(kind)}
     if not kinds:
         return
     own_parameters = {id(parameter): copy.deepcopy(parameter) for parameter in model.parameters()}
@@ -38,7 +38,8 @@ def refuse_changing_modes(model: nn.Module) -> None:
             )
 
 
-def _overrides_train(kind: type[nn.Module]) -> bool:
+def overrides_train(kind: type[nn.Module]) -> bool:
+    """Return whether a class that is not torch's has its own `train`."""
     return not (getattr(kind.train, "__module__", "") or "").startswith("torch.")
 
 

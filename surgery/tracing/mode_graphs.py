@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from torch import fx, nn
 
 from surgery.errors import TraceError
-from surgery.graph import Hazard, copy_sharing_parameters, format_location, is_same_graph, set_mode
+from surgery.graph import (
+    Hazard,
+    copy_isolating_hooks,
+    copy_sharing_parameters,
+    format_location,
+    is_same_graph,
+    list_modules,
+    set_mode,
+)
+from surgery.tracing.mode_changes import overrides_train
 from surgery.tracing.retargeting import move_constants, retarget_graph
 from surgery.tracing.state_dict_methods import find_state_dict_methods
 from surgery.tracing.traced_copy import TraceRequest, trace_copy
@@ -38,7 +47,11 @@ class ModeGraphs:
         first = self._trace(model)
         self.graphs = {None: first}
         for mode in (model.training, not model.training):
-            in_mode = set_mode(copy_sharing_parameters(model), mode)
+            if mode == model.training and _stays_the_same(model):
+                self.other_modes[mode], self.graphs[mode] = {}, first
+                self.graphs.pop(None, None)
+                continue
+            in_mode = set_mode(copy_isolating_hooks(model), mode)
             modes = _module_modes(in_mode)
             self.other_modes[mode] = {path: training for path, training in modes.items() if training is not mode}
             if modes == _module_modes(model):
@@ -46,7 +59,7 @@ class ModeGraphs:
                 self.graphs.pop(None, None)
                 continue
             try:
-                graph = self._trace(in_mode)
+                graph = self._trace(in_mode, copy=in_mode)
             except TraceError as error:
                 traced_mode = "mixed" if None in self.graphs else _mode_name(not mode)
                 name = _mode_name(mode)
@@ -56,8 +69,9 @@ class ModeGraphs:
         if any(graph is not first for graph in self.graphs.values()):
             self._check_repeatable(first)
 
-    def _trace(self, model: nn.Module) -> fx.Graph:
-        tracer = trace_copy(self.request, model)
+    def _trace(self, model: nn.Module, copy: nn.Module | None = None) -> fx.Graph:
+        """Trace a copy of a model: `copy`, or a new one."""
+        tracer = trace_copy(self.request, model, copy)
         hazards = [*tracer.hazards]
         if "state-dict" not in self.request.allow:
             hazards += find_state_dict_methods(model, tracer.leaf_paths)
@@ -85,7 +99,13 @@ class ModeGraphs:
 
 def _module_modes(model: nn.Module) -> dict[str, bool]:
     """Return for the path of each module whether it is in train mode."""
-    return {path: module.training for path, module in model.named_modules()}
+    return {path: module.training for path, module in list_modules(model)}
+
+
+def _stays_the_same(model: nn.Module) -> bool:
+    """Return whether it is known that a model changes nothing if it is put into the mode that it is in."""
+    modules = [module for _, module in list_modules(model)]
+    return not any(module.training is not model.training or overrides_train(type(module)) for module in modules)
 
 
 def _mode_name(mode: bool) -> str:

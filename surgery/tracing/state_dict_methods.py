@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from surgery.graph import Hazard, format_location
+from surgery.graph import Hazard, format_location, list_modules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,7 +28,7 @@ def find_state_dict_methods(model: nn.Module, leaves: Collection[str]) -> Iterat
             if (line := _find_line(model, name)) is not None:
                 what = f"{type(model).__name__} has {name} of its own, which its graph does not call"
                 yield Hazard("state-dict", line, what, remedy, changes_result=names is _SAVING[0])
-    for path, module in model.named_modules():
+    for path, module in list_modules(model):
         line = _find_line(module, "set_extra_state")
         if path and line is not None and not any(f"{path}.".startswith(f"{leaf}.") for leaf in leaves):
             what = (

@@ -40,14 +40,16 @@ class TraceRequest:
             )
 
 
-def trace_copy(request: TraceRequest, model: nn.Module) -> ModelTracer:
+def trace_copy(request: TraceRequest, model: nn.Module, copy: nn.Module | None = None) -> ModelTracer:
     """Trace a copy of `model`, which is the requested model in one of its modes, and return the tracer.
 
-    Raises TraceError if it can't be traced.
+    `copy` is such a copy, which is used up; by default a new one is made. Raises TraceError if it can't be traced.
     """
     make_tracer = partial(ModelTracer, request.inputs, request.leaves)
     try:
-        tracer = trace_noting_side_effects(make_tracer, _make_holder(model), request.outside)
+        tracer = trace_noting_side_effects(
+            make_tracer, _make_holder(copy_isolating_hooks(model) if copy is None else copy), request.outside
+        )
     except Exception as error:
         raise TraceError(explain_failure(model, error)) from error
     check_leaves_called(model, request.leaves, tracer.leaf_paths)
@@ -55,8 +57,8 @@ def trace_copy(request: TraceRequest, model: nn.Module) -> ModelTracer:
 
 
 def _make_holder(model: nn.Module) -> nn.Module:
-    """Return a module with a copy of the model as its only child."""
+    """Return a module with a model as its only child."""
     holder = nn.Module()
-    setattr(holder, HOLDER, copy_isolating_hooks(model))
+    setattr(holder, HOLDER, model)
     holder.training = model.training
     return holder

@@ -17,6 +17,7 @@ from surgery.graph import (
     find_user_line,
     format_location,
     is_leaf_by_default,
+    list_modules,
     matches_leaf,
     mutated_nodes,
     run_model,
@@ -77,12 +78,13 @@ class ModelTracer(InPlaceTracer):
         """Make a holder the root of the next graph."""
         self.root = holder
         self.root_module_name = type(holder).__name__
-        self.modules, self.parameters = set(holder.modules()), dict(holder.named_parameters())
+        modules = list_modules(holder)
+        self.modules, self.parameters = {module for _, module in modules}, dict(holder.named_parameters())
         self.state = {**self.parameters, **dict(holder.named_buffers())}
-        self.submodule_paths = {module: path for path, module in holder.named_modules()}
+        self.submodule_paths = {module: path for path, module in modules}
         self.tensor_attrs = {
             value: f"{path}.{name}" if path else name
-            for path, module in holder.named_modules()
+            for path, module in modules
             for name, value in vars(module).items()
             if isinstance(value, (Tensor, torch.ScriptObject))
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from functools import lru_cache, partial, wraps
 from threading import local
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -188,33 +188,38 @@ def is_observing() -> bool:
     return observer is not None and (observer.is_inside or observer in modes)
 
 
-def observe_modules(model: nn.Module, leaves: LeafRule) -> None:
+CallElsewhere: TypeAlias = "Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any]], Any]"
+"""Calls a module with its path, in a thread that no observer observes."""
+
+
+def observe_modules(model: nn.Module, leaves: LeafRule, call_elsewhere: CallElsewhere | None = None) -> None:
     """Let the observer of a thread see the calls of the submodules of `model`, which belong to nobody else.
 
-    A copy of a module is not seen until this is called again.
+    A copy of a module is not seen until this is called again. `call_elsewhere` makes the calls in other threads.
     """
     for path, module in list_modules(model):
         if path and vars(module).get(_CALL) is None:
             # `nn.Module.__call__` calls this attribute if there is one: it is where `nn.Module.compile` puts its own.
             # A hook won't do: torch's transformer leaves its fast path if one of its modules has a hook.
-            vars(module)[_CALL] = partial(_call_leaf if leaves.is_leaf(module, path) else _call_module, path, module)
+            call = _call_leaf if leaves.is_leaf(module, path) else _call_module
+            vars(module)[_CALL] = partial(call, path, module, call_elsewhere or _call_unobserved)
 
 
 _CALL = "_compiled_call_impl"
 
 
-def _call_module(path: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-    observer = _thread.observer
-    if observer is None:
-        return module._call_impl(*args, **kwargs)  # noqa: SLF001
-    return observer.call_module(path, module, args, kwargs)
+def _call_unobserved(_path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return module._call_impl(*args, **kwargs)  # noqa: SLF001
 
 
-def _call_leaf(path: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+def _call_module(path: str, module: nn.Module, call_elsewhere: CallElsewhere, /, *args: Any, **kwargs: Any) -> Any:
     observer = _thread.observer
-    if observer is None:
-        return module._call_impl(*args, **kwargs)  # noqa: SLF001
-    return observer.call_leaf(path, module, args, kwargs)
+    return (call_elsewhere if observer is None else observer.call_module)(path, module, args, kwargs)
+
+
+def _call_leaf(path: str, module: nn.Module, call_elsewhere: CallElsewhere, /, *args: Any, **kwargs: Any) -> Any:
+    observer = _thread.observer
+    return (call_elsewhere if observer is None else observer.call_leaf)(path, module, args, kwargs)
 
 
 def run_observed(
@@ -224,12 +229,15 @@ def run_observed(
     keywords: Mapping[str, Any] | None = None,
     *,
     leaves: LeafRule,
+    call_elsewhere: CallElsewhere | None = None,
 ) -> Any:
     """Run a copy of a model with its operations observed by `observer`, and return its output.
 
+    `call_elsewhere` makes the calls of modules in other threads, whose operations are not observed.
+
     Of the functions in `leaves`, those that are registered with `torch.fx.wrap` are observed as one operation each.
     """
-    observe_modules(model, leaves)
+    observe_modules(model, leaves, call_elsewhere)
     with observing(observer), _observe_as_leaves(leaves.functions, observer):
         return run_model(model, inputs, keywords)
 

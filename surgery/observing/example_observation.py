@@ -81,8 +81,11 @@ def _run_observed(
         recorder = OperationRecorder(values, copy)
         counter = ReachCounter(recorder, guard) if counts_reach else None
         arguments, keywords = runs.inputs.split(values)
+        elsewhere = None if counter is None else counter.call_elsewhere
         with counter or nullcontext():
-            output = run_observed(copy, recorder, arguments, keywords, leaves=leaf_rule_for(leaves))
+            output = run_observed(
+                copy, recorder, arguments, keywords, leaves=leaf_rule_for(leaves), call_elsewhere=elsewhere
+            )
         outcome = collect_outcome(output, copy)
         edges = recorder.edges(output)
     inputs = runs.inputs

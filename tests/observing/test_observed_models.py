@@ -112,6 +112,32 @@ def paths(model: nn.Module, *inputs: Any) -> list[str]:
     return [activation.operation.path for activation in surgery.record(model, *inputs)]
 
 
+class Threaded(nn.Module):
+    """A part of it runs in another thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(3, 4, 1)
+        self.far = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        results: list[Tensor] = []
+        thread = Thread(target=lambda: results.append(self.far(x)))
+        thread.start()
+        thread.join()
+        return self.near(x) + results[0]
+
+
+def test_what_runs_in_another_thread_counts_as_unseen() -> None:
+    traced = surgery.trace(Threaded().eval(), X, front_end="observed")
+    assert [operation.path for operation in surgery.operations(traced)] == ["near", "add"]
+    reach = trace_info(traced).reach
+    assert reach is not None
+    assert (reach.seen, reach.unseen_modules) == (2, ("far",))
+    assert reach.total >= 4
+    assert torch.equal(surgery.insert(traced, surgery.select(traced, "*"))(X), traced(X))
+
+
 def test_a_model_that_needs_python_is_observed_and_says_why() -> None:
     traced = surgery.trace(Net().eval(), X)
     assert isinstance(traced, ObservedModel)

@@ -205,7 +205,10 @@ class OutputFolder:
 
     def has_file(self, name: str) -> bool:
         """Return whether the run has a file of this name, relative to the folder."""
-        return (self.path / name).is_file()
+        if (self.path / name).is_file():
+            return True
+        uploads = self._workspace.uploads if self._workspace is not None else None
+        return uploads is not None and uploads.has_file(name)
 
     def _exact_name(self, name: str) -> str:
         if any(part != sanitize_path_part(part) for part in name.split("/")):

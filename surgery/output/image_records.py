@@ -151,12 +151,18 @@ def read_journal(workspace: Path, journal: str) -> set[int]:
         return set()
 
 
-def complete_batches(content: bytes) -> bytes:
-    """Return the content of a file of records without a batch at its end that was cut."""
-    lines = content.splitlines(keepends=True)
-    while lines and not (lines[-1].startswith(b"\t") and lines[-1].endswith(b"\n")):
-        del lines[-1]
-    return b"".join(lines)
+def split_batches(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the number of each batch in the content of a file of records, and its records.
+
+    A batch at the end that was cut is left out.
+    """
+    records = b""
+    for line in content.splitlines(keepends=True):
+        records += line
+        if line.startswith(b"\t") and line.endswith(b"\n"):
+            number = records.partition(b"\t")[0]
+            yield int(number) if number.isdigit() else -1, records
+            records = b""
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,6 +18,8 @@ from surgery.output.notes import format_notes, merge_notes
 from surgery.output.run_identity import PLAN
 from surgery.output.shards import SHARD
 from surgery.output.tally import Tally
+from surgery.output.uploads import BatchUpload
+from surgery.text import BATCH_FOLDER, sanitize_path_part, sortable_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,7 +47,8 @@ class Manifest:
         self._batch = Tally()
         """What the batch adds up to whose images are finished next."""
         self._batch_files: list[str] = []
-        """The files of that batch, if they are to be taken to an address."""
+        self._batch_images: list[str] = []
+        """The files and the images of that batch, if it is to be taken to an address."""
         self._operations: tuple[Operation, ...] = ()
         self.is_complete = False
         """Whether the manifest in the folder is of this run, which nothing has stopped."""
@@ -185,6 +188,7 @@ class Manifest:
                 self._batch.files += files
                 if self._workspace.uploads is not None:
                     self._batch_files += listed_files(entry)
+                    self._batch_images += [name] if name is not None else []
         self._batch.finished.add(number)
         self._batch.not_reached.update(not_reached)
 
@@ -200,8 +204,10 @@ class Manifest:
         if (uploads := self._workspace.uploads) is None:
             self._finish_batch(number, content)
         else:
-            files, self._batch_files = self._batch_files, []
-            uploads.submit(number, files, content, partial(self._finish_batch, number, content))
+            places = [f"{BATCH_FOLDER}/{sortable_number(number, 4)}", *map(sanitize_path_part, self._batch_images)]
+            common, finish = sorted(batch.common_files), partial(self._finish_batch, number, content)
+            uploads.submit(BatchUpload(number, self._batch_files, common, places, content, finish))
+            self._batch_files, self._batch_images = [], []
 
     def drain(self) -> None:
         """Wait until all batches are recorded. Raises OutputError if one can't be taken to the address of the run."""

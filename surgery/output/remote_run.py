@@ -7,6 +7,7 @@ lock            which run writes, as `RemoteClaim` says
 records-*       the records of finished batches that the manifest does not list, as in a journal
 unfinished-N    the names of the files of batch N, each written before they are
 unfinished-run  those of the files that belong to no batch
+unfinished-common-*  those of files of the whole run that the batches need
 old.json        the manifest of a run that is being removed, since another one overwrites it
 new.json        a manifest before it has its name
 """
@@ -21,9 +22,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from surgery.errors import OutputError, describe_os_error
-from surgery.output.image_records import complete_batches
+from surgery.output.image_records import split_batches
 from surgery.output.json_values import as_json
 from surgery.output.locks import Lock
 from surgery.output.manifest_reader import ManifestReader, is_inside
@@ -52,6 +54,8 @@ class RemoteRun:
     """The staging folder."""
     occupied: frozenset[str]
     """The names at the top of the address that were there before."""
+    own: frozenset[str] = frozenset()
+    """Those of them in which the files are of this run, which goes on with an earlier one."""
     has_begun: bool = False
     """Whether the manifest of this run is at the address."""
 
@@ -103,10 +107,27 @@ class RemoteRun:
         self.remote.put(file, name)
         file.unlink(missing_ok=True)
 
-    def remove_local_folders(self, names: Iterable[str]) -> None:
-        """Remove the folders in the staging folder in which only these files were."""
-        homes = {name.rpartition("/")[0] for name in names} - {""}
-        for home in sorted(homes, key=len, reverse=True):
+    def write_common_files(self, names: Sequence[str]) -> None:
+        """Write files of the whole run, which stay in the staging folder and may be written by several processes.
+
+        Raises OutputError if a file of one of these names is there with another content.
+        """
+        missing = [name for name in names if not self._is_there(name)]
+        if missing:
+            self.remote.write(f"{WORK_FOLDER}/{UNFINISHED}common-{uuid4().hex}", as_json(missing))
+        for name in missing:
+            self.remote.put(self.local_file(name), name)
+
+    def had_file(self, name: str) -> bool:
+        """Return whether a file was at the address before this run began."""
+        return name.partition("/")[0] in self.occupied and self.remote.exists(name)
+
+    def remove_local_folders(self, names: Iterable[str], folders: Iterable[str]) -> None:
+        """Remove the folders of images, and those in them in which these files were, from the staging folder."""
+        roots = {*folders}
+        homes = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+        own = {home for home in homes if home in roots or any(home.startswith(f"{root}/") for root in roots)}
+        for home in sorted(own, key=len, reverse=True):
             with suppress(OSError):  # not empty
                 self.local_file(home).rmdir()
 
@@ -126,7 +147,9 @@ class RemoteRun:
         """
         self.begin()
         self.claim.renew()
-        files = [name for name in ManifestReader(self.folder).run_files() if self.local_file(name).is_file()]
+        manifest = ManifestReader(self.folder)
+        common = manifest.head.get("progress", {}).get("common_files", ())  # which are there
+        files = [name for name in manifest.run_files() if name not in common and self.local_file(name).is_file()]
         if files:
             self._check_free(files)
             self.remote.write(_RUN_FILES, as_json(files))
@@ -134,7 +157,7 @@ class RemoteRun:
                 for _ in pool.map(self.write_file, files):
                     pass
         self.write_manifest()
-        remove_unfinished_files(self.remote, ManifestReader(self.folder), finished)
+        remove_unfinished_files(self.remote, manifest, finished)
         records = [name for name in self.remote.names(WORK_FOLDER) if name.startswith(RECORDS)]
         self.remote.remove(f"{WORK_FOLDER}/{name}" for name in records)
 
@@ -146,9 +169,20 @@ class RemoteRun:
 
     def _check_free(self, names: Iterable[str]) -> None:
         for name in names:
-            if name.partition("/")[0] in self.occupied and self.remote.exists(name):
-                reason = "a file of that name is there, which is of no run; move it away"
-                raise OutputError(f"can't write {self.remote.address / name}: {reason}")
+            if name.partition("/")[0] not in self.own and self.had_file(name):
+                raise self._explain_other_file(name)
+
+    def _is_there(self, name: str) -> bool:
+        """Return whether a file of an earlier run is there with the content that it has in the staging folder."""
+        if name.partition("/")[0] not in self.occupied or (content := self.remote.read(name)) is None:
+            return False
+        if content != self.local_file(name).read_bytes():
+            raise self._explain_other_file(name)
+        return True
+
+    def _explain_other_file(self, name: str) -> OutputError:
+        reason = "a file of that name is there, which is of no run; move it away"
+        return OutputError(f"can't write {self.remote.address / name}: {reason}")
 
     def _put_whole(self, file: Path, name: str) -> None:
         """Write a manifest to the address, whole or not at all, also where a file may be seen while it is written."""
@@ -184,12 +218,15 @@ def download_state(remote: RemoteFolder, folder: Path) -> bool:
         if not remote.fetch(MANIFEST_FILE, folder / MANIFEST_FILE):
             return False
         (work / "stores").touch()  # then the run is recovered, as one that was killed
-        journals: dict[str, Path] = {}
         left = remote.names(WORK_FOLDER)
+        last: list[int] = []
+        """The last batch in each journal, which has batches in their order."""
         for name in sorted(name for name in left if name.startswith(RECORDS)):
-            process = name.removeprefix(RECORDS).partition("-")[0]
-            with journals.setdefault(process, work / f"images-{len(journals)}").open("ab") as file:
-                file.write(complete_batches(remote.read(f"{WORK_FOLDER}/{name}") or b""))
+            for number, records in split_batches(remote.read(f"{WORK_FOLDER}/{name}") or b""):
+                journal = next((place for place, each in enumerate(last) if each < number), len(last))
+                last[journal : journal + 1] = [number]
+                with (work / f"images-{journal}").open("ab") as file:
+                    file.write(records)
     except OSError as error:
         raise OutputError(f"can't write to {folder}: {describe_os_error(error)}") from error
     return any(name.startswith((RECORDS, UNFINISHED)) or name == _NEW.rpartition("/")[2] for name in left)

@@ -23,7 +23,7 @@ from surgery.output.remote_folder import RemoteFolder
 from surgery.output.remote_run import UNFINISHED, RemoteRun, download_state, remove_unfinished_files
 from surgery.output.tally import Tally
 from surgery.output.uploads import Uploads
-from surgery.text import MANIFEST_FILE, WORK_FOLDER
+from surgery.text import BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -140,8 +140,10 @@ def _open_staging(
             error.args = (str(error).replace(str(folder), str(remote.address)),)
             raise
         remove_unfinished_files(remote, earlier, _finished_in(earlier))
-        run = RemoteRun(remote, claim, folder, frozenset(remote.names()) - {WORK_FOLDER, MANIFEST_FILE})
         goes_on = has_manifest(folder)
+        occupied = frozenset(remote.names()) - {WORK_FOLDER, MANIFEST_FILE}
+        own = {BATCH_FOLDER, *(name.partition("/")[0] for name in earlier.run_files())} if goes_on and earlier else ()
+        run = RemoteRun(remote, claim, folder, occupied, frozenset(own))
         if goes_on:
             run.mark_begun()
         workspace.place, workspace.uploads = remote.address, Uploads(run)

@@ -32,6 +32,8 @@ MAX_PENDING_BYTES = 256 << 20
 """Bytes of files that wait on the local disk before the model waits for the address."""
 MAX_PENDING_BATCHES = 32
 """Batches that wait: they are run again if the process is killed."""
+RECENT_BATCHES = 64
+"""Batches whose files are known to be there: a batch that is run in parts looks for those of its other parts."""
 RECORDS_BYTES = 256 << 10
 """The size at which another object for records is begun: it is written anew for every few batches."""
 
@@ -46,6 +48,22 @@ class _Records:
     """How many bytes of it are at the address."""
     batches: list[int] = field(default_factory=list)
     """The batches that are announced, which they need not be once all is secured."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchUpload:
+    """A finished batch, whose files are complete in the staging folder."""
+
+    number: int
+    files: Sequence[str]
+    common_files: Sequence[str]
+    """Those of the whole run that were first needed for it, and which stay in the staging folder."""
+    folders: Sequence[str]
+    """The folders of its images, to which nothing more is written."""
+    record: bytes
+    """What the journal has of it."""
+    finish: Callable[[], object]
+    """Records it; called when its files are at the address."""
 
 
 class _BatchBeforeFailedError(Exception):
@@ -89,6 +107,8 @@ class Uploads:
         """The threads for batches and for files, while there is something to do: forks are made when there is not."""
         self._pending: deque[tuple[Future[None], int]] = deque()
         self._pending_bytes = 0
+        self._recent: deque[frozenset[str]] = deque(maxlen=RECENT_BATCHES)
+        """The files of the last batches."""
         self._error: BaseException | None = None
         self._last = _Turn()
         self._last.end(is_recorded=True)
@@ -100,16 +120,15 @@ class Uploads:
         self._length = self._secured = 0
         """The bytes of all records, and how many of them are at the address."""
 
-    def submit(self, number: int, names: Sequence[str], record: bytes, finish: Callable[[], object]) -> None:
-        """Take a batch whose files are complete: its number, their names, and its record for the journal.
+    def submit(self, batch: BatchUpload) -> None:
+        """Take a finished batch. Waits until there is room for more on the local disk.
 
-        `finish` records it, and is called when its files are at the address. Waits until there is room for more on the
-        local disk. Raises the error of an earlier batch.
+        Raises the error of an earlier batch.
         """
         if self._process != os.getpid():  # a fork, whose parent had taken all that it had
             self._start()
         self.run.begin()
-        size = sum(self.run.local_file(name).stat().st_size for name in names)
+        size = sum(self.run.local_file(name).stat().st_size for name in batch.files)
         while self._pending and not self._has_room_for(size):
             self._await_oldest()
         self._check()
@@ -118,9 +137,14 @@ class Uploads:
             self._pools = [ThreadPoolExecutor(count, name) for name, count in counts.items()]
         batches, files = self._pools
         before, self._last = self._last, _Turn()
-        task = batches.submit(self._take, number, names, record, finish, files, before, self._last)
+        self._recent.append(frozenset(batch.files))
+        task = batches.submit(self._take, batch, files, before, self._last)
         self._pending.append((task, size))
         self._pending_bytes += size
+
+    def has_file(self, name: str) -> bool:
+        """Return whether a file is at the address, or on its way: of a recent batch, or of an earlier run."""
+        return any(name in names for names in self._recent) or self.run.had_file(name)
 
     def drain(self) -> None:
         """Wait until all batches are secured, and end the threads. Raises the first error of a batch."""
@@ -152,26 +176,18 @@ class Uploads:
         if self._error is not None:
             raise self._error
 
-    def _take(
-        self,
-        number: int,
-        names: Sequence[str],
-        record: bytes,
-        finish: Callable[[], object],
-        pool: ThreadPoolExecutor,
-        before: _Turn,
-        own: _Turn,
-    ) -> None:
+    def _take(self, batch: BatchUpload, pool: ThreadPoolExecutor, before: _Turn, own: _Turn) -> None:
         """Take a batch through all steps. What is recorded of it goes on from what is recorded of the batch before."""
         try:
             self._check()
-            self.run.announce(number, names)
-            for task in [pool.submit(self.run.write_file, name) for name in names]:
+            self.run.write_common_files(batch.common_files)
+            self.run.announce(batch.number, batch.files)
+            for task in [pool.submit(self.run.write_file, name) for name in batch.files]:
                 task.result()
-            self.run.remove_local_folders(names)
+            self.run.remove_local_folders(batch.files, batch.folders)
             before.wait()
-            finish()
-            length = self._add(number, record)
+            batch.finish()
+            length = self._add(batch.number, batch.record)
             own.end(is_recorded=True)
             self._secure(length)
         except _BatchBeforeFailedError:

@@ -1,9 +1,9 @@
 """Kills runs at random moments, and compares what they become with runs that nothing has stopped.
 
 ``python -m tests.fuzz.kills --kills 200`` kills runs of `surgery.extract` with every built-in sink, and with Zarr if it
-is installed, with threads and with worker processes, by SIGKILL (of all processes, of the first, or of a worker) and by
-Ctrl-C. Each is run again until it is done, and perhaps killed again. Then every file must be, byte for byte, that of a
-run that was not stopped.
+is installed, with threads and with worker processes, into a folder and to an address, by SIGKILL (of all processes, of
+the first, or of a worker) and by Ctrl-C. Each is run again until it is done, and perhaps killed again. Then every file
+must be, byte for byte, that of a run that was not stopped.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Case:
     sinks: str
     jobs: int
     batch_size: int
+    at_address: bool = False
+    """Whether the folder is taken for an address."""
 
     def run(self, photos: Path, out: Path) -> Any:
         """Run it in this process."""
@@ -72,7 +74,7 @@ class Case:
         return surgery.extract(
             Noisy(),
             photos,
-            out=out,
+            out=f"disk://{out}" if self.at_address else out,
             sinks=SINKS[self.sinks],
             jobs=self.jobs,
             batch_size=self.batch_size,
@@ -114,12 +116,14 @@ def campaign(kills: int, seed: int, home: Path) -> Outcome:
     torch.set_num_threads(1)  # so that this process can be forked
     random, outcome = Random(seed), Outcome()  # noqa: S311 - not for cryptography
     importlib.import_module("surgery.extraction.run")  # once, before the forks
+    importlib.import_module("tests.output.faulty_stores")  # which has the file system disk://
+    os.environ["SURGERY_STAGING"] = str(home / "staging")
     photos = home / "photos"
     make_photos(photos)
     references: dict[Case, tuple[dict[str, bytes], float]] = {}
     number = 0
     while sum(outcome.kills.values()) < kills:
-        case = Case(random.choice(sorted(SINKS)), random.choice((1, 2)), random.choice((1, 3)))
+        case = Case(random.choice(sorted(SINKS)), random.choice((1, 2)), random.choice((1, 3)), random.random() < 0.3)
         if case not in references:
             references[case] = _run_reference(case, photos, home / "reference")
         expected, seconds = references[case]
@@ -138,7 +142,7 @@ def campaign(kills: int, seed: int, home: Path) -> Outcome:
 
 def _run_reference(case: Case, photos: Path, home: Path) -> tuple[dict[str, bytes], float]:
     """Return the files of a run that nothing stops, and how many seconds it takes."""
-    out = home / f"{case.sinks}-{case.jobs}-{case.batch_size}"
+    out = home / f"{case.sinks}-{case.jobs}-{case.batch_size}-{case.at_address}"
     started = time.monotonic()
     if code := _wait(_begin(case, photos, out)):
         raise RuntimeError(f"{case} ended with {code}")
@@ -156,7 +160,7 @@ def _run_killed(case: Case, photos: Path, out: Path, seconds: float, random: Ran
         _wait(process)
         with suppress(FileNotFoundError):
             json.loads((out / "manifest.json").read_bytes())  # whole at any moment
-    outcome.resumed += any((out / ".surgery").glob("images-*")) or (out / "manifest.json").exists()
+    outcome.resumed += any((out / ".surgery").glob("[ir]*-*")) or (out / "manifest.json").exists()
     outcome.runs += 1
     if code := _wait(_begin(case, photos, out)):
         outcome.faults.append(f"{case} ended with {code} after it was killed")

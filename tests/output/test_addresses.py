@@ -87,14 +87,15 @@ def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_files(
     with faults():
         run(photos, OUT)
         steps = len(FaultyFileSystem.writes)
+        halves = {step for step, what in enumerate(FaultyFileSystem.writes, 1) if what.startswith("write")}
     resumed = set()
-    for step in range(1, steps + 1):
+    for step in sorted(halves) if is_torn else range(1, steps + 1):
         FaultyFileSystem.store.clear()
         with faults(dies_at=step, is_torn=is_torn), suppress(OutputError):
             run(photos, OUT)
         resumed.add(run(photos, OUT).finished_before)
         assert content(OUT) == tree(whole), f"killed at step {step} of {steps}"
-    assert resumed == {0, 2, 4}
+    assert {0, 4} <= resumed <= {0, 2, 4}
 
 
 def test_a_run_that_overwrites_another_and_is_killed_at_any_step_leaves_one_of_both_or_a_part_of_its_own(
@@ -305,6 +306,67 @@ def test_a_store_is_taken_to_the_address_whole_when_the_run_ends(photos: Path, t
     assert any("records" in name for name in content(OUT))
     with pytest.raises(OutputError, match=r"can't be added by the sink .*together.*--overwrite"):
         run(photos, OUT, sinks=[together])
+
+
+@contextmanager
+def batch_store(folder: surgery.OutputFolder) -> Iterator[Any]:
+    """A store that describes itself once, and has a file of its own for each part of a batch, as Zarr's has."""
+    names: list[str] = []
+
+    def finish(image: str | None) -> None:
+        if image is not None:
+            names.append(image)
+            return
+        folder.common_file("all.store/about.json", b"{}")
+        place = f"all.store/c.{folder.images.number_of(names[0]) // 2}"
+        number = next(each for each in range(9) if not folder.has_file(f"{place}-{each}"))
+        with folder.file(f"{place}-{number}", exact=True) as path:
+            path.write_text(" ".join(names))
+        names.clear()
+
+    folder.when_finished(finish)
+    folder.when_dropped(lambda image: names.clear())
+    yield lambda activation: None
+
+
+batch_store.alone = True  # type: ignore[attr-defined]
+
+
+def test_a_store_with_files_of_batches_is_taken_there_with_them(photos: Path, tmp_path: Path) -> None:
+    with Image.open(photos / "1.png") as photo:
+        photo.crop((0, 0, 8, 8)).save(photos / "1.png")  # so that its batch runs in two parts
+    whole = tmp_path / "whole"
+    run(photos, whole, sinks=[batch_store])
+    assert {name for name in tree(whole) if "c.0" in name} == {"all.store/c.0-0", "all.store/c.0-1"}
+    with faults():
+        run(photos, OUT, sinks=[batch_store])
+        steps = len(FaultyFileSystem.writes)
+    assert content(OUT) == tree(whole)
+    for step in range(4, steps, 2):
+        FaultyFileSystem.store.clear()
+        with faults(dies_at=step), suppress(OutputError):
+            run(photos, OUT, sinks=[batch_store])
+        run(photos, OUT, sinks=[batch_store])
+        assert content(OUT) == tree(whole), f"killed at step {step} of {steps}"
+
+
+def test_an_image_that_is_repaired_has_a_file_beside_that_of_its_batch(photos: Path, tmp_path: Path) -> None:
+    good = (photos / "3.png").read_bytes()
+    for out in (tmp_path / "whole", OUT):
+        (photos / "3.png").write_bytes(b"broken")
+        run(photos, out, sinks=[batch_store])
+        (photos / "3.png").write_bytes(good)
+        run(photos, out, sinks=[batch_store])
+    assert content(OUT) == tree(tmp_path / "whole")
+    assert {name for name in content(OUT) if "c.1" in name} == {"all.store/c.1-0", "all.store/c.1-1"}
+
+
+def test_records_that_are_not_in_order_become_journals_that_are() -> None:
+    from surgery.output.image_records import split_batches
+
+    parts = [b"4\t1\t{}\n5\t1\t{}\n\t{}\n", b"0\t2\t{}\n\t{}\n"]
+    assert list(split_batches(b"".join(parts))) == [(4, parts[0]), (0, parts[1])]
+    assert list(split_batches(b"".join(parts)[:-2])) == [(4, parts[0])]
 
 
 def test_sinks_that_need_the_files_in_a_folder_are_refused(photos: Path) -> None:

@@ -372,7 +372,7 @@ def test_runs_that_are_killed_at_any_moment_go_on_to_the_same_bytes() -> None:
     command = [sys.executable, "-m", "tests.fuzz.kills", "--kills", "10", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(("10 kills", "11 kills"))
+    assert done.stdout.startswith(("10 kills", "11 kills", "12 kills"))
 
 
 def test_overwriting_a_run_that_was_killed_removes_its_files(photos: Path, tmp_path: Path) -> None:

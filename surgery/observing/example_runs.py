@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +19,7 @@ from surgery.eager import (
 from surgery.errors import TraceError, first_line
 from surgery.graph import bitwise_equal, clone_inputs, copy_isolating_hooks, run_model, set_mode, tensor_specs
 from surgery.observing.parameter_guard import ParameterGuard
+from surgery.observing.written_in_modes import may_write_in_one_mode, names_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class ExampleRuns:
         self._is_known = False
         """Whether a run has shown which these are."""
         self._needs_gradients = False
-        self._may_write_unseen = any("numpy" in _names_used(kind) for kind in user_classes(model))
+        self._may_write_unseen = any("numpy" in names_used(kind) for kind in user_classes(model))
         """Whether forward may write to a parameter without torch, which no guard sees."""
 
     def copy_model(self, memo: dict[int, Any] | None = None, *, guarded: bool = False) -> nn.Module:
@@ -92,7 +92,7 @@ class ExampleRuns:
 
         This takes another run, of models alone whose code may do such a thing.
         """
-        if not any(_may_write_in_one_mode(kind) for kind in user_classes(self.model)):
+        if not may_write_in_one_mode(self.model):
             return
         copies = copy_parameters(self.model.parameters())
         if any(id(parameter) not in copies for parameter in self.model.parameters()):
@@ -172,21 +172,3 @@ def _is_written(parameter: nn.Parameter, copied: nn.Parameter) -> bool:
     """Return whether a run of a copy has written to the copy of a parameter, which has no gradient before the run."""
     has_gradient = copied is not parameter and copied.grad is not None
     return has_gradient or not bitwise_equal(parameter, copied)
-
-
-def _may_write_in_one_mode(kind: type) -> bool:
-    """Return whether a class asks for its mode, and writes to tensors in place."""
-    names = _names_used(kind)
-    asks = "training" in names or "train" in vars(kind)
-    return asks and any(name == "data" or name.rstrip("_") + "_" == name for name in names)
-
-
-def _names_used(kind: type) -> set[str]:
-    """Return the global names and attributes that the methods of a class use."""
-    codes = [getattr(function, "__code__", None) for function in vars(kind).values()]
-    return set[str]().union(*(_names_in(code) for code in codes if code is not None))
-
-
-def _names_in(code: CodeType) -> set[str]:
-    inner = [_names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*inner)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from torch import Tensor, nn
 
 from surgery.editing.blending import edit_values
+from surgery.errors import EditError
 
 if TYPE_CHECKING:
     from surgery.layouts import MapView
@@ -43,6 +45,15 @@ class MapChange(nn.Module):
         if maps.shape == value.shape and maps.stride() == value.stride():
             return changed
         return self.view.put(value, changed)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Return what a file keeps. Raises EditError for a function that a file can't name."""
+        if isinstance(self.edit, FunctionType) and "<" in self.edit.__qualname__:  # of a function, or a lambda
+            raise EditError(
+                f"the edit of {self.path}, {self.text}, can't be saved: a file keeps the name of a function alone, and "
+                "this one has none in its module; define it there by `def`"
+            )
+        return super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MapChange:
         edit = copy.deepcopy(self.edit, memo) if isinstance(self.edit, nn.Module) else self.edit

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
 from typing import Any
 
 import pytest
@@ -212,6 +215,23 @@ def test_an_edit_that_does_not_fit_is_one_line(maker: str, change: Any, message:
     with pytest.raises(EditError, match=message) as caught:
         edited(*inputs)
     assert "\n" not in str(caught.value)
+
+
+def flip(maps: Tensor) -> Tensor:
+    return maps.flip(3)
+
+
+@makers
+def test_a_function_that_a_file_can_not_name_is_not_saved(maker: str) -> None:
+    model, inputs = traced(maker)
+    named = surgery.edit(model, "conv", flip)
+    assert torch.equal(pickle.loads(pickle.dumps(named))(*inputs), named(*inputs))  # noqa: S301
+    nameless = copy.deepcopy(surgery.edit(model, "conv", lambda maps: maps.flip(3)))
+    assert torch.equal(nameless(*inputs), named(*inputs))
+    with pytest.raises(
+        EditError, match=r"^the edit of conv, .*<lambda>, can't be saved: .*; define it there by `def`$"
+    ):
+        torch.save(nameless, io.BytesIO())
 
 
 @makers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,18 +17,19 @@ if TYPE_CHECKING:
 
 def verify(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The folder of a run, or one whose folders hold runs.")
-    ] = Path("activations"),
+        str, typer.Argument(metavar="FOLDER", help="The folder or address of a run, or one whose folders hold runs.")
+    ] = "activations",
     as_json: JsonOption = False,
 ) -> None:
     """Compare a folder with its manifest: missing, unlisted and damaged files, and pictures that contradict it."""
-    from surgery.output import find_runs
+    from surgery.output import find_places, parse_place
     from surgery.verification import verify as run
 
-    verifications = [run(each) for each in find_runs(folder)]
+    place = parse_place(folder)
+    verifications = [run(each) for each in find_places(place)]
     if as_json:
         records = [verification.record() for verification in verifications]
-        print_output(json.dumps(records[0] if verifications[0].folder == folder else records, indent=1))
+        print_output(json.dumps(records[0] if verifications[0].folder == place else records, indent=1))
     else:
         for verification in verifications:
             _print(verification)

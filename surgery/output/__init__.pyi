@@ -1,6 +1,5 @@
 from .address import Address as Address
 from .address import Place as Place
-from .address import check_folder as check_folder
 from .address import parse_place as parse_place
 from .atomic_files import write_atomically as write_atomically
 from .checksums import FileDigest as FileDigest
@@ -23,7 +22,6 @@ from .locks import lock_holder as lock_holder
 from .manifest import Manifest as Manifest
 from .manifest_reader import ManifestReader as ManifestReader
 from .manifest_reader import existing_files as existing_files
-from .manifest_reader import find_runs as find_runs
 from .manifest_reader import flat_settings as flat_settings
 from .manifest_reader import has_manifest as has_manifest
 from .manifest_reader import listed_checksums as listed_checksums
@@ -36,6 +34,9 @@ from .page_writer import write_page as write_page
 from .recovery import KILLED as KILLED
 from .recovery import acquire_workspace as acquire_workspace
 from .recovery import check_overwrite as check_overwrite
+from .remote_copy import FetchError as FetchError
+from .remote_copy import RemoteCopy as RemoteCopy
+from .remote_copy import find_places as find_places
 from .report import Report as Report
 from .run_events import Progress as Progress
 from .run_events import RunStart as RunStart

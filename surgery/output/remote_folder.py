@@ -105,6 +105,16 @@ class RemoteFolder:
 
         return self._call("read", folder, names)
 
+    def find(self) -> list[str]:
+        """Return the names of all files, in folders too."""
+
+        def find(files: Any, path: str) -> list[str]:
+            files.invalidate_cache()
+            root = f"{path.strip('/')}/"
+            return [str(each).strip("/").removeprefix(root) for each in files.find(path)]
+
+        return self._call("read", "", find)
+
     def replace(self, name: str, to: str) -> None:
         """Give a file another name, also if there is a file of that name."""
         _, target = open_file_system((self.address / to).text)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from surgery.output import Place
 
 FaultKind: TypeAlias = Literal["manifest", "unfinished", "missing", "unlisted", "unreadable", "different"]
 
@@ -26,7 +26,7 @@ class Fault:
 class Verification:
     """The result of `verify`: every difference between a folder and its manifest."""
 
-    folder: Path
+    folder: Place
     images: int
     """How many images the manifest lists."""
     files: int

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
 from surgery.output import (
+    Address,
+    FetchError,
     ManifestReader,
-    check_folder,
+    RemoteCopy,
     existing_files,
     flat_settings,
     has_manifest,
     listed_checksums,
     listed_files,
     lock_holder,
+    parse_place,
 )
 from surgery.page import picture_of_script, picture_script
 from surgery.text import MANIFEST_FILE, WORK_FOLDER, escape_surrogates, format_count
@@ -24,14 +29,15 @@ from surgery.verification.faults import Fault, Verification
 from surgery.verification.file_check import ExpectedContent, check_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 _FILE_MANAGER_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 """What file managers leave in any folder."""
 
 
-def verify(folder: str | os.PathLike[str]) -> Verification:
-    """Compare the folder of a run with its manifest.
+def verify(folder: str | os.PathLike[str] | Address) -> Verification:
+    """Compare the folder of a run with its manifest. It may be at an address: then a few files at a time are copied.
 
     Every listed file must exist and be readable: pictures decode, and archives have a value for each operation. The
     limits, the operation and the recipe in a PNG must be those of the manifest, and so must the checksum of each file,
@@ -39,19 +45,46 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     recover, nothing else is compared. Raises OutputError for a folder without a run, and for a folder that a run still
     writes to.
     """
-    folder = Path(folder)
-    if not check_folder(folder).is_dir():
+    place = parse_place(folder)
+    if isinstance(place, Address):
+        return _verify_address(place)
+    folder = place
+    if not folder.is_dir():
         raise OutputError(f"there is no folder {folder}")
     if holder := lock_holder(folder / WORK_FOLDER / "lock"):
         raise OutputError(f"a run writes to {folder} ({holder}); verify it when that is done")
     if unfinished := list(_unfinished_work(folder)):
         return Verification(folder, 0, 1, tuple(unfinished))
     if os.path.lexists(folder / MANIFEST_FILE):
-        return _compare_with_manifest(folder)
+        return _compare_with_manifest(folder, _files_in(folder))
     raise OutputError(f"{folder} holds no run: there is no {MANIFEST_FILE} in it")
 
 
-def _compare_with_manifest(folder: Path) -> Verification:
+def _verify_address(address: Address) -> Verification:
+    with TemporaryDirectory(prefix="surgery-", ignore_cleanup_errors=True) as temporary:
+        copy = RemoteCopy(address, Path(temporary))
+        if work := copy.work_files():
+            files = format_count(len(work), "file")
+            sentence = (
+                f"{WORK_FOLDER} is of a run that goes on, or was stopped ({files}); the same command goes on with it"
+            )
+            return Verification(address, 0, 1, (Fault("unfinished", WORK_FOLDER, sentence),))
+        try:
+            found = _compare_with_manifest(copy.folder, copy.names(), copy.present)
+        except FetchError as error:
+            raise error.error from error
+        return replace(found, folder=address)
+
+
+def _compare_with_manifest(
+    folder: Path,
+    names: Iterable[str],
+    present: Callable[[Iterable[str]], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> Verification:
+    """Compare the files of a run with its manifest. `names` are those of all files in the folder.
+
+    Within the context of `present`, files are in the folder.
+    """
     images, listed, faults = 0, {MANIFEST_FILE}, list[Fault]()
     try:
         manifest = ManifestReader(folder)
@@ -59,18 +92,21 @@ def _compare_with_manifest(folder: Path) -> Verification:
         for image in manifest.images:
             images += "name" in image  # other entries belong to a whole batch
             listed |= set(listed_files(image))
-            faults += _check_image(folder, image, settings)
+            with present(listed_files(image)):
+                faults += _check_image(folder, image, settings)
         checksums = listed_checksums(manifest.head)
         for name in manifest.run_files():
             listed.add(name)
-            faults += check_file(folder, name, ExpectedContent(settings, crc32=checksums.get(name)))
-            faults += _check_script(folder, name)
+            script = picture_of_script(name)
+            with present([name] if script is None else [name, f"{script}.png"]):
+                faults += check_file(folder, name, ExpectedContent(settings, crc32=checksums.get(name)))
+                faults += _check_script(folder, name)
     except (OutputError, LookupError, TypeError, AttributeError):
         faults.append(Fault("manifest", MANIFEST_FILE, f"{MANIFEST_FILE} is damaged, or no manifest of a run"))
     else:
         faults += (
             Fault("unlisted", name, f"{name} is in the folder and not in the manifest")
-            for name in _files_in(folder)
+            for name in names
             if name not in listed
         )
     return Verification(folder, images, len(listed), tuple(faults))

@@ -18,6 +18,7 @@ from PIL import Image
 
 import surgery
 from surgery.builtin.sinks import Page, Png, Safetensors, Sheet
+from surgery.cli import main
 from surgery.errors import ModelError, OutputError
 from surgery.output import Address, parse_place, staging_home, uploads
 from tests.output.faulty_stores import FaultyFileSystem, content, faults
@@ -398,9 +399,34 @@ def test_an_address_that_cant_be_written_is_one_line(photos: Path, out: Any, mes
     assert "abc" not in str(caught.value)
 
 
+def test_a_run_at_an_address_is_verified_as_one_in_a_folder(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, OUT, sinks=[Png(), Safetensors()])
+    found = surgery.verify(OUT)
+    assert (found.sound, found.images, str(found.folder)) == (True, 4, OUT)
+    monkeypatch.setattr("sys.argv", ["surgery", "verify", "faulty://bucket"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out == f"{OUT}/  4 images, 17 files  matches the manifest\n"
+    files = content(OUT)
+    picture = next(name for name in files if name.startswith("2/") and name.endswith("relu.png"))
+    write(picture, "broken")
+    write("mine.txt", "mine")
+    fsspec.filesystem("faulty").rm_file(f"{OUT}/3/activations.safetensors")
+    faults_found = {(fault.kind, fault.file) for fault in surgery.verify(OUT).faults}
+    assert faults_found == {("unreadable", picture), ("unlisted", "mine.txt"), ("missing", "3/activations.safetensors")}
+    with faults(failing=Random(0), share=1.0), pytest.raises(OutputError, match="connection lost"):  # noqa: S311
+        surgery.verify(OUT)
+    write(LOCK, "{}")
+    assert [fault.kind for fault in surgery.verify(OUT).faults] == ["unfinished"]
+    with pytest.raises(OutputError, match=r"^faulty://bucket/none holds no run"):
+        surgery.verify("faulty://bucket/none")
+
+
 def test_what_needs_a_folder_says_so_for_an_address() -> None:
     address = "s3://bucket/run is an address where a folder of this machine is asked for; copy it to a folder first"
-    for call in (surgery.verify, surgery.merge, surgery.write_page):
+    for call in (surgery.merge, surgery.write_page):
         with pytest.raises(OutputError) as caught:
             call("s3://bucket/run")
         assert str(caught.value) == address

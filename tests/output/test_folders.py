@@ -28,7 +28,8 @@ from surgery.errors import OutputError, SurgeryError
 from surgery.output import locks
 from surgery.output import manifest as manifest_module
 from surgery.output.manifest_reader import ManifestReader
-from surgery.output.workspace import Workspace, read_names
+from surgery.output.noted_names import read_names
+from surgery.output.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,7 +31,9 @@ def extract(out: Path, *sinks: str, overwrite: bool = False, at: str = "*") -> s
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return extract(tmp_path_factory.mktemp("pages") / "out").folder
+    out = tmp_path_factory.mktemp("pages") / "out"
+    extract(out)
+    return out
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 import surgery
 from surgery.builtin.sinks import Npz, Page, Png, Sheet
 from surgery.errors import ModelError, OutputError
-from surgery.output import find_runs, merging, recovery
+from surgery.output import merging, recovery
+from surgery.output.manifest_reader import find_runs
 from tests.output.test_resumed_runs import ROOT, Noisy, Stop, killed_after, manifest, photos, run, tree
 
 if TYPE_CHECKING:

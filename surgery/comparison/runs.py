@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from surgery.editing import apply_edits, edit_texts
-from surgery.errors import ModelError
+from surgery.editing import apply_edits, edit_text, edit_texts, parse_edits, resolve_edit
+from surgery.errors import EditError, ModelError
 from surgery.extraction import check_settings, copy_for_run, trace_for_run
 from surgery.graph import call_arguments, input_names, operations, trace_info
 from surgery.inputs import ForwardParameters, input_dtype, to_model
@@ -88,6 +88,7 @@ class PreparedRun:
         model. Raises what `surgery.load_model`, `surgery.trace` and `surgery.edit` raise.
         """
         check_settings(run.mode, 1, "none", run.device, run.seed)
+        _check_no_reference(run.edits, plugins)
         self.run, self.name = run, run.name or ""
         self.original = run.module
         self.device = torch.device(run.device)
@@ -136,6 +137,16 @@ class PreparedRun:
     def arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the traced model for its inputs by name."""
         return call_arguments(self.model, {name: values[name] for name in input_names(self.model)})
+
+
+def _check_no_reference(edits: EditRecipe, plugins: Plugins | None) -> None:
+    """Raise EditError for an edit that needs a reference run."""
+    for _, change in parse_edits(edits):
+        if getattr(resolve_edit(change, plugins), "needs_reference", False):
+            raise EditError(
+                f"{edit_text(change, plugins)} needs a reference run, which a comparison does not make; in Python, "
+                "give a run the model that is edited already: surgery.Run(surgery.edit(..., reference=images))"
+            )
 
 
 def load_run_model(run: Run, plugins: Plugins | None, store: WeightStore) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.comparison import Run, RunComparison, compare
-from surgery.errors import ImageError, ModelError, SelectionError
+from surgery.errors import EditError, ImageError, ModelError, SelectionError
 from surgery.rewriting import insert
 from surgery.rewriting.extractor import listening
 from tests.verification.test_laws import Random, made, programs, steady
@@ -213,6 +213,12 @@ def test_images_that_fail_are_left_out_and_named(tmp_path: Any) -> None:
         ([Small(), Small()], {"align": {"a*": "b"}}, SelectionError, r"an alignment is PATTERN=PATTERN with one \*"),
         ([Small(), Small()], {"align": {"enc*": "down*"}}, SelectionError, "'enc.' matches no operation of the first"),
         ([Small(), Run(Small(), mode="test")], {}, ModelError, "mode is eval, train or as-is, not 'test'"),
+        (
+            [Small(), Run(Small(), edits=["down = mean:over=reference"])],
+            {},
+            EditError,
+            r"^mean:over=reference needs a reference run, which a comparison does not make; in Python, give a run the ",
+        ),
         ([Small(), Run(Small(), images=images(1))], {}, ImageError, "the runs have 2, 1 images; give each as many"),
         (
             [Small(), nn.Sequential(nn.Conv2d(6, 4, 3)).eval()],

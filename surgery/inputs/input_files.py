@@ -62,9 +62,10 @@ class StoredFile(ABC):
 
     @abstractmethod
     def copy_to(self, path: Path) -> None:
-        """Write its content to a file of this machine.
+        """Write its content to a file of this machine, which is there and empty.
 
-        Raises ImageError, or any error that `describe_address_error` describes.
+        It is best not truncated (mode ``r+b``): ext4 writes a file to the disk when it is closed after that, which
+        takes milliseconds. Raises ImageError, or any error that `describe_address_error` describes.
         """
 
 

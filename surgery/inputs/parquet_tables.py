@@ -106,7 +106,8 @@ class ParquetRow(StoredFile):
             raise ImageError(f"can't read {self}: {first_line(error)}") from error
         if content is None:
             raise ImageError(f"{self} has no image: its value is empty")
-        path.write_bytes(content)
+        with path.open("r+b") as target:
+            target.write(content)
 
 
 class _Rows:

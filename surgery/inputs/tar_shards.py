@@ -100,7 +100,7 @@ class TarMember(StoredFile):
         if size > MAX_MEMBER_BYTES:
             raise ImageError(f"{self} has {format_bytes(size)}, and at most {format_bytes(MAX_MEMBER_BYTES)} are read")
         start = int(self.shard.blocks[self.number]) * BLOCK
-        with path.open("wb") as target:
+        with path.open("r+b") as target:
             for begin in range(start, start + size, _CHUNK):
                 end = min(begin + _CHUNK, start + size)
                 content = read_part(self.shard.archive, begin, end)

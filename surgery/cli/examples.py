@@ -31,6 +31,15 @@ def make_example(
     return _example_of_numbers(model, reading.arguments(plugins)["size"], seed) if declared is None else declared
 
 
+def check_example_size(model: nn.Module, example: Any) -> None:
+    """Raise ImageError if the example is an image of a size that the model is known not to take."""
+    from surgery.errors import ImageError
+    from surgery.inputs import explain_size_mismatch
+
+    if problem := explain_size_mismatch(model, example):
+        raise ImageError(problem)
+
+
 def trace_if_possible(model: nn.Module, example: Any, loading: ModelOptions) -> nn.Module:
     """Return a traced model, with shapes where the example runs; otherwise print why there are none.
 
@@ -85,21 +94,17 @@ def _example_of_numbers(model: Any, size: Size, seed: int | None) -> Tensor:
     """Return a batch of one input that a model takes: random numbers from `seed`, or zeros for None.
 
     The shape is ``(1, channels, height, width)`` and the dtype is the model's. Without a `size`, the model's own size
-    is used, or `DEFAULT_SIDE`. Raises ImageError for a size that the model does not take, and when there is not enough
-    memory.
+    is used, or `DEFAULT_SIDE`. Raises ImageError when there is not enough memory.
     """
     import torch
 
     from surgery.errors import ImageError, first_line
-    from surgery.inputs import explain_size_mismatch, input_channels, input_dtype, model_size
+    from surgery.inputs import input_channels, input_dtype, model_size
 
-    is_chosen = size not in (None, "native")
-    if not is_chosen:
+    if size in (None, "native"):
         size = getattr(getattr(model, "preprocessing", None), "size", None) or model_size(model) or DEFAULT_SIDE
     height, width = size if isinstance(size, tuple) else (size, size)
     shape: Any = (1, input_channels(model), height, width)
-    if is_chosen and (problem := explain_size_mismatch(model, torch.empty(shape, device="meta"))):
-        raise ImageError(problem)
     try:
         if seed is None:
             return torch.zeros(shape, dtype=input_dtype(model))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from surgery.cli.edit_options import EditOptions
-from surgery.cli.examples import make_example
+from surgery.cli.examples import check_example_size, make_example
 from surgery.cli.extract_options import Mode
 from surgery.cli.input_options import InputOptions
 from surgery.cli.option_groups import expand_option_groups
@@ -108,6 +108,7 @@ def maximize(
         print_note(note)
     subject = copy_for_run(network, ascending.mode.value, ascending.device)
     example = make_example(subject, image, reading, plugins)
+    check_example_size(subject, example)
     traced = editing.apply(
         trace(subject, example, **loading.trace_arguments()),
         subject,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from surgery.cli.edit_options import EditOptions
-from surgery.cli.examples import make_example, trace_if_possible
+from surgery.cli.examples import check_example_size, make_example, trace_if_possible
 from surgery.cli.input_options import InputOptions
 from surgery.cli.option_groups import expand_option_groups
 from surgery.cli.options import (
@@ -119,6 +119,7 @@ def check(
     with _model_output_on_stderr(enabled=as_json):
         network = loading.load(model, plugins, seed).eval()
         example = make_example(network, image, reading, plugins, seed)
+        check_example_size(network, example)
         traced = trace(network, example, **loading.trace_arguments())
         _print_hazards(traced)
         inputs = example if isinstance(example, tuple) else (example,)

@@ -85,6 +85,7 @@ def what_was_used(kind: str, name: str, folder: Path) -> bool:
         "model": lambda: manifest["model"]["source"] == name,
         "checkpoint": lambda: manifest["operations"][1]["path"] == name,
         "reader": lambda: read_pixels(folder / "checks" / "000-input.png").mean() == 127.5,
+        "engine": lambda: len(manifest["operations"]) == 57,
         "watcher": lambda: len(manifest["operations"]) == 57,
     }
     return found[kind]()
@@ -539,7 +540,7 @@ def test_what_is_being_checked_is_told_at_a_terminal(monkeypatch: pytest.MonkeyP
     assert r"sink [/x]\x1b[2J: a run" in file.getvalue()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TEMPLATES if kind != "colormap"])
+@pytest.mark.parametrize("kind", [kind for kind in TEMPLATES if kind not in ("colormap", "engine")])
 def test_a_new_plugin_says_what_it_is_given_and_what_it_gives(kind: str) -> None:
     text = (ROOT / "surgery" / "plugins" / "templates" / f"{kind}.py").read_text()
     comments = " ".join(line.partition("#")[2] for line in text.splitlines())

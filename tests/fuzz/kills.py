@@ -2,8 +2,9 @@
 
 ``python -m tests.fuzz.kills --kills 200`` kills runs of `surgery.extract` with every built-in sink, and with Zarr if it
 is installed, with threads and with worker processes, into a folder and to an address, by SIGKILL (of all processes, of
-the first, or of a worker) and by Ctrl-C. Each is run again until it is done, and perhaps killed again. Then every file
-must be, byte for byte, that of a run that was not stopped.
+the first, or of a worker) and by Ctrl-C. A run of which a worker is killed must go on to its end. Each is run again
+until it is done, by any engine, and perhaps killed again. Then every file must be, byte for byte, that of a run that
+was not stopped.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ SINKS: dict[str, tuple[Any, ...]] = {
 if find_spec("surgery_zarr"):
     SINKS["zarr"] = (Npz(), "zarr")
 SIGNALS = ("all", "first", "worker", "Ctrl-C")
+ENGINES = ("local", "processes:workers=2", "processes:workers=3")
 
 
 class Noisy(nn.Module):
@@ -63,20 +65,19 @@ class Case:
     """What is run."""
 
     sinks: str
-    jobs: int
     batch_size: int
     at_address: bool = False
     """Whether the folder is taken for an address."""
 
-    def run(self, photos: Path, out: Path) -> Any:
-        """Run it in this process."""
+    def run(self, photos: Path, out: Path, engine: str) -> Any:
+        """Run it by an engine of this process."""
         torch.manual_seed(0)
         return surgery.extract(
             Noisy(),
             photos,
             out=f"disk://{out}" if self.at_address else out,
             sinks=SINKS[self.sinks],
-            jobs=self.jobs,
+            engine=engine,
             batch_size=self.batch_size,
             mode="train",
             seed=3,
@@ -123,7 +124,7 @@ def campaign(kills: int, seed: int, home: Path) -> Outcome:
     references: dict[Case, tuple[dict[str, bytes], float]] = {}
     number = 0
     while sum(outcome.kills.values()) < kills:
-        case = Case(random.choice(sorted(SINKS)), random.choice((1, 2)), random.choice((1, 3)), random.random() < 0.3)
+        case = Case(random.choice(sorted(SINKS)), random.choice((1, 3)), random.random() < 0.3)
         if case not in references:
             references[case] = _run_reference(case, photos, home / "reference")
         expected, seconds = references[case]
@@ -142,9 +143,9 @@ def campaign(kills: int, seed: int, home: Path) -> Outcome:
 
 def _run_reference(case: Case, photos: Path, home: Path) -> tuple[dict[str, bytes], float]:
     """Return the files of a run that nothing stops, and how many seconds it takes."""
-    out = home / f"{case.sinks}-{case.jobs}-{case.batch_size}-{case.at_address}"
+    out = home / f"{case.sinks}-{case.batch_size}-{case.at_address}"
     started = time.monotonic()
-    if code := _wait(_begin(case, photos, out)):
+    if code := _wait(_begin(case, photos, out, "local")):
         raise RuntimeError(f"{case} ended with {code}")
     return tree(out), time.monotonic() - started
 
@@ -152,21 +153,22 @@ def _run_reference(case: Case, photos: Path, home: Path) -> tuple[dict[str, byte
 def _run_killed(case: Case, photos: Path, out: Path, seconds: float, random: Random, outcome: Outcome) -> None:
     """Kill a run, perhaps several times, and let it end."""
     for _ in range(random.choice((1, 1, 2, 3))):
-        process = _begin(case, photos, out)
+        process = _begin(case, photos, out, random.choice(ENGINES))
         time.sleep(random.uniform(0, seconds))
-        how = random.choice(SIGNALS)
-        if _kill(process, how, random):
-            outcome.kills[how] += 1
-        _wait(process)
+        killed = _kill(process, random.choice(SIGNALS), random)
+        if killed is not None:
+            outcome.kills[killed] += 1
+        if (code := _wait(process)) and killed == "worker":
+            outcome.faults.append(f"{case} ended with {code} when a worker of it was killed")
         with suppress(FileNotFoundError):
             json.loads((out / "manifest.json").read_bytes())  # whole at any moment
     outcome.resumed += any((out / ".surgery").glob("[ir]*-*")) or (out / "manifest.json").exists()
     outcome.runs += 1
-    if code := _wait(_begin(case, photos, out)):
+    if code := _wait(_begin(case, photos, out, random.choice(ENGINES))):
         outcome.faults.append(f"{case} ended with {code} after it was killed")
 
 
-def _begin(case: Case, photos: Path, out: Path) -> int:
+def _begin(case: Case, photos: Path, out: Path, engine: str) -> int:
     """Run a case in a fork of this process, which leads a group of its own. Return its number."""
     process = os.fork()
     if process:
@@ -174,30 +176,32 @@ def _begin(case: Case, photos: Path, out: Path) -> int:
     os.setpgid(0, 0)
     code = 1
     try:
-        case.run(photos, out)
+        case.run(photos, out, engine)
         code = 0
     except BaseException:  # noqa: BLE001 - this process ends here
-        if "was killed" not in (said := traceback.format_exc()) and "KeyboardInterrupt" not in said:
+        if "KeyboardInterrupt" not in (said := traceback.format_exc()):
             sys.stderr.write(said)
     finally:
         sys.stderr.flush()
         os._exit(code)
 
 
-def _kill(process: int, how: str, random: Random) -> bool:
-    """Return whether something was killed."""
+def _kill(process: int, how: str, random: Random) -> str | None:
+    """Return what was killed; None if the run had ended."""
     with suppress(ProcessLookupError, PermissionError):
         workers = _children(process)
         if how == "Ctrl-C":
             os.kill(process, signal.SIGINT)
         elif how == "worker" and workers:
             os.kill(random.choice(workers), signal.SIGKILL)
+            return "worker"
         elif how == "all":
             os.killpg(process, signal.SIGKILL)
         else:
             os.kill(process, signal.SIGKILL)
-        return True
-    return False
+            return "first"
+        return how
+    return None
 
 
 def _children(process: int) -> list[int]:

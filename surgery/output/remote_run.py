@@ -161,6 +161,13 @@ class RemoteRun:
         records = [name for name in self.remote.names(WORK_FOLDER) if name.startswith(RECORDS)]
         self.remote.remove(f"{WORK_FOLDER}/{name}" for name in records)
 
+    def remove_announced(self, numbers: Iterable[int]) -> None:
+        """Remove the files of those of these batches that a lost worker has announced and not recorded."""
+        known = {f"{UNFINISHED}{number}" for number in numbers}
+        for name in [name for name in self.remote.names(WORK_FOLDER) if name in known]:
+            remove_files(self.remote, _read_names(self.remote.read(f"{WORK_FOLDER}/{name}")))
+            self.remote.remove([f"{WORK_FOLDER}/{name}"])
+
     def withdraw(self, earlier: ManifestReader | None, finished: Container[int]) -> None:
         """Leave nothing of this run at the address. `earlier` and `finished` are of the run that it goes on with."""
         remove_unfinished_files(self.remote, earlier, finished)

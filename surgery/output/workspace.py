@@ -32,7 +32,7 @@ from surgery.output.noted_names import APPEND, append_name, read_names
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Collection, Container, Iterable
 
     from surgery.output.address import Place
     from surgery.output.uploads import Uploads
@@ -200,7 +200,7 @@ class Workspace:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         remove_empty_folders(self.folder, [*unfinished, *(f"{name}/" for name in new_stores)])
 
-    def remove_unfinished_batches(self, images: Iterable[int]) -> None:
+    def remove_unfinished_batches(self, images: Collection[int]) -> None:
         """Remove the files of the batches that a lost worker has begun with one of these images, and not finished."""
         for path in [path for image in images if (path := self._names_of(image)).exists()]:
             names = [*read_names(path)]
@@ -208,6 +208,8 @@ class Workspace:
                 file.unlink(missing_ok=True)
             remove_empty_folders(self.folder, names)
             path.unlink(missing_ok=True)
+        if self.uploads is not None:
+            self.uploads.run.remove_announced(images)
 
     def _names_of(self, batch: int) -> Path:
         return self.path / (self._own_name("unfinished-run") if batch == RUN else f"unfinished-{batch}")

@@ -20,7 +20,7 @@ import surgery
 from surgery.builtin.sinks import Page, Png, Safetensors, Sheet
 from surgery.cli import main
 from surgery.errors import ModelError, OutputError
-from surgery.output import Address, parse_place, staging_home, uploads
+from surgery.output import Address, acquire_output, parse_place, staging_home, uploads
 from tests.output.faulty_stores import FaultyFileSystem, content, faults
 from tests.output.test_resumed_runs import Noisy, Stop, tree
 
@@ -276,6 +276,19 @@ def test_worker_processes_take_their_own_batches_to_the_address(photos: Path, tm
     assert not (out / ".surgery").exists()
     with pytest.raises(ModelError, match=r"^memory://a/b is in the memory of one process, to which 2 jobs can't write"):
         run(photos, "memory://a/b", jobs=2)
+
+
+def test_what_a_lost_worker_has_announced_is_removed_before_another_does_it(photos: Path) -> None:
+    with acquire_output(parse_place(OUT)) as workspace:
+        assert workspace.uploads is not None
+        at_address = workspace.uploads.run
+        for number in (2, 4):
+            at_address.announce(number, [f"{number}/a.png"])
+            write(f"{number}/a.png", "not recorded")
+        workspace.remove_unfinished_batches([3, 4])
+        assert {"2/a.png", ".surgery/unfinished-2"} <= content(OUT).keys()
+        assert not {"4/a.png", ".surgery/unfinished-4"} & content(OUT).keys()
+    assert content(OUT) == {}
 
 
 def test_a_shard_has_an_address_of_its_own(photos: Path, tmp_path: Path) -> None:

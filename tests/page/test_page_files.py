@@ -51,7 +51,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def out(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "out"
     measures = ["sparsity"]
-    return surgery.extract(Two(), pictures, out=folder, sinks=["png", "page"], measures=measures, source="two").folder
+    surgery.extract(Two(), pictures, out=folder, sinks=["png", "page"], measures=measures, source="two")
+    return folder
 
 
 def called(script: Path) -> list[Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TASK_SECONDS = 1.0
 """How long a task should take: many tasks balance the load, and each costs some milliseconds."""
-MAX_LOSSES = 2
+MAX_LOSSES = 3
 """With so many workers lost, a batch or an image is not tried again."""
 
 Images: TypeAlias = tuple[int, ...]

@@ -262,7 +262,7 @@ def test_an_image_that_kills_workers_is_reported_and_the_others_are_as_if_it_cou
     assert failure.number == 4
     assert failure.path == str(arrays / "4.npy")
     assert failure.reason == (
-        "2 workers ran it and did not survive: the last one was killed (exit code -9); the system does that when "
+        "3 workers ran it and did not survive: the last one was killed (exit code -9); the system does that when "
         "memory runs out"
     )
     run(arrays, tmp_path / "local", batch_size=3, reader=reader)

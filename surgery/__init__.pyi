@@ -23,13 +23,13 @@ from .extraction import draw as draw
 from .extraction import estimate as estimate
 from .extraction import extract as extract
 from .extraction import grad_cam as grad_cam
+from .extraction import merge as merge
 from .extraction import record as record
 from .graph import operations as operations
 from .inputs import load_image as load_image
 from .models import load_model as load_model
 from .output import OutputFolder as OutputFolder
 from .output import Report as Report
-from .output import merge as merge
 from .output import write_page as write_page
 from .plugins import hookimpl as hookimpl
 from .rewriting import ActivationExtractor as ActivationExtractor

@@ -36,7 +36,7 @@ def merge(
     """Put the shards of a run (extract --shard) together: one folder, byte for byte that of one run."""
     from surgery.cli.console import open_console
     from surgery.cli.run_views import report_view
-    from surgery.output import merge as run
+    from surgery.extraction import merge as run
 
     chosen = [folder.expanduser() for folder in folders or [Path("activations")]]
     report = run(*chosen, out=None if out is None else out.expanduser(), overwrite=overwrite)

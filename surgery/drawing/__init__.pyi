@@ -19,6 +19,8 @@ from .measures import apply_measure as apply_measure
 from .measures import fit_measure as fit_measure
 from .moments import Moments as Moments
 from .moments import find_moments as find_moments
+from .moments import merge_moments as merge_moments
+from .moments import no_moments as no_moments
 from .palettes import SPECIAL_CODES as SPECIAL_CODES
 from .palettes import make_palette as make_palette
 from .picture_sizes import LABEL_HEIGHT as LABEL_HEIGHT

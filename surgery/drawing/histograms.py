@@ -34,7 +34,11 @@ class Histograms:
 
     def merge(self, other: Histograms) -> Histograms:
         """Return the histograms of both together. They have the same number of channels and of bins."""
-        exponent = np.maximum(self.exponent, other.exponent)
+        is_own, is_other = self.counts.any(1), other.counts.any(1)
+        exponent = np.maximum(
+            np.where(is_own | ~is_other, self.exponent, other.exponent),
+            np.where(is_other | ~is_own, other.exponent, self.exponent),
+        )
         while True:
             (low, high), (other_low, other_high) = self._ends(other, exponent), other._ends(self, exponent)
             low, high = np.minimum(low, other_low), np.maximum(high, other_high)
@@ -53,13 +57,23 @@ class Histograms:
 
     def _counts_in(self, exponent: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the counts in wider bins, from other first bins on."""
-        place = (self.first[:, None] + np.arange(self.counts.shape[1]) >> (exponent - self.exponent)[:, None]) - first[
-            :, None
-        ]
+        shift = np.maximum(exponent - self.exponent, 0)  # that of an empty one does not matter
+        place = (self.first[:, None] + np.arange(self.counts.shape[1]) >> shift[:, None]) - first[:, None]
         counts = np.zeros_like(self.counts)
         channel, bin_ = np.nonzero(self.counts)
         np.add.at(counts, (channel, place[channel, bin_]), self.counts[channel, bin_])
         return counts
+
+    def place(self, channels: NDArray[np.int64], count: int, bins: int) -> Histograms:
+        """Return the histograms of `count` channels, of which these are `channels`, and the others have no values.
+
+        `bins` is the number of bins that they have; it is not known of no channels.
+        """
+        placed = Histograms(np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, bins), np.int64))
+        if len(channels):
+            placed.exponent[channels], placed.first[channels] = self.exponent, self.first
+            placed.counts[channels] = self.counts
+        return placed
 
     def quantiles(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return quantiles ``(C, Q)`` for shares above 0: off by less than a bin; NaN for a channel without values.

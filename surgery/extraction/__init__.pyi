@@ -20,4 +20,5 @@ from .run_estimate import Estimate as Estimate
 from .run_estimate import OperationEstimate as OperationEstimate
 from .run_settings import Mode as Mode
 from .run_settings import check_settings as check_settings
+from .shard_merging import merge as merge
 from .tensor_pictures import draw as draw

@@ -14,6 +14,7 @@ from surgery.extraction.scheduler import RunResult, Scheduler
 from surgery.extraction.task_queue import TaskQueue
 from surgery.extraction.trial import choosing_images
 from surgery.output import Tally, has_finished_images, merge_notes
+from surgery.stages import find_loaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +81,8 @@ def _finish_run(plan: RunPlan, manifest: Manifest, result: RunResult, *, has_run
     elif plan.finished or has_finished_images(plan.workspace.path) or (plan.shard is not None and not interrupted):
         # otherwise the folder stays as it was; that of a shard tells that it has no image that can be run
         try:
-            tally = manifest.write(failures, interrupted=interrupted, error=result.error, notes=notes)
+            loaders = find_loaders(plan.sinks)
+            tally = manifest.write(failures, interrupted=interrupted, error=result.error, notes=notes, loaders=loaders)
             if failures or interrupted or result.has_lost:
                 plan.workspace.remove_unfinished_files(tally.finished)
         except OutputError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from surgery.inputs import Input
-    from surgery.output import Manifest, OutputFolder, WrittenFile
+    from surgery.output import Gathered, Manifest, OutputFolder, WrittenFile
     from surgery.types import Activation
 
 
@@ -37,6 +37,8 @@ class LaneBatch:
     """Activations of the whole batch with their files; those of an image are in the manifest already."""
     files: Sequence[WrittenFile] = ()
     """The files that were finished with the images."""
+    gathered: Sequence[tuple[str, Gathered]] = ()
+    """What sinks have gathered of the images."""
 
 
 class Lane:
@@ -73,6 +75,8 @@ class FinishedBatch:
     """Files that other sinks have finished with it."""
     not_reached: Sequence[str]
     """The selected operations that did not run."""
+    gathered: Sequence[tuple[str, Gathered]] = ()
+    """What other sinks have gathered of its images."""
     done: dict[int, LaneBatch] = field(default_factory=dict)
     """What the lanes did that are done with it."""
     lock: Lock = field(default_factory=Lock)
@@ -116,6 +120,7 @@ class Recorder:
         own.sinks.folder.batch = batch.inputs[0].number
         done, own.done = own.done, LaneBatch()
         done.files = own.sinks.finish_images(images)
+        done.gathered = own.sinks.folder.take_gathered()
         with batch.lock:
             batch.done[lane] = done
             is_last = len(batch.done) == len(self.lanes)
@@ -142,7 +147,8 @@ class Recorder:
         self._folder.batch = batch.inputs[0].number
         for item, size in zip(batch.inputs, batch.sizes, strict=True):
             self._manifest.finish_image(item.name, item.path, size, item.number, batch.not_reached)
-        self._manifest.commit(self._tally(batch, files, _merge_lanes(lanes)))
+        gathered = [*batch.gathered, *(part for lane in lanes for part in lane.gathered)]
+        self._manifest.commit(self._tally(batch, files, _merge_lanes(lanes)), gathered)
         for item in batch.inputs:
             self.unfinished.remove(item.name)
             self._folder.forget_image(item.name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
 from surgery.output import KILLED, Address, ManifestReader, Tally, has_manifest
+from surgery.stages import can_be_divided
 from surgery.text import describe_stage, format_count
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def find_finished(folder: OutputFolder, images: int, sinks: Iterable[Sink], plac
     unable = [
         sink
         for sink in sinks
-        if not (getattr(sink, "alone", False) or (getattr(sink, "resumes", False) and not is_remote))
+        if not (can_be_divided(sink, is_remote=is_remote) or (getattr(sink, "resumes", False) and not is_remote))
     ]
     was_killed = is_remote and head.get("error") == KILLED  # before files of several images were at the address
     if (left or was_killed) and unable:

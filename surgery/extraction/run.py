@@ -129,7 +129,8 @@ def extract(
     - `layout`: How values are read as maps, such as ``surgery.layouts.ChannelsLast()``: for every operation that it
       fits, or a mapping from selections to layouts. By default the axes of each value are tracked through the graph, or
       guessed from their number. The manifest has each decision with its reason.
-    - `sinks`: What writes files. With an engine of several workers, only sinks that keep images apart.
+    - `sinks`: What writes files. With an engine of several workers, only sinks that keep images apart, or that merge
+      what they gather of them, as statistics do.
     - `inputs`: The other inputs of a model that takes several: names of forward's parameters, with files as in
       `images`. The files are one for each image, by name or in order, or one for all. A number, a flag, None, a list of
       numbers or a tensor is given to every batch as it is. Without `images`, the files of the first input take their

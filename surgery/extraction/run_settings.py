@@ -11,6 +11,7 @@ from surgery.extraction.trial import ADVICE, current_trial
 from surgery.inputs import Side
 from surgery.models import check_seed
 from surgery.output import Address
+from surgery.stages import can_be_divided
 from surgery.text import describe_stage
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def check_shareable(
     if shard is not None:
         others, remedy = "shards", "leave out --shard (shard=)"
     for sink in sinks:
-        if not getattr(sink, "alone", False):
+        if not can_be_divided(sink, is_remote=isinstance(place, Address)):
             raise ModelError(
                 f"sink {describe_stage(sink)} writes files of several images, which {others} can't share; {remedy}"
             )
@@ -111,7 +112,7 @@ def check_threads(
             f"{engine.workers} write in their own thread; {engine.remedy} with {writer_threads} writers, or one writer"
         )
     for sink in sinks:
-        if writer_threads > 1 and getattr(sink, "deferred", False) and not getattr(sink, "alone", False):
+        if writer_threads > 1 and getattr(sink, "deferred", False) and not can_be_divided(sink):
             raise ModelError(
                 f"sink {describe_stage(sink)} writes files of several images, which {writer_threads} writers can't "
                 "share; use one writer"

@@ -114,7 +114,7 @@ class SinkPipeline:
         """
         written = self._sinks.finish_images(item.name for item in inputs)
         self._buffer.submit(self._sinks.folder.batch)
-        batch = FinishedBatch(inputs, sizes, written, not_reached)
+        batch = FinishedBatch(inputs, sizes, written, not_reached, self._sinks.folder.take_gathered())
         for lane, writer in enumerate(self._pool.writers):
             images = [image for image, own in self._buffer.lane_of_image.items() if own == lane]
             writer.submit(partial(self.recorder.finish_lane, lane, images, batch))

@@ -12,6 +12,8 @@ from .disk_space import round_to_blocks as round_to_blocks
 from .failures import Failure as Failure
 from .folder import OutputFolder as OutputFolder
 from .folder import WrittenFile as WrittenFile
+from .gathered import Gathered as Gathered
+from .gathered import Loader as Loader
 from .graph_entries import graph_entry as graph_entry
 from .image_records import has_finished_images as has_finished_images
 from .image_records import read_journal as read_journal
@@ -26,7 +28,7 @@ from .manifest_reader import flat_settings as flat_settings
 from .manifest_reader import has_manifest as has_manifest
 from .manifest_reader import listed_checksums as listed_checksums
 from .manifest_reader import listed_files as listed_files
-from .merging import merge as merge
+from .merging import merge_shards as merge_shards
 from .notes import Notes as Notes
 from .notes import format_notes as format_notes
 from .notes import merge_notes as merge_notes

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from surgery.errors import OutputError, describe_os_error
-from surgery.output.checksums import FileDigest, checksum_of, digest_file
+from surgery.output.checksums import FileDigest, digest_file
+from surgery.output.common_files import CommonFiles, exact_name
 from surgery.output.disk_space import round_to_blocks
+from surgery.output.gathered import check_free
 from surgery.output.planned_images import PlannedImages, Sources
 from surgery.output.run_directories import RunDirectories
-from surgery.output.workspace import RUN
 from surgery.text import BATCH_FOLDER, ImageNames, UniquePaths, sanitize_path_part, sortable_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import PurePosixPath
 
+    from surgery.output.gathered import Gathered
     from surgery.output.workspace import Workspace
     from surgery.types import Activation
 
@@ -70,8 +72,9 @@ class OutputFolder:
         self._workspace = workspace
         self._directories = RunDirectories(self.path, workspace)
         self._names = UniquePaths()
-        self._common: dict[str, str] = {}
-        """The checksums of the common files that are there."""
+        self._common = CommonFiles(self.path, self._directories, workspace)
+        self._gathered: list[tuple[str, Gathered]] = []
+        """What `take_gathered` returns next."""
         self._written: list[WrittenFile] = []
         """What `take_written` returns next."""
         self._on_finished: list[ImageCallback] = []
@@ -139,7 +142,7 @@ class OutputFolder:
         With `exact` the file has this name or none: ValueError is raised for one that would be changed. That is for
         files in one of the sink's `places` whose names have a meaning, each of which is written once.
         """
-        name = self._exact_name(str(name)) if exact else self._names.path_for(str(name))
+        name = exact_name(str(name)) if exact else self._names.path_for(str(name))
         directory_name, _, last = name.rpartition("/")
         part: Path | None = None
         try:
@@ -178,30 +181,28 @@ class OutputFolder:
         Every process and every shard that needs the file writes it. It is there when this returns. The name is used as
         it is, as in `file` with `exact`. Raises OutputError if the file can't be written, or has another content.
         """
-        name, crc32 = self._exact_name(name), checksum_of(content)
-        if self._common.get(name) == crc32:
-            return
-        home, _, last = name.rpartition("/")
-        try:
-            target = Path(self._directories.make(home, RUN).path) / last
-            if not (target.is_file() and target.read_bytes() == content):
-                self._write_common_file(name, target, content)
-        except OSError as error:
-            raise OutputError(f"can't write {self.path / name}: {describe_os_error(error)}") from error
-        self._common[name] = crc32
-        self._written.append(WrittenFile(name, None, crc32, is_common=True))
+        crc32 = self._common.write(exact_name(name), content)
+        if crc32 is not None:
+            self._written.append(WrittenFile(name, None, crc32, is_common=True))
+            self.disk_bytes += round_to_blocks(len(content))
 
-    def _write_common_file(self, name: str, target: Path, content: bytes) -> None:
-        part = self.scratch / f".{os.getpid()}-{self._token}-{next(self._part_numbers)}.part"
+    def gather(self, name: str, part: Gathered) -> None:
+        """Add what a sink has gathered of the current batch to what it has gathered of other batches of the run.
+
+        `name` is the file that holds all of it at the end, at the top of the folder: one that the sink names in
+        `gathers`. It is for the callbacks of `when_finished`, when they are called with None: for the whole batch.
+        """
+        self._gathered.append((name, part))
+
+    def check_gathered(self, name: str) -> None:
+        """Raise OutputError if a file that is of no run has the name of one in which a sink gathers something."""
         if self._workspace is not None:
-            self._directories.claim_file(name, str(target), is_written_once=True)
-            self._workspace.note_file(name, RUN)
-        try:
-            part.write_bytes(content)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-        self.disk_bytes += round_to_blocks(len(content))
+            check_free(self._workspace, name)
+
+    def take_gathered(self) -> list[tuple[str, Gathered]]:
+        """Return what was gathered since the last call."""
+        gathered, self._gathered = self._gathered, []
+        return gathered
 
     def has_file(self, name: str) -> bool:
         """Return whether the run has a file of this name, relative to the folder."""
@@ -209,11 +210,6 @@ class OutputFolder:
             return True
         uploads = self._workspace.uploads if self._workspace is not None else None
         return uploads is not None and uploads.has_file(name)
-
-    def _exact_name(self, name: str) -> str:
-        if any(part != sanitize_path_part(part) for part in name.split("/")):
-            raise ValueError(f"a file can't be called {name!r} on every file system")
-        return name
 
     @contextmanager
     def directory(self, name: str | PurePosixPath) -> Iterator[Path]:

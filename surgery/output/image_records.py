@@ -2,7 +2,8 @@
 
 Each worker has a file, a journal, which it locks for as long as it lives. A finished batch adds a line for each image
 (its number, how many files it has, and its entry in the manifest), a line for what belongs to the batch as a whole, and
-at last a line with its tally. A batch without that last line is not finished.
+at last a line with its tally. A batch without that last line is not finished. Batches can be recorded together: then
+the tallies of all but the last begin with a plus sign, and none of them is finished without the last.
 """
 
 from __future__ import annotations
@@ -40,6 +41,19 @@ class ImageRecord(NamedTuple):
     """Its entry in the manifest, as JSON."""
 
 
+class RecordedBatch(NamedTuple):
+    """The records of a batch before they are written."""
+
+    images: bytes
+    """The lines of its images."""
+    tally: dict[str, Any]
+
+    def content(self, *, is_last: bool = True, states: dict[str, int] | None = None) -> bytes:
+        """Return what a file has of it, as the last of batches that are recorded together, or as another."""
+        tally = {**self.tally, "states": states} if states else self.tally
+        return b"".join([self.images, b"\t" if is_last else b"\t+", as_json(tally), b"\n"])
+
+
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
     """What is recorded of one finished batch."""
@@ -74,19 +88,25 @@ class ImageRecords:
         """Add the record of an image to those of its batch."""
         self._lines.append(b"%d\t%d\t%b\n" % record)
 
-    def take_batch(self, tally: dict[str, Any]) -> bytes:
+    def take_batch(self, tally: dict[str, Any]) -> RecordedBatch:
         """Return the records that were added, of one batch, with its tally. `commit` writes them."""
-        content = b"".join([*self._lines, b"\t", as_json(tally), b"\n"])
+        images = b"".join(self._lines)
         self._lines.clear()
-        return content
+        return RecordedBatch(images, tally)
 
-    def commit(self, content: bytes) -> None:
-        """Write the records of a batch, completely or not at all. Raises OutputError if the disk is full."""
+    def commit(self, *batches: RecordedBatch, states: dict[str, int] | None = None) -> None:
+        """Write the records of some batches, completely or not at all.
+
+        With `states`, what sinks have gathered of all recorded images is in them, and the disk keeps the records when
+        this returns. Raises OutputError if the disk is full.
+        """
+        *others, last = batches
+        content = b"".join([*(batch.content(is_last=False) for batch in others), last.content(states=states)])
         try:
             remaining = memoryview(content)
             while remaining:
                 remaining = remaining[os.write(self._file, remaining) :]
-            if time.monotonic() - self._synced > SYNC_INTERVAL:
+            if states or time.monotonic() - self._synced > SYNC_INTERVAL:
                 self._sync()
         except OSError as error:
             os.ftruncate(self._file, self._size)
@@ -165,6 +185,15 @@ def split_batches(content: bytes) -> Iterator[tuple[int, bytes]]:
             records = b""
 
 
+def sync_file(path: Path) -> None:
+    """Have the disk keep the content of a file. Raises OSError."""
+    file = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the disk keep the names in a folder. Without effect where a folder can't be opened. Raises OSError."""
     if not hasattr(os, "O_DIRECTORY"):
@@ -179,12 +208,16 @@ def sync_folder(folder: Path) -> None:
 def _parse_batches(file: IO[bytes]) -> Iterator[BatchRecord]:
     """Yield each complete batch."""
     images: list[ImageRecord] = []
+    together: list[BatchRecord] = []
     for line in file:
         if not line.endswith(b"\n"):  # cut when its process was killed
             return
         if line.startswith(b"\t"):
-            yield BatchRecord(json.loads(line), tuple(images))
+            together.append(BatchRecord(json.loads(line.removeprefix(b"\t+")), tuple(images)))
             images = []
+            if not line.startswith(b"\t+"):
+                yield from together
+                together.clear()
         else:
             number, files, entry = line.rstrip(b"\n").split(b"\t", 2)
             images.append(ImageRecord(int(number), int(files), entry))

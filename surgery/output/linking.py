@@ -13,24 +13,25 @@ from surgery.output.shards import Shard
 from surgery.text import MANIFEST_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
     from pathlib import Path
 
     from surgery.output.manifest_reader import ManifestReader
     from surgery.output.workspace import Workspace
 
 
-def link_files(shards: Iterable[ManifestReader], workspace: Workspace, batch: int) -> int:
+def link_files(shards: Iterable[ManifestReader], workspace: Workspace, batch: int, merged: Container[str] = ()) -> int:
     """Link the files of shards into the folder of the run, or copy them where there are no links.
 
-    A file of the whole run is the same in all shards that have it. `batch` is the number under which they are noted.
-    Returns the number of files. Raises OutputError if one is missing, or can't be written.
+    A file of the whole run is the same in all shards that have it, but for those that are `merged`, which stay where
+    they are. `batch` is the number under which they are noted. Returns the number of files. Raises OutputError if one
+    is missing, or can't be written.
     """
     directories = RunDirectories(workspace.folder, workspace)
     count = 0
     common: set[str] = set()
     for shard in shards:
-        own = [name for name in listed_files(shard.head) if name not in common]
+        own = [name for name in listed_files(shard.head) if name not in common and name not in merged]
         common.update(own)
         for names in (own, *map(listed_files, shard.images)):
             if len(known := {*shard.existing(names)}) < len({*names}):

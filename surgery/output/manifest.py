@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import first_line
-from surgery.output.image_records import ImageRecord, ImageRecords
+from surgery.output.gathering import GatheredSums, MergedFiles
+from surgery.output.image_records import ImageRecord, ImageRecords, RecordedBatch
 from surgery.output.json_values import as_json, encodable
 from surgery.output.manifest_entries import activation_entry, operation_entry, run_entry, summary_entry, trace_entries
 from surgery.output.manifest_reader import ManifestReader, flat_settings, has_manifest, listed_checksums, listed_files
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from surgery.graph import TraceInfo
     from surgery.output.failures import Failure
     from surgery.output.folder import WrittenFile
+    from surgery.output.gathered import Gathered, Loader
     from surgery.output.notes import Notes
     from surgery.output.shards import Shard
     from surgery.output.workspace import Workspace
@@ -49,6 +51,9 @@ class Manifest:
         self._batch_files: list[str] = []
         self._batch_images: list[str] = []
         """The files and the images of that batch, if it is to be taken to an address."""
+        self._unwritten: list[tuple[int, RecordedBatch]] = []
+        """The batches that are recorded together, with their numbers, when what is gathered of them is saved."""
+        self._sums = GatheredSums()
         self._operations: tuple[Operation, ...] = ()
         self.is_complete = False
         """Whether the manifest in the folder is of this run, which nothing has stopped."""
@@ -192,31 +197,50 @@ class Manifest:
         self._batch.finished.add(number)
         self._batch.not_reached.update(not_reached)
 
-    def commit(self, tally: Tally | None = None) -> None:
-        """Write the records of a batch whose images are all finished, with what else the batch adds to the tally.
+    def commit(self, tally: Tally | None = None, gathered: Sequence[tuple[str, Gathered]] = ()) -> None:
+        """Record a batch whose images are all finished, with what else the batch adds to the tally.
 
-        For an address, that is done when its files are there, some time after this returns. Raises OutputError if the
-        disk is full, or if a batch can't be taken to the address.
+        For an address, that is done when its files are there, some time after this returns. `gathered` is what sinks
+        have gathered of the batch. If there is any, the record is written when that is saved, at the latest by `drain`.
+        Raises OutputError if the disk is full, or if a batch can't be taken to the address.
         """
         batch, self._batch = self._batch, Tally()
         batch.merge(tally or Tally())
-        number, content = min(batch.finished), self._records.take_batch(batch.whole_record())
+        number, record = min(batch.finished), self._records.take_batch(batch.whole_record())
+        finish = partial(self._finish_batch, number, record, gathered)
         if (uploads := self._workspace.uploads) is None:
-            self._finish_batch(number, content)
+            finish()
         else:
             places = [f"{BATCH_FOLDER}/{sortable_number(number, 4)}", *map(sanitize_path_part, self._batch_images)]
-            common, finish = sorted(batch.common_files), partial(self._finish_batch, number, content)
+            common, content = sorted(batch.common_files), record.content()
             uploads.submit(BatchUpload(number, self._batch_files, common, places, content, finish))
             self._batch_files, self._batch_images = [], []
 
     def drain(self) -> None:
         """Wait until all batches are recorded. Raises OutputError if one can't be taken to the address of the run."""
-        if self._workspace.uploads is not None:
-            self._workspace.uploads.drain()
+        try:
+            if self._workspace.uploads is not None:
+                self._workspace.uploads.drain()
+        finally:
+            self._write_records()
 
-    def _finish_batch(self, number: int, content: bytes) -> None:
-        self._records.commit(content)
-        self._workspace.finish_batch(number)
+    def _finish_batch(self, number: int, record: RecordedBatch, gathered: Sequence[tuple[str, Gathered]]) -> None:
+        self._sums.add(gathered)
+        self._unwritten.append((number, record))
+        if not self._sums or self._sums.is_due():
+            self._write_records()
+
+    def _write_records(self) -> None:
+        """Write the records of the batches that wait for it, after what is gathered of them."""
+        batches, self._unwritten = self._unwritten, []
+        if not batches:
+            return
+        states = self._sums.save(self._workspace) if self._sums else None
+        self._records.commit(*(record for _, record in batches), states=states)
+        for number, _ in batches:
+            self._workspace.finish_batch(number)
+        if states is not None:
+            self._sums.forget_earlier(self._workspace)
 
     def drop_image(self, image: str | None) -> None:
         """Forget an image that failed."""
@@ -229,13 +253,17 @@ class Manifest:
         interrupted: bool,
         error: BaseException | None = None,
         notes: Notes | None = None,
+        loaders: Mapping[str, Loader] | None = None,
     ) -> Tally:
         """Write `manifest.json`. Return what the images add up to, with the number of all files, itself included.
 
-        `notes` are those that belong to no finished image. Raises OutputError if it can't be written.
+        `notes` are those that belong to no finished image, `loaders` read what sinks have gathered, by the name of the
+        file that they write. Raises OutputError if it can't be written.
         """
         tally = read_tally(self._workspace, self._operations)
-        run_files = self._run_files | tally.common_files
+        merged = MergedFiles(self._workspace, tally, loaders or {}, is_part=interrupted or SHARD in self.head)
+        run_files = self._run_files | tally.common_files | merged.files
+        run_files = {name: crc32 for name, crc32 in run_files.items() if name not in merged.replaced}
         files = tally.files + len(run_files) + 1
         tally.machine_stopped &= interrupted
         entries = [summary_entry(summary) for summary in tally.ordered_summaries()]
@@ -257,6 +285,7 @@ class Manifest:
             content["error"] = first_line(error)
         write_manifest(self._workspace, content, tally, run_files)
         self._workspace.is_recorded = True
+        merged.move()
         return replace(tally, files=files)
 
     def tally(self) -> Tally:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import OutputError
 from surgery.interrupts import watch_interrupts
+from surgery.output.checksums import checksum
 from surgery.output.failures import Failure
+from surgery.output.gathered import check_free
+from surgery.output.gathering import merge_gathered
 from surgery.output.linking import link_files
 from surgery.output.manifest_entries import summary_entry
 from surgery.output.manifest_reader import (
@@ -28,11 +32,14 @@ from surgery.output.report import Report
 from surgery.output.run_identity import find_difference
 from surgery.output.shards import SHARD, Shard
 from surgery.output.tally import Tally
+from surgery.output.workspace import RUN
 from surgery.text import WORK_FOLDER, abbreviate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from surgery.output.gathered import Loader
+    from surgery.output.workspace import Workspace
 
 _RESULTS = ("check", "notes", "operations", "failed", "interrupted", "error", "files", "crc32", "stores", "progress")
 """The keys of a manifest's head that say what a run did, not what it is."""
@@ -50,14 +57,19 @@ class _Part:
         return self.reader.folder
 
 
-def merge(
-    *folders: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, overwrite: bool = False
+def merge_shards(
+    *folders: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    find_loader: Callable[[str], Loader | None] = lambda _: None,
 ) -> Report:
     """Put the shards of a run together, and return the report of the whole run.
 
     - `folders`: The folders of the shards, or folders that hold them. All shards of the run must be there, finished.
     - `out`: The folder of the whole run; by default the one that holds all shards.
     - `overwrite`: Whether to replace a run in that folder.
+    - `find_loader`: Returns what reads a file of what a sink has gathered, by the name of the file; None if it is not
+      known.
 
     Files and manifest are, byte for byte, those of `surgery.extract` without `shard`. The files are hard links to
     those of the shards where the file system has them, and copies elsewhere, so the shards can be removed afterwards.
@@ -73,7 +85,8 @@ def merge(
     for part in parts:
         if os.path.realpath(part.folder) == os.path.realpath(target):
             raise OutputError(f"{target} is a shard itself; merge into another folder (-o FOLDER, out=)")
-    tally, failures, notes = _add_up(parts)
+    find_loader = cache(find_loader)
+    tally, failures, notes = _add_up(parts, find_loader)
     head = {name: value for name, value in parts[0].reader.head.items() if name not in (*_RESULTS, SHARD)}
     content = head | ({"check": tally.check} if tally.check else {})
     content |= {"notes": format_notes(notes)} if notes else {}
@@ -82,16 +95,17 @@ def merge(
     with watch_interrupts(held=True) as interrupts, acquire_workspace(target, overwrite=overwrite) as workspace:
         interrupts.allow()
         workspace.open_journal()
-        files = link_files([part.reader for part in parts], workspace, min(tally.finished))
+        files = link_files([part.reader for part in parts], workspace, min(tally.finished), tally.gathered)
+        gathered = _merge_gathered(parts, workspace, {name: find_loader(name) for name in tally.gathered})
         interrupts.hold()
-        write_manifest(workspace, content, tally, tally.common_files, entries=_entries(parts))
+        write_manifest(workspace, content, tally, tally.common_files | gathered, entries=_entries(parts))
         workspace.is_recorded = True
     has_page = any(True for part in parts for _ in listed_page_files(part.folder))
     overview = None if tally.overview is None else target / tally.overview[1]
     return Report(
         folder=target,
         images=len(tally.finished),
-        files=files + 1,
+        files=files + len(gathered) + 1,
         failed=tuple(failures),
         summaries=tally.ordered_summaries(),
         seconds=time.perf_counter() - started,
@@ -161,7 +175,7 @@ def _choose_target(parts: Sequence[_Part]) -> Path:
     return next(iter(homes.values()))
 
 
-def _add_up(parts: Sequence[_Part]) -> tuple[Tally, list[Failure], Notes]:
+def _add_up(parts: Sequence[_Part], find_loader: Callable[[str], Loader | None]) -> tuple[Tally, list[Failure], Notes]:
     """Return what the images of all shards add up to, those that failed, and all notes.
 
     Raises OutputError if that is not what one run gives.
@@ -174,7 +188,7 @@ def _add_up(parts: Sequence[_Part]) -> tuple[Tally, list[Failure], Notes]:
         head = part.reader.head
         try:
             more = Tally.from_manifest(head)
-            _check_run_files(part, more, tally)
+            _check_run_files(part, more, tally, find_loader)
             shared = _merge_decisions(shared, more.shared, part)
             tally.merge(more)
             failures += [Failure(each["path"], each["reason"], int(each["number"])) for each in head["failed"]]
@@ -189,15 +203,36 @@ def _add_up(parts: Sequence[_Part]) -> tuple[Tally, list[Failure], Notes]:
     return tally, sorted(failures, key=lambda failure: failure.number), notes
 
 
-def _check_run_files(part: _Part, own: Tally, before: Tally) -> None:
-    """Raise OutputError for files of the whole shard, but for those that are the same in all shards."""
+def _check_run_files(part: _Part, own: Tally, before: Tally, find_loader: Callable[[str], Loader | None]) -> None:
+    """Raise OutputError for files of the whole shard, but for those that are the same in all shards or are merged."""
     common = own.common_files
     for name in (*listed_files(part.reader.head), *part.reader.stores()):
-        if name not in common or before.common_files.get(name, common[name]) != common[name]:
+        if name in own.gathered and find_loader(name) is None:
+            raise OutputError(
+                f"{part.folder / name} was gathered by a sink that no plugin offers; merge in Python, where "
+                "surgery.merge(..., sinks=[...]) takes the sink"
+            )
+        is_same = name in common and before.common_files.get(name, common[name]) == common[name]
+        if not is_same and name not in own.gathered:
             raise OutputError(
                 f"{part.folder / name} belongs to all images of its shard, and can't be merged; run without "
                 "shards, or without the sink that writes it"
             )
+
+
+def _merge_gathered(
+    parts: Sequence[_Part], workspace: Workspace, loaders: Mapping[str, Loader | None]
+) -> dict[str, str]:
+    """Write the files of what sinks have gathered in all shards. Return them with their checksums."""
+    files: dict[str, str] = {}
+    for name, load in loaders.items():
+        paths = [part.folder / name for part in parts if name in listed_files(part.reader.head)]
+        if load is not None and paths:
+            check_free(workspace, name)
+            workspace.note_file(name, RUN)
+            files[name] = checksum(merge_gathered(paths, load, workspace.path / "merge.part", is_part=False))
+            (workspace.path / "merge.part").replace(workspace.folder / name)
+    return files
 
 
 def _merge_decisions(one: dict[str, Any], other: dict[str, Any], part: _Part) -> dict[str, Any]:

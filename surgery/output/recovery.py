@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from surgery.errors import OutputError, describe_os_error
 from surgery.output.address import check_folder
 from surgery.output.checksums import checksum
+from surgery.output.gathering import finish_move, keep_states
 from surgery.output.image_records import has_finished_images, read_batches
 from surgery.output.manifest_entries import summary_entry
-from surgery.output.manifest_reader import ManifestReader, existing_files, listed_checksums, listed_files
+from surgery.output.manifest_reader import ManifestReader, existing_files, has_manifest, listed_checksums, listed_files
 from surgery.output.manifest_writer import UNFINISHED, read_tally, write_manifest
 from surgery.output.notes import format_notes
 from surgery.output.run_identity import PLAN, find_difference
@@ -113,6 +114,8 @@ def recover(workspace: Workspace) -> None:
     After a power cut, images whose files are not what was recorded are not finished. If no image is finished, the run
     that was to be overwritten is restored. Raises OutputError if that can't be done.
     """
+    if has_manifest(workspace.folder):
+        finish_move(workspace, listed_checksums(ManifestReader(workspace.folder).head))
     has_records = has_finished_images(workspace.path)
     finished = _record_finished_images(workspace) if has_records else _merged_images(workspace.folder)
     workspace.remove_unfinished_files(finished)
@@ -138,7 +141,7 @@ def _record_finished_images(workspace: Workspace) -> set[int]:
         raise OutputError(f"{workspace.path} is damaged; remove it, or write to another folder")
     head = ManifestReader(folder).head
     has_stopped = workspace.has_machine_stopped()
-    lost = {batch.number for batch in _remove_damaged_batches(workspace)} if has_stopped else set()
+    lost = _remove_lost_batches(workspace) if has_stopped else set()
 
     def is_kept(batch: BatchRecord) -> bool:
         return batch.number not in lost
@@ -150,6 +153,7 @@ def _record_finished_images(workspace: Workspace) -> set[int]:
     for part in (part for name in stores for part in (folder / name).rglob(".*.part")):  # unfinished files of a store
         part.unlink(missing_ok=True)
     files = listed_checksums(head) | dict.fromkeys(stores) | tally.common_files
+    files |= keep_states(workspace, tally)
     content = {name: value for name, value in head.items() if name not in ("progress", "files", "crc32", "stores")}
     content |= {"operations": [summary_entry(each) for each in tally.ordered_summaries()]} if tally.summaries else {}
     content |= {"check": tally.check} if tally.check else {}
@@ -162,17 +166,34 @@ def _record_finished_images(workspace: Workspace) -> set[int]:
     return tally.finished
 
 
-def _remove_damaged_batches(workspace: Workspace) -> Iterator[BatchRecord]:
-    """Yield the recorded batches of which a file is not what was recorded, and remove their files."""
+def _remove_lost_batches(workspace: Workspace) -> set[int]:
+    """Remove the files of the recorded batches of which a file is not what was recorded. Return their numbers.
+
+    Nothing can be taken from what sinks have gathered: if there is a state of that, all recorded batches are lost.
+    """
+    lost = {batch.number for batch in read_batches(workspace.path) if any(_damaged_files(workspace, batch))}
+    loses_all = bool(lost) and bool(read_tally(workspace).states)
     for batch in read_batches(workspace.path):
-        recorded: dict[str, str | None] = {**batch.tally.get("common_files", {})}
-        for image in batch.images:
-            recorded |= listed_checksums(json.loads(image.entry))
-        found = dict(existing_files(workspace.folder, recorded))
-        if any(name not in found or _differs(found[name], crc32) for name, crc32 in recorded.items()):
-            for path in found.values():
+        if batch.number in lost or loses_all:
+            lost.add(batch.number)
+            for _, path in existing_files(workspace.folder, _recorded_files(batch)):
                 path.unlink(missing_ok=True)
-            yield batch
+    return lost
+
+
+def _damaged_files(workspace: Workspace, batch: BatchRecord) -> Iterator[str]:
+    """Yield the files of a batch that are missing, or not what was recorded."""
+    recorded = _recorded_files(batch)
+    found = dict(existing_files(workspace.folder, recorded))
+    yield from (name for name, crc32 in recorded.items() if name not in found or _differs(found[name], crc32))
+
+
+def _recorded_files(batch: BatchRecord) -> dict[str, str | None]:
+    """Return the files of a batch with their checksums, and those of the whole run that were written with it."""
+    recorded: dict[str, str | None] = {**batch.tally.get("common_files", {})}
+    for image in batch.images:
+        recorded |= listed_checksums(json.loads(image.entry))
+    return recorded
 
 
 def _differs(path: Path, crc32: str | None) -> bool:

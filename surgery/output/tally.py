@@ -38,6 +38,10 @@ class Tally:
     """What was compared with the original model."""
     common_files: dict[str, str] = field(default_factory=dict)
     """Files of the whole run that have the same content whoever writes them, with their checksums."""
+    gathered: dict[str, list[str]] = field(default_factory=dict)
+    """Files of what sinks have gathered, by the name of the file that they are merged into."""
+    states: dict[str, int] = field(default_factory=dict)
+    """The last state of what sinks have gathered, of each process that has not merged it yet."""
     machine_stopped: bool = False
     """Whether the machine stopped during the run, so that files may be there that the disk has no record of."""
 
@@ -52,6 +56,9 @@ class Tally:
         self.shared = other.shared or self.shared
         self.check = other.check or self.check
         self.common_files |= other.common_files
+        for name, files in other.gathered.items():
+            self.gathered[name] = [*dict.fromkeys((*self.gathered.get(name, ()), *files))]
+        self.states |= {token: max(number, self.states.get(token, 0)) for token, number in other.states.items()}
         self.machine_stopped |= other.machine_stopped
 
     def ordered_summaries(self) -> tuple[OperationSummary, ...]:
@@ -68,6 +75,8 @@ class Tally:
             "overview": self.overview,
             "shared": self.shared,
             "common_files": dict(sorted(self.common_files.items())),
+            "gathered": self.gathered,
+            "states": self.states,
             "machine_stopped": self.machine_stopped,
         }
         return {name: value for name, value in values.items() if value or name == "finished"}
@@ -93,6 +102,8 @@ class Tally:
             shared=record.get("shared", {}),
             check=record.get("check"),
             common_files=dict(record.get("common_files", {})),
+            gathered={name: list(files) for name, files in record.get("gathered", {}).items()},
+            states=dict(record.get("states", {})),
             machine_stopped=record.get("machine_stopped", False),
         )
 

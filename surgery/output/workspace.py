@@ -8,6 +8,7 @@ unfinished-N  the names of the files and folders of the batch that begins with i
               `unfinished-run-J` of a worker
 stores        the names of the directories in which sinks keep files of their own, or `stores-J`
 old/          the run that this one overwrites, until an image of this one is finished
+state-T-K/    state K of what the sinks of process T have gathered, such as statistics
 first.part/   the first images of the whole run, which a shard runs for what they decide
 *.part, .tmp* unfinished files; safetensors names its own
 """
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from surgery.output.address import Place
     from surgery.output.uploads import Uploads
 
-_OWN = re.compile(r"lock|machine|stores(-\w+)?|unfinished-(\d+|run(-\w+)?)|images-\w+|old|gone-\d+|.*\.part|\.tmp\w+")
+_OWN = re.compile(
+    r"lock|machine|stores(-\w+)?|unfinished-(\d+|run(-\w+)?)|images-\w+|state-\w+-\d+|old|gone-\d+|.*\.part|\.tmp\w+"
+)
 RUN = -1
 """Stands for what belongs to no unfinished batch."""
 

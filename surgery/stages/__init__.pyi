@@ -25,3 +25,5 @@ from .value_stages import Measure as Measure
 from .value_stages import MeasuredOperation as MeasuredOperation
 from .value_stages import Sink as Sink
 from .value_stages import Write as Write
+from .value_stages import can_be_divided as can_be_divided
+from .value_stages import find_loaders as find_loaders

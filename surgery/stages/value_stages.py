@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from surgery.output import OutputFolder
+    from surgery.output import Loader, OutputFolder
     from surgery.types import Activation, Operation
 
 
@@ -79,6 +79,11 @@ class Sink(Protocol):
     - ``alone``: true for a sink whose every file belongs to a single image, or to a single batch if the sink is not
       deferred. Several processes or writers may open it, and a run that was stopped can go on with it. What it needs
       once for the whole run, and knows in advance, it writes by `OutputFolder.common_file`.
+    - ``gathers``: for a sink that adds something up over all images, a mapping from the name of each file that holds
+      it to a function that takes the path of such a file, and returns what it holds. The sink gives what it has
+      gathered of each batch to `OutputFolder.gather`: an object with the methods ``merge(other)``, which returns what
+      both hold, in any order, and ``save(path)``. The files are written for it. Several processes or writers may open
+      it, and a run that was stopped can go on with it.
     - ``resumes``: true for another sink with which a stopped run can go on. It may get the last batch again.
     - ``decides_on_first_image``: true for a sink that decides something for all images from the first one, and keeps
       it in `OutputFolder.shared`. The first batch of a run is then done before it is divided among processes.
@@ -87,3 +92,16 @@ class Sink(Protocol):
     """
 
     def __call__(self, folder: OutputFolder, /) -> AbstractContextManager[Write]: ...
+
+
+def can_be_divided(sink: Sink, *, is_remote: bool = False) -> bool:
+    """Return whether several processes may open a sink, in one run after the other too.
+
+    With `is_remote`, the run goes to an address, where no process finds what another has gathered.
+    """
+    return bool(getattr(sink, "alone", False) or (getattr(sink, "gathers", None) and not is_remote))
+
+
+def find_loaders(sinks: Iterable[Sink]) -> dict[str, Loader]:
+    """Return what reads the files of what sinks gather, by the names of the files."""
+    return {name: loader for sink in sinks for name, loader in getattr(sink, "gathers", {}).items()}

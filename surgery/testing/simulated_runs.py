@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from surgery.types import Operation, TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from surgery.output import Gathered
     from surgery.stages import Sink, Write
     from surgery.types import Activation
 
@@ -63,6 +64,8 @@ class SimulatedRun:
     """The names of the files that were finished with each batch, but for those of the whole run."""
     files_at_end: list[str] = field(default_factory=list)
     """The names of the files and directories that were finished when the sink was closed."""
+    gathered: list[tuple[str, Gathered]] = field(default_factory=list)
+    """What the sink has gathered of each batch, with the name of the file that holds all of it."""
     directories: tuple[str, ...] = ()
     """Directories that the sink reserved for files of its own, with a slash at the end."""
     stray_files: list[str] = field(default_factory=list)
@@ -105,6 +108,7 @@ def simulate_run(
                     if number and failure == "in the middle":
                         batches.fail()
                     run.changed_values += batches.send(batch, number=BATCH_SIZE * number, overwrite=overwrite)
+                    run.gathered += output.take_gathered()
                     files = output.take_written()
                     written |= {file.name for file in files}
                     run.files_by_batch.append([file.name for file in files if not file.is_common])
@@ -117,6 +121,8 @@ def simulate_run(
             run.hides_error = False
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             run.hides_error, run.raised = False, error
+        if run.raised is None:
+            written |= set(_save_gathered(run, output.path))
         run.sizes_after = _list_sizes(output.path)
         run.files = {name: _read_content(output.path / name) for name in run.sizes_after}
         run.files_at_end = [file.name for file in output.take_written() if not file.is_common]
@@ -126,6 +132,17 @@ def simulate_run(
             name for name in run.files if name not in written and not name.startswith(run.directories)
         )
     return run
+
+
+def _save_gathered(run: SimulatedRun, folder: Path) -> Iterator[str]:
+    """Write what the sink has gathered of all batches, as a run does at its end. Yield the names of the files."""
+    for name in dict(run.gathered):
+        parts = [part for other, part in run.gathered if other == name]
+        try:
+            reduce(lambda one, other: one.merge(other), parts).save(folder / name, is_part=False)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            run.raised = error
+        yield name
 
 
 @dataclass(slots=True)

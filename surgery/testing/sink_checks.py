@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ from threading import Barrier, BrokenBarrierError, Thread
 from typing import TYPE_CHECKING
 
 from surgery.errors import first_line
+from surgery.stages import find_loaders
 from surgery.testing.simulated_runs import (
     FAILED_IMAGE,
     IMAGES,
@@ -59,6 +60,7 @@ def _check_all_runs(sink: Sink, on_progress: Callable[[str], object]) -> Iterato
     yield from _check_run(run(()), "a run without an activation")
     if getattr(sink, "alone", False):
         yield from _check_files_per_image(complete, getattr(sink, "places", ()))
+    yield from _check_gathered(sink, complete)
     on_progress("a second run")
     deterministic = run().files == complete.files
     if deterministic and (name := _find_difference(run(overwrite=False), complete)):
@@ -105,6 +107,28 @@ def _check_files_per_image(complete: SimulatedRun, places: Sequence[str]) -> Ite
         wrong.update(name for name in names if name.partition("/")[0] not in folders and not name.startswith(own))
     for name in sorted(wrong):
         yield Violation(f"says by `alone` that it writes nothing of several images, and writes {name}")
+
+
+def _check_gathered(sink: Sink, complete: SimulatedRun) -> Iterator[Violation]:
+    """Check what a sink gathers: saved and read, and merged in another order, it is that of the whole run."""
+    loaders = find_loaders([sink])
+    for name in dict(complete.gathered):
+        if name not in loaders:
+            yield Violation(f"gathers {name}, which its `gathers` does not name")
+            continue
+        parts = [part for other, part in complete.gathered if other == name]
+        with TemporaryDirectory() as folder:
+            paths = [Path(folder) / f"{number}" for number in range(len(parts))]
+            try:
+                for path, part in zip(paths, parts, strict=True):
+                    part.save(path, is_part=True)
+                whole = reduce(lambda one, other: one.merge(other), [loaders[name](path) for path in reversed(paths)])
+                whole.save(Path(folder) / "whole", is_part=False)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                yield Violation(describe_exception(error), f"parts of {name} that are saved, read and merged")
+                continue
+            if (Path(folder) / "whole").read_bytes() != complete.files.get(name):
+                yield Violation(f"merges parts of {name} that were saved and read to something else than the whole")
 
 
 def _check_failed_run(run: SimulatedRun, complete: SimulatedRun) -> Iterator[Violation]:

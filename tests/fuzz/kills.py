@@ -32,7 +32,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
-from surgery.builtin.sinks import Npz, Png, Safetensors, Sheet
+from surgery.builtin.sinks import Npz, Png, Safetensors, Sheet, Statistics
+from surgery.output import gathering
 
 IMAGES = 14
 SINKS: dict[str, tuple[Any, ...]] = {
@@ -40,7 +41,9 @@ SINKS: dict[str, tuple[Any, ...]] = {
     "png and sheet": (Png(), Sheet(size=32)),
     "npz": (Npz(),),
     "safetensors": (Safetensors(),),
-    "all": (Png(), Npz(), Safetensors(), Sheet(size=32)),
+    "stats": (Statistics(bins=8),),
+    "stats and npz": (Statistics(), Npz()),
+    "all": (Png(), Npz(), Safetensors(), Sheet(size=32), Statistics()),
 }
 if find_spec("surgery_zarr"):
     SINKS["zarr"] = (Npz(), "zarr")
@@ -68,10 +71,13 @@ class Case:
     batch_size: int
     at_address: bool = False
     """Whether the folder is taken for an address."""
+    save_interval: float = field(default=0.0, compare=False)
+    """Seconds between two states of what is gathered."""
 
     def run(self, photos: Path, out: Path, engine: str) -> Any:
         """Run it by an engine of this process."""
         torch.manual_seed(0)
+        gathering.SAVE_INTERVAL, gathering.SAVE_SHARE = self.save_interval, 1.0
         return surgery.extract(
             Noisy(),
             photos,
@@ -124,7 +130,9 @@ def campaign(kills: int, seed: int, home: Path) -> Outcome:
     references: dict[Case, tuple[dict[str, bytes], float]] = {}
     number = 0
     while sum(outcome.kills.values()) < kills:
-        case = Case(random.choice(sorted(SINKS)), random.choice((1, 3)), random.random() < 0.3)
+        sinks, interval = random.choice(sorted(SINKS)), random.choice((0.0, 0.02, 0.1, 1.0))
+        at_address = random.random() < 0.3 and not any(isinstance(sink, Statistics) for sink in SINKS[sinks])
+        case = Case(sinks, random.choice((1, 3)), at_address, interval)
         if case not in references:
             references[case] = _run_reference(case, photos, home / "reference")
         expected, seconds = references[case]

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from surgery.errors import RenderError
-from surgery.output import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
+    from surgery.builtin.sinks.statistics_table import StatisticsTable
     from surgery.drawing import Histograms, Moments
-    from surgery.output import OutputFolder
+    from surgery.output import Loader, OutputFolder
     from surgery.stages import Write
-    from surgery.types import Activation, Operation
+    from surgery.types import Activation
+
+    Found = dict[str, tuple[str, int, Moments, Histograms | None]]
 
 FILE = "statistics.json"
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-"""The quantiles that a file with histograms has."""
+
+
+def _load(path: Path) -> StatisticsTable:
+    from surgery.builtin.sinks.statistics_table import StatisticsTable
+
+    return StatisticsTable.load(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +37,19 @@ class Statistics:
     """`statistics.json`: what the values of each channel are, over all images of the run.
 
     For each operation, and in it for each channel, that is how many values are finite, their mean, standard deviation
-    (of the population), least, greatest, the number of zeros, of NaN and of infinite values. Means and deviations are
-    those of all values up to the rounding of float64, whatever the size of the batches.
+    (of the population), least, greatest, the number of zeros, of NaN and of infinite values.
+
+    Sums have about 32 digits, so that the file of a run has the same bytes however its images were divided: into
+    batches, worker processes, shards, or runs that were stopped and went on. `squares` are the sums of the squared
+    distances to the mean. In the file of a part of a run, of a shard or of one that was stopped, `rest` is what is left
+    of both after they were rounded to float64.
     """
 
     bins: int = 0
     """With bins, also a histogram of each channel and its quantiles, each off by less than a bin. 0: none."""
 
     places: ClassVar[tuple[str, ...]] = (FILE,)
+    gathers: ClassVar[Mapping[str, Loader]] = MappingProxyType({FILE: _load})
 
     def __post_init__(self) -> None:
         if self.bins and not 2 <= self.bins <= 4096:
@@ -43,85 +57,42 @@ class Statistics:
 
     @contextmanager
     def __call__(self, folder: OutputFolder, /) -> Iterator[Write]:
-        pending: defaultdict[str | None, list[_Found]] = defaultdict(list)
-        total: dict[str, _Found] = {}
-        images = 0
+        from surgery.builtin.sinks.statistics_table import StatisticsTable
+
+        pending: defaultdict[str | None, Found] = defaultdict(dict)
+        finished: list[StatisticsTable] = []
+        folder.check_gathered(FILE)
 
         def write(activation: Activation) -> None:
-            pending[activation.image].append(self._find(activation))
+            found = pending[activation.image]
+            if activation.path in found:  # another operation has the same path
+                found[activation.path] = _merge(found[activation.path], self._find(activation))
+            else:
+                found[activation.path] = self._find(activation)
 
         def finish(image: str | None) -> None:
-            nonlocal images
-            images += image is not None
-            for found in pending.pop(image, ()):
-                total[found.path] = total[found.path].merge(found) if found.path in total else found
+            if found := pending.pop(image, None):
+                finished.append(StatisticsTable.of_image(found, int(image is not None), folder.about))
+            if image is None and finished:
+                folder.gather(FILE, reduce(StatisticsTable.merge, finished))
+                finished.clear()
+
+        def drop(image: str | None) -> None:
+            pending.pop(image, None)
+            finished.clear()
 
         folder.when_finished(finish)
-        folder.when_dropped(lambda image: pending.pop(image, None))
-        try:
-            yield write
-        finally:
-            if images:
-                ordered = sorted(total.values(), key=lambda found: found.operation.index)
-                operations = {found.path: found.describe() for found in ordered}
-                with folder.file(FILE) as path:
-                    path.write_bytes(as_json({"images": images, "operations": operations, **folder.about}))
+        folder.when_dropped(drop)
+        yield write
 
-    def _find(self, activation: Activation) -> _Found:
+    def _find(self, activation: Activation) -> tuple[str, int, Moments, Histograms | None]:
         from surgery.drawing import find_histograms, find_moments, read_maps
 
         maps = read_maps(activation)
         histograms = find_histograms(maps, self.bins) if self.bins else None
-        return _Found(activation.path, activation.operation, find_moments(maps), histograms)
+        return activation.operation.kind, activation.operation.index, find_moments(maps), histograms
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """What is known about the values of one operation."""
-
-    path: str
-    operation: Operation
-    moments: Moments
-    histograms: Histograms | None
-
-    def merge(self, other: _Found) -> _Found:
-        """Return what is known about the values of both."""
-        histograms = None
-        if self.histograms is not None and other.histograms is not None:
-            histograms = self.histograms.merge(other.histograms)
-        return _Found(self.path, self.operation, self.moments.merge(other.moments), histograms)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the entry of the operation in the file."""
-        whole = {name: values.tolist()[0] for name, values in _describe_moments(self.moments.over_channels()).items()}
-        entry = {"kind": self.operation.kind, "all": whole, "channels": _describe_moments(self.moments)}
-        if self.histograms is not None:
-            import numpy as np
-
-            quantiles = self.histograms.quantiles(np.array(QUANTILES))
-            quantiles = np.clip(quantiles, self.moments.least[:, None], self.moments.greatest[:, None])
-            entry["histograms"] = {
-                "bin_width": np.ldexp(1.0, self.histograms.exponent),
-                "first_bin": self.histograms.first,
-                "counts": self.histograms.counts,
-            }
-            entry["quantiles"] = {
-                f"{share:g}": np.ascontiguousarray(row) for share, row in zip(QUANTILES, quantiles.T, strict=True)
-            }
-        return entry
-
-
-def _describe_moments(moments: Moments) -> dict[str, Any]:
-    """Return numbers for JSON, where what is not finite becomes null: a channel without finite values has no mean."""
-    import numpy as np
-
-    return {
-        "count": moments.count,
-        "mean": np.where(moments.count == 0, np.nan, moments.mean),
-        "std": moments.std,
-        "min": moments.least,
-        "max": moments.greatest,
-        "zeros": moments.zeros,
-        "nan": moments.nan,
-        "inf": moments.inf,
-    }
+def _merge(one: Any, other: Any) -> Any:
+    histograms = None if one[3] is None else one[3].merge(other[3])
+    return one[0], min(one[1], other[1]), one[2].merge(other[2]), histograms

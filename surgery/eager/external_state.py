@@ -73,6 +73,8 @@ class ExternalState:
         """Whether all that the model can reach is compared: nothing hides its state, as an iterator does."""
         self._arrays: list[tuple[str, np.ndarray[Any, Any], bytes]] = []
         """Small arrays of numpy with their names and their contents."""
+        self._tensors: list[tuple[str, Tensor]] = []
+        """Tensors with their names, without parameters and buffers."""
         self._waiting: deque[tuple[str, Any, int]] = deque()
         self._waiting.extend((kind.__name__, kind, 0) for kind in user_classes(model))
         self._waiting.extend((type(module).__name__, module, 0) for _, module in list_modules(model))
@@ -98,6 +100,15 @@ class ExternalState:
         """Return the names of the numbers and texts in the containers, and of the arrays, that have changed since."""
         arrays = [name for name, array, content in self._arrays if array.tobytes() != content]
         return [name for snapshot in self.snapshots for name in snapshot.changed_numbers()] + arrays
+
+    def tensor_versions(self) -> list[int]:
+        """Return how often each tensor that is neither a parameter nor a buffer has been written to."""
+        return [0 if tensor.is_inference() else tensor._version for _, tensor in self._tensors]  # noqa: SLF001
+
+    def written_tensors(self, versions: list[int]) -> list[str]:
+        """Return the names of the tensors that have been written to since they had these versions."""
+        pairs = zip(self._tensors, versions, self.tensor_versions(), strict=True)
+        return [name or "a global name" for (name, _), old, new in pairs if old != new]
 
     def is_untouched(self) -> bool:
         """Return whether all containers hold the very same objects, and the arrays the same numbers."""
@@ -166,8 +177,10 @@ class ExternalState:
             self._visit_globals(function.__globals__, _used_names(function.__code__), depth)
 
     def _follow(self, name: str, value: Any, depth: int) -> None:
-        """Queue a value that may lead to a container, and remember the contents of a small array."""
-        if not isinstance(value, np.ndarray):
+        """Queue a value that may lead to a container, and remember a tensor, and the contents of a small array."""
+        if isinstance(value, Tensor):
+            self._tensors.append((name, value))
+        elif not isinstance(value, np.ndarray):
             kind: Any = type(value)  # typed as Any, since mypy considers classes unhashable
             self.is_complete &= not _hides_state(kind)
             if id(value) not in self._visited and _may_lead_to_container(value):

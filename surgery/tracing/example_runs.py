@@ -115,15 +115,21 @@ class ComparedRuns:
     second_graph: RunOutcome | Exception | None = None
     changed_numbers: list[str] = field(default_factory=list)
     """The names of the numbers and texts outside of tensors that the second run of the model alone changed."""
+    written_tensors: list[str] = field(default_factory=list)
+    """The names of the tensors outside the model that its first run alone wrote to."""
 
 
 def run_comparison(comparison: Comparison, *, with_graph: bool = True) -> ComparedRuns:
     """Run the model, and with `with_graph` its graph, once or twice. Raises ExampleError if the model does not run."""
     model, traced = comparison.copy_models()
     with _preserve_surroundings(comparison, model):
+        versions = comparison.outside.tensor_versions()
         runs = _run_observing_operations(comparison, model)
         if with_graph:
+            written, versions = comparison.outside.written_tensors(versions), comparison.outside.tensor_versions()
             runs.graph = _outcome_or_error(partial(_run_graph, comparison, traced))
+            written_too = comparison.outside.written_tensors(versions)  # by hooks of leaves
+            runs.written_tensors = [name for name in written if name not in written_too]
         if comparison.runs_twice:
             if comparison.perturbs_state:
                 perturb_state(model, traced, comparison.model)

@@ -29,19 +29,33 @@ def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
     Then the same copies run again, with parameters, buffers and inputs that are slightly different, and outputs,
     buffers and random numbers are compared. If the model raises an error in that run, it is not compared.
 
-    A model whose runs differ from each other is not compared. Raises ExampleError if the model itself does not run.
+    A model whose runs differ from each other is not compared, unless it changes a number or a tensor that a run may
+    read. Raises ExampleError if the model itself does not run.
     """
     # Other threads may draw from torch's generator meanwhile, and disturb one attempt after the other.
     attempts = 10 if threading.active_count() > 1 else 1
+    difference = None
     for _ in range(attempts):
-        difference = _compare_once(comparison)
-        if difference is None:
-            return None
+        with suppress(_DifferentRunsError):
+            difference = _compare_once(comparison)
+            if difference is None or difference.is_certain:
+                return difference
     return difference
 
 
+class _DifferentRunsError(Exception):
+    """The model's own runs differ from each other."""
+
+
 def _compare_once(comparison: Comparison) -> GraphDifference | None:
+    """Compare a model and its graph. Raises _DifferentRunsError if that says nothing."""
     runs = run_comparison(comparison)
+    if runs.written_tensors:
+        what = (
+            f"every run of the model writes to {runs.written_tensors[0]}, a tensor outside of it that a later run may "
+            "read, and its graph does not"
+        )
+        return GraphDifference(None, what, "state", _KEEP_IN_BUFFER, is_certain=True)
     if runs.changed_containers and comparison.has_constants():
         names = ", ".join(dict.fromkeys(name or "a global name" for name in runs.changed_containers))
         what = f"the graph holds a tensor, and an earlier run may have left it in {names}, where each run leaves others"
@@ -61,10 +75,12 @@ def _compare_once(comparison: Comparison) -> GraphDifference | None:
     if describe_outcome_difference(runs.model, repeated.model) or [o.path for o in runs.operations] != [
         o.path for o in repeated.operations
     ]:
-        return None
+        raise _DifferentRunsError
     if in_second_run is not None:
         is_repeatable = describe_outcome_difference(runs.second_model, repeated.second_model) is None
-        return _explain_second_run(comparison) if is_repeatable else None
+        if not is_repeatable:
+            raise _DifferentRunsError
+        return _explain_second_run(comparison)
     return in_operations or _find_value_difference(comparison) or GraphDifference(None, in_values or "")
 
 
@@ -73,7 +89,7 @@ def _find_changing_number(names: Sequence[str]) -> GraphDifference | None:
     if not names:
         return None
     what = f"every run of the model changes {names[0]}, which a later run may read, and its graph does not"
-    return GraphDifference(None, what, "state", _KEEP_IN_BUFFER)
+    return GraphDifference(None, what, "state", _KEEP_IN_BUFFER, is_certain=True)
 
 
 def _explain_second_run(comparison: Comparison) -> GraphDifference | None:

@@ -37,6 +37,8 @@ class GraphDifference:
         "look near that line for `is`, `id()`, `isinstance` or a value of an earlier run, and rewrite it, or "
         f"{KEEP_WHOLE}"
     )
+    is_certain: bool = False
+    """Whether random numbers that other threads draw can't be its cause."""
 
 
 def find_operation_difference(

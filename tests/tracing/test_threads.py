@@ -121,6 +121,40 @@ def test_random_numbers_of_the_model_are_found_while_other_threads_draw() -> Non
         surgery.trace(Drawing(), torch.randn(1, 4, 4, 4), front_end="symbolic")
 
 
+class Alternating(nn.Module):
+    """Does something else in each third run, so that two comparisons of its runs can be different."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = {"runs": 0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen["runs"] += 1
+        return x * 2 if self.seen["runs"] % 3 == 0 else x
+
+
+def count_in_a_class(x: Tensor) -> Tensor:
+    """Do something else in each seventh run."""
+    Counted.runs += 1
+    return x * 2 if Counted.runs % 7 == 0 else x + 1
+
+
+class Counted(nn.Module):
+    runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return count_in_a_class(x)
+
+
+@pytest.mark.parametrize("net", [Alternating, Counted])
+def test_a_number_that_every_run_changes_is_found_while_other_threads_work(net: type[nn.Module]) -> None:
+    with (
+        others(lambda: torch.Size([1])),
+        pytest.raises(TraceError, match=r"every run of the model|second run|differ"),
+    ):
+        surgery.trace(net(), torch.randn(1, 4, 4, 4), front_end="symbolic")
+
+
 def replaced() -> list[object]:
     """Return the current values of names that tracing overrides."""
     names = ("zeros", "arange", "is_tensor", "manual_seed", "rand", "is_grad_enabled")

@@ -133,7 +133,7 @@ NOT_OBSERVED = {
     "states-Lazily": "gets its parameters in the first run",
 }
 """The traps that can't be observed, and a part of the message that says why."""
-VARYING = {"chance-NumpysNewRandom"}
+VARYING = {"chance-NumpysNewRandom", "lasting-WritingToAClosure", "lasting-WritingToAGlobalName"}
 """The traps that compute something else each time, whatever state they begin with."""
 VARYING_WITH_THREADS = {"chance-PythonsRandom", "chance-NumpysRandom"}
 """Those whose generator is not put back while other threads run, which may draw from it too."""

@@ -118,6 +118,51 @@ class CountingInAnArray(nn.Module):
         return x * 3 if self.runs[0] > 3 else x
 
 
+@trap(refused="every run of the model writes to WritingToAClosure.shifted, a tensor outside of it")
+class WritingToAClosure(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        shift = torch.zeros(1)
+
+        def shifted(x: Tensor) -> Tensor:
+            y = x + shift
+            shift.add_(1)
+            return y
+
+        self.shifted = shifted
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shifted(x)
+
+
+SHIFT = torch.zeros(1)
+
+
+@trap(refused="every run of the model writes to SHIFT, a tensor outside of it")
+class WritingToAGlobalName(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + SHIFT
+        SHIFT.add_(1)
+        return y
+
+
+@trap()
+class WritingInAHookOfALeaf(nn.Module):
+    """Its graph calls the hook too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU()
+        self.act.register_forward_hook(_add_to_shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x) * 2
+
+
+def _add_to_shift(*_: Any) -> None:
+    SHIFT.add_(1)
+
+
 LOCAL = threading.local()
 CONTEXT: contextvars.ContextVar[Any] = contextvars.ContextVar("CONTEXT", default=None)
 WEAK: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()

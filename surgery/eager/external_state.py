@@ -32,7 +32,7 @@ from surgery.graph import IMMUTABLE_TYPES, MODULE_ATTRIBUTES, is_user_file, is_u
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAX_DEPTH, _MAX_OBJECTS, _MAX_ARRAY_BYTES = 8, 100_000, 4096
+_MAX_DEPTH, _MAX_OBJECTS, _MAX_ARRAY_BYTES = 8, 100_000, 1 << 20
 _FOLLOWED_TYPES = (
     *CONTAINER_TYPES,
     nn.Module,
@@ -71,8 +71,8 @@ class ExternalState:
         """The names of functions that have no attributes, and the dicts where they would be."""
         self.is_complete = True
         """Whether all that the model can reach is compared: nothing hides its state, as an iterator does."""
-        self._arrays: list[tuple[str, np.ndarray[Any, Any], bytes]] = []
-        """Small arrays of numpy with their names and their contents."""
+        self._arrays: list[tuple[str, np.ndarray[Any, Any], int]] = []
+        """Arrays of numpy of at most a MiB, with their names and hashes of their contents."""
         self._tensors: list[tuple[str, Tensor]] = []
         """Tensors with their names, without parameters and buffers."""
         self._waiting: deque[tuple[str, Any, int]] = deque()
@@ -98,7 +98,7 @@ class ExternalState:
 
     def changed_numbers(self) -> list[str]:
         """Return the names of the numbers and texts in the containers, and of the arrays, that have changed since."""
-        arrays = [name for name, array, content in self._arrays if array.tobytes() != content]
+        arrays = [name for name, array, content in self._arrays if hash(array.tobytes()) != content]
         return [name for snapshot in self.snapshots for name in snapshot.changed_numbers()] + arrays
 
     def tensor_versions(self) -> list[int]:
@@ -114,7 +114,7 @@ class ExternalState:
         """Return whether all containers hold the very same objects, and the arrays the same numbers."""
         attributes_of_functions = any(attributes for _, attributes in self._bare)
         is_same = not attributes_of_functions and all(snapshot.is_untouched() for snapshot in self.snapshots)
-        return is_same and not any(array.tobytes() != content for _, array, content in self._arrays)
+        return is_same and not any(hash(array.tobytes()) != content for _, array, content in self._arrays)
 
     @contextmanager
     def preserve(self) -> Iterator[None]:
@@ -177,7 +177,7 @@ class ExternalState:
             self._visit_globals(function.__globals__, _used_names(function.__code__), depth)
 
     def _follow(self, name: str, value: Any, depth: int) -> None:
-        """Queue a value that may lead to a container, and remember a tensor, and the contents of a small array."""
+        """Queue a value that may lead to a container, and remember a tensor, and the contents of an array."""
         if isinstance(value, Tensor):
             self._tensors.append((name, value))
         elif not isinstance(value, np.ndarray):
@@ -186,7 +186,7 @@ class ExternalState:
             if id(value) not in self._visited and _may_lead_to_container(value):
                 self._waiting.append((name, value, depth))
         elif value.nbytes <= _MAX_ARRAY_BYTES and not value.dtype.hasobject:
-            self._arrays.append((name, value, value.tobytes()))
+            self._arrays.append((name, value, hash(value.tobytes())))
         else:
             self.is_complete = False
 

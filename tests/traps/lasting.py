@@ -111,7 +111,7 @@ class CountingInADict(nn.Module):
 class CountingInAnArray(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.runs = np.zeros(1)
+        self.runs = np.zeros(10_000)
 
     def forward(self, x: Tensor) -> Tensor:
         self.runs[0] += 1

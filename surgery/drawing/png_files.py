@@ -94,9 +94,9 @@ def encode_png(picture: Picture, text: Mapping[str, bytes] | None = None, level:
 def png_buffers(picture: Picture, text: Mapping[str, bytes] | None = None, level: int = 1) -> list[Bytes]:
     """Return a PNG file (8-bit palette or RGB) as buffers to write in this order.
 
-    `text` maps a keyword to UTF-8. Each pair becomes a chunk. `level` 0 stores, 1 to 3 compress by isal, all alike, and 4 to
-    9 by zlib. At level 1, texts are stored. So is a picture whose sample compresses to `NOISE` of its size or more, since
-    its compression would take longer than writing the bytes that it saves.
+    `text` maps a keyword to UTF-8. Each pair becomes a chunk. `level` 0 stores, 1 to 3 compress by isal, all alike, and
+    4 to 9 by zlib. At level 1, texts are stored. So is a picture whose sample compresses to `NOISE` of its size or
+    more, since its compression would take longer than writing the bytes that it saves.
 
     The buffers are valid until the next call on this thread, which reuses their memory.
     """

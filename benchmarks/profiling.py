@@ -56,7 +56,7 @@ def profile(console: Console) -> None:
     with tempfile.TemporaryDirectory(dir=SCRATCH_FOLDER) as folder:
         surgery.extract(model, benchmark_images(BATCH), out=folder, sinks=[Png()], batch_size=BATCH)
         waited = 0.0
-        with _timed(stages, taken), _waiting(background_writer.BackgroundWriter) as waits:
+        with timed_stages(stages, taken), _waiting(background_writer.BackgroundWriter) as waits:
             started = time.perf_counter()
             surgery.extract(model, benchmark_images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
             wall = time.perf_counter() - started
@@ -70,7 +70,7 @@ def profile(console: Console) -> None:
 
 
 @contextmanager
-def _timed(stages: list[tuple[str, Any, str]], taken: dict[str, float]) -> Iterator[None]:
+def timed_stages(stages: list[tuple[str, Any, str]], taken: dict[str, float]) -> Iterator[None]:
     before = [(owner, attribute, getattr(owner, attribute)) for _, owner, attribute in stages]
     for (name, owner, attribute), (_, _, function) in zip(stages, before, strict=True):
         setattr(owner, attribute, _timing(function, name, taken))

@@ -42,6 +42,8 @@ class StageResolver:
             raise RenderError(
                 f"{article} {kind} is a name, such as {_EXAMPLES[kind]!r}, or a function, not {stage!r:.60}"
             )
+        if isinstance(stage, type) and any("__call__" in vars(each) for each in stage.__mro__):
+            raise RenderError(f"{kind} {stage.__name__} is a class; give a value of it, such as {stage.__name__}()")
         return stage
 
     def resolve_all(self, kind: Kind, stages: Any) -> tuple[Any, ...]:

@@ -95,6 +95,7 @@ class Scheduler:
                 if not self._is_stopped:
                     self._hand_out()
                 if not any(slot.share for slot in self._slots.values()):
+                    self._check_workers()
                     break
                 self._workers.receive(self._take, INTERRUPT_CHECK_INTERVAL)
                 if self._interrupts.is_waiting or self._interrupts.received:
@@ -128,7 +129,10 @@ class Scheduler:
             self._is_first = False
 
     def _take(self, number: int, message: Any) -> None:
-        """Take a message of a worker."""
+        """Take a message of a worker. Raises SurgeryError for what breaks the rules of an engine."""
+        if number not in self._slots and not 0 <= number < self._workers.count:
+            workers = format_count(self._workers.count, "worker")
+            raise SurgeryError(f"the engine delivered a message of worker {number!r:.60}, and has {workers}")
         slot = self._slots.setdefault(number, _Slot())
         if isinstance(message, TaskStarted):
             slot.is_started = True
@@ -141,6 +145,13 @@ class Scheduler:
             self._finish(slot, message)
         elif isinstance(message, Lost):
             self._lose(slot, message.reason)
+        else:
+            raise SurgeryError(f"the engine delivered what no worker sends, {message!r:.60}")
+
+    def _check_workers(self) -> None:
+        """Raise SurgeryError if the engine has no workers for what is left."""
+        if not (self._is_stopped or self._queue.is_empty):
+            raise SurgeryError(f"the engine has {self._workers.count} workers, and needs one")
 
     def _finish(self, slot: _Slot, result: TaskResult) -> None:
         share, slot.share, slot.progress = slot.share, None, None

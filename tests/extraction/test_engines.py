@@ -249,6 +249,29 @@ def test_an_error_of_an_engine_is_raised_when_the_finished_images_are_recorded(a
     assert surgery.verify(tmp_path / "out").sound
 
 
+@pytest.mark.parametrize(
+    ("worker", "message", "problem"),
+    [
+        (0, "rubbish", "the engine delivered what no worker sends, 'rubbish'"),
+        (7, Lost("is gone"), "the engine delivered a message of worker 7, and has 1 worker"),
+        (-1, "rubbish", "the engine delivered a message of worker -1, and has 1 worker"),
+    ],
+)
+def test_an_engine_that_breaks_the_rules_ends_the_run_in_one_line(
+    arrays: Path, tmp_path: Path, worker: int, message: Any, problem: str
+) -> None:
+    engine = Simulated(1, lambda _, deliver: deliver(worker, message))
+    with pytest.raises(SurgeryError, match=f"^{problem}$"):
+        run(arrays, tmp_path / "out", engine=engine)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_without_workers_is_an_error_and_no_run_that_was_interrupted(arrays: Path, tmp_path: Path) -> None:
+    with pytest.raises(SurgeryError, match=r"^the engine has 0 workers, and needs one$"):
+        run(arrays, tmp_path / "out", engine=Simulated(0, None))
+    assert not (tmp_path / "out").exists()
+
+
 # Processes
 
 
@@ -442,6 +465,8 @@ def test_engines_that_can_not_be_are_refused(arrays: Path, tmp_path: Path, monke
         ({"engine": "procesess"}, "no engine is called 'procesess'; did you mean 'processes'?"),
         ({"engine": "processes:workers=-1"}, "there are 0 workers or more, not -1; 0 is one for each core"),
         ({"engine": "processes:start=anew"}, "start"),
+        ({"engine": Processes}, r"engine Processes is a class; give a value of it, such as Processes\(\)"),
+        ({"sinks": [Png]}, r"sink Png is a class; give a value of it, such as Png\(\)"),
         ({"engine": 3}, "an engine is a name, such as 'processes:workers=4', or a function, not 3"),
         (
             {"engine": "processes", "writer_threads": 2},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from surgery.errors import OutputError
+from surgery.errors import OutputError, PluginError, SurgeryError, first_line
 from surgery.extraction.first_images import decide_as_first_shard, one_thread
 from surgery.extraction.run_job import RunJob
 from surgery.extraction.run_plan import TotalResult
@@ -15,14 +15,15 @@ from surgery.extraction.task_queue import TaskQueue
 from surgery.extraction.trial import choosing_images
 from surgery.output import Tally, has_finished_images, merge_notes
 from surgery.stages import find_loaders
+from surgery.text import describe_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from surgery.extraction.run_plan import RunPlan
     from surgery.interrupts import Interrupts
     from surgery.output import Manifest, Progress
-    from surgery.stages import Engine, Write
+    from surgery.stages import Engine, Job, Workers, Write
 
 
 def run_images(
@@ -46,7 +47,7 @@ def run_images(
         with choosing_images(numbers) as chosen:
             queue = TaskQueue(chosen, plan.batch_size, is_whole=is_whole)
             job = RunJob(plan, manifest.head, interrupts, queue.batches, count_writers(plan, engine), watches)
-            with engine(job) as workers:
+            with _opened(engine, job) as workers:
                 scheduler = Scheduler(
                     plan,
                     queue,
@@ -58,6 +59,20 @@ def run_images(
                 )
                 result = scheduler.run()
     return _finish_run(plan, manifest, result, has_run=bool(numbers))
+
+
+@contextmanager
+def _opened(engine: Engine, job: Job) -> Iterator[Workers]:
+    """Yield the workers of an engine. Raises PluginError for whatever it raises when it starts."""
+    with ExitStack() as stack:
+        try:
+            workers = stack.enter_context(engine(job))
+        except SurgeryError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise PluginError(f"the engine {describe_stage(engine)} can't start: {reason}") from error
+        yield workers
 
 
 def count_writers(plan: RunPlan, engine: Engine) -> int:

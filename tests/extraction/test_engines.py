@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import surgery
 from surgery.builtin import Local, Processes
 from surgery.builtin.sinks import Npz, Png, Sheet
-from surgery.errors import ModelError, OutputError, SurgeryError
+from surgery.errors import ModelError, OutputError, PluginError, SurgeryError
 from surgery.extraction import task_queue
 from surgery.extraction.run_plan import TaskResult
 from surgery.extraction.task_queue import TaskQueue
@@ -493,3 +493,16 @@ def test_an_error_that_ends_a_task_is_sent_as_one_that_can_be_pickled() -> None:
     sent = pickle.loads(pickle.dumps(result))  # noqa: S301
     assert (sent.images, str(sent.error), sent.shared) == (2, "LocalError: here", {"a": 1})
     assert isinstance(result.error, LocalError)
+
+
+def test_an_engine_that_can_not_start_is_named(arrays: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def unreachable(job: Any) -> Iterator[Any]:
+        raise OSError("no cluster at 10.0.0.1\nsecond line")
+        yield job
+
+    for engine, reason in ((unreachable, "OSError: no cluster at 10.0.0.1"), (lambda job: job, "TypeError: ")):
+        with pytest.raises(PluginError, match=rf"^the engine .* can't start: {reason}") as caught:
+            run(arrays, tmp_path / "out", engine=engine)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out" / "manifest.json").exists()

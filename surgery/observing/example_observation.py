@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def observe(
 
 _REPEATED_RUNS = 4
 """How often a model runs again that gave another output when it was observed, to see if it does so by chance."""
+_MORE_ATTEMPTS = 8
+"""How often more it is observed while other threads run, whose random numbers may disturb one run after the other."""
 
 
 def _observe_example(runs: ExampleRuns, leaves: Leaves) -> tuple[Observation, Reach | None]:
@@ -52,7 +55,10 @@ def _observe_example(runs: ExampleRuns, leaves: Leaves) -> tuple[Observation, Re
     expected = runs.run_first()
     difference: str | None = None
     # A model may need gradients, which the first run had not, and may behave differently while its reach is counted.
-    for counts_reach in (None, True, False) if isinstance(first, Exception) else (None, False):
+    attempts: tuple[bool | None, ...] = (None, True, False) if isinstance(first, Exception) else (None, False)
+    if threading.active_count() > 1:  # other threads may draw from torch's generator meanwhile
+        attempts += (False,) * _MORE_ATTEMPTS
+    for counts_reach in attempts:
         observed = first if counts_reach is None else _try_observed(runs, leaves, counts_reach=counts_reach)
         if isinstance(observed, Exception):
             difference = f"it does not run while it is observed: {type(observed).__name__}: {first_line(observed)}"

@@ -80,7 +80,11 @@ class ImageRecords:
         try:
             self._file = os.open(journal_path(workspace, journal), _NEW, 0o666)
             hold_while_open(self._file)
-            sync_folder(workspace)
+            try:
+                sync_folder(workspace)
+            except OSError:
+                self.close()
+                raise
         except OSError as error:
             raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
 

@@ -50,13 +50,17 @@ class Lock:
                 file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             except FileNotFoundError:  # the run that held the lock has just removed the folder
                 continue
-            holder = _holder(file)
-            if _lock(file, holder) and self._still_has_name(file):
-                os.ftruncate(file, 0)
-                os.pwrite(file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
-                self._file = file
-                return
-            os.close(file)
+            holder = ""
+            try:
+                holder = _holder(file)
+                if _lock(file, holder) and self._still_has_name(file):
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
+                    self._file = file
+                    return
+            finally:
+                if self._file != file:  # the disk may be full
+                    os.close(file)
             if time.monotonic() > end:
                 raise LockHeldError(f"process {holder}" if holder else "another process")
             time.sleep(0.02)

@@ -34,13 +34,16 @@ def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
     """
     # Other threads may draw from torch's generator meanwhile, and disturb one attempt after the other.
     attempts = 10 if threading.active_count() > 1 else 1
-    difference = None
+    difference, have_runs_differed = None, False
     for _ in range(attempts):
-        with suppress(_DifferentRunsError):
+        try:
             difference = _compare_once(comparison)
-            if difference is None or difference.is_certain:
-                return difference
-    return difference
+        except _DifferentRunsError:
+            have_runs_differed = True
+            continue
+        if difference is None or difference.is_certain:
+            return difference
+    return None if have_runs_differed else difference
 
 
 class _DifferentRunsError(Exception):

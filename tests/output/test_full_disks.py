@@ -24,15 +24,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts")
 
 @pytest.fixture(params=["ext4", "tmpfs"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 4 MB: in a file that is mounted as a disk, or in memory."""
+    """A file system of its own, of some megabytes: in a file that is mounted as a disk, or in memory."""
     image, folder = tmp_path / "disk.img", tmp_path / "disk"
     folder.mkdir()
     image.touch()
-    os.truncate(image, 4 << 20)
-    # Without reserved blocks, a journal and lost blocks, for which 4 MB are too few.
+    os.truncate(image, 8 << 20)
+    # Without reserved blocks, a journal and lost blocks, for which it is too small.
     commands = {
-        "ext4": (f"mkfs.ext4 -q -m 0 -O ^has_journal -b 1024 -N 512 {image}", f"mount -o loop {image} {folder}"),
-        "tmpfs": (f"mount -t tmpfs -o size=4m none {folder}",),
+        "ext4": (f"mkfs.ext4 -q -m 0 -O ^has_journal -b 4096 -N 512 {image}", f"mount -o loop {image} {folder}"),
+        "tmpfs": (f"mount -t tmpfs -o size=8m none {folder}",),
     }
     for command in commands[request.param]:
         try:
@@ -59,7 +59,7 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(disk: Path, ph
     run(photos, whole, batch_size=2)
     needed = sum(-(-len(content) // 4096) * 4096 for content in tree(whole).values())
     finished = set()
-    for share in (0.03, 0.3, 0.5, 0.7, 0.9):
+    for share in (0.03, 0.25, 0.45, 0.65, 0.8):
         out = disk / f"run-{share}"
         ballast = leave(disk, int(needed * share))
         with pytest.raises(OutputError, match="the disk is full") as caught:

@@ -149,7 +149,10 @@ def _load_attribute(source: str, module_name: str, attribute: str, load: Callabl
     """Return an attribute of the module that `load` imports; the result of its call, unless it is an `nn.Module`."""
     from torch import nn
 
-    value = _find_attribute(source, module_name, attribute, load)
+    from surgery.models.seeding import unchanged_generators
+
+    with unchanged_generators():  # what the model draws is the same whether the module is imported now or was before
+        value = _find_attribute(source, module_name, attribute, load)
     return value if isinstance(value, nn.Module) or not callable(value) else call_factory(source, value)
 
 

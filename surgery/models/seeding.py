@@ -28,17 +28,24 @@ def seeded_generators(seed: int) -> Iterator[None]:
     Afterwards they have their former state. Raises ModelError for a seed that torch can't take.
     """
     check_seed(seed)
+    with unchanged_generators():
+        # Not torch.manual_seed: it also seeds devices that are not initialized yet, whose state can't be restored.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+        random.seed(seed)
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed(seed % 2**32)
+        yield
+
+
+@contextmanager
+def unchanged_generators() -> Iterator[None]:
+    """After the block, the random generators of torch, Python and numpy have the state that they had before it."""
     numpy = sys.modules.get("numpy")
     python, old = random.getstate(), numpy.random.get_state() if numpy else None
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
-        # Not torch.manual_seed: it also seeds devices that are not initialized yet, whose state can't be restored.
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed_all(seed)
-        random.seed(seed)
-        if numpy:
-            numpy.random.seed(seed % 2**32)
         try:
             yield
         finally:

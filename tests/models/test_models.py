@@ -130,7 +130,7 @@ def test_a_home_folder_is_known_and_an_empty_image_is_not_the_working_directory(
             surgery.load_model(odd)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("source", ["torchvision/resnet18", "unet_128", "own_net.py:make"])
+@pytest.mark.parametrize("source", ["torchvision/resnet18", "unet_128", "own_net.py:make", "own_net:make"])
 def test_random_weights_are_the_same_every_time_and_leave_the_generators_alone(source: str, folder: Path) -> None:
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     one, two, other = (surgery.load_model(source, seed=seed) for seed in (0, 0, 1))

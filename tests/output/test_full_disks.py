@@ -1,7 +1,8 @@
-"""A disk that fills up ends a run with one line, and the run goes on when there is room. The disks are real."""
+"""A disk that fills up ends a run with one line, and the run goes on when there is room. Most disks are real."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["photos"]  # the fixture
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mounts")
 
 
 @pytest.fixture(params=["ext4", "tmpfs"])
@@ -54,6 +55,7 @@ def leave(disk: Path, size: int) -> Path:
     return ballast
 
 
+@LINUX
 def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(disk: Path, photos: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     run(photos, whole, batch_size=2)
@@ -77,3 +79,17 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(disk: Path, ph
             path.rmdir() if path.is_dir() else path.unlink()
         out.rmdir()
     assert len(finished) > 2, "it was full at different moments"
+
+
+@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="the lock has no content there")
+def test_a_folder_that_could_not_be_locked_on_a_full_disk_is_free(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            run(photos, tmp_path / "out")
+    assert run(photos, tmp_path / "out").images == 7

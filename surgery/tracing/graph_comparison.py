@@ -34,16 +34,13 @@ def find_graph_difference(comparison: Comparison) -> GraphDifference | None:
     """
     # Other threads may draw from torch's generator meanwhile, and disturb one attempt after the other.
     attempts = 10 if threading.active_count() > 1 else 1
-    difference, have_runs_differed = None, False
+    difference = None
     for _ in range(attempts):
-        try:
+        with suppress(_DifferentRunsError):
             difference = _compare_once(comparison)
-        except _DifferentRunsError:
-            have_runs_differed = True
-            continue
-        if difference is None or difference.is_certain:
-            return difference
-    return None if have_runs_differed else difference
+            if difference is None or difference.is_certain:
+                return difference
+    return difference
 
 
 class _DifferentRunsError(Exception):

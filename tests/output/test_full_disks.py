@@ -78,7 +78,7 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(disk: Path, ph
         for path in sorted(out.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         out.rmdir()
-    assert len(finished) > 2, "it was full at different moments"
+    assert len(finished) > 1, "it was full at different moments"
 
 
 @pytest.mark.skipif(not hasattr(os, "pwrite"), reason="the lock has no content there")

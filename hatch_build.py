@@ -1,4 +1,4 @@
-"""Compiles `surgery/drawing/kernels.c` on installation. Where that can't be, torch does the same in more passes."""
+"""Compiles the kernels of `surgery.drawing` on installation. Where that can't be, torch and zlib do their work."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 
+SOURCES = ["surgery/drawing/kernels.c", "surgery/drawing/png_packing.c"]
 FLAGS = ["-O3", "-ffp-contract=off", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math"]
 """Those of GCC and Clang; MSVC passes over what it does not know."""
 
 
 class CompiledKernels(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's
-        kernels = Extension(
-            "surgery.drawing._kernels", ["surgery/drawing/kernels.c"], extra_compile_args=FLAGS, optional=True
-        )
+        kernels = Extension("surgery.drawing._kernels", SOURCES, extra_compile_args=FLAGS, optional=True)
         command = Distribution({"ext_modules": [kernels]}).get_command_obj("build_ext")
         with tempfile.TemporaryDirectory() as temporary:
             command.build_temp, command.build_lib, command.inplace = temporary, temporary, True

@@ -47,9 +47,7 @@ def profile(console: Console) -> None:
         ("quantize, alone", drawing, "quantize"),
         ("quantize_now, in all", drawing.BatchDrawing, "quantize_now"),
         ("tiles that are laid by themselves", picture_assembly.PictureAssembler, "_tile"),
-        ("compress", png, "_compressed"),
-        ("PNG, in all", png, "png_buffers"),
-        ("write", png, "_writev"),
+        ("PNG, packed and written", png, "save_lines"),
         ("draw, encode, write, record: in all", recorder.Recorder, "write"),
         ("read ahead", readers, "load_image"),
     ]
@@ -58,7 +56,8 @@ def profile(console: Console) -> None:
         waited = 0.0
         with timed_stages(stages, taken), _waiting(background_writer.BackgroundWriter) as waits:
             started = time.perf_counter()
-            surgery.extract(model, benchmark_images(IMAGES), out=folder, sinks=[Png()], batch_size=BATCH)
+            images = benchmark_images(IMAGES)
+            surgery.extract(model, images, out=folder, sinks=[Png()], batch_size=BATCH, overwrite=True)
             wall = time.perf_counter() - started
             waited = sum(waits)
     table = Table("stage", "CPU of an image", box=box.MARKDOWN)

@@ -6,8 +6,8 @@ The model passes its input through 30 operations. What is measured is one proces
 turns; the difference is what the images cost. Wall time needs a machine with as many idle cores as writers.
 
 The last line says for how long an activation holds the interpreter's lock, which all writers share: the CPU time of the
-thread that runs the model and writes, without that of the calls that let go of the lock: compiled kernels, deflate, and
-those of files.
+thread that runs the model and writes, without that of the calls that let go of the lock: the compiled kernels and those
+of files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import surgery
 from benchmarks.measurement import SCRATCH_FOLDER
 from surgery.builtin import Png
 from surgery.cli.process_settings import tune_process
-from surgery.drawing import compiled_kernels, png_files
+from surgery.drawing import compiled_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,15 +107,11 @@ def _run_in_one_thread(
         return call
 
     with ExitStack() as stack:
-        for home, name in ((compiled_kernels, "kernels"), (png_files, "isal_zlib")) if calls else ():
-            module = getattr(home, name)
-            names = [each for each in ("compress", *dir(compiled_kernels.kernels)) if each[0] != "_"]
-            changed = {each: timed(getattr(module, each)) for each in names if hasattr(module, each)}
-            stack.enter_context(mock.patch.object(home, name, SimpleNamespace(**{**vars(module), **changed})))
+        if calls:
+            kernels = {name: timed(each) for name, each in vars(compiled_kernels.kernels).items() if callable(each)}
+            stack.enter_context(mock.patch.object(compiled_kernels, "kernels", SimpleNamespace(**kernels)))
         for name in calls:
             stack.enter_context(mock.patch.object(os, name, timed(getattr(os, name))))
-        if calls:
-            stack.enter_context(mock.patch.object(png_files, "_writev", timed(os.writev)))
         started = time.thread_time()
         run_once(files, out, batch, count, 0)
         return time.thread_time() - started, inside

@@ -1,7 +1,7 @@
 """The compiled kernels over values and pixels, and whether they can be used.
 
 `kernels` is None if the package was installed without a C compiler. Then torch computes the same, bit for bit, in more
-passes.
+passes, and zlib packs the pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ except ImportError:
 if TYPE_CHECKING:
     from torch import Tensor
 
-if not hasattr(_kernels, "find_moments"):  # an editable install may contain an older build
+if not hasattr(_kernels, "encode_png"):  # an editable install may contain an older build
     _kernels = None  # type: ignore[assignment]
 kernels = _kernels
 

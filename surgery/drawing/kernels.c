@@ -8,26 +8,18 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <float.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
-/* Functions that are compiled for plain x86-64 and for AVX2. The loader chooses one. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
-#if __has_attribute(target_clones)
-#define VECTORIZED __attribute__((target_clones("avx2", "default")))
-#endif
-#endif
-#ifndef VECTORIZED
-#define VECTORIZED
-#endif
+#include "png_packing.h"
+#include "portable.h"
 
-#if defined(_MSC_VER)
-#define INLINE static __forceinline
-#define restrict __restrict
-#else
-#define INLINE static inline __attribute__((always_inline))
+#ifndef _WIN32
+#include <unistd.h>
 #endif
 
 /* ---- places in pictures ---- */
@@ -384,6 +376,63 @@ static void color_picture(
     }
 }
 
+/* ---- PNG files ---- */
+
+/* The whole content of a PNG file: a head, the packed lines in one chunk, and the chunk that ends it. */
+struct png {
+    uint8_t *room; /* to be freed by PyMem_RawFree */
+    const uint8_t *bytes;
+    size_t size;
+};
+
+static uint8_t *put_uint32(uint8_t *bytes, uint32_t value)
+{
+    for (int shift = 24; shift >= 0; shift -= 8)
+        *bytes++ = (uint8_t)(value >> shift);
+    return bytes;
+}
+
+/* Compose a file from its head, which is all that precedes the pixels, and its lines. Returns false if there is not
+   enough memory. */
+static bool compose_png(
+    const Py_buffer *head, const Py_buffer *lines, Py_ssize_t line, Py_ssize_t pixel, bool store_noise, struct png *png)
+{
+    static const uint8_t END[12] = {0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xae, 0x42, 0x60, 0x82};
+    const size_t tokens = packing_tokens() * sizeof(uint32_t), room = packing_room(lines->len);
+    png->room = PyMem_RawMalloc(tokens + head->len + 8 + room + 4 + sizeof END);
+    if (!png->room)
+        return false;
+    uint8_t *file = png->room + tokens, *chunk = file + head->len;
+    memcpy(file, head->buf, head->len);
+    size_t packed = pack_lines(lines->buf, lines->len, line, pixel, store_noise, (uint32_t *)png->room, chunk + 8);
+    memcpy(put_uint32(chunk, (uint32_t)packed), "IDAT", 4);
+    uint8_t *end = put_uint32(chunk + 8 + packed, extend_crc32(0, chunk + 4, packed + 4));
+    memcpy(end, END, sizeof END);
+    png->bytes = file;
+    png->size = end + sizeof END - file;
+    return true;
+}
+
+#ifndef _WIN32
+/* Write a file. Returns 0, or the number of the error. */
+static int write_file(const char *path, const struct png *png)
+{
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), error = 0;
+    if (file < 0)
+        return errno;
+    for (size_t done = 0; done < png->size && !error;) { /* a disk that is almost full takes a part */
+        ssize_t count = write(file, png->bytes + done, png->size - done);
+        if (count >= 0)
+            done += count;
+        else if (errno != EINTR)
+            error = errno;
+    }
+    if (close(file) && !error && errno != EINTR)
+        error = errno;
+    return error;
+}
+#endif
+
 /* ---- the module ---- */
 
 static bool raise_if(bool wrong)
@@ -547,6 +596,74 @@ static PyObject *color_lines(PyObject *module, PyObject *arguments)
     return wrong ? NULL : Py_NewRef(Py_None);
 }
 
+/* Whether a picture of so many bytes can have such lines. */
+static bool are_lines(const Py_buffer *lines, Py_ssize_t line, Py_ssize_t pixel)
+{
+    return line > 0 && pixel > 0 && lines->len > 0 && lines->len % line == 0 && (size_t)lines->len < UINT32_MAX / 2;
+}
+
+/* encode_png(head, lines, line, pixel, store_noise): return the content of a PNG file. `head` is all that precedes the
+   pixels; the lines have `line` bytes each, the first of which is its filter, and `pixel` bytes for each pixel. */
+static PyObject *encode_png(PyObject *module, PyObject *arguments)
+{
+    Py_buffer head, lines;
+    Py_ssize_t line, pixel;
+    int store_noise;
+    struct png png;
+    if (!PyArg_ParseTuple(arguments, "y*y*nnp", &head, &lines, &line, &pixel, &store_noise))
+        return NULL;
+    PyObject *result = NULL;
+    if (!raise_if(!are_lines(&lines, line, pixel))) {
+        bool done;
+        Py_BEGIN_ALLOW_THREADS
+        done = compose_png(&head, &lines, line, pixel, store_noise, &png);
+        Py_END_ALLOW_THREADS
+        result = done ? PyBytes_FromStringAndSize((const char *)png.bytes, png.size) : PyErr_NoMemory();
+        PyMem_RawFree(png.room);
+    }
+    PyBuffer_Release(&head);
+    PyBuffer_Release(&lines);
+    return result;
+}
+
+#ifndef _WIN32
+/* write_png(path, head, lines, line, pixel, store_noise): write a PNG file, as by `encode_png`. Returns the CRC-32 of
+   its bytes, and their number. Raises OSError. */
+static PyObject *write_png(PyObject *module, PyObject *arguments)
+{
+    Py_buffer head, lines;
+    Py_ssize_t line, pixel;
+    int store_noise, error = 0;
+    uint32_t crc = 0;
+    struct png png;
+    PyObject *path, *encoded;
+    if (!PyArg_ParseTuple(arguments, "Oy*y*nnp", &path, &head, &lines, &line, &pixel, &store_noise))
+        return NULL;
+    PyObject *result = NULL;
+    if (!raise_if(!are_lines(&lines, line, pixel)) && PyUnicode_FSConverter(path, &encoded)) {
+        if (!PySys_Audit("open", "OOi", path, Py_None, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC)) {
+            const char *name = PyBytes_AS_STRING(encoded);
+            Py_BEGIN_ALLOW_THREADS
+            if (compose_png(&head, &lines, line, pixel, store_noise, &png)) {
+                crc = extend_crc32(0, png.bytes, png.size);
+                error = write_file(name, &png);
+            } else {
+                error = ENOMEM;
+            }
+            PyMem_RawFree(png.room);
+            Py_END_ALLOW_THREADS
+            errno = error;
+            result = error ? PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path)
+                           : Py_BuildValue("In", (unsigned int)crc, (Py_ssize_t)png.size);
+        }
+        Py_DECREF(encoded);
+    }
+    PyBuffer_Release(&head);
+    PyBuffer_Release(&lines);
+    return result;
+}
+#endif
+
 static PyMethodDef methods[] = {
     {"find_extremes", find_extremes, METH_VARARGS, NULL},
     {"quantize", quantize, METH_VARARGS, NULL},
@@ -554,6 +671,10 @@ static PyMethodDef methods[] = {
     {"find_moments", find_moments, METH_VARARGS, NULL},
     {"color_lines", color_lines, METH_VARARGS, NULL},
     {"tile_codes", tile_codes, METH_VARARGS, NULL},
+    {"encode_png", encode_png, METH_VARARGS, NULL},
+#ifndef _WIN32
+    {"write_png", write_png, METH_VARARGS, NULL},
+#endif
     {NULL, NULL, 0, NULL},
 };
 
@@ -569,5 +690,6 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__kernels(void)
 {
+    prepare_packing();
     return PyModuleDef_Init(&definition);
 }

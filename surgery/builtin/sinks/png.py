@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class Png:
     """`<image>/<NNN>-<path>.png`, numbered in order of execution; activations of a whole batch are in `batch/`.
 
-    The files are palette PNGs, compressed by ISA-L if `isal` is installed, else by zlib. At level 1, texts and pixels
-    that are nearly noise are stored uncompressed, since compressing them takes longer than writing them.
+    The files are palette PNGs. At level 1, texts and pixels that are nearly noise are stored uncompressed, since
+    compressing them takes longer than writing them.
 
     Each file has a PNG text `surgery` with JSON: the operation, the limits of its channels, how to convert a code to a
     value, the image, the weights and the recipe.
     """
 
     level: int = 1
-    """0 stores; 1 is the fastest; 2 and 3 also compress noise and texts (ISA-L); 4 to 9 make smaller files (zlib)."""
+    """0 stores; 1 is the fastest; 2 and 3 also compress noise and texts; 4 to 9 make smaller files (zlib)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 9:

@@ -34,6 +34,11 @@ class Address:
         """The last part of its path."""
         return self.text.rpartition("/")[2]
 
+    @property
+    def parent(self) -> Address:
+        """The folder that it is in."""
+        return Address(self.text.rpartition("/")[0])
+
 
 Place: TypeAlias = Path | Address
 

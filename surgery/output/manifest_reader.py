@@ -21,6 +21,8 @@ from surgery.text import MANIFEST_FILE, WORK_FOLDER, natural_key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from surgery.output.address import Place
+
 IMAGES_LINE = b' "images": ['
 """The line of a manifest after which each image has a line of its own."""
 PAGE_LIST = f"{PAGE}/files.jsonl"
@@ -35,14 +37,17 @@ class ManifestReader:
     Raises OutputError if the file can't be read, or is not the manifest of a run.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
+        """`place` is where the run is, if the folder has but a copy of the manifest."""
         self.folder = folder
         self.path = folder / MANIFEST_FILE
+        self.shown: Place = (place or folder) / MANIFEST_FILE
+        """What messages call it."""
         self._whole: dict[str, Any] | None = None
         try:
             self.head = self._read_head()
         except OSError as error:
-            raise OutputError(f"can't read {self.path}: {describe_os_error(error)}") from error
+            raise OutputError(f"can't read {self.shown}: {describe_os_error(error)}") from error
         except (ValueError, RecursionError) as error:
             raise self._not_a_manifest() from error
         if not isinstance(self.head.get("surgery"), str):
@@ -88,7 +93,7 @@ class ManifestReader:
                     yield name
 
     def _not_a_manifest(self) -> OutputError:
-        return OutputError(f"{self.path} is not the manifest of a run")
+        return OutputError(f"{self.shown} is not the manifest of a run")
 
     def _read_head(self) -> dict[str, Any]:
         """Read everything before the images; all of it, if the images are not on lines of their own."""

@@ -16,7 +16,7 @@ from surgery.output.manifest_entries import summary_entry
 from surgery.output.manifest_reader import ManifestReader, existing_files, has_manifest, listed_checksums, listed_files
 from surgery.output.manifest_writer import UNFINISHED, read_tally, write_manifest
 from surgery.output.notes import format_notes
-from surgery.output.run_identity import PLAN, find_difference
+from surgery.output.run_identity import MERGE, PLAN, find_difference
 from surgery.output.tally import Tally
 from surgery.output.workspace import Workspace
 from surgery.text import MANIFEST_FILE
@@ -97,8 +97,12 @@ def check_overwrite(
         return
     if PLAN in found and can_go_on:
         return
-    if PLAN in found and head is not None and PLAN in head:
-        if (difference := find_difference(found, head)) is not None:
+    can_be_merged = MERGE in found or found.get("interrupted") is False
+    if PLAN in found and head is not None and PLAN in head and (MERGE not in head or can_be_merged):
+        difference = find_difference(found, head)
+        if MERGE in found and MERGE not in head:
+            difference = "`surgery merge` puts it together, and was stopped"
+        if difference is not None:
             raise OutputError(f"{folder} holds another run: {difference}; {_ANEW}")
         return
     model = found.get("model")

@@ -128,6 +128,21 @@ class RemoteFolder:
 
         self._write(name, replace)
 
+    def copy_from(self, source: RemoteFolder, name: str) -> bool:
+        """Copy a file of another folder to the same name. Return whether a file system could: one that has both."""
+
+        def copy(files: Any, path: str) -> bool:
+            others, found = open_file_system((source.address / name).text)
+            if others is not files:
+                return False
+            try:
+                files.cp_file(found, path)
+            except NotImplementedError:
+                return False
+            return True
+
+        return self._write(name, copy)
+
     def remove(self, names: Iterable[str]) -> None:
         """Remove files. One that doesn't exist is no error."""
         left = list(names)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PLAN = "plan"
 """The key of the head of a manifest whose run can go on."""
+MERGE = "merge"
+"""The key of the head of a manifest while the files of shards are brought."""
 _HASH_LENGTH = 12
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 MAX_SHOWN_LENGTH = 60

@@ -75,6 +75,11 @@ class Shard:
         return folder
 
 
+def is_shard_name(name: str) -> bool:
+    """Return whether a folder of this name is that of a shard."""
+    return _FOLDER.fullmatch(name) is not None
+
+
 def locate_shard(shard: tuple[int, int] | None, out: Place, *, overwrite: bool) -> tuple[Shard | None, Place]:
     """Return the part of a run that is asked for, None for all of it, and the folder that it is written to.
 

@@ -64,6 +64,8 @@ class BatchUpload:
     """What the journal has of it."""
     finish: Callable[[], object]
     """Records it; called when its files are at the address."""
+    bring: Callable[[str], object] | None = None
+    """Takes a file of this name there, for files that are not in the staging folder."""
 
 
 class _BatchBeforeFailedError(Exception):
@@ -128,7 +130,7 @@ class Uploads:
         if self._process != os.getpid():  # a fork, whose parent had taken all that it had
             self._start()
         self.run.begin()
-        size = sum(self.run.local_file(name).stat().st_size for name in batch.files)
+        size = sum(self.run.local_file(name).stat().st_size for name in batch.files) if batch.bring is None else 0
         while self._pending and not self._has_room_for(size):
             self._await_oldest()
         self._check()
@@ -148,15 +150,16 @@ class Uploads:
 
     def drain(self) -> None:
         """Wait until all batches are secured, and end the threads. Raises the first error of a batch."""
-        while self._pending:
-            self._await_oldest()
-        for pool in self._pools or ():
-            pool.shutdown()
-        self._pools = None
+        self._await_all()
         self._check()
         for records in self._unsecured:  # those of the last object, which may grow in the next share of the run
             self.run.forget_announced(records.batches)
             records.batches = []
+
+    def abandon(self, error: BaseException) -> None:
+        """End after an error elsewhere: wait for the batches that are under way, and take no other."""
+        self._error = self._error or error
+        self._await_all()
 
     @staticmethod
     def count_waiting(images: int, size: int) -> int:
@@ -165,6 +168,14 @@ class Uploads:
 
     def _has_room_for(self, size: int) -> bool:
         return self._pending_bytes + size <= MAX_PENDING_BYTES and len(self._pending) < MAX_PENDING_BATCHES
+
+    def _await_all(self) -> None:
+        """Wait until nothing is under way, and end the threads."""
+        while self._pending:
+            self._await_oldest()
+        for pool in self._pools or ():
+            pool.shutdown()
+        self._pools = None
 
     def _await_oldest(self) -> None:
         task, size = self._pending.popleft()
@@ -182,7 +193,7 @@ class Uploads:
             self._check()
             self.run.write_common_files(batch.common_files)
             self.run.announce(batch.number, batch.files)
-            for task in [pool.submit(self.run.write_file, name) for name in batch.files]:
+            for task in [pool.submit(batch.bring or self.run.write_file, name) for name in batch.files]:
                 task.result()
             self.run.remove_local_folders(batch.files, batch.folders)
             before.wait()

@@ -92,5 +92,9 @@ def test_the_commands_divide_a_run_and_merge_it(run: Any, tmp_path: Path, monkey
     assert result.err.startswith("surgery: activations already holds a run of facades; add --overwrite")
     assert run("merge", "--overwrite").code == 0
     assert run("verify").out.startswith("activations/  1 image, 2 files  matches")
+    assert run("merge", "-o", "memory://cli/run").code == 0
+    assert run("verify", "memory://cli/run").out.startswith("memory://cli/run/  1 image, 2 files  matches")
+    result = run("merge", "memory://cli/none")
+    assert (result.code, result.err.partition("holds")[0]) == (1, "surgery: memory://cli/none ")
     result = run("extract", "--shard", "9/8")
     assert result.code == 2

@@ -49,7 +49,7 @@ class FaultyFileSystem(MemoryFileSystem):  # type: ignore[misc]
         with kind._lock:
             if changes:
                 kind.writes.append(f"{what} {path}")
-            if what == "write" and kind.refused and kind.refused in path:
+            if what in ("write", "copy") and kind.refused and kind.refused in path:
                 raise PermissionError("no")
             if kind.dies_at is not None and len(kind.writes) >= kind.dies_at:
                 if kind.is_torn and changes and len(kind.writes) == kind.dies_at:

@@ -31,7 +31,7 @@
 #define SLACK 512         /* bytes behind the stream: for the head of a block, and for stores of 8 bytes */
 
 #define NEAR_LENGTH 5     /* the shortest match in the same line */
-#define FAR_LENGTH 6       /* and in another, whose distance takes more bits */
+#define FAR_LENGTH 6      /* and in another, whose distance takes more bits */
 #define NOISE_PERCENT 80  /* a block of which as much is left is noise */
 
 /* ---- lengths and distances (RFC 1951, section 3.2.5) ---- */
@@ -280,7 +280,7 @@ VECTORIZED static uint32_t *find_matches(
         position += lowest_bit(starts);
         size_t most = end - position < LONGEST ? end - position : LONGEST, best = 0;
         int found = 0;
-        for (int place = 0; place < places->count; place++) {
+        for (int place = 0; place < places->count && best < most; place++) {
             const size_t back = places->at[place].bytes;
             if (position < back)
                 continue;

@@ -154,6 +154,21 @@ INLINE double sum_of_squares(const float *values, Py_ssize_t size, double mean)
     return add_sums(sums);
 }
 
+INLINE Py_ssize_t count_zeros(const float *values, Py_ssize_t size)
+{
+    Py_ssize_t zeros = 0;
+    while (size) { /* a counter as wide as the values is twice as fast */
+        const int32_t part = size < 1 << 30 ? (int32_t)size : 1 << 30;
+        int32_t count = 0;
+        for (int32_t i = 0; i < part; i++)
+            count += values[i] == 0;
+        zeros += count;
+        values += part;
+        size -= part;
+    }
+    return zeros;
+}
+
 /* Find mean, sum of the squared distances to it, least, greatest and number of zeros of each row: five arrays of `rows`
    numbers. A row is read three times while it is in the cache. Returns false if a value is not finite. */
 VECTORIZED static bool find_moments_of_rows(const float *values, Py_ssize_t rows, Py_ssize_t size, double *moments)
@@ -162,9 +177,7 @@ VECTORIZED static bool find_moments_of_rows(const float *values, Py_ssize_t rows
         float least, greatest;
         if (!find_row_extremes(values, size, &least, &greatest))
             return false;
-        Py_ssize_t zeros = 0;
-        for (Py_ssize_t i = 0; i < size; i++)
-            zeros += values[i] == 0;
+        Py_ssize_t zeros = count_zeros(values, size);
         double mean = sum_of_values(values, size) / size;
         moments[row] = mean;
         moments[rows + row] = sum_of_squares(values, size, mean);

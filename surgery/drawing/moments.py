@@ -135,6 +135,8 @@ class Moments:
 
 def merge_moments(parts: Sequence[Moments]) -> Moments:
     """Return the statistics of all parts together, which have the same channels. There is at least one."""
+    if len(parts) == 1:
+        return parts[0]
     names = [each.name for each in fields(Moments)]
     whole = Moments(**{name: np.stack([getattr(part, name) for part in parts]) for name in names})
     while (rows := len(whole.count)) > 1:  # halves are merged at once

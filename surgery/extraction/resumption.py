@@ -53,9 +53,7 @@ def find_finished(folder: OutputFolder, images: int, sinks: Iterable[Sink], plac
     left = images - len(earlier.finished)
     is_remote = isinstance(place, Address)
     unable = [
-        sink
-        for sink in sinks
-        if not (can_be_divided(sink, is_remote=is_remote) or (getattr(sink, "resumes", False) and not is_remote))
+        sink for sink in sinks if not (can_be_divided(sink) or (getattr(sink, "resumes", False) and not is_remote))
     ]
     was_killed = is_remote and head.get("error") == KILLED  # before files of several images were at the address
     if (left or was_killed) and unable:
@@ -64,4 +62,16 @@ def find_finished(folder: OutputFolder, images: int, sinks: Iterable[Sink], plac
             f"by the sink {describe_stage(unable[0])}, whose files are of several images; add --overwrite "
             "(overwrite=True) to begin anew"
         )
+    if left:
+        _check_gathered(earlier, folder, place)
     return frozenset(earlier.finished)
+
+
+def _check_gathered(earlier: Tally, folder: OutputFolder, place: Place) -> None:
+    """Raise OutputError if a file is missing of what sinks have gathered of the images that are finished."""
+    for name in (name for names in earlier.gathered.values() for name in names):
+        if not (folder.path / name).is_file():
+            raise OutputError(
+                f"{place / name} is missing, which holds what was gathered of the images that are finished; add "
+                "--overwrite (overwrite=True) to begin anew"
+            )

@@ -86,7 +86,7 @@ def check_shareable(
     if shard is not None:
         others, remedy = "shards", "leave out --shard (shard=)"
     for sink in sinks:
-        if not can_be_divided(sink, is_remote=isinstance(place, Address)):
+        if not can_be_divided(sink):
             raise ModelError(
                 f"sink {describe_stage(sink)} writes files of several images, which {others} can't share; {remedy}"
             )

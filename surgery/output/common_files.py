@@ -38,7 +38,7 @@ class CommonFiles:
         home, _, last = name.rpartition("/")
         try:
             target = Path(self._directories.make(home, RUN).path) / last
-            if not (target.is_file() and target.read_bytes() == content):
+            if not _has_content(target, content):
                 self._write(name, target, content)
         except OSError as error:
             raise OutputError(f"can't write {self._root / name}: {describe_os_error(error)}") from error
@@ -49,7 +49,12 @@ class CommonFiles:
         home = target.parent
         if self._workspace is not None:
             home = self._workspace.path
-            self._directories.claim_file(name, str(target), is_written_once=True)
+            try:
+                self._directories.claim_file(name, str(target), is_written_once=True)
+            except FileExistsError:
+                if _has_content(target, content):  # another process of the run was faster
+                    return
+                raise
             self._workspace.note_file(name, RUN)
         part = home / f".{os.getpid()}-{uuid4().hex}.part"
         try:
@@ -57,6 +62,10 @@ class CommonFiles:
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
 
 
 def exact_name(name: str) -> str:

@@ -37,3 +37,5 @@ def check_free(workspace: Workspace, name: str, known: Iterable[str] = ()) -> No
     target = workspace.folder / name
     if os.path.lexists(target) and name not in known and name not in workspace.own_files:
         raise OutputError(f"can't write {target}: a file of that name is there, which is of no run; move it away")
+    if workspace.uploads is not None:
+        workspace.uploads.run.check_free([name])

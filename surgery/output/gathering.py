@@ -16,7 +16,9 @@ from surgery.errors import OutputError, describe_os_error
 from surgery.output.checksums import checksum
 from surgery.output.gathered import check_free
 from surgery.output.image_records import sync_file
+from surgery.output.remote_sums import STATE, write_state
 from surgery.output.workspace import RUN
+from surgery.text import WORK_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +32,7 @@ SAVE_INTERVAL = 1.0
 """Seconds between two states: the most that a kill can lose."""
 SAVE_SHARE = 0.03
 """The share of the time that may be spent on saving."""
-_STATE, _MERGED = "state", "merged.part"
+_MERGED = "merged.part"
 
 
 class GatheredSums:
@@ -57,9 +59,9 @@ class GatheredSums:
         return time.monotonic() - self._saved >= max(SAVE_INTERVAL, self._cost / SAVE_SHARE)
 
     def save(self, workspace: Workspace) -> dict[str, int]:
-        """Save a state, and return its number by the token of the process. The one before stays.
+        """Save a state, at the address of the run too, and return its number by the token of the process.
 
-        Raises OutputError if it can't be written.
+        The one before stays. Raises OutputError if it can't be written.
         """
         started = time.monotonic()
         self._number += 1
@@ -71,18 +73,22 @@ class GatheredSums:
                 sync_file(place / name)
         except OSError as error:
             raise OutputError(f"can't write to {workspace.folder}: {describe_os_error(error)}") from error
+        if workspace.uploads is not None:
+            write_state(workspace.uploads.run.remote, place)
         self._saved = time.monotonic()
         self._cost = self._saved - started
         return {self._token: self._number}
 
-    def forget_earlier(self, workspace: Workspace) -> None:
-        """Remove the state before the last one, once the records name the last one."""
-        _remove(workspace.path / state_name(self._token, self._number - 1))
+    def forget_earlier(self, workspace: Workspace) -> tuple[str, ...]:
+        """Remove the state before the last one, once the records name the last one. Return its files at an address."""
+        name = state_name(self._token, self._number - 1)
+        _remove(workspace.path / name)
+        return tuple(f"{WORK_FOLDER}/{name}/{each}" for each in self._sums) if self._number > 1 else ()
 
 
 def state_name(token: str, number: int) -> str:
     """Return the name of a state in the workspace."""
-    return f"{_STATE}-{token}-{number}"
+    return f"{STATE}{token}-{number}"
 
 
 def keep_states(workspace: Workspace, tally: Tally) -> dict[str, str]:

@@ -98,8 +98,8 @@ class ImageRecords:
         self._lines.clear()
         return RecordedBatch(images, tally)
 
-    def commit(self, *batches: RecordedBatch, states: dict[str, int] | None = None) -> None:
-        """Write the records of some batches, completely or not at all.
+    def commit(self, *batches: RecordedBatch, states: dict[str, int] | None = None) -> bytes:
+        """Write the records of some batches, completely or not at all, and return what was written.
 
         With `states`, what sinks have gathered of all recorded images is in them, and the disk keeps the records when
         this returns. Raises OutputError if the disk is full.
@@ -117,6 +117,7 @@ class ImageRecords:
             os.lseek(self._file, self._size, os.SEEK_SET)
             raise OutputError(f"can't write to {self._folder}: {describe_os_error(error)}") from error
         self._size += len(content)
+        return content
 
     def close(self) -> None:
         """Close the file, to which nothing more will be added."""
@@ -175,18 +176,23 @@ def read_journal(workspace: Path, journal: str) -> set[int]:
         return set()
 
 
-def split_batches(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number of each batch in the content of a file of records, and its records.
+def split_batches(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the records of batches in the content of a file of records: of each, or of those recorded together.
 
-    A batch at the end that was cut is left out.
+    They follow the number of the first batch and that of the last. Batches at the end that were cut are left out.
     """
     records = b""
+    numbers: list[int] = []
+    is_first = True
     for line in content.splitlines(keepends=True):
         records += line
-        if line.startswith(b"\t") and line.endswith(b"\n"):
-            number = records.partition(b"\t")[0]
-            yield int(number) if number.isdigit() else -1, records
-            records = b""
+        if is_first:
+            number = line.partition(b"\t")[0]
+            numbers.append(int(number) if number.isdigit() else -1)
+        is_first = line.startswith(b"\t")
+        if is_first and not line.startswith(b"\t+") and line.endswith(b"\n"):
+            yield numbers[0], numbers[-1], records
+            records, numbers = b"", []
 
 
 def sync_file(path: Path) -> None:

@@ -19,7 +19,7 @@ from surgery.output.notes import format_notes, merge_notes
 from surgery.output.run_identity import PLAN
 from surgery.output.shards import SHARD
 from surgery.output.tally import Tally
-from surgery.output.uploads import BatchUpload
+from surgery.output.uploads import BatchUpload, Recorded
 from surgery.text import BATCH_FOLDER, sanitize_path_part, sortable_number
 
 if TYPE_CHECKING:
@@ -212,35 +212,31 @@ class Manifest:
             finish()
         else:
             places = [f"{BATCH_FOLDER}/{sortable_number(number, 4)}", *map(sanitize_path_part, self._batch_images)]
-            common, content = sorted(batch.common_files), record.content()
-            uploads.submit(BatchUpload(number, self._batch_files, common, places, content, finish))
+            uploads.submit(BatchUpload(number, self._batch_files, sorted(batch.common_files), places, finish))
             self._batch_files, self._batch_images = [], []
 
     def drain(self) -> None:
         """Wait until all batches are recorded. Raises OutputError if one can't be taken to the address of the run."""
-        try:
-            if self._workspace.uploads is not None:
-                self._workspace.uploads.drain()
-        finally:
+        if self._workspace.uploads is not None:
+            self._workspace.uploads.drain(self._write_records)
+        else:
             self._write_records()
 
-    def _finish_batch(self, number: int, record: RecordedBatch, gathered: Sequence[tuple[str, Gathered]]) -> None:
+    def _finish_batch(self, number: int, record: RecordedBatch, gathered: Sequence[tuple[str, Gathered]]) -> Recorded:
         self._sums.add(gathered)
         self._unwritten.append((number, record))
-        if not self._sums or self._sums.is_due():
-            self._write_records()
+        return self._write_records() if not self._sums or self._sums.is_due() else Recorded()
 
-    def _write_records(self) -> None:
-        """Write the records of the batches that wait for it, after what is gathered of them."""
+    def _write_records(self) -> Recorded:
+        """Write the records of the batches that wait for it, after what is gathered of them, and return them."""
         batches, self._unwritten = self._unwritten, []
         if not batches:
-            return
+            return Recorded()
         states = self._sums.save(self._workspace) if self._sums else None
-        self._records.commit(*(record for _, record in batches), states=states)
+        content = self._records.commit(*(record for _, record in batches), states=states)
         for number, _ in batches:
             self._workspace.finish_batch(number)
-        if states is not None:
-            self._sums.forget_earlier(self._workspace)
+        return Recorded(content, () if states is None else self._sums.forget_earlier(self._workspace))
 
     def drop_image(self, image: str | None) -> None:
         """Forget an image that failed."""

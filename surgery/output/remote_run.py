@@ -10,26 +10,33 @@ unfinished-run  those of the files that belong to no batch
 unfinished-common-*  those of files of the whole run that the batches need
 old.json        the manifest of a run that is being removed, since another one overwrites it
 new.json        a manifest before it has its name
+state-*/, merged-*  what sinks have gathered, as `remote_sums` says
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from surgery.errors import OutputError, describe_os_error
-from surgery.output.image_records import split_batches
+from surgery.errors import OutputError
 from surgery.output.json_values import as_json
 from surgery.output.locks import Lock
-from surgery.output.manifest_reader import ManifestReader, is_inside
-from surgery.output.remote_folder import REMOVED_AT_ONCE
+from surgery.output.manifest_reader import ManifestReader
+from surgery.output.remote_recovery import (
+    NEW,
+    OLD,
+    RECORDS,
+    UNFINISHED,
+    read_names,
+    remove_files,
+    remove_old_run,
+    remove_unfinished_files,
+)
+from surgery.output.remote_sums import MERGED, remove_work_files, state_files
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
@@ -39,8 +46,7 @@ if TYPE_CHECKING:
     from surgery.output.remote_claim import RemoteClaim
     from surgery.output.remote_folder import RemoteFolder
 
-RECORDS, UNFINISHED = "records-", "unfinished-"
-_OLD, _NEW, _RUN_FILES = f"{WORK_FOLDER}/old.json", f"{WORK_FOLDER}/new.json", f"{WORK_FOLDER}/{UNFINISHED}run"
+_RUN_FILES = f"{WORK_FOLDER}/{UNFINISHED}run"
 _FILES_AT_ONCE = 16
 
 
@@ -56,6 +62,8 @@ class RemoteRun:
     """The names at the top of the address that were there before."""
     own: frozenset[str] = frozenset()
     """Those of them in which the files are of this run, which goes on with an earlier one."""
+    listed: frozenset[str] = frozenset()
+    """The files of the whole run that the manifest of that one lists."""
     has_begun: bool = False
     """Whether the manifest of this run is at the address."""
 
@@ -69,7 +77,7 @@ class RemoteRun:
             if not self._mark.exists():
                 old = self.folder / WORK_FOLDER / "old" / MANIFEST_FILE
                 if old.exists():
-                    self._put_whole(old, _OLD)
+                    self._put_whole(old, OLD)
                     remove_old_run(self.remote, self.folder.parent)
                 self.write_manifest()
                 self.mark_begun()
@@ -94,7 +102,7 @@ class RemoteRun:
 
         Raises OutputError if a file of one of these names is there that is of no run.
         """
-        self._check_free(names)
+        self.check_free(names)
         self.remote.write(f"{WORK_FOLDER}/{UNFINISHED}{number}", as_json(names))
 
     def forget_announced(self, numbers: Iterable[int]) -> None:
@@ -134,7 +142,15 @@ class RemoteRun:
     def write_records(self, name: str, content: bytes) -> None:
         """Write records of finished batches to the address."""
         self.claim.renew()
-        self.remote.write(f"{WORK_FOLDER}/{RECORDS}{name}", content)
+        self.remote.write(self.records_file(name), content)
+
+    def records_file(self, name: str) -> str:
+        """Return the file at the address that has these records."""
+        return f"{WORK_FOLDER}/{RECORDS}{name}"
+
+    def remove_work_files(self, names: Iterable[str]) -> None:
+        """Remove files in `.surgery` at the address."""
+        remove_work_files(self.remote, names)
 
     def write_manifest(self) -> None:
         """Write the manifest in the staging folder to the address."""
@@ -148,36 +164,51 @@ class RemoteRun:
         self.begin()
         self.claim.renew()
         manifest = ManifestReader(self.folder)
-        common = manifest.head.get("progress", {}).get("common_files", ())  # which are there
-        files = [name for name in manifest.run_files() if name not in common and self.local_file(name).is_file()]
-        if files:
-            self._check_free(files)
-            self.remote.write(_RUN_FILES, as_json(files))
-            with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-                for _ in pool.map(self.write_file, files):
-                    pass
+        progress = manifest.head.get("progress", {})
+        common, gathered = progress.get("common_files", ()), progress.get("gathered", ())  # common ones are there
+        names = [*manifest.run_files()]
+        files = [name for name in names if name not in common and self.local_file(name).is_file()]
+        merged = [name for name in files if name in gathered and name in self.listed]
+        changed = sorted({*files, *self.listed.difference(names)}.difference(merged))
+        if changed:
+            self.check_free(files)
+            self.remote.write(_RUN_FILES, as_json(changed))
+        for name in merged:  # what the manifest lists is always what its images add up to
+            self.remote.put(self.local_file(name), f"{WORK_FOLDER}/{MERGED}{name}")
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            for _ in pool.map(self.write_file, (name for name in files if name not in merged)):
+                pass
         self.write_manifest()
+        for name in merged:
+            self.remote.replace(f"{WORK_FOLDER}/{MERGED}{name}", name)
         remove_unfinished_files(self.remote, manifest, finished)
-        records = [name for name in self.remote.names(WORK_FOLDER) if name.startswith(RECORDS)]
-        self.remote.remove(f"{WORK_FOLDER}/{name}" for name in records)
+        self._remove_records()
 
     def remove_announced(self, numbers: Iterable[int]) -> None:
         """Remove the files of those of these batches that a lost worker has announced and not recorded."""
         known = {f"{UNFINISHED}{number}" for number in numbers}
         for name in [name for name in self.remote.names(WORK_FOLDER) if name in known]:
-            remove_files(self.remote, _read_names(self.remote.read(f"{WORK_FOLDER}/{name}")))
+            remove_files(self.remote, read_names(self.remote.read(f"{WORK_FOLDER}/{name}")))
             self.remote.remove([f"{WORK_FOLDER}/{name}"])
 
     def withdraw(self, earlier: ManifestReader | None, finished: Container[int]) -> None:
         """Leave nothing of this run at the address. `earlier` and `finished` are of the run that it goes on with."""
         remove_unfinished_files(self.remote, earlier, finished)
+        self._remove_records()
         if earlier is None and self._mark.exists():
             self.remote.remove([MANIFEST_FILE])
 
-    def _check_free(self, names: Iterable[str]) -> None:
+    def check_free(self, names: Iterable[str]) -> None:
+        """Raise OutputError if a file of one of these names is there that is of no run."""
         for name in names:
             if name.partition("/")[0] not in self.own and self.had_file(name):
                 raise self._explain_other_file(name)
+
+    def _remove_records(self) -> None:
+        """Remove the records, and the states that they name: the manifest lists all of it."""
+        left = self.remote.names(WORK_FOLDER)
+        self.remote.remove(f"{WORK_FOLDER}/{name}" for name in left if name.startswith(RECORDS))
+        self.remove_work_files(state_files(self.remote, left))
 
     def _is_there(self, name: str) -> bool:
         """Return whether a file of an earlier run is there with the content that it has in the staging folder."""
@@ -193,84 +224,5 @@ class RemoteRun:
 
     def _put_whole(self, file: Path, name: str) -> None:
         """Write a manifest to the address, whole or not at all, also where a file may be seen while it is written."""
-        self.remote.put(file, _NEW)
-        self.remote.replace(_NEW, name)
-
-
-def remove_unfinished_files(remote: RemoteFolder, earlier: ManifestReader | None, finished: Container[int]) -> None:
-    """Remove the files at an address that a run has announced and not secured.
-
-    `earlier` is the manifest of what is secured, and `finished` are the images in it; None if nothing is.
-    """
-    listed = set(earlier.run_files()) if earlier is not None else set()
-    announced = [name for name in remote.names(WORK_FOLDER) if name.startswith(UNFINISHED)]
-    for name in announced:
-        number = name.removeprefix(UNFINISHED)
-        if not (number.isdigit() and int(number) in finished):
-            names = _read_names(remote.read(f"{WORK_FOLDER}/{name}"))
-            remove_files(remote, [each for each in names if each not in listed])
-    remote.remove(f"{WORK_FOLDER}/{name}" for name in announced)
-
-
-def download_state(remote: RemoteFolder, folder: Path) -> bool:
-    """Fill an empty staging folder with what an earlier run has left at an address, but for its files.
-
-    Return whether that run was killed, so that its manifest does not have all of it.
-    """
-    work = folder / WORK_FOLDER
-    try:
-        work.mkdir(parents=True)
-        if remote.exists(_OLD):
-            remove_old_run(remote, folder.parent)
-        if not remote.fetch(MANIFEST_FILE, folder / MANIFEST_FILE):
-            return False
-        (work / "stores").touch()  # then the run is recovered, as one that was killed
-        left = remote.names(WORK_FOLDER)
-        last: list[int] = []
-        """The last batch in each journal, which has batches in their order."""
-        for name in sorted(name for name in left if name.startswith(RECORDS)):
-            for number, records in split_batches(remote.read(f"{WORK_FOLDER}/{name}") or b""):
-                journal = next((place for place, each in enumerate(last) if each < number), len(last))
-                last[journal : journal + 1] = [number]
-                with (work / f"images-{journal}").open("ab") as file:
-                    file.write(records)
-    except OSError as error:
-        raise OutputError(f"can't write to {folder}: {describe_os_error(error)}") from error
-    return any(name.startswith((RECORDS, UNFINISHED)) or name == _NEW.rpartition("/")[2] for name in left)
-
-
-def remove_old_run(remote: RemoteFolder, scratch: Path) -> None:
-    """Remove the run whose manifest is at the address under another name, since another run overwrites it.
-
-    If it is killed, the next run goes on with it. `scratch` is a local folder.
-    """
-    old = scratch / "old"
-    old.mkdir(exist_ok=True)
-    try:
-        if not remote.fetch(_OLD, old / MANIFEST_FILE):
-            return
-        work = [f"{WORK_FOLDER}/{name}" for name in remote.names(WORK_FOLDER) if name.startswith((RECORDS, UNFINISHED))]
-        remote.remove([MANIFEST_FILE, *work])
-        files = ManifestReader(old).all_files()
-        while some := list(islice(files, REMOVED_AT_ONCE)):
-            remove_files(remote, some)
-        remote.remove([_OLD])
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def remove_files(remote: RemoteFolder, names: Iterable[str]) -> None:
-    """Remove files of a run, and folders that are empty then. Names that lead out of the folder are skipped."""
-    inside = [name for name in names if is_inside(name)]
-    remote.remove(inside)
-    homes = {parent.as_posix() for name in inside for parent in PurePosixPath(name).parents if parent.name}
-    remote.remove_empty_folders(sorted(homes, key=len, reverse=True))
-
-
-def _read_names(content: bytes | None) -> list[str]:
-    """Return the names in a list of files; none if it was cut."""
-    try:
-        names = json.loads(content or b"[]")
-    except (ValueError, RecursionError):
-        return []
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        self.remote.put(file, NEW)
+        self.remote.replace(NEW, name)

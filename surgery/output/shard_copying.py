@@ -22,7 +22,7 @@ from surgery.output.manifest_writer import UNFINISHED, write_manifest
 from surgery.output.remote_folder import RemoteFolder
 from surgery.output.run_directories import RunDirectories
 from surgery.output.tally import Tally
-from surgery.output.uploads import FILES_AT_ONCE, BatchUpload
+from surgery.output.uploads import FILES_AT_ONCE, BatchUpload, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -138,7 +138,7 @@ class ShardCopies:
                 self._directories.forget(home)
             finish()
         else:
-            uploads.submit(BatchUpload(number, batch.files, sorted(shared), (), record.content(), finish, bring))
+            uploads.submit(BatchUpload(number, batch.files, sorted(shared), (), finish, bring))
 
     def _bring_common(self, name: str, number: int) -> str:
         """Bring a file of the whole run into the folder of the workspace. Return its checksum."""
@@ -176,7 +176,8 @@ class ShardCopies:
         finally:
             file.unlink(missing_ok=True)
 
-    def _finish(self, records: ImageRecords, number: int, record: RecordedBatch) -> None:
+    def _finish(self, records: ImageRecords, number: int, record: RecordedBatch) -> Recorded:
         """Record images whose files are where they belong."""
-        records.commit(record)
+        content = records.commit(record)
         self._workspace.finish_batch(number)
+        return Recorded(content)

@@ -20,7 +20,8 @@ from surgery.output.manifest_reader import ManifestReader, has_manifest
 from surgery.output.recovery import acquire_workspace, check_overwrite
 from surgery.output.remote_claim import RemoteClaim
 from surgery.output.remote_folder import RemoteFolder
-from surgery.output.remote_run import UNFINISHED, RemoteRun, download_state, remove_unfinished_files
+from surgery.output.remote_recovery import UNFINISHED, download_state, remove_unfinished_files
+from surgery.output.remote_run import RemoteRun
 from surgery.output.tally import Tally
 from surgery.output.uploads import Uploads
 from surgery.text import BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER
@@ -142,8 +143,9 @@ def _open_staging(
         remove_unfinished_files(remote, earlier, _finished_in(earlier))
         goes_on = has_manifest(folder)
         occupied = frozenset(remote.names()) - {WORK_FOLDER, MANIFEST_FILE}
-        own = {BATCH_FOLDER, *(name.partition("/")[0] for name in earlier.run_files())} if goes_on and earlier else ()
-        run = RemoteRun(remote, claim, folder, occupied, frozenset(own))
+        listed = frozenset(earlier.run_files() if goes_on and earlier else ())
+        own = {BATCH_FOLDER, *(name.partition("/")[0] for name in listed)} if goes_on else ()
+        run = RemoteRun(remote, claim, folder, occupied, frozenset(own), listed)
         if goes_on:
             run.mark_begun()
         workspace.place, workspace.uploads = remote.address, Uploads(run)

@@ -7,17 +7,19 @@ Each process of a run has threads of its own for it. A batch takes these steps, 
     recorded    it is in the journal on the local disk
     secured     `.surgery/records-...` at the address has what the journal says of it
 
-The next run removes files that were announced and not secured.
+If sinks gather something, such as statistics, several batches are recorded together, once what was gathered of them is
+at the address. The next run removes files that were announced and not secured.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 if TYPE_CHECKING:
@@ -48,6 +50,19 @@ class _Records:
     """How many bytes of it are at the address."""
     batches: list[int] = field(default_factory=list)
     """The batches that are announced, which they need not be once all is secured."""
+    superseded: list[str] = field(default_factory=list)
+    """Files at the address that are no longer needed once all is secured."""
+    is_kept: bool = False
+    """Whether all that is secured has to stay: then it is not written over, since that may be cut off."""
+
+
+class Recorded(NamedTuple):
+    """What the journal has of a batch, and of others that were recorded together with it."""
+
+    content: bytes = b""
+    """Empty if the batch waits for the next."""
+    superseded: tuple[str, ...] = ()
+    """Files at the address that are not needed once this is secured: of a state that earlier records name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +75,8 @@ class BatchUpload:
     """Those of the whole run that were first needed for it, and which stay in the staging folder."""
     folders: Sequence[str]
     """The folders of its images, to which nothing more is written."""
-    record: bytes
-    """What the journal has of it."""
-    finish: Callable[[], object]
-    """Records it; called when its files are at the address."""
+    finish: Callable[[], Recorded]
+    """Records it, or lets it wait; called when its files are at the address."""
     bring: Callable[[str], object] | None = None
     """Takes a file of this name there, for files that are not in the staging folder."""
 
@@ -115,9 +128,11 @@ class Uploads:
         self._last = _Turn()
         self._last.end(is_recorded=True)
         self._adding, self._securing = Lock(), Lock()
+        self._announced: list[int] = []
+        """The batches that wait for their records."""
         self._unsecured: list[_Records] = []
         """Records in their order; but for the last, objects that are full."""
-        self._token, self._count = uuid4().hex, 0
+        self._token, self._numbers = uuid4().hex, itertools.count()
         """Of the names of the objects with records."""
         self._length = self._secured = 0
         """The bytes of all records, and how many of them are at the address."""
@@ -148,13 +163,22 @@ class Uploads:
         """Return whether a file is at the address, or on its way: of a recent batch, or of an earlier run."""
         return any(name in names for names in self._recent) or self.run.had_file(name)
 
-    def drain(self) -> None:
-        """Wait until all batches are secured, and end the threads. Raises the first error of a batch."""
+    def drain(self, finish: Callable[[], Recorded] = Recorded) -> None:
+        """Wait until all batches are secured, and end the threads. Raises the first error of a batch.
+
+        `finish` records those that wait for it.
+        """
         self._await_all()
+        try:
+            recorded = finish()
+        except Exception:
+            self._check()  # an earlier error
+            raise
         self._check()
+        self._secure(self._add((), recorded))
         for records in self._unsecured:  # those of the last object, which may grow in the next share of the run
             self.run.forget_announced(records.batches)
-            records.batches = []
+            records.batches, records.is_kept = [], True
 
     def abandon(self, error: BaseException) -> None:
         """End after an error elsewhere: wait for the batches that are under way, and take no other."""
@@ -197,8 +221,7 @@ class Uploads:
                 task.result()
             self.run.remove_local_folders(batch.files, batch.folders)
             before.wait()
-            batch.finish()
-            length = self._add(batch.number, batch.record)
+            length = self._add([batch.number], batch.finish())
             own.end(is_recorded=True)
             self._secure(length)
         except _BatchBeforeFailedError:
@@ -208,16 +231,25 @@ class Uploads:
         finally:
             own.end(is_recorded=False)
 
-    def _add(self, number: int, record: bytes) -> int:
-        """Add a record to those that are written to the address together. Return the length of all of them."""
+    def _add(self, numbers: Sequence[int], recorded: Recorded) -> int:
+        """Add records to those that are written to the address together. Return the length of all of them.
+
+        `numbers` are batches that were announced.
+        """
         with self._adding:
-            if not self._unsecured or len(self._unsecured[-1].content) >= RECORDS_BYTES:
-                self._unsecured.append(_Records(f"{self._token}-{self._count:08}"))
-                self._count += 1
-            self._unsecured[-1].content += record
-            self._unsecured[-1].batches.append(number)
-            self._length += len(record)
+            self._announced += numbers
+            if recorded.content:
+                if not self._unsecured or len(self._unsecured[-1].content) >= RECORDS_BYTES:
+                    self._unsecured.append(_Records(self._next_name()))
+                self._unsecured[-1].content += recorded.content
+                self._unsecured[-1].superseded += recorded.superseded
+                self._unsecured[-1].batches += self._announced
+                self._announced = []
+                self._length += len(recorded.content)
             return self._length
+
+    def _next_name(self) -> str:
+        return f"{self._token}-{next(self._numbers):08}"
 
     def _secure(self, length: int) -> None:
         """Write records to the address in their order, unless another thread has done so up to this length."""
@@ -225,10 +257,15 @@ class Uploads:
             while self._secured < length:
                 with self._adding:
                     records = self._unsecured[0]
-                    content = records.content
+                    content, superseded, records.superseded = records.content, records.superseded, []
+                records.is_kept |= bool(superseded)
+                if records.is_kept and records.secured:
+                    superseded.append(self.run.records_file(records.name))
+                    records.name = self._next_name()
                 self.run.write_records(records.name, content)
                 self._secured += len(content) - records.secured
                 records.secured = len(content)
+                self.run.remove_work_files(superseded)
                 if len(content) >= RECORDS_BYTES:  # then nothing was added meanwhile
                     del self._unsecured[0]
                     self.run.forget_announced(records.batches)

@@ -94,12 +94,9 @@ class Sink(Protocol):
     def __call__(self, folder: OutputFolder, /) -> AbstractContextManager[Write]: ...
 
 
-def can_be_divided(sink: Sink, *, is_remote: bool = False) -> bool:
-    """Return whether several processes may open a sink, in one run after the other too.
-
-    With `is_remote`, the run goes to an address, where no process finds what another has gathered.
-    """
-    return bool(getattr(sink, "alone", False) or (getattr(sink, "gathers", None) and not is_remote))
+def can_be_divided(sink: Sink) -> bool:
+    """Return whether several processes may open a sink, in one run after the other too."""
+    return bool(getattr(sink, "alone", False) or getattr(sink, "gathers", None))
 
 
 def find_loaders(sinks: Iterable[Sink]) -> dict[str, Loader]:

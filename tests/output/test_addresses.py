@@ -379,8 +379,10 @@ def test_records_that_are_not_in_order_become_journals_that_are() -> None:
     from surgery.output.image_records import split_batches
 
     parts = [b"4\t1\t{}\n5\t1\t{}\n\t{}\n", b"0\t2\t{}\n\t{}\n"]
-    assert list(split_batches(b"".join(parts))) == [(4, parts[0]), (0, parts[1])]
-    assert list(split_batches(b"".join(parts)[:-2])) == [(4, parts[0])]
+    assert list(split_batches(b"".join(parts))) == [(4, 4, parts[0]), (0, 0, parts[1])]
+    assert list(split_batches(b"".join(parts)[:-2])) == [(4, 4, parts[0])]
+    together = b"2\t1\t{}\n\t+{}\n3\t1\t{}\n\t{}\n"
+    assert list(split_batches(together + b"9\t1\t{}\n\t+{}\n")) == [(2, 3, together)]
 
 
 def test_sinks_that_need_the_files_in_a_folder_are_refused(photos: Path) -> None:

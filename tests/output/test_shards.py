@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from surgery.builtin.sinks import Npz, Page, Png, Sheet
 from surgery.errors import ModelError, OutputError
 from surgery.output import merging, recovery
 from surgery.output.manifest_reader import find_runs
+from surgery.output.run_directories import RunDirectories
 from tests.output.test_resumed_runs import ROOT, Noisy, Stop, killed_after, manifest, photos, run, tree
 
 if TYPE_CHECKING:
@@ -422,6 +423,24 @@ def test_a_file_of_the_whole_run_that_all_shards_write_alike_is_one_file(
     run(photos, stopped, sinks=[table], progress=Stop(2), **options)
     run(photos, stopped, sinks=[table], **options)
     assert tree(stopped) == tree(whole)
+
+
+def test_a_file_of_the_whole_run_that_two_processes_write_at_the_same_moment_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = RunDirectories.claim_file
+
+    def write_first(self: RunDirectories, name: str, path: str, **options: Any) -> None:
+        Path(path).write_bytes(written)  # as another process that has not found the file either
+        claim(self, name, path, **options)
+
+    monkeypatch.setattr(RunDirectories, "claim_file", write_first)
+    with recovery.acquire_workspace(tmp_path / "out") as workspace:
+        folder = surgery.OutputFolder(tmp_path / "out", workspace=workspace)
+        for name, written in (("same.txt", b"content"), ("other.txt", b"another")):
+            with nullcontext() if written == b"content" else pytest.raises(OutputError, match="a file of that name is"):
+                folder.common_file(name, b"content")
+        assert [file.name for file in folder.take_written()] == ["same.txt"]
 
 
 def test_a_file_of_the_whole_run_is_there_after_a_kill_and_after_a_power_cut(

@@ -24,15 +24,13 @@ def isolate_caches(model: nn.Module, on_result: Callable[[Any], Any] = lambda va
     Otherwise a cache would keep proxies or tensors of this run for later runs. Each computed result passes through
     `on_result`.
     """
-    namespaces: list[Any] = [*user_namespaces(model), *user_classes(model)]
+    remembered = _remembered.get() or _Remembered()
     found = [
-        (namespace, name, value)
-        for namespace in namespaces
-        for name, value in (namespace if isinstance(namespace, dict) else vars(namespace)).items()
-        if type(value) is functools._lru_cache_wrapper  # noqa: SLF001
+        cached
+        for namespace in (*user_namespaces(model), *user_classes(model))
+        for cached in _cached_functions(namespace, remembered)
     ]
-    remembered = _remembered.get()
-    known = {} if remembered is None else remembered.caches
+    known = remembered.caches
     key = tuple((id(namespace), name, id(value)) for namespace, name, value in found)
     caches = known.pop(key, None) or [_IsolatedCache(*each) for each in found]  # a block inside this one has others
     try:
@@ -44,6 +42,23 @@ def isolate_caches(model: nn.Module, on_result: Callable[[Any], Any] = lambda va
         for cache in caches:
             cache.clear()
         known[key] = caches
+
+
+def _cached_functions(namespace: Any, remembered: _Remembered) -> list[tuple[Any, str, Any]]:
+    """Return the functions with an `lru_cache` in a namespace, each with the namespace and its name."""
+    if not remembered.has_caches.get(id(namespace), True):
+        return []
+    names: dict[str, Any] = namespace if isinstance(namespace, dict) else vars(namespace)
+    found = []
+    if _CACHED in map(type, names.values()):  # faster than a look at each, and seldom true
+        found = [(namespace, name, value) for name, value in names.items() if type(value) is _CACHED]
+    if "site-packages" in str(names.get("__file__")):
+        # What is found the first time counts: in a block inside another one, the names are overridden.
+        remembered.has_caches.setdefault(id(namespace), bool(found))
+    return found
+
+
+_CACHED = functools._lru_cache_wrapper  # noqa: SLF001
 
 
 class _IsolatedCache:
@@ -90,6 +105,8 @@ class _Remembered:
         """By the classes of a model, and the number of imported modules."""
         self.caches: dict[tuple[tuple[int, str, int], ...], list[_IsolatedCache]] = {}
         """By the identity of their namespaces and functions. Those in use are not among them."""
+        self.has_caches: dict[int, bool] = {}
+        """Whether installed modules have functions with an `lru_cache`, by the identity of their namespaces."""
 
 
 _remembered: ContextVar[_Remembered | None] = ContextVar("_remembered", default=None)
@@ -99,7 +116,8 @@ _remembered: ContextVar[_Remembered | None] = ContextVar("_remembered", default=
 def remember_namespaces() -> Iterator[None]:
     """Within the block, look through the imported modules once for each set of classes, since there may be thousands.
 
-    They are looked through again when the number of imported modules changes.
+    They are looked through again when the number of imported modules changes. Names of installed modules are looked
+    through for cached functions once.
     """
     token = _remembered.set(_Remembered())
     try:
@@ -146,14 +164,16 @@ _libraries: dict[str, Any] = {}
 
 def _is_user_module(name: str, module: Any, packages: set[str]) -> bool:
     names: dict[str, Any] = getattr(module, "__dict__", {})
+    uses_torch = "torch" in names or "nn" in names or "Tensor" in names
+    if not uses_torch and str(names.get("__name__")).partition(".")[0] not in packages:
+        return False  # most of them
     file = names.get("__file__")
     if file is None and names.get("__name__") != "__main__":
         return False
     if file is not None and not is_user_file(str(file)):
         _libraries[name] = module
         return False
-    uses_torch = "torch" in names or "nn" in names or "Tensor" in names
-    return uses_torch or str(names.get("__name__")).partition(".")[0] in packages
+    return True
 
 
 def _is_user_class(kind: type) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 import pytest
 
 from surgery.cli import app as cli
+from surgery.eager import user_code
 from surgery.plugins import discovery as origins
 from tests.distributions import Site
 
 INSTALLED = {str(distribution.locate_file("")) for distribution in distributions()}
 """Where distributions were before a test began."""
+_numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +26,23 @@ def no_installed_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def pytest_collection_finish() -> None:
+    """Let no trace search the modules of other tests for names that its model may use: there are hundreds of them."""
+    hidden = {name: module for name, module in sys.modules.items() if name.startswith("tests.") and ".test_" in name}
+    user_code._libraries.update(hidden)
+
+
+@pytest.fixture(autouse=True)
+def names_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of a test's own module are the user's."""
+    monkeypatch.delitem(user_code._libraries, request.module.__name__, raising=False)
+
+
 @pytest.fixture(autouse=True)
 def state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the user has said of plugins is not seen, and not changed."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    # Its folder isn't made before it is needed: most tests write nothing there.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "states" / str(next(_numbers))))
 
 
 class Result:

@@ -1,4 +1,4 @@
-"""Laws of `cut`, on the model that ships inside and on random small models."""
+"""Laws of `cut`, on the model that ships inside and on random small models; `tests/tracing/test_traps.py` has more."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import surgery
-from surgery.errors import SurgeryError
-from surgery.graph import bitwise_equal, clone_inputs, copy_sharing_parameters, find_instances, named_tensors
+from surgery.graph import bitwise_equal, named_tensors
 from surgery.graph.traced_module import TracedModule
-from tests.tracing.test_traps import KEPT
+from tests.rewriting.two_parts import cut_in_two
 from tests.verification.test_laws import Line, made, programs, run, same, steady
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from surgery.types import Operation
-    from tests.traps import Trap
+    from torch import Tensor
 
 
 @pytest.fixture(scope="module", name="shipped")
@@ -60,49 +56,9 @@ def test_a_head_of_the_shipped_model_returns_what_is_recorded(shipped: tuple[Any
         assert bitwise_equal(value, activation.values), activation.path
 
 
-class TwoParts:
-    """Two parts that run one after the other, and have the buffers of both."""
-
-    def __init__(self, head: nn.Module, tail: nn.Module) -> None:
-        self._head, self._tail = head, tail
-
-    def __call__(self, *inputs: Any) -> Any:
-        return self._tail(*self._head(*inputs))
-
-    def buffers(self) -> tuple[Tensor, ...]:
-        return ()
-
-
 def symbolic(program: tuple[Line, ...], training: bool, verified: bool) -> tuple[Any, Tensor]:
     model, x = made(program, training)
     return surgery.trace(model, x if verified else None), x
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("trap", KEPT, ids=lambda trap: trap.name)
-def test_a_model_that_is_hard_to_trace_cut_anywhere_is_the_model(trap: Trap) -> None:
-    torch.manual_seed(0)
-    model, inputs = trap.make().eval(), trap.inputs()
-    traced = surgery.trace(model, inputs)
-    if not isinstance(traced, TracedModule):
-        return
-    torch.manual_seed(1)
-    expected = list(find_instances(copy_sharing_parameters(traced)(*clone_inputs(inputs))))
-    for operation in surgery.operations(traced):
-        if parts := cut_in_two(traced, operation):
-            torch.manual_seed(1)
-            assert same(list(find_instances(parts(*clone_inputs(inputs)))), expected), operation.path
-
-
-def cut_in_two(traced: Any, operation: Operation) -> TwoParts | None:
-    """The two parts, or None where a value can't cross."""
-    try:
-        tail = surgery.cut(traced, after=operation)
-        return TwoParts(surgery.cut(traced, until=tail), tail)
-    except SurgeryError as error:
-        if not any(words in str(error) for words in ("share memory", "needs the value of", "is no tensor")):
-            raise
-        return None
 
 
 @steady

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.eager import UNOBSERVABLE_KINDS
+from surgery.eager import UNOBSERVABLE_KINDS, user_code
 from surgery.errors import TraceError
 from surgery.graph import contexts
 from surgery.graph.bitwise import bitwise_equal
@@ -27,10 +27,13 @@ from surgery.graph.containers import find_instances
 from surgery.graph.copies import copy_sharing_parameters
 from surgery.graph.tensors import clone_inputs
 from surgery.graph.trace_info import hazards
+from surgery.graph.traced_module import TracedModule
 from surgery.verification.model_state import compare_state, model_state
 from tests import traps
 from tests.nets import Oracle
+from tests.rewriting.two_parts import cut_in_two
 from tests.traps import TRAPS, Trap
+from tests.verification.test_laws import same
 
 for _module in pkgutil.iter_modules(traps.__path__):
     importlib.import_module(f"tests.traps.{_module.name}")
@@ -66,8 +69,16 @@ def test_there_are_many_traps() -> None:
     assert len({trap.name for trap in TRAPS}) == len(TRAPS)
 
 
+@pytest.fixture(autouse=True)
+def names_of_traps(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The traps use no names of other modules, and each trace and each run would search thousands of them."""
+    own = (f"{traps.__name__}.", request.module.__name__)
+    others = {name: module for name, module in sys.modules.items() if not name.startswith(own)}
+    monkeypatch.setattr(user_code, "_libraries", others)
+
+
 @pytest.mark.parametrize("trap", KEPT, ids=name)
-def test_a_trap_is_traced_as_it_is(trap: Trap) -> None:
+def test_a_trap_is_traced_recorded_cut_copied_and_stored_as_it_is(trap: Trap) -> None:
     model, inputs = made(trap)
     before = model_state(model)
     traced = surgery.trace(model, inputs)
@@ -78,13 +89,34 @@ def test_a_trap_is_traced_as_it_is(trap: Trap) -> None:
     unsure = [comparison for comparison in certificate.comparisons if comparison.same is None and comparison.difference]
     assert not unsure
     assert not [hazard for hazard in hazards(traced) if hazard.changes_result]
+    if trap.picklable:
+        check_that_copies_and_files_are_the_same(model, opened, inputs)
+    if isinstance(traced, TracedModule):
+        check_that_it_is_the_same_when_it_is_cut_anywhere(traced, inputs)
+    for training in (False, True):
+        check_that_each_recorded_value_is_as_it_was_when_it_was_computed(traced.train(training), inputs)
 
 
-@pytest.mark.parametrize("trap", KEPT, ids=name)
-@pytest.mark.parametrize("training", [False, True])
-def test_each_recorded_value_of_a_trap_is_as_it_was_when_it_was_computed(trap: Trap, training: bool) -> None:
-    model, inputs = made(trap)
-    traced = surgery.trace(model, inputs).train(training)
+def check_that_copies_and_files_are_the_same(model: nn.Module, opened: Any, inputs: tuple[Any, ...]) -> None:
+    buffer = io.BytesIO()
+    torch.save(opened, buffer)
+    buffer.seek(0)
+    for restored in (torch.load(buffer, weights_only=False), copy.deepcopy(opened)):
+        certificate = surgery.certify(model, restored, *inputs, others=False)
+        assert certificate.same, certificate.difference
+        assert hazards(restored) == hazards(opened)
+
+
+def check_that_it_is_the_same_when_it_is_cut_anywhere(traced: TracedModule, inputs: tuple[Any, ...]) -> None:
+    torch.manual_seed(1)
+    expected = list(find_instances(copy_sharing_parameters(traced)(*clone_inputs(inputs))))
+    for operation in surgery.operations(traced):
+        if parts := cut_in_two(traced, operation):
+            torch.manual_seed(1)
+            assert same(list(find_instances(parts(*clone_inputs(inputs)))), expected), operation.path
+
+
+def check_that_each_recorded_value_is_as_it_was_when_it_was_computed(traced: Any, inputs: tuple[Any, ...]) -> None:
     opened = surgery.insert(traced, surgery.operations(traced))
     with torch.no_grad():
         torch.manual_seed(1)
@@ -96,22 +128,8 @@ def test_each_recorded_value_of_a_trap_is_as_it_was_when_it_was_computed(trap: T
     assert len(recorded) == len(oracle.values)
     for activation, value in zip(recorded, oracle.values, strict=True):
         assert activation.operation.kind in UNOBSERVABLE_KINDS or bitwise_equal(activation.values, value), (
-            activation.path
+            f"{activation.path} in {'train' if traced.training else 'eval'} mode"
         )
-
-
-@pytest.mark.parametrize("trap", [trap for trap in KEPT if trap.picklable], ids=name)
-def test_a_trap_survives_copies_and_files(trap: Trap) -> None:
-    model, inputs = made(trap)
-    traced = surgery.trace(model, inputs)
-    opened = surgery.insert(traced, surgery.operations(traced))
-    buffer = io.BytesIO()
-    torch.save(opened, buffer)
-    buffer.seek(0)
-    for restored in (torch.load(buffer, weights_only=False), copy.deepcopy(opened)):
-        certificate = surgery.certify(model, restored, *inputs, others=False)
-        assert certificate.same, certificate.difference
-        assert hazards(restored) == hazards(traced)
 
 
 @pytest.mark.parametrize("trap", REFUSED, ids=name)

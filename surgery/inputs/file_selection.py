@@ -13,6 +13,7 @@ from surgery.errors import ImageError
 from surgery.inputs.decoding import decodable_suffixes
 from surgery.inputs.input_files import StoredFile
 from surgery.inputs.notes import add_note
+from surgery.inputs.path_names import last_name, split_suffix
 from surgery.text import abbreviate_list
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class FileSelection:
 
     def has_suffix(self, name: str) -> bool:
         """Return whether the name of a file has one of the suffixes."""
-        return PurePath(name).suffix.lower() in self.suffixes
+        return split_suffix(name)[1].lower() in self.suffixes
 
     def takes(self, name: str) -> bool:
         """Return whether a file of this name has one of the suffixes, and is not hidden."""
@@ -100,4 +101,4 @@ def suffix_of(file: str | os.PathLike[str] | StoredFile) -> str:
 
 def name_of(file: str) -> str:
     """Return the last part of a path or an address."""
-    return address_name(file) if is_address(file) else PurePath(file).name
+    return address_name(file) if is_address(file) else last_name(file)

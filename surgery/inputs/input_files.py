@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from surgery.addresses import describe_address_error
 from surgery.errors import ImageError, SurgeryError, describe_os_error
 from surgery.inputs.notes import showing
+from surgery.inputs.path_names import last_name, split_suffix
 from surgery.inputs.text_table import TextTable
 from surgery.text import LazySequence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9_-]{1,16}")
 
@@ -82,6 +83,14 @@ class FileGroup(LazySequence[InputFile]):
         """Return the files of this machine that are read."""
         return ()
 
+    def identities(self) -> Iterable[str]:
+        """Return what tells each input from others. It is to be hashed, not to be shown."""
+        return map(identity_of, self)
+
+    def labels(self) -> Iterable[str]:
+        """Return what each input is called in the output of a run."""
+        return map(label_of, self)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalFiles(FileGroup):
@@ -96,9 +105,20 @@ class LocalFiles(FileGroup):
         """Return the path of a file."""
         return Path(self.paths.item(number))
 
+    def __iter__(self) -> Iterator[Path]:
+        return map(Path, self.paths)
+
     def local_files(self) -> Iterable[Path]:
         """Return all of them."""
-        return map(Path, self.paths)
+        return iter(self)
+
+    def identities(self) -> Iterable[str]:
+        """Return their paths, which are as `pathlib` has them."""
+        return self.paths
+
+    def labels(self) -> Iterable[str]:
+        """Return their stems."""
+        return (split_suffix(last_name(path))[0] for path in self.paths)
 
 
 class InputFiles(LazySequence[InputFile]):
@@ -127,22 +147,29 @@ class InputFiles(LazySequence[InputFile]):
 
     def identities(self) -> Iterator[str]:
         """Yield what tells each input from others. It is to be hashed, not to be shown."""
-        return map(identity_of, self)
+        return chain.from_iterable(group.identities() for group in self.groups)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels(LazySequence[str]):
     """What inputs are called in the output of a run, before these names are made unique."""
 
-    files: Sequence[InputFile]
+    files: InputFiles
 
     def __len__(self) -> int:
         return len(self.files)
 
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(group.labels() for group in self.files.groups)
+
     def item(self, number: int) -> str:
         """Return what the input with a number is called."""
-        file = self.files[number]
-        return file.label if isinstance(file, StoredFile) else file.stem
+        return label_of(self.files[number])
+
+
+def label_of(file: InputFile) -> str:
+    """Return what an input is called in the output of a run."""
+    return file.label if isinstance(file, StoredFile) else file.stem
 
 
 def identity_of(file: InputFile) -> str:

@@ -34,10 +34,18 @@ def find_local_files(name: str | os.PathLike[str], selection: FileSelection) -> 
 
 
 def _files_in(folder: Path) -> list[str]:
+    """Return the paths of the files in a folder, in the order that `pathlib` has."""
+    start = str(folder / "x")[:-1]
     try:
-        return [str(file) for file in sorted(file for file in folder.iterdir() if file.is_file())]
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_file(entry)]
     except OSError as error:
         raise ImageError(f"can't read the folder {folder}: {describe_os_error(error)}") from error
+    return [f"{start}{name}" for name in sorted(names, key=os.path.normcase)]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()  # a link may lead nowhere
 
 
 def _matches(pattern: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from surgery.text import LazySequence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _ENCODING = "utf-8", "surrogatepass"
 
@@ -35,6 +35,12 @@ class TextTable(LazySequence[str]):
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        for end in self.ends.data:
+            yield self.content[start:end].decode(*_ENCODING)
+            start = end
 
     def item(self, number: int) -> str:
         """Return the text with a number."""

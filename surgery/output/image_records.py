@@ -58,14 +58,24 @@ class RecordedBatch(NamedTuple):
 class BatchRecord:
     """What is recorded of one finished batch."""
 
+    number: int
+    """That of its first image; -1 if it has none."""
     tally: dict[str, Any]
     """What it adds to the tally of the run."""
-    images: tuple[ImageRecord, ...]
+    lines: tuple[bytes, ...]
+    """Those of its images, as they are in the file."""
+    folder: Path
+    """That of the run."""
 
     @property
-    def number(self) -> int:
-        """That of its first image."""
-        return self.images[0].number if self.images else -1
+    def images(self) -> Iterator[ImageRecord]:
+        """Yield the records of its images. Raises OutputError for one that is damaged."""
+        try:
+            for line in self.lines:
+                number, files, entry = line.rstrip(b"\n").split(b"\t", 2)
+                yield ImageRecord(int(number), int(files), entry)
+        except ValueError as error:
+            raise _explain_damage(self.folder) from error
 
 
 class ImageRecords:
@@ -135,22 +145,29 @@ def journal_path(workspace: Path, journal: str) -> Path:
 
 
 def has_finished_images(workspace: Path) -> bool:
-    """Return whether a run has finished a batch."""
+    """Return whether a run has finished a batch, or what it has recorded is damaged."""
     with closing(read_batches(workspace)) as batches:
-        return next(batches, None) is not None
+        try:
+            return next(batches, None) is not None
+        except OutputError:
+            return True
 
 
 def read_batches(
     workspace: Path, is_kept: Callable[[BatchRecord], bool] = lambda _: True
 ) -> Generator[BatchRecord, None, None]:
-    """Yield the finished batches of all workers in the order of their images. Raises OSError.
+    """Yield the finished batches of all workers in the order of their images.
+
+    Raises OSError, and OutputError for records that are damaged.
 
     Of a batch that two workers have finished, since one of them was taken for lost, the first is yielded.
     """
     last = None
     with ExitStack() as stack:
         opened = [stack.enter_context(path.open("rb")) for path in sorted(workspace.glob("images-*"))]
-        for batch in heapq.merge(*map(_parse_batches, opened), key=attrgetter("number")):
+        for batch in heapq.merge(
+            *(_parse_batches(file, workspace.parent) for file in opened), key=attrgetter("number")
+        ):
             if batch.number != last and is_kept(batch):
                 yield batch
             last = batch.number
@@ -171,7 +188,7 @@ def read_journal(workspace: Path, journal: str) -> set[int]:
     """Return the numbers of the images that a worker has finished, by its journal. Raises OSError."""
     try:
         with journal_path(workspace, journal).open("rb") as file:
-            return {image.number for batch in _parse_batches(file) for image in batch.images}
+            return {image.number for batch in _parse_batches(file, workspace.parent) for image in batch.images}
     except FileNotFoundError:
         return set()
 
@@ -215,19 +232,29 @@ def sync_folder(folder: Path) -> None:
         os.close(file)
 
 
-def _parse_batches(file: IO[bytes]) -> Iterator[BatchRecord]:
-    """Yield each complete batch."""
-    images: list[ImageRecord] = []
+def _explain_damage(folder: Path) -> OutputError:
+    return OutputError(
+        f"what a run has recorded in {folder} is damaged, so that it can't go on; write to another folder"
+    )
+
+
+def _parse_batches(file: IO[bytes], folder: Path) -> Iterator[BatchRecord]:
+    """Yield each complete batch of a run in a folder. Raises OutputError for one that is damaged."""
+    lines: list[bytes] = []
     together: list[BatchRecord] = []
     for line in file:
         if not line.endswith(b"\n"):  # cut when its process was killed
             return
         if line.startswith(b"\t"):
-            together.append(BatchRecord(json.loads(line.removeprefix(b"\t+")), tuple(images)))
-            images = []
+            try:
+                number = int(lines[0].partition(b"\t")[0]) if lines else -1
+                tally = json.loads(line.removeprefix(b"\t+"))
+            except (ValueError, RecursionError) as error:
+                raise _explain_damage(folder) from error
+            together.append(BatchRecord(number, tally, tuple(lines), folder))
+            lines = []
             if not line.startswith(b"\t+"):
                 yield from together
                 together.clear()
         else:
-            number, files, entry = line.rstrip(b"\n").split(b"\t", 2)
-            images.append(ImageRecord(int(number), int(files), entry))
+            lines.append(line)

@@ -85,9 +85,10 @@ def write_manifest(
         part.replace(workspace.folder / MANIFEST_FILE)
         sync_folder(workspace.folder)
     except OSError as error:
+        raise OutputError(f"can't write {workspace.folder / MANIFEST_FILE}: {describe_os_error(error)}") from error
+    finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise OutputError(f"can't write {workspace.folder / MANIFEST_FILE}: {describe_os_error(error)}") from error
 
 
 def _read_entries(workspace: Workspace, is_kept: Callable[[BatchRecord], bool]) -> Iterator[bytes]:

@@ -28,6 +28,8 @@ BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER = "batch", "manifest.json", ".surgery"
 """A run's own names in its output folder: values of whole batches, the manifest, and its temporary files."""
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._@\[\]-]+")
+_SAFE = re.compile(r"[A-Za-z0-9_@\[\]-](?:[A-Za-z0-9_@\[\] .-]*[A-Za-z0-9_@\[\]-])?")
+"""Most names: no dot at the beginning, and none and no space at the end."""
 _NOT_ALLOWED = re.compile(r'[/\\:*?"<>|]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?$", re.IGNORECASE)
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}$")
@@ -52,6 +54,8 @@ def sanitize_path_part(text: str, max_bytes: int = MAX_PART_BYTES) -> str:
 
     Characters that can't be printed, bytes that are not UTF-8, and ``/ \ : * ? " < > |`` become underscores.
     """
+    if len(text) <= max_bytes and _SAFE.fullmatch(text) and not _DEVICE.match(text):
+        return text
     printable = "".join(char if char.isprintable() else "_" for char in text)
     return _shorten(_avoid_reserved(_NOT_ALLOWED.sub("_", printable)), text, max_bytes)
 
@@ -68,6 +72,8 @@ def collision_key(name: str) -> str:
 
     Such names differ only in case, or in their Unicode normalization.
     """
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

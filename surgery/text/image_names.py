@@ -33,11 +33,11 @@ class ImageNames(LazySequence[str]):
         self._stems = stems
         self._renamed: dict[int, str] = {}
         reserved = (*reserved, BATCH_FOLDER, MANIFEST_FILE, WORK_FOLDER)
-        keys = np.fromiter((_digest(self._base(number)) for number in range(len(stems))), np.uint64, len(stems))
+        keys = np.fromiter((_digest(_base(stem)) for stem in stems), np.uint64, len(stems))
         taken = np.array([*map(_digest, reserved)], np.uint64)
         if len(np.unique(keys)) < len(keys) or np.isin(taken, keys).any():
             for number, name in enumerate(unique_image_names(stems, reserved)):
-                if name != self._base(number):
+                if name != _base(stems[number]):
                     self._renamed[number] = name
                     keys[number] = _digest(name)
         self._order = np.argsort(keys).astype(np.uint32)
@@ -49,7 +49,7 @@ class ImageNames(LazySequence[str]):
 
     def item(self, number: int) -> str:
         """Return the name of the image with a number."""
-        return self._renamed.get(number) or self._base(number)
+        return self._renamed.get(number) or _base(self._stems[number])
 
     def find_equal(self, name: str) -> str | None:
         """Return the name of an image that some file system can't tell from `name`; None if there is none."""
@@ -69,8 +69,9 @@ class ImageNames(LazySequence[str]):
                 return number
         return None
 
-    def _base(self, number: int) -> str:
-        return sanitize_path_part(self._stems[number], MAX_NAME_BYTES)
+
+def _base(stem: str) -> str:
+    return sanitize_path_part(stem, MAX_NAME_BYTES)
 
 
 def _digest(name: str) -> int:

@@ -383,3 +383,23 @@ def test_overwriting_a_run_that_was_killed_removes_its_files(photos: Path, tmp_p
     assert (report.images, report.finished_before) == (1, 0)
     assert {name.partition("/")[0] for name in tree(out)} == {"6", "manifest.json", "mine.txt"}
     shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("line", [b"x\t1\t{}", b"2\tx\t{}", b"no tabs", b"\tno JSON"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_damaged_journal_is_one_clear_line(photos: Path, tmp_path: Path, line: bytes, place: int) -> None:
+    out = tmp_path / "out"
+    run(photos, out, progress=Stop(2))
+    (out / ".surgery").mkdir()
+    journal = [b'2\t0\t{"number":2}', b'3\t0\t{"number":3}', b'\t{"finished":[[2,3]]}', b""]
+    journal[place] = line
+    (out / ".surgery" / "images-a_1").write_bytes(b"\n".join(journal))
+    before = tree(out)
+    with pytest.raises(OutputError) as caught:
+        run(photos, out)
+    assert str(caught.value) == (
+        f"what a run has recorded in {out} is damaged, so that it can't go on; write to another folder"
+    )
+    assert tree(out) == before
+    with pytest.raises(OutputError, match="is damaged"):  # and not that another run writes
+        run(photos, out)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
 from surgery.diagnosis.dependency_rules import find_rule, spread_everywhere
 from surgery.diagnosis.kernel_calls import Given, KernelCall, bind_arguments, kernel_name, written_tensors
 from surgery.diagnosis.linear_kernels import LINEAR
 from surgery.diagnosis.memory import MemorySet, Place
+from surgery.eager import DispatchMode
 from surgery.errors import TraceError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class _Mark(NamedTuple):
     place: Place
 
 
-class DependencyTape(TorchDispatchMode):
+class DependencyTape(DispatchMode):
     """Records the calls of torch's kernels within a ``with`` block. It holds the memory of all tensors of the run."""
 
     def __init__(self) -> None:

@@ -1,4 +1,5 @@
 from .container_snapshots import ContainerSnapshot as ContainerSnapshot
+from .dispatch_modes import DispatchMode as DispatchMode
 from .example_inputs import ExampleInputs as ExampleInputs
 from .example_inputs import bind_example as bind_example
 from .example_inputs import check_initialized as check_initialized

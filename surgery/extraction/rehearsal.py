@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from surgery.eager import DispatchMode
 from surgery.errors import ModelError, SurgeryError, first_line
 from surgery.extraction.model_runner import ModelRunner
 from surgery.extraction.trial import ADVICE, Trial
@@ -105,7 +105,7 @@ def _noise_for(value: Any, generator: torch.Generator) -> Any:
     return tree_map(noise, value)
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(DispatchMode):
     """Adds up the storages of the tensors that operations return, while they live."""
 
     def __init__(self) -> None:

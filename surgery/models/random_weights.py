@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from surgery.eager import DispatchMode
 from surgery.graph import named_tensors
 from surgery.models.seeding import seeded_generators
 
@@ -31,7 +31,7 @@ def track_random_weights(seed: int) -> Iterator[RandomnessTracker]:
         yield tracker
 
 
-class RandomnessTracker(TorchDispatchMode):
+class RandomnessTracker(DispatchMode):
     """Watches the operations of this thread, and knows which memory has random values.
 
     Memory becomes random if random numbers are written to it, or values that are computed from random ones. It ceases

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from surgery.eager import DispatchMode
 from surgery.graph import named_tensors, storage_id
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def guard_parameters(model: nn.Module) -> Iterator[ParameterGuard]:
         yield guard
 
 
-class _GuardMode(TorchDispatchMode):
+class _GuardMode(DispatchMode):
     """Tells a guard of each call of an operator of torch."""
 
     def __init__(self, guard: ParameterGuard) -> None:

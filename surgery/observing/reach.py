@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from surgery.eager import DispatchMode
 from surgery.graph import Reach
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from surgery.observing.parameter_guard import ParameterGuard
 
 
-class ReachCounter(TorchDispatchMode):
+class ReachCounter(DispatchMode):
     """Counts the calls of torch's operators that return a tensor, and those of them inside of an operation.
 
     Torch's dispatcher sees every computation, whoever asks for it: TorchScript, extensions and transforms too.
@@ -54,7 +54,7 @@ class ReachCounter(TorchDispatchMode):
         return Reach(seen, seen + self._unseen.total(), tuple(blind))
 
 
-class _UnseenCounter(TorchDispatchMode):
+class _UnseenCounter(DispatchMode):
     """Counts the calls of torch's operators in a thread in which nothing is seen."""
 
     def __init__(self, unseen: Counter[str], path: str) -> None:

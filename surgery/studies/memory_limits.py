@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from surgery.eager import DispatchMode
 from surgery.errors import ModelError
 
 DEFAULT_MEMORY = "2GB"
@@ -51,7 +51,7 @@ def find_width(peak: int, fixed: int, variants: int, limit: int) -> int:
     return max(1, min(variants, (limit - fixed) // each))
 
 
-class MemoryMeter(TorchDispatchMode):
+class MemoryMeter(DispatchMode):
     """Within its block, counts the bytes of the tensors that torch's operators make on this thread, while they live.
 
     It does not see the scratch memory of kernels. It notices whether a single number is read out of a tensor, as

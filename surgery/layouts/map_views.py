@@ -36,7 +36,8 @@ class MapView:
 
     axes: int = 0
     """The number of axes of the values that the other fields are for."""
-    batch_axis: int = 0
+    batch_axis: int | None = 0
+    """None for a value of one image without such an axis."""
     channel_axis: int = 1
     grid: tuple[int, int] | None = None
     """Rows and columns of the tokens; None for other values."""
@@ -51,7 +52,7 @@ class MapView:
         if value.ndim < 2:
             return value.reshape(-1, 1, 1, 1)
         view = self._fitting(value)
-        return _show_maps(value.movedim((view.batch_axis, view.channel_axis), (0, 1)), view.grid)
+        return _show_maps(view._move_axes(value), view.grid)  # noqa: SLF001 - another view
 
     def put(self, value: Tensor, maps: Tensor) -> Tensor:
         """Return a value with other maps, and with its strides. What is not part of the maps stays as it is.
@@ -61,11 +62,18 @@ class MapView:
         if value.ndim < 2:
             return maps.reshape(value.shape)
         view = self._fitting(value)
-        axes = (view.batch_axis, view.channel_axis), (0, 1)
         # Axes that were permuted are parts of one only once they are in order.
-        moved = value.movedim(*axes).clone(memory_format=torch.contiguous_format)
+        moved = view._move_axes(value).clone(memory_format=torch.contiguous_format)  # noqa: SLF001 - another view
         _show_maps(moved, view.grid).copy_(maps)
-        return torch.empty_like(value).copy_(moved.movedim(*reversed(axes)))
+        result = torch.empty_like(value)
+        view._move_axes(result).copy_(moved)  # noqa: SLF001 - another view
+        return result
+
+    def _move_axes(self, value: Tensor) -> Tensor:
+        """Return a view of a value whose first axes are batch and channel."""
+        if self.batch_axis is None:
+            return value[None].movedim(1 + self.channel_axis, 1)
+        return value.movedim((self.batch_axis, self.channel_axis), (0, 1))
 
     def _fitting(self, value: Tensor) -> MapView:
         return self if value.ndim == self.axes else _default_view(value.ndim)
@@ -131,7 +139,8 @@ def _known_view(operation: Operation, shape: tuple[int, ...], tracker: AxisTrack
     batch, channel = _find_axis(hints.axes, BATCH), _find_axis(hints.axes, CHANNEL)
     name = decide_layout(shape, None, hints).name
     grid = tuple(map(int, name.removeprefix("tokens:").split("x"))) if name.startswith("tokens:") else ()
-    batch = view.batch_axis if batch is None else batch
+    if batch is None and not (hints.axes.is_known and all(axis.factors for axis in hints.axes.items)):
+        batch = view.batch_axis
     channel = view.channel_axis if channel is None else channel
     return view if batch == channel else MapView(len(shape), batch, channel, (grid[0], grid[1]) if grid else None)
 
@@ -147,12 +156,17 @@ def _track_axes(traced: nn.Module, chosen: Sequence[Operation]) -> AxisTracker |
 
     Returns None if the axes follow from their number alone, or if there is no example or the model does not take zeros.
     """
-    is_plain = all(operation.shape is not None and len(operation.shape) in (2, 4) for operation in chosen)
+    inputs = find_edges(traced).inputs
+    batches = {each.shape[:1] for source in inputs for each in source.tensors or ()}
+    is_plain = all(
+        operation.shape is not None and len(operation.shape) in (2, 4) and {operation.shape[:1]} == batches
+        for operation in chosen
+    )
     if is_plain and not any(module_kind(module) in CHANNELS_LAST_KINDS for module in traced.modules()):
         return None
     values: dict[str, Any] = {}
     reference = next(iter(traced.parameters()), None)
-    for source in find_edges(traced).inputs:
+    for source in inputs:
         if source.tensors is None or len(source.tensors) != 1 or source.tensors[0].key:
             return None
         dtype = getattr(torch, source.tensors[0].dtype)

@@ -70,7 +70,7 @@ def _entries(value: Any, view: MapView | None) -> tuple[int, ...]:
     """Return how many entries each tensor in a value has."""
     counts: list[int] = []
     for _, tensor in named_tensors(value):
-        axis = view.batch_axis if view is not None and tensor.ndim == view.axes else 0
+        axis = (view.batch_axis or 0) if view is not None and tensor.ndim == view.axes else 0
         counts.append(tensor.shape[axis] if tensor.ndim > axis else 0)
     return tuple(counts) if counts and all(count == counts[0] for count in counts) else ()
 

@@ -134,7 +134,7 @@ def group_units(
     reasons: list[str] = []
     first: EditError | None = None
     for place, members in by_place.items():
-        axes = {each.path: view.batch_axis for each in place if (view := views.get(each.path)) is not None}
+        axes = {each.path: view.batch_axis or 0 for each in place if (view := views.get(each.path)) is not None}
         try:
             point = make_edit_point(traced, place, axes)
         except EditError as error:

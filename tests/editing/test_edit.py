@@ -461,3 +461,41 @@ def test_a_module_that_edits_follows_the_mode_of_the_model(maker: str) -> None:
     with torch.no_grad():
         assert torch.equal(edited(*inputs), model(*inputs))
         assert not torch.equal(edited.train()(*inputs), model.train()(*inputs))
+
+
+class OneImage(nn.Module):
+    """Works on the first image, without an axis for the batch, as detectors prepare each of their images."""
+
+    def __init__(self, *, channels_last: bool) -> None:
+        super().__init__()
+        self.channels_last = channels_last
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x[0]).relu()
+        if self.channels_last:
+            x = self.linear(x.permute(1, 2, 0)).permute(2, 0, 1)
+        return x[None]
+
+
+@makers
+@pytest.mark.parametrize("path", ["conv", "relu"])
+def test_channels_are_counted_where_there_is_no_axis_for_the_batch(maker: str, path: str) -> None:
+    model, inputs = traced(maker, OneImage(channels_last=False), torch.randn(1, 3, 8, 10))
+    edited = surgery.edit(model, path, Zero(channels=[1], region=(0, 0, 0.5, 1)))
+    found, original = values(edited, *inputs)[f"{path}'"], values(model, *inputs)[path]
+    expected = original.clone()
+    expected[1, :4] = 0
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, original)
+
+
+@makers
+def test_channels_that_come_last_are_counted_where_there_is_no_axis_for_the_batch(maker: str) -> None:
+    model, inputs = traced(maker, OneImage(channels_last=True), torch.randn(1, 3, 8, 10))
+    edited = surgery.edit(model, "linear", Zero(channels=[1]))
+    expected = values(model, *inputs)["linear"].clone()
+    assert expected.shape == (8, 10, 4)
+    expected[..., 1] = 0
+    assert torch.equal(values(edited, *inputs)["linear'"], expected)

@@ -391,6 +391,10 @@ static void color_picture(
 
 /* ---- PNG files ---- */
 
+#define LONGEST_CHUNK 0x7fffffff /* (PNG specification, section 5.3) */
+#define WIDEST_PIXEL 8           /* four samples of 16 bits */
+#define LONGEST_WRITE (1 << 30)  /* macOS refuses to write 2**31 bytes in one call */
+
 /* The whole content of a PNG file: a head, the packed lines in one chunk, and the chunk that ends it. */
 struct png {
     uint8_t *room; /* to be freed by PyMem_RawFree */
@@ -427,20 +431,27 @@ static bool compose_png(
 }
 
 #ifndef _WIN32
-/* Write a file. Returns 0, or the number of the error. */
-static int write_file(const char *path, const struct png *png)
+struct file {
+    int descriptor; /* negative until it is open */
+    size_t written;
+};
+
+/* Write a file. Returns 0, or the number of the error. After EINTR, call it again to go on. */
+static int write_file(const char *path, const struct png *png, struct file *file)
 {
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), error = 0;
-    if (file < 0)
+    if (file->descriptor < 0)
+        file->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file->descriptor < 0)
         return errno;
-    for (size_t done = 0; done < png->size && !error;) { /* a disk that is almost full takes a part */
-        ssize_t count = write(file, png->bytes + done, png->size - done);
-        if (count >= 0)
-            done += count;
-        else if (errno != EINTR)
-            error = errno;
+    const size_t left = png->size - file->written;
+    ssize_t count = write(file->descriptor, png->bytes + file->written, left < LONGEST_WRITE ? left : LONGEST_WRITE);
+    int error = count < 0 ? errno : 0;
+    if (!error) {
+        file->written += count;
+        if (file->written < png->size)
+            error = EINTR; /* a signal came in between, or the disk is almost full, which the next call finds */
     }
-    if (close(file) && !error && errno != EINTR)
+    if (error != EINTR && close(file->descriptor) && errno != EINTR && !error)
         error = errno;
     return error;
 }
@@ -609,10 +620,12 @@ static PyObject *color_lines(PyObject *module, PyObject *arguments)
     return wrong ? NULL : Py_NewRef(Py_None);
 }
 
-/* Whether a picture of so many bytes can have such lines. */
+/* Whether a picture of so many bytes can have such lines, and fits into a chunk. */
 static bool are_lines(const Py_buffer *lines, Py_ssize_t line, Py_ssize_t pixel)
 {
-    return line > 0 && pixel > 0 && lines->len > 0 && lines->len % line == 0 && (size_t)lines->len < UINT32_MAX / 2;
+    if (line < 1 || pixel < 1 || pixel > WIDEST_PIXEL || lines->len < 1 || lines->len % line)
+        return false;
+    return lines->len < LONGEST_CHUNK && packing_room(lines->len) <= LONGEST_CHUNK;
 }
 
 /* encode_png(head, lines, line, pixel, store_noise): return the content of a PNG file. `head` is all that precedes the
@@ -646,9 +659,10 @@ static PyObject *write_png(PyObject *module, PyObject *arguments)
 {
     Py_buffer head, lines;
     Py_ssize_t line, pixel;
-    int store_noise, error = 0;
+    int store_noise, error;
     uint32_t crc = 0;
-    struct png png;
+    struct png png = {0};
+    struct file file = {-1, 0};
     PyObject *path, *encoded;
     if (!PyArg_ParseTuple(arguments, "Oy*y*nnp", &path, &head, &lines, &line, &pixel, &store_noise))
         return NULL;
@@ -656,18 +670,23 @@ static PyObject *write_png(PyObject *module, PyObject *arguments)
     if (!raise_if(!are_lines(&lines, line, pixel)) && PyUnicode_FSConverter(path, &encoded)) {
         if (!PySys_Audit("open", "OOi", path, Py_None, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC)) {
             const char *name = PyBytes_AS_STRING(encoded);
-            Py_BEGIN_ALLOW_THREADS
-            if (compose_png(&head, &lines, line, pixel, store_noise, &png)) {
-                crc = extend_crc32(0, png.bytes, png.size);
-                error = write_file(name, &png);
-            } else {
-                error = ENOMEM;
-            }
-            PyMem_RawFree(png.room);
-            Py_END_ALLOW_THREADS
+            do {
+                Py_BEGIN_ALLOW_THREADS
+                if (png.room || compose_png(&head, &lines, line, pixel, store_noise, &png))
+                    error = write_file(name, &png, &file);
+                else
+                    error = ENOMEM;
+                if (!error)
+                    crc = extend_crc32(0, png.bytes, png.size);
+                Py_END_ALLOW_THREADS
+            } while (error == EINTR && !PyErr_CheckSignals());
+            if (error == EINTR && file.descriptor >= 0)
+                close(file.descriptor);
             errno = error;
-            result = error ? PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path)
-                           : Py_BuildValue("In", (unsigned int)crc, (Py_ssize_t)png.size);
+            if (error != EINTR)
+                result = error ? PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path)
+                               : Py_BuildValue("In", (unsigned int)crc, (Py_ssize_t)png.size);
+            PyMem_RawFree(png.room);
         }
         Py_DECREF(encoded);
     }

@@ -1,14 +1,13 @@
 /* Deflate (RFC 1951) for the lines of PNG pictures. Where a general encoder looks for earlier bytes that are alike
-   anywhere, this one compares with three places only: the byte before, the pixel before, and the line above. Pictures of
-   activations repeat themselves there or not at all, so that the streams are about as small as those of zlib's level 1,
-   in a tenth of its time. Everything else gets a Huffman code. The same lines give the same stream everywhere. */
+   anywhere, this one compares with three places only: the byte before, the pixel before, and the line above. Everything
+   else gets a Huffman code. Measured on the activations of eight networks, that takes a ninth to an eleventh of the time
+   of zlib's level 1. The streams have 0.98 to 1.24 of its size: least for large maps, most for small ones that are drawn
+   enlarged by 2 or 3. The same lines give the same stream everywhere. */
 
 #include "png_packing.h"
 
 #include <stdbool.h>
 #include <string.h>
-
-#include "portable.h"
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <emmintrin.h>
@@ -19,6 +18,8 @@
 #define HAS_CLMUL 1
 #endif
 
+#include "portable.h" /* last: the headers of MSVC use a name that it defines */
+
 #define BLOCK 65535       /* bytes of lines in a block: as many as a stored block may have */
 #define LONGEST 258       /* bytes of a match */
 #define WINDOW 32         /* bytes that are compared at once */
@@ -28,10 +29,9 @@
 #define DISTANCES 30
 #define PLACES 3
 #define MAX_BITS 12       /* of a code, so that the codes of four bytes fit into the bits that are held */
-#define SLACK 512         /* bytes behind the stream: for the head of a block, and for stores of 8 bytes */
+#define SLACK 1024        /* bytes behind the stream: for the head of a block, and for stores of 8 bytes */
 
-#define NEAR_LENGTH 5     /* the shortest match in the same line */
-#define FAR_LENGTH 6      /* and in another, whose distance takes more bits */
+#define SHORTEST 5        /* bytes of a match; with 3, files would be 1 to 5 % smaller, and take 10 to 50 % longer */
 #define NOISE_PERCENT 80  /* a block of which as much is left is noise */
 
 /* ---- lengths and distances (RFC 1951, section 3.2.5) ---- */
@@ -68,10 +68,11 @@ static struct distance find_distance(uint32_t bytes)
 
 void prepare_packing(void)
 {
-    for (int code = 0; code < 29; code++)
-        for (int length = LENGTH_BASE[code]; length < LENGTH_BASE[code] + (1 << LENGTH_EXTRA[code]); length++)
-            if (length <= LONGEST)
-                length_code[length] = (uint8_t)code; /* 258 is written last, by the code of its own */
+    for (int length = LENGTH_BASE[0], code = 0; length <= LONGEST; length++) {
+        if (code < 28 && length == LENGTH_BASE[code + 1])
+            code++;
+        length_code[length] = (uint8_t)code;
+    }
     for (uint32_t byte = 0; byte < 256; byte++) {
         uint32_t crc = byte;
         for (int bit = 0; bit < 8; bit++)
@@ -228,32 +229,26 @@ INLINE size_t count_equal(const uint8_t *one, const uint8_t *other, size_t most)
     return count;
 }
 
-/* The bits of a mask at which `length` ones begin. The length is a constant. */
-INLINE uint32_t runs_of(uint32_t mask, int length)
+/* The bits of a mask at which as many ones begin as a match has at least. */
+INLINE uint32_t runs_of(uint32_t mask)
 {
     uint32_t runs = mask;
-    for (int shift = 1; shift < length; shift++)
+    for (int shift = 1; shift < SHORTEST; shift++)
         runs &= mask >> shift;
     return runs;
 }
 
 struct places {
-    struct distance at[PLACES];
-    int count; /* of places, the last of which is the line above if `has_line` */
-    bool has_line;
+    struct distance at[PLACES]; /* near ones first */
+    int count;
 };
-
-INLINE size_t shortest_match(const struct places *places, int place)
-{
-    return places->has_line && place == places->count - 1 ? FAR_LENGTH : NEAR_LENGTH;
-}
 
 /* Find the matches of the bytes from `start` to `end`, and write them as tokens. Returns their end. */
 VECTORIZED static uint32_t *find_matches(
     const uint8_t *lines, size_t start, size_t end, const struct places *places, uint32_t *token)
 {
     size_t position = start, literals = start;
-    const size_t needed = places->count ? places->at[places->count - 1].bytes : 0;
+    const size_t needed = places->at[places->count - 1].bytes;
     while (position < end) {
         const bool whole = position >= needed; /* whether all places lie before this position */
         const size_t left = end - position;
@@ -264,11 +259,9 @@ VECTORIZED static uint32_t *find_matches(
                 const size_t back = places->at[place].bytes;
                 if (!whole && position < back)
                     continue;
-                uint32_t equal = compare_windows(lines + position, lines + position - back);
-                starts |= shortest_match(places, place) == NEAR_LENGTH ? runs_of(equal, NEAR_LENGTH)
-                                                                        : runs_of(equal, FAR_LENGTH);
+                starts |= runs_of(compare_windows(lines + position, lines + position - back));
             }
-            step = WINDOW - FAR_LENGTH + 1;
+            step = WINDOW - SHORTEST + 1;
         } else {
             starts = 1; /* the last bytes, one by one */
             step = 1;
@@ -285,7 +278,7 @@ VECTORIZED static uint32_t *find_matches(
             if (position < back)
                 continue;
             size_t length = count_equal(lines + position, lines + position - back, most);
-            if (length >= shortest_match(places, place) && length > best) {
+            if (length >= SHORTEST && length > best) {
                 best = length;
                 found = place;
             }
@@ -317,7 +310,7 @@ static int sort_symbols(const uint32_t *counts, int symbols, uint16_t *sorted)
     for (int symbol = 0; symbol < symbols; symbol++)
         if (counts[symbol])
             found[used++] = (uint16_t)symbol;
-    for (int shift = 0; shift <= 16; shift += 8) { /* counts have 17 bits at most */
+    for (int shift = 0; shift <= 8; shift += 8) { /* counts have 16 bits: a block is no longer */
         uint16_t starts[257] = {0};
         for (int i = 0; i < used; i++)
             starts[(counts[found[i]] >> shift & 0xff) + 1]++;
@@ -365,7 +358,7 @@ static void weights_to_lengths(uint32_t *weight, int count)
     }
 }
 
-/* Make a code of at most `limit` bits from how often symbols occur. */
+/* Make a code of at most `limit` bits from how often symbols occur, of which two occur at least. */
 static void make_code(const uint32_t *counts, int symbols, int limit, struct code *code)
 {
     uint16_t sorted[LITERALS];
@@ -373,26 +366,21 @@ static void make_code(const uint32_t *counts, int symbols, int limit, struct cod
     int of_length[16] = {0};
     memset(code->lengths, 0, sizeof code->lengths);
     int used = sort_symbols(counts, symbols, sorted);
-    if (used == 1) {
-        of_length[1] = 1;
-    } else if (used) {
-        for (int i = 0; i < used; i++)
-            lengths[i] = counts[sorted[i]];
-        weights_to_lengths(lengths, used);
-        for (int i = 0; i < used; i++)
-            of_length[lengths[i] < (uint32_t)limit ? lengths[i] : (uint32_t)limit]++;
-        int32_t surplus = -(1 << limit); /* codes of full length that are too many */
-        for (int length = 1; length <= limit; length++)
-            surplus += of_length[length] << (limit - length);
-        while (surplus > 0) { /* a shorter code becomes two of one bit more, of which one takes a symbol of full length */
-            int length = limit - 1;
-            while (!of_length[length])
-                length--;
-            of_length[length]--;
-            of_length[length + 1] += 2;
-            of_length[limit]--;
-            surplus--;
-        }
+    for (int i = 0; i < used; i++)
+        lengths[i] = counts[sorted[i]];
+    weights_to_lengths(lengths, used);
+    for (int i = 0; i < used; i++)
+        of_length[lengths[i] < (uint32_t)limit ? lengths[i] : (uint32_t)limit]++;
+    int32_t surplus = -(1 << limit); /* codes of full length that are too many */
+    for (int length = 1; length <= limit; length++)
+        surplus += of_length[length] << (limit - length);
+    for (; surplus; surplus--) { /* a shorter code becomes two of one bit more; one takes a symbol of full length */
+        int length = limit - 1;
+        while (!of_length[length])
+            length--;
+        of_length[length]--;
+        of_length[length + 1] += 2;
+        of_length[limit]--;
     }
     int next = 0;
     for (int length = limit; length; length--)
@@ -628,9 +616,14 @@ static void put_block(
         put_stored(lines + start, end - start, is_last, bits);
         return;
     }
+    const struct bits before = *bits;
     put(bits, is_last | 2 << 1, 3);
     put_head(&head, bits);
     put_tokens(lines + start, tokens, last, places, &literal_code, &distance_code, bits);
+    if (8 * (uint64_t)(bits->next - before.next) + bits->count - before.count > packed) {
+        *bits = before; /* another thread has changed the lines since they were counted */
+        put_stored(lines + start, end - start, is_last, bits);
+    }
 }
 
 /* ---- streams ---- */
@@ -641,20 +634,20 @@ static struct places find_places(size_t line, size_t pixel)
     places.at[places.count++] = find_distance(1);
     if (pixel > 1)
         places.at[places.count++] = find_distance((uint32_t)pixel);
-    places.has_line = line > pixel && line <= FARTHEST;
-    if (places.has_line)
+    if (line > pixel && line <= FARTHEST)
         places.at[places.count++] = find_distance((uint32_t)line);
     return places;
 }
 
 size_t packing_tokens(void)
 {
-    return BLOCK / NEAR_LENGTH + 2;
+    return BLOCK / SHORTEST + 2;
 }
 
 size_t packing_room(size_t size)
 {
-    return size + (size / BLOCK + 1) * 5 + SLACK;
+    const size_t block = size < BLOCK ? size : BLOCK, grown = block * (MAX_BITS - 8) / 8; /* of lines that change */
+    return size + (size / BLOCK + 1) * 5 + grown + SLACK;
 }
 
 size_t pack_lines(

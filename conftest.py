@@ -8,9 +8,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +59,9 @@ def pytest_collection() -> Iterator[None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Give each test, and the fixtures made for it, the same random numbers in every run and in any order."""
+    import numpy as np  # not above: the process that hands out the tests needs neither
+    import torch
+
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the generator that models in the tests use
     torch.manual_seed(0)

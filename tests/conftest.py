@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from surgery.cli import app as cli
-from surgery.eager import user_code
 from surgery.plugins import discovery as origins
 from tests.distributions import Site
 
@@ -28,6 +27,8 @@ def no_installed_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_collection_finish() -> None:
     """Let no trace search the modules of other tests for names that its model may use: there are hundreds of them."""
+    from surgery.eager import user_code
+
     hidden = {name: module for name, module in sys.modules.items() if name.startswith("tests.") and ".test_" in name}
     user_code._libraries.update(hidden)
 
@@ -35,6 +36,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def names_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The names of a test's own module are the user's."""
+    from surgery.eager import user_code
+
     monkeypatch.delitem(user_code._libraries, request.module.__name__, raising=False)
 
 

@@ -56,8 +56,8 @@ def run(photos: Path, out: Any, **options: Any) -> surgery.Report:
     return surgery.extract(options.pop("model", Noisy()), photos, out=out, **options)
 
 
-def write(name: str, text: str) -> None:
-    fsspec.filesystem("faulty").pipe_file(f"{OUT}/{name}", text.encode())
+def write(name: str, value: str | bytes) -> None:
+    fsspec.filesystem("faulty").pipe_file(f"{OUT}/{name}", value.encode() if isinstance(value, str) else value)
 
 
 @pytest.mark.parametrize("out", [OUT, "memory://bucket/run"])
@@ -108,6 +108,7 @@ def test_a_run_that_overwrites_another_and_is_killed_at_any_step_leaves_one_of_b
     with faults():
         run(photos, OUT, at="*", sinks=[Png()])
         write("notes/mine.txt", "not of a run")
+        before = content(OUT)
         FaultyFileSystem.writes.clear()
         run(photos, OUT, seed=1, overwrite=True)
         steps = len(FaultyFileSystem.writes)
@@ -116,8 +117,8 @@ def test_a_run_that_overwrites_another_and_is_killed_at_any_step_leaves_one_of_b
     kept_old = 0
     for step in range(1, steps + 1):
         FaultyFileSystem.store.clear()
-        run(photos, OUT, at="*", sinks=[Png()])
-        write("notes/mine.txt", "not of a run")
+        for name, value in before.items():
+            write(name, value)
         with faults(dies_at=step), suppress(OutputError):
             run(photos, OUT, seed=1, overwrite=True)
         if step % 2:

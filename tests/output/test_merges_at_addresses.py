@@ -15,6 +15,7 @@ import surgery
 from surgery.builtin.sinks import Page, Png, Safetensors, Sheet
 from surgery.errors import OutputError
 from surgery.output import shard_copying
+from surgery.output.uploads import BatchUpload, Uploads
 from tests.output.faulty_stores import FaultyFileSystem, content, faults
 from tests.output.test_addresses import OUT, batch_store, photos, run, staging, write
 from tests.output.test_resumed_runs import Stop, tree
@@ -134,6 +135,31 @@ def test_a_merge_into_a_folder_that_is_stopped_goes_on(
     surgery.merge(OUT, out=tmp_path / "merged")
     assert tree(tmp_path / "merged") == tree(tmp_path / "whole")
     assert read <= 3 + 1 + 2
+
+
+def test_ctrl_c_keeps_what_is_brought_and_the_same_call_goes_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, tmp_path / "whole")
+    divide(photos, OUT)
+    submit = Uploads.submit
+
+    def submit_or_stop(self: Uploads, batch: BatchUpload) -> None:
+        if batch.number:
+            self.drain()
+            raise KeyboardInterrupt
+        submit(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Uploads, "submit", submit_or_stop)
+        with pytest.raises(KeyboardInterrupt, match=f"^the same command goes on with the run in {OUT}$"):
+            surgery.merge(OUT)
+    assert {name for name in merged() if "safetensors" in name} == {f"{name}/activations.safetensors" for name in "01"}
+    with faults():
+        surgery.merge(OUT)
+        copied = [what for what in FaultyFileSystem.writes if what.startswith("copy") and "safetensors" in what]
+    assert len(copied) == 2
+    assert merged() == tree(tmp_path / "whole")
 
 
 def test_a_stopped_merge_goes_on_with_other_shards_if_what_it_brought_is_the_same(photos: Path, tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ class RemoteRun:
     """Those of them in which the files are of this run, which goes on with an earlier one."""
     listed: frozenset[str] = frozenset()
     """The files of the whole run that the manifest of that one lists."""
+    left: frozenset[str] = frozenset()
+    """The names in `.surgery` of what an earlier run has left."""
     has_begun: bool = False
     """Whether the manifest of this run is at the address."""
 
@@ -194,7 +196,7 @@ class RemoteRun:
     def withdraw(self, earlier: ManifestReader | None, finished: Container[int]) -> None:
         """Leave nothing of this run at the address. `earlier` and `finished` are of the run that it goes on with."""
         remove_unfinished_files(self.remote, earlier, finished)
-        self._remove_records()
+        self._remove_records(kept=self.left)  # an earlier run that was to be overwritten needs them
         if earlier is None and self._mark.exists():
             self.remote.remove([MANIFEST_FILE])
 
@@ -204,9 +206,9 @@ class RemoteRun:
             if name.partition("/")[0] not in self.own and self.had_file(name):
                 raise self._explain_other_file(name)
 
-    def _remove_records(self) -> None:
+    def _remove_records(self, kept: Container[str] = ()) -> None:
         """Remove the records, and the states that they name: the manifest lists all of it."""
-        left = self.remote.names(WORK_FOLDER)
+        left = [name for name in self.remote.names(WORK_FOLDER) if name not in kept]
         self.remote.remove(f"{WORK_FOLDER}/{name}" for name in left if name.startswith(RECORDS))
         self.remove_work_files(state_files(self.remote, left))
 

@@ -145,7 +145,7 @@ def _open_staging(
         occupied = frozenset(remote.names()) - {WORK_FOLDER, MANIFEST_FILE}
         listed = frozenset(earlier.run_files() if goes_on and earlier else ())
         own = {BATCH_FOLDER, *(name.partition("/")[0] for name in listed)} if goes_on else ()
-        run = RemoteRun(remote, claim, folder, occupied, frozenset(own), listed)
+        run = RemoteRun(remote, claim, folder, occupied, frozenset(own), listed, frozenset(remote.names(WORK_FOLDER)))
         if goes_on:
             run.mark_begun()
         workspace.place, workspace.uploads = remote.address, Uploads(run)

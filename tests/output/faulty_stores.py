@@ -28,6 +28,8 @@ class FaultyFileSystem(MemoryFileSystem):  # type: ignore[misc]
     """The number of the change at which the process is gone, as far as the store can see."""
     is_torn: ClassVar[bool] = False
     """Whether that change is half done."""
+    torn_at: ClassVar[float] = 0.5
+    """The share of a file that is written then."""
     failing: ClassVar[Random | None] = None
     """Decides which calls lose their connection."""
     share: ClassVar[float] = 0.0
@@ -61,7 +63,7 @@ class FaultyFileSystem(MemoryFileSystem):  # type: ignore[misc]
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         if self._step("write", path):
-            super().pipe_file(path, value[: len(value) // 2], mode)
+            super().pipe_file(path, value[: int(len(value) * type(self).torn_at)], mode)
             raise PermissionError("the process is gone")
         super().pipe_file(path, value, mode, **kwargs)
 

@@ -50,22 +50,21 @@ def three(photos: Path) -> Path:
     return photos
 
 
-@pytest.mark.parametrize(
-    ("is_torn", "size"), [(False, uploads.RECORDS_BYTES), (True, 1), (True, uploads.RECORDS_BYTES)]
-)
+@pytest.mark.parametrize(("torn_at", "size"), [(0, uploads.RECORDS_BYTES), (0.5, 1), (0.7, uploads.RECORDS_BYTES)])
 def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_statistics(
-    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_torn: bool, size: int
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn_at: float, size: int
 ) -> None:
     monkeypatch.setattr(uploads, "RECORDS_BYTES", size)
+    monkeypatch.setattr(uploads, "BATCHES_AT_ONCE", 1)  # so that the records of each are written for themselves
     whole = tmp_path / "whole"
     run(three, whole, sinks=[Statistics()], batch_size=1)
     with faults():
         run(three, OUT, sinks=[Statistics()], batch_size=1)
         steps = list(FaultyFileSystem.writes)
     resumed = set()
-    for step in (step for step, what in enumerate(steps, 1) if what.startswith("write") or not is_torn):
+    for step in (step for step, what in enumerate(steps, 1) if what.startswith("write") or not torn_at):
         FaultyFileSystem.store.clear()
-        with faults(dies_at=step, is_torn=is_torn), suppress(OutputError):
+        with faults(dies_at=step, is_torn=torn_at > 0, torn_at=torn_at), suppress(OutputError):
             run(three, OUT, sinks=[Statistics()], batch_size=1)
         resumed.add(run(three, OUT, sinks=[Statistics()], batch_size=1).finished_before)
         assert content(OUT) == tree(whole), f"killed at step {step} of {len(steps)}: {steps[step - 1]}"
@@ -102,6 +101,49 @@ def test_a_run_that_overwrites_another_with_statistics_leaves_nothing_of_it(phot
         run(photos, OUT, sinks=SINKS, batch_size=1)
     assert any("/state-" in name for name in content(OUT))
     run(photos, OUT, sinks=[Safetensors()], seed=1, overwrite=True)
+    assert content(OUT) == tree(tmp_path / "whole")
+
+
+def kill_after_some(photos: Path) -> None:
+    """Leave a run at the address that was killed when some images were finished."""
+    with faults(dies_at=30), suppress(OutputError):
+        run(photos, OUT, sinks=SINKS, batch_size=1)
+    assert any("/state-" in name for name in content(OUT))
+    assert any("/records-" in name for name in content(OUT))
+
+
+def test_a_run_that_overwrites_and_finishes_no_image_leaves_the_killed_one_as_it_was(
+    photos: Path, tmp_path: Path
+) -> None:
+    run(photos, tmp_path / "whole", sinks=SINKS, batch_size=1)
+    kill_after_some(photos)
+    good = {photo: photo.read_bytes() for photo in photos.iterdir()}
+    for photo in good:
+        photo.write_bytes(b"broken")
+    assert run(photos, OUT, sinks=SINKS, batch_size=1, overwrite=True, seed=1).images == 0
+    for photo, pixels in good.items():
+        photo.write_bytes(pixels)
+    assert run(photos, OUT, sinks=SINKS, batch_size=1).finished_before > 0
+    assert content(OUT) == tree(tmp_path / "whole")
+
+
+def test_parts_of_the_statistics_of_a_killed_run_are_kept_until_the_next_merges_them(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, tmp_path / "whole", sinks=SINKS, batch_size=1)
+    kill_after_some(photos)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OutputError("before any image")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("surgery.extraction.run.run_images", fail)
+        with pytest.raises(OutputError, match="before any image"):
+            run(photos, OUT, sinks=SINKS, batch_size=1)
+    (part,) = json.loads(content(OUT)["manifest.json"])["files"]
+    assert part.startswith("statistics.")
+    assert surgery.verify(OUT).sound
+    assert run(photos, OUT, sinks=SINKS, batch_size=1).finished_before > 0
     assert content(OUT) == tree(tmp_path / "whole")
 
 

@@ -152,7 +152,7 @@ def _run_reference(case: Case, photos: Path, home: Path) -> tuple[dict[str, byte
     """Return the files of a run that nothing stops, and how many seconds it takes."""
     out = home / f"{case.sinks}-{case.batch_size}-{case.at_address}"
     started = time.monotonic()
-    if code := _wait(_begin(case, photos, out, "local")):
+    if code := wait_for(_begin(case, photos, out, "local")):
         raise RuntimeError(f"{case} ended with {code}")
     return tree(out), time.monotonic() - started
 
@@ -165,13 +165,13 @@ def _run_killed(case: Case, photos: Path, out: Path, seconds: float, random: Ran
         killed = _kill(process, random.choice(SIGNALS), random)
         if killed is not None:
             outcome.kills[killed] += 1
-        if (code := _wait(process)) and killed == "worker":
+        if (code := wait_for(process)) and killed == "worker":
             outcome.faults.append(f"{case} ended with {code} when a worker of it was killed")
         with suppress(FileNotFoundError):
             json.loads((out / "manifest.json").read_bytes())  # whole at any moment
     outcome.resumed += any((out / ".surgery").glob("[ir]*-*")) or (out / "manifest.json").exists()
     outcome.runs += 1
-    if code := _wait(_begin(case, photos, out, random.choice(ENGINES))):
+    if code := wait_for(_begin(case, photos, out, random.choice(ENGINES))):
         outcome.faults.append(f"{case} ended with {code} after it was killed")
 
 
@@ -217,7 +217,8 @@ def _children(process: int) -> list[int]:
     return []
 
 
-def _wait(process: int) -> int:
+def wait_for(process: int) -> int:
+    """Return the exit code of a process, once it has ended."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 

@@ -368,8 +368,9 @@ def test_the_start_of_the_machine_is_the_same_twice() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks at /proc")
-def test_runs_that_are_killed_at_any_moment_go_on_to_the_same_bytes() -> None:
-    command = [sys.executable, "-m", "tests.fuzz.kills", "--kills", "10", "--seed", "7"]
+@pytest.mark.parametrize("campaign", ["kills", "merge_kills"])
+def test_runs_and_merges_that_are_killed_at_any_moment_go_on_to_the_same_bytes(campaign: str) -> None:
+    command = [sys.executable, "-m", f"tests.fuzz.{campaign}", "--kills", "10", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(("10 kills", "11 kills", "12 kills"))

@@ -27,6 +27,7 @@ from surgery.output.uploads import FILES_AT_ONCE, BatchUpload, Recorded
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
+    from surgery.output.address import Place
     from surgery.output.image_records import RecordedBatch
     from surgery.output.shard_parts import ShardPart
     from surgery.output.workspace import Workspace
@@ -80,6 +81,7 @@ class ShardCopies:
                     if batch.images:
                         self._bring_batch(batch, missing, records, pool)
                         missing = []
+            _check_all_known(before, workspace.place)
             if workspace.uploads is not None:
                 workspace.uploads.drain()
         except BaseException as error:
@@ -181,3 +183,11 @@ class ShardCopies:
         content = records.commit(record)
         self._workspace.finish_batch(number)
         return Recorded(content)
+
+
+def _check_all_known(left: Iterator[tuple[int, bytes]], place: Place) -> None:
+    """Raise OutputError if entries of images are left that an earlier merge or run has, and no shard."""
+    if next(left, None) is not None:
+        raise OutputError(
+            f"{place} has images that are in none of the shards; add --overwrite (overwrite=True) to begin anew"
+        )

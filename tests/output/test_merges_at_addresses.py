@@ -196,6 +196,17 @@ def test_images_that_were_repaired_in_a_shard_are_added_to_what_was_merged(photo
     assert merged() == tree(tmp_path / "whole")
 
 
+def test_images_that_the_shards_do_not_have_are_not_left_out_of_a_run(photos: Path) -> None:
+    run(photos, OUT, batch_size=1)
+    (photos / "3.png").write_bytes(b"broken")
+    divide(photos, OUT, batch_size=1)
+    before = content(OUT)
+    with pytest.raises(OutputError, match=f"^{OUT} has images that are in none of the shards; add --overwrite"):
+        surgery.merge(OUT)
+    assert content(OUT) == before
+    assert surgery.merge(OUT, overwrite=True).images == 3
+
+
 def test_a_run_that_is_not_finished_is_not_taken_for_a_merge(photos: Path) -> None:
     divide(photos, OUT)
     run(photos, OUT, batch_size=1, progress=Stop(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from surgery.output.remote_sums import MERGED, STATE, fetch_gathered, fetch_stat
 from surgery.text import MANIFEST_FILE, WORK_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
 
     from surgery.output.remote_folder import RemoteFolder
@@ -25,6 +26,7 @@ RECORDS = "records-"
 UNFINISHED = "unfinished-"
 OLD = f"{WORK_FOLDER}/old.json"
 NEW = f"{WORK_FOLDER}/new.json"
+_FILES_AT_ONCE = 16
 
 
 def remove_unfinished_files(remote: RemoteFolder, earlier: ManifestReader | None, finished: Container[int]) -> None:
@@ -58,8 +60,8 @@ def download_state(remote: RemoteFolder, folder: Path) -> bool:
         left = remote.names(WORK_FOLDER)
         last: list[int] = []
         """The last batch in each journal, which has batches in their order."""
-        for name in sorted(name for name in left if name.startswith(RECORDS)):
-            for first, end, records in split_batches(remote.read(f"{WORK_FOLDER}/{name}") or b""):
+        for content in _read_all(remote, sorted(name for name in left if name.startswith(RECORDS))):
+            for first, end, records in split_batches(content):
                 journal = next((place for place, each in enumerate(last) if each < first), len(last))
                 last[journal : journal + 1] = [end]
                 with (work / f"images-{journal}").open("ab") as file:
@@ -69,6 +71,14 @@ def download_state(remote: RemoteFolder, folder: Path) -> bool:
     except OSError as error:
         raise OutputError(f"can't write to {folder}: {describe_os_error(error)}") from error
     return any(name.startswith((RECORDS, UNFINISHED, STATE, MERGED)) or f"{WORK_FOLDER}/{name}" == NEW for name in left)
+
+
+def _read_all(remote: RemoteFolder, names: Iterable[str]) -> Iterator[bytes]:
+    """Yield the content of files in `.surgery`, of which a few are read at once and held in memory."""
+    left = iter(names)
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        while some := list(islice(left, _FILES_AT_ONCE)):
+            yield from pool.map(lambda name: remote.read(f"{WORK_FOLDER}/{name}") or b"", some)
 
 
 def remove_old_run(remote: RemoteFolder, scratch: Path) -> None:

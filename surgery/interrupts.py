@@ -40,6 +40,11 @@ class Interrupts:
             raise KeyboardInterrupt
         self._is_held = False
 
+    def check(self) -> None:
+        """Raise the KeyboardInterrupt that is held, or go on to hold it."""
+        self.allow()
+        self.hold()
+
     @property
     def is_waiting(self) -> bool:
         """Whether Ctrl-C was pressed while it was held."""

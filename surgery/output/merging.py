@@ -117,11 +117,12 @@ def _write(
         watch_interrupts(held=True) as interrupts,
         acquire_output(target, overwrite=overwrite, head=begun) as workspace,
     ):
-        interrupts.allow()
         if begun is None:
+            interrupts.allow()
             files = link_files(parts, workspace, min(tally.finished), tally.gathered)
         else:
-            files = ShardCopies(parts, workspace).bring(begun, [*tally.common_files])
+            files = ShardCopies(parts, workspace, interrupts).bring(begun, [*tally.common_files])
+            interrupts.allow()
         gathered = _merge_gathered(parts, workspace, {name: find_loader(name) for name in tally.gathered})
         interrupts.hold()
         write_manifest(workspace, content, tally, tally.common_files | gathered, entries=_entries(parts))

@@ -27,6 +27,7 @@ from surgery.output.uploads import FILES_AT_ONCE, BatchUpload, Recorded
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
+    from surgery.interrupts import Interrupts
     from surgery.output.address import Place
     from surgery.output.image_records import RecordedBatch
     from surgery.output.shard_parts import ShardPart
@@ -48,8 +49,10 @@ class _Batch:
 class ShardCopies:
     """Brings files of shards into the folder of a workspace, or to the address that it is the staging folder of."""
 
-    def __init__(self, parts: Sequence[ShardPart], workspace: Workspace) -> None:
+    def __init__(self, parts: Sequence[ShardPart], workspace: Workspace, interrupts: Interrupts) -> None:
+        """Ctrl-C is held in `interrupts` but between two batches: a thread that is being started would be lost."""
         self._parts = parts
+        self._interrupts = interrupts
         self._workspace = workspace
         self._directories = RunDirectories(workspace.folder, workspace)
         self._target = RemoteFolder(workspace.place) if isinstance(workspace.place, Address) else None
@@ -76,6 +79,7 @@ class ShardCopies:
         try:
             with ThreadPoolExecutor(FILES_AT_ONCE, "surgery-file") as pool:
                 for batch in self._batches():
+                    self._interrupts.check()
                     count += len(batch.files)
                     self._check_brought(batch, finished, before)
                     if batch.images:

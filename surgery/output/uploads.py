@@ -22,6 +22,8 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
+from surgery.interrupts import watch_interrupts
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -155,9 +157,12 @@ class Uploads:
         batches, files = self._pools
         before, self._last = self._last, _Turn()
         self._recent.append(frozenset(batch.files))
-        task = batches.submit(self._take, batch, files, before, self._last)
-        self._pending.append((task, size))
-        self._pending_bytes += size
+        with watch_interrupts(held=True) as interrupts:  # a thread that is being started would not be waited for
+            task = batches.submit(self._take, batch, files, before, self._last)
+            self._pending.append((task, size))
+            self._pending_bytes += size
+        if interrupts.received:
+            raise KeyboardInterrupt
 
     def has_file(self, name: str) -> bool:
         """Return whether a file is at the address, or on its way: of a recent batch, or of an earlier run."""

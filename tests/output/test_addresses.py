@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -187,6 +189,28 @@ def test_ctrl_c_keeps_what_is_finished_and_another_machine_goes_on_with_it(
     report = run(photos, OUT, batch_size=1)
     assert report.finished_before == stopped.images
     assert content(OUT) == tree(whole)
+
+
+def test_ctrl_c_while_a_thread_is_started_leaves_nothing_that_is_not_recorded(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, tmp_path / "whole")
+    start = Thread.start
+    pressed: list[str] = []
+
+    def start_and_press(self: Thread) -> None:
+        start(self)
+        if self.name.startswith("surgery-batch") and not pressed:
+            pressed.append("pressed")
+            signal.raise_signal(signal.SIGINT)
+            pressed.append("and held")
+
+    with monkeypatch.context() as patch, faults(delay=0.01):
+        patch.setattr(Thread, "start", start_and_press)
+        assert run(photos, OUT, writer_threads=0).interrupted
+        assert pressed == ["pressed", "and held"], "otherwise the pool does not know the thread, nor wait for it"
+    run(photos, OUT)
+    assert content(OUT) == tree(tmp_path / "whole")
 
 
 def test_another_run_at_the_address_is_an_error_that_names_the_difference(photos: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import fsspec
@@ -160,6 +162,36 @@ def test_ctrl_c_keeps_what_is_brought_and_the_same_call_goes_on(
         copied = [what for what in FaultyFileSystem.writes if what.startswith("copy") and "safetensors" in what]
     assert len(copied) == 2
     assert merged() == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("to", ["folder", "address"])
+@pytest.mark.parametrize("name", ["surgery-file", "surgery-batch"])
+def test_ctrl_c_while_a_thread_is_started_leaves_no_file_behind(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, name: str
+) -> None:
+    run(photos, tmp_path / "whole")
+    divide(photos, OUT)
+    target: Any = tmp_path / "merged" if to == "folder" else f"{OUT}-merged"
+    start = Thread.start
+    pressed: list[str] = []
+
+    def start_and_press(self: Thread) -> None:
+        start(self)
+        if self.name.startswith(name) and current_thread() is main_thread() and not pressed:
+            pressed.append("pressed")
+            signal.raise_signal(signal.SIGINT)
+            pressed.append("and held")
+
+    with monkeypatch.context() as patch, faults(delay=0.005):
+        patch.setattr(Thread, "start", start_and_press)
+        if (name == "surgery-file") == (to == "folder"):
+            with pytest.raises(KeyboardInterrupt):
+                surgery.merge(OUT, out=target)
+            assert pressed == ["pressed", "and held"], "otherwise the pool does not know the thread, nor wait for it"
+        else:
+            surgery.merge(OUT, out=target)  # the thread is started by another
+    surgery.merge(OUT, out=target)
+    assert (tree(target) if to == "folder" else content(target)) == tree(tmp_path / "whole")
 
 
 def test_a_stopped_merge_goes_on_with_other_shards_if_what_it_brought_is_the_same(photos: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@
 
 #define SHORTEST 5        /* bytes of a match; with 3, files would be 1 to 5 % smaller, and take 10 to 50 % longer */
 #define NOISE_PERCENT 80  /* a block of which as much is left is noise */
+#define SAMPLE 4096       /* bytes of a block that are looked at after a block of noise */
 
 /* ---- lengths and distances (RFC 1951, section 3.2.5) ---- */
 
@@ -595,35 +596,72 @@ static void put_stored(const uint8_t *bytes, size_t size, bool is_last, struct b
     bits->next += size;
 }
 
-static void put_block(
-    const uint8_t *lines, size_t start, size_t end, const struct places *places, bool store_noise, bool is_last,
-    uint32_t *tokens, struct bits *bits)
+/* The tokens of some bytes, and codes for them. */
+struct plan {
+    const uint32_t *last_token;
+    struct code literal_code, distance_code;
+    uint64_t bits; /* of all tokens */
+};
+
+static void make_plan(
+    const uint8_t *lines, size_t start, size_t end, const struct places *places, uint32_t *tokens, struct plan *plan)
 {
     uint32_t literals[LITERALS] = {0}, distances[DISTANCES] = {0};
-    struct code literal_code, distance_code;
-    struct head head;
-    const uint32_t *last = find_matches(lines, start, end, places, tokens);
-    uint64_t packed = count_symbols(lines + start, tokens, last, places, literals, distances);
-    make_code(literals, LITERALS, MAX_BITS, &literal_code);
-    make_code(distances, DISTANCES, MAX_BITS, &distance_code);
-    packed += 3 + make_head(&literal_code, &distance_code, &head);
+    plan->last_token = find_matches(lines, start, end, places, tokens);
+    plan->bits = count_symbols(lines + start, tokens, plan->last_token, places, literals, distances);
+    make_code(literals, LITERALS, MAX_BITS, &plan->literal_code);
+    make_code(distances, DISTANCES, MAX_BITS, &plan->distance_code);
     for (int symbol = 0; symbol < LITERALS; symbol++)
-        packed += (uint64_t)literals[symbol] * literal_code.lengths[symbol];
+        plan->bits += (uint64_t)literals[symbol] * plan->literal_code.lengths[symbol];
     for (int symbol = 0; symbol < DISTANCES; symbol++)
-        packed += (uint64_t)distances[symbol] * distance_code.lengths[symbol];
-    const uint64_t stored = 8 * (uint64_t)(end - start) + 40;
-    if (packed >= (store_noise ? stored * NOISE_PERCENT / 100 : stored)) {
+        plan->bits += (uint64_t)distances[symbol] * plan->distance_code.lengths[symbol];
+}
+
+INLINE bool is_noise(uint64_t packed_bits, size_t size)
+{
+    return packed_bits >= (8 * (uint64_t)size + 40) * NOISE_PERCENT / 100;
+}
+
+/* Whether the middle of a block is noise. A short block has none. */
+static bool has_noise_inside(
+    const uint8_t *lines, size_t start, size_t end, const struct places *places, uint32_t *tokens)
+{
+    struct plan plan;
+    if (end - start < 4 * SAMPLE)
+        return false;
+    start += (end - start - SAMPLE) / 2;
+    make_plan(lines, start, start + SAMPLE, places, tokens, &plan);
+    return is_noise(plan.bits, SAMPLE);
+}
+
+/* Write a block. If `store_noise`, noise is stored. Then, if the block before was noise, a look inside is enough to tell
+   that this one is too. Returns whether it is. */
+static bool put_block(
+    const uint8_t *lines, size_t start, size_t end, const struct places *places, bool store_noise, bool follows_noise,
+    bool is_last, uint32_t *tokens, struct bits *bits)
+{
+    struct plan plan;
+    struct head head;
+    if (store_noise && follows_noise && has_noise_inside(lines, start, end, places, tokens)) {
         put_stored(lines + start, end - start, is_last, bits);
-        return;
+        return true;
+    }
+    make_plan(lines, start, end, places, tokens, &plan);
+    const uint64_t packed = plan.bits + 3 + make_head(&plan.literal_code, &plan.distance_code, &head);
+    const bool noise = is_noise(packed, end - start);
+    if (packed >= 8 * (uint64_t)(end - start) + 40 || (store_noise && noise)) {
+        put_stored(lines + start, end - start, is_last, bits);
+        return noise;
     }
     const struct bits before = *bits;
     put(bits, is_last | 2 << 1, 3);
     put_head(&head, bits);
-    put_tokens(lines + start, tokens, last, places, &literal_code, &distance_code, bits);
+    put_tokens(lines + start, tokens, plan.last_token, places, &plan.literal_code, &plan.distance_code, bits);
     if (8 * (uint64_t)(bits->next - before.next) + bits->count - before.count > packed) {
         *bits = before; /* another thread has changed the lines since they were counted */
         put_stored(lines + start, end - start, is_last, bits);
     }
+    return noise;
 }
 
 /* ---- streams ---- */
@@ -656,11 +694,12 @@ size_t pack_lines(
     const struct places places = find_places(line, pixel);
     struct bits bits = {0, 0, stream};
     uint32_t adler = 1;
+    bool noise = false;
     put(&bits, 0x0178, 16);
     write_out(&bits);
     for (size_t start = 0; start < size; start += BLOCK) {
         const size_t end = size - start < BLOCK ? size : start + BLOCK;
-        put_block(lines, start, end, &places, store_noise, end == size, tokens, &bits);
+        noise = put_block(lines, start, end, &places, store_noise, noise, end == size, tokens, &bits);
         adler = extend_adler32(adler, lines + start, end - start);
     }
     fill_byte(&bits);

@@ -110,6 +110,17 @@ def test_only_noise_is_stored_where_that_is_faster() -> None:
     assert len(packed(both, store_noise=True)) < 0.6 * both.size  # block by block
 
 
+def test_after_noise_the_middle_of_a_block_tells_whether_it_is_noise_too() -> None:
+    noise = random_lines(2, "noise", 1, 3 * BLOCK)[0]
+    blank, around, inside = noise.copy(), noise.copy(), noise.copy()
+    blank[BLOCK : 2 * BLOCK] = 0
+    around[BLOCK : 2 * BLOCK - 30_000] = 0  # the middle of the second block too
+    inside[BLOCK : BLOCK + 30_000] = inside[2 * BLOCK - 30_000 : 2 * BLOCK] = 0  # all but its middle
+    sizes = [len(packed(lines[None], store_noise=True)) / BLOCK for lines in (noise, blank, around, inside)]
+    assert sizes == pytest.approx([3, 2, 2.46, 3], abs=0.02)
+    assert len(packed(inside[None])) < 2.2 * BLOCK
+
+
 def test_the_same_lines_give_the_same_stream_on_every_machine() -> None:
     """Arithmetic alone decides. A changed stream would make the files of a resumed run differ from one another."""
     y, x = np.mgrid[:200, :331]

@@ -63,6 +63,12 @@ class PageCanvas:
             y -= round(sum(font(size).getmetrics()) / 2)
         self._put(places, x - 1, y + top)
 
+    def write_row(self, texts: Sequence[str], x: int, y: int, step: int, size: int, color: Color) -> None:
+        """Write lines of text side by side on the paper, each `step` pixels right of the one before."""
+        if texts:
+            places, top = _row_places(tuple(texts), step, size, color)
+            self._put(places, x - 1, y + top)
+
     def rule(self, left: int, top: int, right: int, thickness: int) -> None:
         """Draw a horizontal line."""
         self._pixels[top : top + thickness, left : right + 1] = shade_places(RULE)[255]
@@ -87,7 +93,7 @@ class PageCanvas:
             return
         count = len(pixels)
         layout = TileLayout(count, count, count, thumbnails.factor, step - thumbnails.width)
-        places = self._colors.places[self._palettes.index(palette.tobytes())][pixels]
+        places = np.take(self._colors.places[self._palettes.index(palette.tobytes())], pixels)  # faster than an index
         self._put(tile_codes(torch.from_numpy(places)[None], layout)[0, 0, :, 1:].numpy(), x, y)
 
     def image(self) -> Image.Image:
@@ -136,6 +142,18 @@ class PageCanvas:
         room = self._pixels[max(0, y) : y + len(places), max(0, x) : x + places.shape[1]]
         top, left = max(0, -y), max(0, -x)
         room[:] = places[top : top + room.shape[0], left : left + room.shape[1]]
+
+
+@lru_cache(maxsize=1024)  # the pages of a run have the same rows
+def _row_places(texts: tuple[str, ...], step: int, size: int, color: Color) -> tuple[NDArray[np.uint8], int]:
+    drawn = [_text_places(text, size, color, 0) for text in texts]
+    first = min(top for _, top in drawn)
+    height = max(top + len(places) for places, top in drawn) - first
+    row = np.full((height, step * len(texts)), PAPER_INDEX, np.uint8)
+    for number, (places, top) in enumerate(drawn):
+        left, width = number * step, min(step, places.shape[1])
+        row[top - first : top - first + len(places), left : left + width] = places[:, :width]
+    return row, first
 
 
 @lru_cache(maxsize=4096)

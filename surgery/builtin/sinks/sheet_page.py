@@ -100,8 +100,7 @@ class SheetPage:
             return
         x, step = MARGIN + LABEL_WIDTH, max(self.size, row.thumbnails.width) + GUTTER
         page.draw(row.thumbnails, row.palette, x, y, step)
-        for place, channel in enumerate(row.channels):
-            page.write(str(channel), x + place * step, y + row.thumbnails.height + 3, 13, GRAY)
+        page.write_row([str(channel) for channel in row.channels], x, y + row.thumbnails.height + 3, step, 13, GRAY)
 
     def _draw_header(self, page: PageCanvas) -> None:
         width = page.width - 2 * MARGIN

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from torch import Tensor, nn
 import surgery
 from surgery.builtin.sinks import Npz, Png, Safetensors, Sheet, Statistics
 from surgery.output import gathering
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 IMAGES = 14
 SINKS: dict[str, tuple[Any, ...]] = {
@@ -176,14 +179,18 @@ def _run_killed(case: Case, photos: Path, out: Path, seconds: float, random: Ran
 
 
 def _begin(case: Case, photos: Path, out: Path, engine: str) -> int:
-    """Run a case in a fork of this process, which leads a group of its own. Return its number."""
+    return fork(lambda: case.run(photos, out, engine))
+
+
+def fork(call: Callable[[], object]) -> int:
+    """Call a function in a fork of this process, which leads a group of its own. Return the number of the fork."""
     process = os.fork()
     if process:
         return process
     os.setpgid(0, 0)
     code = 1
     try:
-        case.run(photos, out, engine)
+        call()
         code = 0
     except BaseException:  # noqa: BLE001 - this process ends here
         if "KeyboardInterrupt" not in (said := traceback.format_exc()):

@@ -15,7 +15,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 
 import surgery
 from surgery.output import shard_copying
-from tests.fuzz.kills import Noisy, make_photos, tree, wait_for
+from tests.fuzz.kills import Noisy, fork, make_photos, tree, wait_for
 
 SHARDS = 3
 SINKS = ("png", "safetensors", "stats:bins=4")
@@ -88,20 +87,8 @@ def extract(out: Path, home: Path, **options: Any) -> None:
 
 def begin(shards: str, target: str) -> int:
     """Merge shards in a fork of this process. Return its number."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        is_between_folders = "://" not in shards + target  # it is not done twice without overwrite
-        surgery.merge(shards, out=target, overwrite=is_between_folders)
-        code = 0
-    except BaseException:  # noqa: BLE001 - this process ends here
-        if "KeyboardInterrupt" not in (said := traceback.format_exc()):
-            sys.stderr.write(said)
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    is_between_folders = "://" not in shards + target  # it is not done twice without overwrite
+    return fork(lambda: surgery.merge(shards, out=target, overwrite=is_between_folders))
 
 
 def main() -> int:

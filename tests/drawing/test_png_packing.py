@@ -119,6 +119,7 @@ def test_after_noise_the_middle_of_a_block_tells_whether_it_is_noise_too() -> No
     sizes = [len(packed(lines[None], store_noise=True)) / BLOCK for lines in (noise, blank, around, inside)]
     assert sizes == pytest.approx([3, 2, 2.46, 3], abs=0.02)
     assert len(packed(inside[None])) < 2.2 * BLOCK
+    assert len(packed(inside[None, BLOCK : 2 * BLOCK], store_noise=True)) < 0.2 * BLOCK  # nothing comes before it
 
 
 def test_the_same_lines_give_the_same_stream_on_every_machine() -> None:
